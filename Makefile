@@ -1,0 +1,33 @@
+# Everything runs in .venv, which the first target to need it builds.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := runs/demo
+
+.PHONY: demo test lint test-slow clean
+
+demo: $(VENV)/.installed
+	$(BIN)/ranet prepare shapes
+	$(BIN)/ranet train --config configs/shapes.py --workdir $(RUN)
+	$(BIN)/ranet evaluate $(RUN) --pictures 6
+
+test: lint
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pytest -m slow
+
+$(VENV)/.installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ranet_jax needs Python 3.11 or newer; name one with make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

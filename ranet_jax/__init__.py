@@ -1,0 +1,21 @@
+"""ranet_jax: Region Attention Network (NeurIPS 2020) and semantic segmentation in JAX.
+
+Two lines from a trained model to a prediction:
+
+    model = ranet_jax.load("runs/demo")  # a working directory or an exported model
+    result = model.predict(image)        # uint8 [H, W, 3]
+"""
+
+from typing import Any
+
+__all__ = ["Model", "Prediction", "load"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import the inference module at first use, so that `ranet_jax.ops` loads jax alone."""
+    if name in __all__:
+        from ranet_jax import inference
+
+        return getattr(inference, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

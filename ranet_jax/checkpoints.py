@@ -1,0 +1,220 @@
+"""Working directories, Orbax checkpoints and exported models.
+
+A working directory holds `config.json`, `dataset.json`, `metrics.jsonl`, `tensorboard/` and
+`checkpoints/STEP/`. An exported model holds `config.json`, `dataset.json` and `variables/`.
+Orbax writes under a temporary name and renames at the end, so that a checkpoint which was cut
+off is never picked up.
+"""
+
+import os
+import pathlib
+from typing import Any, TypeVar
+
+import flax.serialization
+import flax.traverse_util
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+from orbax.checkpoint import checkpoint_managers
+
+from ranet_jax.config import config_from_json, config_to_json, differing_fields
+from ranet_jax.dataset import DatasetMetadata
+from ranet_jax.errors import UserError
+from ranet_jax.files import read_json, write_json
+
+Path = str | os.PathLike[str]
+State = TypeVar("State")
+
+
+def prepare_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata) -> None:
+    """Make the working directory of a config, or see that it is this config's already.
+
+    `config.train.parallel` may differ: it changes how the same steps are computed, no more.
+
+    Raises:
+      UserError: the directory belongs to another config or another data set.
+    """
+    directory = pathlib.Path(workdir)
+    fields = config_to_json(config)
+    if (directory / "config.json").exists():
+        names = differing_fields(read_json(directory / "config.json"), fields)
+        names = [name for name in names if name != "train.parallel"]
+        if names:
+            raise UserError(
+                f"{directory} was made with another config ({', '.join(names)} differ); choose"
+                " another --workdir or the config it was made with."
+            )
+        if DatasetMetadata.from_json(read_json(directory / "dataset.json")) != dataset:
+            raise UserError(
+                f"{directory} was made with another version of data set {dataset.name!r}; choose"
+                " another --workdir."
+            )
+        return
+    if jax.process_index() == 0:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_json(directory / "dataset.json", dataset.to_json())
+        write_json(directory / "config.json", fields)
+
+
+def _miou(metrics: Any) -> float:
+    return metrics["miou"]
+
+
+def open_manager(workdir: Path, keep: int, read_only: bool = False) -> ocp.CheckpointManager:
+    """Manager that saves asynchronously and keeps the latest `keep` and the best by mIoU.
+
+    Only a manager that writes removes what a cut-off save left: a reader may look on while
+    training goes on.
+    """
+    policy = checkpoint_managers.AnyPreservationPolicy(
+        [
+            checkpoint_managers.LatestN(keep),
+            checkpoint_managers.BestN(
+                get_metric_fn=_miou, n=1, keep_checkpoints_without_metrics=False
+            ),
+        ]
+    )
+    return ocp.CheckpointManager(
+        pathlib.Path(workdir).absolute() / "checkpoints",
+        options=ocp.CheckpointManagerOptions(
+            best_fn=_miou,
+            preservation_policy=policy,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
+        ),
+    )
+
+
+def save(manager: ocp.CheckpointManager, step: int, state: Any, miou: float | None = None) -> None:
+    """Start saving a training state; the copy to the host is made before this returns.
+
+    The copy is what Orbax gets, since it refuses the arrays that pmap leaves on one process.
+    """
+    fields = flax.serialization.to_state_dict(jax.device_get(state))
+    manager.save(
+        step,
+        args=ocp.args.Composite(state=ocp.args.StandardSave(fields)),
+        metrics=None if miou is None else {"miou": miou},
+        force=True,
+    )
+
+
+def restore(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    """State dictionary, of NumPy arrays, of the checkpoint of a step.
+
+    Raises:
+      UserError: the checkpoint cannot be read.
+    """
+    try:
+        restored = manager.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore())
+        )
+    except (ValueError, OSError, KeyError) as error:
+        raise UserError(
+            f"Checkpoint {manager.directory / str(step)} cannot be read"
+            f" ({str(error).splitlines()[0]}); delete it to fall back on an older one."
+        ) from error
+    return restored["state"]
+
+
+def restore_latest(manager: ocp.CheckpointManager, state: State) -> State:
+    """The latest checkpoint in the form of `state`, or `state` itself if there is none.
+
+    Raises:
+      UserError: the checkpoint cannot be read or is of another network or optimiser.
+    """
+    step = manager.latest_step()
+    if step is None:
+        return state
+    fields = restore(manager, step)
+    template = flax.serialization.to_state_dict(state)
+    _check_same_arrays(template, fields, str(manager.directory / str(step)))
+    return flax.serialization.from_state_dict(state, fields)
+
+
+def _check_same_arrays(template: Any, fields: Any, name: str) -> None:
+    expected, found = (
+        {path: np.shape(x) for path, x in flax.traverse_util.flatten_dict(t, sep="/").items()}
+        for t in (template, fields)
+    )
+    wrong = sorted(p for p in expected.keys() | found.keys() if expected.get(p) != found.get(p))
+    if wrong:
+        path = wrong[0]
+        raise UserError(
+            f"{name} does not fit the network: {len(wrong)} arrays are missing, unexpected or of"
+            f" another shape, first {path} ({found.get(path)} instead of {expected.get(path)})."
+        )
+
+
+def load_variables(
+    path: Path, use_ema: bool = True
+) -> tuple[ConfigDict, DatasetMetadata, dict[str, Any], int | None]:
+    """Config, data set, variables (NumPy arrays) and step of a trained or exported model.
+
+    Args:
+      path: a working directory (its best checkpoint by mIoU, or else the latest), one checkpoint
+        `WORKDIR/checkpoints/STEP`, or an exported model (whose step is None).
+      use_ema: take the moving average of the parameters where training kept one.
+
+    Raises:
+      UserError: there is no checkpoint, or it cannot be read.
+    """
+    path = pathlib.Path(path).absolute()
+    if (path / "variables").is_dir():
+        variables = _restore_exported(path / "variables")
+        return *_describe(path), variables, None
+    is_step = path.parent.name == "checkpoints" and path.name.isdigit()
+    workdir = path.parent.parent if is_step else path
+    if not (workdir / "checkpoints").is_dir() or (is_step and not path.is_dir()):
+        raise UserError(
+            f"{path} holds no checkpoint; name a working directory of `ranet train`, one of its"
+            " checkpoints/STEP, or an exported model."
+        )
+    config, dataset = _describe(workdir)
+    with open_manager(workdir, config.train.keep_checkpoints, read_only=True) as manager:
+        step = int(path.name) if is_step else manager.best_step()
+        step = manager.latest_step() if step is None else step
+        if step is None:
+            raise UserError(f"{workdir} holds no finished checkpoint yet; train it further.")
+        state = restore(manager, step)
+    averaged = use_ema and state.get("ema_params") is not None
+    variables = {
+        "params": state["ema_params" if averaged else "params"],
+        "batch_stats": state["batch_stats"],
+    }
+    return config, dataset, variables, step
+
+
+def _describe(directory: pathlib.Path) -> tuple[ConfigDict, DatasetMetadata]:
+    config = config_from_json(read_json(directory / "config.json"))
+    return config, DatasetMetadata.from_json(read_json(directory / "dataset.json"))
+
+
+def _restore_exported(directory: pathlib.Path) -> dict[str, Any]:
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            return checkpointer.restore(directory)
+    except (ValueError, OSError, KeyError) as error:
+        raise UserError(
+            f"{directory} cannot be read ({str(error).splitlines()[0]}); export the model again."
+        ) from error
+
+
+def export(
+    directory: Path, config: ConfigDict, dataset: DatasetMetadata, variables: dict[str, Any]
+) -> None:
+    """Write a model by itself: config, data set and variables.
+
+    Raises:
+      UserError: the directory exists already.
+    """
+    target = pathlib.Path(directory).absolute()
+    if target.exists():
+        raise UserError(f"{target} exists already; choose another directory to export to.")
+    partial = target.with_name(f".{target.name}.partial")
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(partial / "variables", jax.device_get(variables), force=True)
+    write_json(partial / "config.json", config_to_json(config))
+    write_json(partial / "dataset.json", dataset.to_json())
+    os.replace(partial, target)

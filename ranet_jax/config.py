@@ -1,0 +1,121 @@
+"""The fields every experiment has; files in `configs/` start from these and set their own."""
+
+import json
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from ranet_jax.errors import UserError
+
+
+def default_config() -> ConfigDict:
+    """Config of the paper's network, with training fields that every experiment overrides."""
+    config = ConfigDict()
+    config.seed = 0
+
+    config.data = ConfigDict()
+    config.data.name = "shapes"
+    config.data.data_dir = placeholder(str)  # TFDS's default directory when not set
+    config.data.train_split = "train"
+    config.data.eval_split = "val"
+    config.data.crop_size = (769, 769)
+    config.data.scale_range = (0.5, 2.0)
+    config.data.flip = True
+    config.data.brightness = 0.0  # largest shift, as a fraction of 255
+    config.data.shuffle_buffer = 1024  # encoded examples held in memory
+    config.data.mean = (123.675, 116.28, 103.53)
+    config.data.std = (58.395, 57.12, 57.375)
+    config.data.channel_order = "rgb"
+
+    config.model = ConfigDict()
+    config.model.backbone = "resnet101"
+    config.model.stem = "conv7"  # or "deep": three 3x3 convolutions
+    config.model.stages = 4  # residual stages that are built
+    config.model.width = 64  # channels of the first stage
+    config.model.output_stride = 8
+    config.model.context = "ranet"  # or "none"
+    config.model.variant = "paper"  # or "released": what the authors' code does
+    config.model.channels = 512
+    config.model.num_regions = 64  # Q
+    config.model.per_region = 8  # K
+    config.model.threshold = 0.8  # tau of Eq. 4
+    config.model.kernel_size = 1  # k of W^g in Eq. 4
+    config.model.dropout = 0.1
+    config.model.dtype = "float32"  # of activations; parameters are float32
+
+    config.loss = ConfigDict()
+    config.loss.fine = 1.0
+    config.loss.coarse = 0.4
+    config.loss.boundary = 0.2 * 0.4
+    config.loss.fine_boundary = 0.2  # of the released variant, which has this output
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 0.001
+    config.optimizer.momentum = 0.9
+    config.optimizer.weight_decay = 5e-4
+    config.optimizer.power = 1.0  # of the decay to zero: 1 is linear
+    config.optimizer.warmup_steps = 0
+    config.optimizer.lr_multipliers = ()  # ((regular expression of parameter path, factor), ...)
+    config.optimizer.clip_norm = placeholder(float)
+    config.optimizer.ema_decay = placeholder(float)
+
+    config.train = ConfigDict()
+    config.train.steps = 40_000
+    config.train.batch_size = 8  # over all devices of all hosts
+    config.train.microbatches = 1  # gradients of a batch accumulate over this many parts
+    config.train.parallel = "pmap"  # or "shard_map"
+    config.train.log_every = 50
+    config.train.eval_every = 2000
+    config.train.checkpoint_every = 1000
+    config.train.keep_checkpoints = 3
+
+    config.eval = ConfigDict()
+    config.eval.batch_size = 8  # a host
+    config.eval.mode = "whole"  # or "slide"
+    config.eval.crop_size = (769, 769)
+    config.eval.stride_ratio = 2 / 3  # of the sliding window, in crops
+    config.eval.scales = (1.0,)
+    config.eval.flip = False
+    return config
+
+
+def config_to_json(config: ConfigDict) -> dict[str, Any]:
+    """Plain nested dictionary of a config, tuples as lists, as JSON holds it."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def config_from_json(fields: dict[str, Any]) -> ConfigDict:
+    """Rebuild a config from `config_to_json`'s dictionary.
+
+    Raises:
+      UserError: a field is unknown, or its value has another type than the default.
+    """
+    config = default_config()
+    try:
+        with config.ignore_type():
+            config.update(_tuples(fields))
+    except KeyError as error:
+        raise UserError(
+            f"The config has a field that this version does not know ({error}); use the version"
+            " that wrote it."
+        ) from error
+    return config
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(_tuples(inner) for inner in value) if isinstance(value, list) else value
+
+
+def differing_fields(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of the fields in which two JSON configs differ, those in one alone included."""
+    names = []
+    for key in sorted(left.keys() | right.keys()):
+        a, b = left.get(key), right.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            names += differing_fields(a, b, f"{prefix}{key}.")
+        elif key not in left or key not in right or a != b:
+            names.append(f"{prefix}{key}")
+    return names

@@ -1,0 +1,332 @@
+"""Exact evaluation of coarse and fine segmentation, in memory or of a checkpoint."""
+
+import dataclasses
+import functools
+import itertools
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int, Int64, Integer
+from ml_collections import ConfigDict
+from PIL import Image
+from tqdm import tqdm
+
+from ranet_jax import input as pipeline
+from ranet_jax import ops, visualize
+from ranet_jax.dataset import DatasetMetadata
+from ranet_jax.errors import UserError
+from ranet_jax.files import write_json
+from ranet_jax.inference import (
+    InferenceSettings,
+    Model,
+    ScoreMaps,
+    load,
+    predict_probabilities,
+    score_maps,
+)
+from ranet_jax.metrics import SegmentationScores, check_labels, confusion_matrix
+from ranet_jax.models import Outputs
+from ranet_jax.preprocessing import Normalization
+
+OUTPUTS = ("fine", "coarse")
+Batch = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationResult:
+    """Scores of the fine and, if the network has it, the coarse segmentation of a data set."""
+
+    dataset: DatasetMetadata
+    settings: InferenceSettings
+    num_images: int
+    seconds: float
+    fine: SegmentationScores
+    coarse: SegmentationScores | None = None
+
+    @property
+    def outputs(self) -> dict[str, SegmentationScores]:
+        """Scores by output: "fine", and "coarse" if the network has it."""
+        scores = {"fine": self.fine, "coarse": self.coarse}
+        return {name: value for name, value in scores.items() if value is not None}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionary: scores are fractions of 1, None where there was nothing to score."""
+        return {
+            "dataset": self.dataset.name,
+            "num_images": self.num_images,
+            "seconds": round(self.seconds, 3),
+            "settings": dataclasses.asdict(self.settings),
+            **{name: self._scores_to_json(scores) for name, scores in self.outputs.items()},
+        }
+
+    def _scores_to_json(self, scores: SegmentationScores) -> dict[str, Any]:
+        names = self.dataset.class_names
+        columns = (scores.class_iou, scores.labelled, scores.predicted, scores.correct)
+        return {
+            "miou": _number_or_none(scores.miou),
+            "pixel_accuracy": _number_or_none(scores.pixel_accuracy),
+            "mean_accuracy": _number_or_none(scores.mean_accuracy),
+            "classes": {
+                name: {
+                    "iou": _number_or_none(iou),
+                    "labelled_pixels": int(labelled),
+                    "predicted_pixels": int(predicted),
+                    "correct_pixels": int(correct),
+                }
+                for name, iou, labelled, predicted, correct in zip(names, *columns, strict=True)
+            },
+        }
+
+    def table(self) -> str:
+        """Text: IoU in percent of each class, then the means; "-" for a class that never occurs."""
+        outputs = self.outputs
+        rows = [["class", *(f"{name} IoU" for name in outputs), "pixels"]]
+        for index, name in enumerate(self.dataset.class_names):
+            ious = [_percent(scores.class_iou[index]) for scores in outputs.values()]
+            rows.append([name, *ious, f"{self.fine.labelled[index]:,}"])
+        summary = [
+            ["mean IoU", *(_percent(scores.miou) for scores in outputs.values())],
+            ["pixel accuracy", *(_percent(scores.pixel_accuracy) for scores in outputs.values())],
+            ["mean accuracy", *(_percent(scores.mean_accuracy) for scores in outputs.values())],
+        ]
+        rows += [
+            [*row, f"{self.fine.labelled.sum():,}" if i == 0 else ""]
+            for i, row in enumerate(summary)
+        ]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if column == 0 else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+        header, classes, means = lines[0], lines[1:-3], lines[-3:]
+        return "\n".join([header, rule, *classes, rule, *means])
+
+
+def _number_or_none(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.2f}"
+
+
+def evaluate_batches(
+    forward: Callable[[Any, Array], Outputs],
+    variables: Any,
+    batches: Iterable[Batch],
+    dataset: DatasetMetadata,
+    settings: InferenceSettings,
+    total: int | None = None,
+    progress: bool = True,
+) -> EvaluationResult:
+    """Score a network on this host's batches, and sum the counts over all hosts.
+
+    Args:
+      forward: jit-compiled `forward(variables, images)`, as `make_forward` gives.
+      variables: parameters and batch statistics, NumPy or replicated jax arrays.
+      batches: {"image": normalised float32 [B, H, W, 3], "label": [B, h, w], "mask": bool [B]};
+        images that `mask` leaves out are padding and are not counted. A batch is split over as
+        many of this host's devices as divide it.
+      dataset: categories of the labels.
+      settings: scales, flips and windows.
+      total: number of this host's images, for the progress bar.
+      progress: show a progress bar, on the first host.
+
+    Raises:
+      UserError: a label is out of range, or there are no images at all.
+    """
+    start = time.monotonic()
+    local_variables = jax.tree.map(_local_copy, variables)
+    placed: dict[int, Any] = {}
+    size = dataset.num_classes
+    counts = {name: np.zeros((size, size), np.int64) for name in OUTPUTS}
+    seen = dict.fromkeys(OUTPUTS, 0)
+    hidden = not progress or jax.process_index() != 0
+    with tqdm(total=total, unit="image", desc="evaluate", disable=hidden) as bar:
+        for batch in batches:
+            check_labels(batch["label"], size, dataset.ignore_label)
+            mesh = _local_mesh(len(batch["image"]))
+            if mesh.size not in placed:
+                whole = NamedSharding(mesh, PartitionSpec())
+                placed[mesh.size] = jax.device_put(local_variables, whole)
+            on_devices = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
+            matrices = _batch_confusions(
+                forward, placed[mesh.size], on_devices, settings, dataset.ignore_label
+            )
+            num_images = int(batch["mask"].sum())
+            for name, matrix in matrices.items():
+                counts[name] += np.asarray(matrix, np.int64)
+                seen[name] += num_images
+            bar.update(num_images)
+            bar.set_postfix_str(f"mIoU {_percent(SegmentationScores(counts['fine']).miou)}")
+
+    flat = np.concatenate([[seen["fine"], seen["coarse"]], *(counts[n].ravel() for n in OUTPUTS)])
+    summed = sum_over_hosts(flat)
+    fine_images, coarse_images = summed[:2]
+    fine, coarse = summed[2:].reshape(2, size, size)
+    if fine_images == 0:
+        raise UserError(f"There are no images of {dataset.name} to evaluate; name another split.")
+    return EvaluationResult(
+        dataset=dataset,
+        settings=settings,
+        num_images=int(fine_images),
+        seconds=time.monotonic() - start,
+        fine=SegmentationScores(fine),
+        coarse=SegmentationScores(coarse) if coarse_images else None,
+    )
+
+
+def _local_copy(array: Any) -> Any:
+    """This host's copy of an array that is the same on all devices of all hosts."""
+    return array.addressable_data(0) if isinstance(array, jax.Array) else array
+
+
+def _local_mesh(batch_size: int) -> Mesh:
+    """Mesh of the largest number of this host's devices that divides a batch."""
+    devices = jax.local_devices()
+    count = next(n for n in range(len(devices), 0, -1) if batch_size % n == 0)
+    return Mesh(np.array(devices[:count]), ("data",))
+
+
+def _batch_confusions(
+    forward: Callable[[Any, Array], Outputs],
+    variables: Any,
+    batch: dict[str, Array],
+    settings: InferenceSettings,
+    ignore_label: int,
+) -> dict[str, Int[Array, "c c"]]:
+    def scores(images: Array) -> ScoreMaps:
+        maps = score_maps(forward(variables, images))
+        return {name: maps[name] for name in OUTPUTS if name in maps}
+
+    probabilities = predict_probabilities(scores, batch["image"], settings)
+    return {
+        name: _count(maps, batch["label"], batch["mask"], ignore_label)
+        for name, maps in probabilities.items()
+    }
+
+
+@functools.partial(jax.jit, static_argnames="ignore_label")
+def _count(
+    probabilities: Float[Array, "b H W c"],
+    labels: Integer[Array, "b h w"],
+    mask: Bool[Array, " b"],
+    ignore_label: int,
+) -> Int[Array, "c c"]:
+    """Confusion matrix at the labels' own resolution."""
+    at_labels = ops.resize_bilinear(probabilities, (labels.shape[1], labels.shape[2]))
+    predictions = jnp.argmax(at_labels, axis=-1)
+    return confusion_matrix(labels, predictions, probabilities.shape[-1], ignore_label, mask)
+
+
+def sum_over_hosts(counts: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    """Sum of non-negative counts over all hosts, exact up to 2**62.
+
+    They travel in two halves, for jax arrays hold 32 bits.
+    """
+    halves = np.stack([counts >> 31, counts & (2**31 - 1)]).astype(np.int32)
+    gathered = np.asarray(multihost_utils.process_allgather(halves), np.int64)
+    high, low = gathered.reshape(-1, *halves.shape).sum(axis=0)
+    return (high << 31) + low
+
+
+def evaluate_checkpoint(
+    path: str | os.PathLike,
+    split: str | None = None,
+    output: str | os.PathLike | None = None,
+    pictures: int = 0,
+    configure: Callable[[ConfigDict], ConfigDict] | None = None,
+    progress: bool = True,
+) -> EvaluationResult:
+    """Score a checkpoint on a split of its data set and write the scores as JSON.
+
+    Args:
+      path: working directory (its best checkpoint), a checkpoint of it, or an exported model.
+      split: of the data set; the config's `data.eval_split` if not given.
+      output: JSON file; `evaluation_SPLIT.json` in the model's directory if not given.
+      pictures: number of images, from the first on, to draw on a sheet beside the JSON file.
+      configure: may change fields of the config, such as those of `config.eval`.
+      progress: show a progress bar.
+
+    Raises:
+      UserError: no checkpoint, no data set, or a data set with other classes.
+    """
+    model = load(path, configure)
+    split = split or model.config.data.eval_split
+    report = Path(output) if output else _model_directory(Path(path)) / _report_name(split)
+    if not report.absolute().parent.is_dir():
+        raise UserError(f"Directory {report.parent} for the scores is missing; make it first.")
+    builder = pipeline.open_dataset(model.config.data)
+    _check_classes(path, model.dataset, pipeline.dataset_metadata(builder))
+    result = evaluate_batches(
+        model.forward,
+        model.variables,
+        pipeline.evaluation_batches(model.config, builder, split),
+        model.dataset,
+        model.settings,
+        total=pipeline.num_examples(builder, split),
+        progress=progress,
+    )
+    header = {"checkpoint": str(path), "step": model.step, "split": split}
+    write_json(report, header | result.to_json())
+    if pictures > 0:
+        batches = pipeline.evaluation_batches(model.config, builder, split)
+        prediction_sheet(model, batches, pictures).save(report.with_suffix(".png"))
+    return result
+
+
+def _model_directory(path: Path) -> Path:
+    """Directory of a model's reports: of a checkpoint `WORKDIR/checkpoints/STEP`, its WORKDIR."""
+    path = path.absolute()
+    return path.parent.parent if path.parent.name == "checkpoints" else path
+
+
+def _report_name(split: str) -> str:
+    return f"evaluation_{re.sub(r'[^A-Za-z0-9_-]+', '_', split).strip('_')}.json"
+
+
+def _check_classes(
+    path: str | os.PathLike, trained: DatasetMetadata, found: DatasetMetadata
+) -> None:
+    if trained.class_names != found.class_names:
+        raise UserError(
+            f"{path} was trained on the {trained.num_classes} classes of {trained.name!r}"
+            f" ({', '.join(trained.class_names)}), but data set {found.name!r} has"
+            f" {found.num_classes} ({', '.join(found.class_names)}); evaluate it on a data set of"
+            " its own classes."
+        )
+
+
+def prediction_sheet(model: Model, batches: Iterable[Batch], count: int) -> Image.Image:
+    """Sheet of the first `count` images with truth, coarse and fine labels, and regions."""
+    normalization = Normalization.from_config(model.config.data)
+    examples = (
+        (batch["image"][index], batch["label"][index])
+        for batch in batches
+        for index in np.flatnonzero(batch["mask"])
+    )
+    rows = []
+    for normalized, label in itertools.islice(examples, count):
+        image = _pixels(normalized, normalization)
+        rows.append(visualize.sheet_row(image, model.predict(image), model.dataset.palette, label))
+    return visualize.contact_sheet(rows, model.dataset)
+
+
+def _pixels(normalized: np.ndarray, normalization: Normalization) -> np.ndarray:
+    """The uint8 RGB image that was normalised."""
+    rgb = normalized[..., ::-1] if normalization.channel_order == "bgr" else normalized
+    return np.clip(np.rint(rgb * normalization.std + normalization.mean), 0, 255).astype(np.uint8)

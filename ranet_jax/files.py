@@ -1,0 +1,30 @@
+"""Small files that are whole or not there."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+from ranet_jax.errors import UserError
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write JSON beside the path, then move it there in one step."""
+    path = pathlib.Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(partial, path)
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file.
+
+    Raises:
+      UserError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(pathlib.Path(path).read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; name a directory that training wrote.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not JSON ({error}); restore it from a copy.") from error

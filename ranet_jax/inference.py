@@ -1,0 +1,384 @@
+"""Test-time inference: whole images or sliding windows, over scales and flips, and `Model`."""
+
+import dataclasses
+import functools
+import math
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Int, UInt8
+from ml_collections import ConfigDict
+
+from ranet_jax import checkpoints, ops
+from ranet_jax.config import config_to_json, differing_fields
+from ranet_jax.dataset import DatasetMetadata
+from ranet_jax.errors import UserError
+from ranet_jax.models import Outputs, build_model
+from ranet_jax.preprocessing import Normalization
+
+MODES = ("whole", "slide")
+
+ScoreMaps = dict[str, Array]
+# Normalised images [b, H, W, 3] -> score maps before softmax [b, h, w, c] by name.
+Forward = Callable[[Array], ScoreMaps]
+
+
+@dataclasses.dataclass(frozen=True)
+class InferenceSettings:
+    """How score maps become probabilities at the image's own resolution.
+
+    `mode` is "whole" or "slide": windows of `crop_size`, `stride_ratio` crops apart, in batches
+    of at most `window_batch` (or one of each image). Probabilities are averaged over `scales` of
+    the image and, if `flip`, over the image and its mirror image.
+    """
+
+    mode: str = "whole"
+    crop_size: tuple[int, int] = (769, 769)
+    stride_ratio: float = 2 / 3
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    window_batch: int = 4
+
+    def __post_init__(self) -> None:
+        checks = {
+            f"mode is {self.mode!r}, but must be one of {MODES}": self.mode in MODES,
+            f"crop_size is {self.crop_size}, but must be two positive numbers": (
+                len(self.crop_size) == 2 and min(self.crop_size) > 0
+            ),
+            f"stride_ratio is {self.stride_ratio}, but must lie in (0, 1]": (
+                0 < self.stride_ratio <= 1
+            ),
+            f"scales is {self.scales}, but must be one or more positive numbers": (
+                len(self.scales) > 0 and min(self.scales) > 0
+            ),
+            f"window_batch is {self.window_batch}, but must be positive": self.window_batch > 0,
+        }
+        for sentence, holds in checks.items():
+            if not holds:
+                raise UserError(f"The inference setting {sentence}.")
+
+    @classmethod
+    def from_config(cls, config: ConfigDict) -> "InferenceSettings":
+        """Read the `eval` section of a config."""
+        section = config.eval
+        return cls(
+            mode=section.mode,
+            crop_size=tuple(section.crop_size),
+            stride_ratio=section.stride_ratio,
+            scales=tuple(float(scale) for scale in section.scales),
+            flip=section.flip,
+        )
+
+    @property
+    def single_pass(self) -> bool:
+        """Whether one forward pass over the whole image is all there is to do."""
+        return self.mode == "whole" and self.scales == (1.0,) and not self.flip
+
+
+def make_forward(module: nn.Module) -> Callable[..., Outputs]:
+    """Jit-compiled `forward(variables, images, with_regions=False)` of a segmenter.
+
+    It compiles once for each shape of images; keep it, rather than making it anew.
+    """
+
+    @functools.partial(jax.jit, static_argnames="with_regions")
+    def forward(variables: dict, images: Array, with_regions: bool = False) -> Outputs:
+        outputs: Any = module.apply(variables, images, train=False, with_regions=with_regions)
+        return outputs
+
+    return forward
+
+
+def score_maps(outputs: Outputs) -> ScoreMaps:
+    """The score maps that a segmenter gave, by name: "fine", and "coarse" and "boundary" if any."""
+    maps = {"fine": outputs.fine, "coarse": outputs.coarse, "boundary": outputs.boundary}
+    return {name: scores for name, scores in maps.items() if scores is not None}
+
+
+@functools.partial(jax.jit, static_argnames="shape")
+def resized_softmax(
+    scores: Float[Array, "b h w c"], shape: tuple[int, int]
+) -> Float32[Array, "b H W c"]:
+    """Probabilities of score maps resized to `shape` (H, W), corners aligned, in float32."""
+    return jax.nn.softmax(ops.resize_bilinear(scores.astype(jnp.float32), shape), axis=-1)
+
+
+_resize = jax.jit(ops.resize_bilinear, static_argnames="shape")
+
+
+def predict_probabilities(
+    forward: Forward, images: Float[Array, "b H W 3"], settings: InferenceSettings
+) -> dict[str, Float32[Array, "b H W _"]]:
+    """Probabilities at the images' own resolution, averaged as `settings` says.
+
+    `forward` takes normalised images of any size and gives score maps before softmax, by name,
+    at any resolution. Each map is resized to its input (corners aligned) before the softmax;
+    probabilities of a scaled image are resized to the image. Flips mirror the width.
+    """
+    shape = (images.shape[1], images.shape[2])
+    if settings.mode == "slide":
+        predict = functools.partial(_slide, forward, settings=settings)
+    else:
+        predict = functools.partial(_whole, forward)
+    views = [
+        _view(predict, images, _scaled(shape, scale), flip)
+        for scale in settings.scales
+        for flip in ((False, True) if settings.flip else (False,))
+    ]
+    return {
+        name: sum((view[name] for view in views[1:]), views[0][name]) / len(views)
+        for name in views[0]
+    }
+
+
+def _scaled(shape: tuple[int, int], scale: float) -> tuple[int, int]:
+    """A shape times a scale, rounded half up, at least 1 x 1."""
+    height, width = (max(1, math.floor(size * scale + 0.5)) for size in shape)
+    return height, width
+
+
+def _view(predict: Forward, images: Array, scaled_shape: tuple[int, int], flip: bool) -> ScoreMaps:
+    """Probabilities of the images seen at another size or mirrored, brought back to the images."""
+    shape = images.shape[1:3]
+    seen = images if scaled_shape == shape else _resize(images, scaled_shape)
+    probabilities = predict(seen[:, :, ::-1] if flip else seen)
+    if flip:
+        probabilities = {name: maps[:, :, ::-1] for name, maps in probabilities.items()}
+    if scaled_shape == shape:
+        return probabilities
+    return {name: _resize(maps, shape) for name, maps in probabilities.items()}
+
+
+def _whole(forward: Forward, images: Array) -> ScoreMaps:
+    """Probabilities of whole images, which may compile for each distinct size."""
+    shape = images.shape[1:3]
+    return {name: resized_softmax(scores, shape) for name, scores in forward(images).items()}
+
+
+def window_starts(size: int, crop: int, stride_ratio: float) -> list[int]:
+    """First pixels of the windows along one axis, the last shifted inside the image.
+
+    Windows are `ceil(crop * stride_ratio)` pixels apart: of 10 pixels, with a crop of 4 and a
+    ratio of 3/4, they start at 0, 3 and 6. An image no larger than the crop has one window.
+    """
+    stride = math.ceil(crop * stride_ratio - 1e-6)
+    last = max(size - crop, 0)
+    return [min(start, last) for start in range(0, last + stride, stride)]
+
+
+def _slide(forward: Forward, images: Array, settings: InferenceSettings) -> ScoreMaps:
+    """Probabilities averaged over windows, which all have the crop's size.
+
+    Images smaller than the crop are padded at the bottom and right with zeros, the mean colour.
+    """
+    batch, height, width, _ = images.shape
+    crop_height, crop_width = settings.crop_size
+    bottom, right = max(crop_height - height, 0), max(crop_width - width, 0)
+    padded = jnp.pad(images, ((0, 0), (0, bottom), (0, right), (0, 0)))
+    corners = [
+        (top, left)
+        for top in window_starts(height, crop_height, settings.stride_ratio)
+        for left in window_starts(width, crop_width, settings.stride_ratio)
+    ]
+
+    cover = np.zeros((1, *padded.shape[1:3], 1), np.float32)
+    totals: ScoreMaps = {}
+    for group in _window_groups(corners, max(1, settings.window_batch // batch)):
+        windows = [_window(padded, corner, settings.crop_size) for corner in group]
+        for name, maps in _whole(forward, jnp.concatenate(windows)).items():
+            if name not in totals:
+                totals[name] = jnp.zeros((*padded.shape[:3], maps.shape[-1]), jnp.float32)
+            for corner, part in zip(group, jnp.split(maps, len(group)), strict=True):
+                totals[name] = _add_window(totals[name], part, corner)
+        for top, left in group:
+            cover[:, top : top + crop_height, left : left + crop_width] += 1
+    return {name: (total / cover)[:, :height, :width] for name, total in totals.items()}
+
+
+def _window_groups(corners: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
+    """Groups of `size` windows, then the rest one by one: two shapes to compile for at most."""
+    full = len(corners) // size * size
+    for start in range(0, full, size):
+        yield corners[start : start + size]
+    for corner in corners[full:]:
+        yield [corner]
+
+
+@functools.partial(jax.jit, static_argnames="crop_size")
+def _window(
+    images: Array, corner: tuple[Array | int, Array | int], crop_size: tuple[int, int]
+) -> Array:
+    top, left = corner
+    sizes = (images.shape[0], *crop_size, images.shape[3])
+    return jax.lax.dynamic_slice(images, (0, top, left, 0), sizes)
+
+
+@jax.jit
+def _add_window(total: Array, part: Array, corner: tuple[Array | int, Array | int]) -> Array:
+    top, left = corner
+    place = (0, top, left, 0)
+    covered = jax.lax.dynamic_slice(total, place, part.shape)
+    return jax.lax.dynamic_update_slice(total, covered + part, place)
+
+
+@dataclasses.dataclass(frozen=True)
+class RegionMap:
+    """The regions of one image on its h x w feature grid, with their representative pixels.
+
+    `labels` is the root pixel (row-major number) of each pixel's region and `score` its J of
+    Eq. 5; `representatives` has `roots` [Q], `indices` [Q, K] and `valid` [Q, K].
+    """
+
+    labels: Int[np.ndarray, "h w"]
+    score: Float[np.ndarray, "h w"]
+    representatives: ops.Representatives
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image; None where the network has no such output.
+
+    `coarse` is the label map of the coarse scores and `boundary` the probability of a boundary.
+    """
+
+    labels: UInt8[np.ndarray, "H W"]
+    probabilities: Float32[np.ndarray, "H W c"]
+    coarse: UInt8[np.ndarray, "H W"] | None = None
+    boundary: Float32[np.ndarray, "H W"] | None = None
+    regions: RegionMap | None = None
+
+
+def as_rgb(image: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
+    """A uint8 image [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] as RGB; alpha is dropped.
+
+    Raises:
+      UserError: the array is no such image.
+    """
+    pixels = np.asarray(image)
+    channels = 1 if pixels.ndim == 2 else pixels.shape[-1] if pixels.ndim == 3 else 0
+    if pixels.dtype != np.uint8 or channels not in (1, 3, 4) or pixels.size == 0:
+        raise UserError(
+            f"The image is an array of {pixels.dtype} of shape {pixels.shape}; give uint8 values "
+            "of shape [H, W] (grey), [H, W, 3] (RGB) or [H, W, 4] (RGBA), with a pixel at least."
+        )
+    if channels == 1:
+        return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=-1)
+    return pixels[..., :3]
+
+
+class Model:
+    """A trained segmenter with its data set's classes: from an image to a `Prediction`.
+
+    `settings` start as those of `config.eval` and may be replaced at any time; `step` is the
+    training step of the weights, where it is known.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        module: nn.Module,
+        variables: dict,
+        dataset: DatasetMetadata,
+        step: int | None = None,
+    ) -> None:
+        self.config = config
+        self.module = module
+        self.variables = variables
+        self.dataset = dataset
+        self.step = step
+        self.settings = InferenceSettings.from_config(config)
+        self.forward = make_forward(module)
+        self._normalize = Normalization.from_config(config.data)
+
+    def predict(self, image: np.ndarray, with_regions: bool = True) -> Prediction:
+        """Segment one uint8 image: RGB [H, W, 3], RGBA [H, W, 4] or grey [H, W], of any size.
+
+        Regions come from one pass over the whole image at its own scale, whatever the settings;
+        `with_regions=False` saves that pass where windows, scales or flips need others.
+
+        Raises:
+          UserError: the array is no such image.
+        """
+        pixels = as_rgb(image).astype(np.float32)
+        images = jnp.asarray(np.asarray(self._normalize(pixels), np.float32)[None])
+        regions = None
+        if with_regions or self.settings.single_pass:
+            outputs = self.forward(self._on_device, images, with_regions=with_regions)
+            regions = _region_map(outputs)
+        if self.settings.single_pass:
+            probabilities = _whole(lambda _: score_maps(outputs), images)
+        else:
+            probabilities = predict_probabilities(self.scores, images, self.settings)
+        return _prediction(jax.device_get(probabilities), regions)
+
+    def scores(self, images: Float[Array, "b H W 3"]) -> ScoreMaps:
+        """Score maps before softmax, by name, of a batch of normalised images."""
+        return score_maps(self.forward(self._on_device, images))
+
+    def save(self, directory: str | os.PathLike) -> None:
+        """Export weights, config and classes to a new directory that `load` reads."""
+        checkpoints.export(directory, self.config, self.dataset, self.variables)
+
+    @functools.cached_property
+    def _on_device(self) -> dict:
+        return jax.device_put(self.variables)
+
+
+def _prediction(probabilities: dict[str, np.ndarray], regions: RegionMap | None) -> Prediction:
+    maps = {name: batch[0] for name, batch in probabilities.items()}
+    labels = {name: maps[name].argmax(axis=-1).astype(np.uint8) for name in maps}
+    return Prediction(
+        labels=labels["fine"],
+        probabilities=maps["fine"],
+        coarse=labels.get("coarse"),
+        boundary=maps["boundary"][..., 1] if "boundary" in maps else None,
+        regions=regions,
+    )
+
+
+def _region_map(outputs: Outputs) -> RegionMap | None:
+    """The regions of the batch's first image, on the grid of the score maps."""
+    if outputs.regions is None or outputs.coarse is None:
+        return None
+    grid = outputs.coarse.shape[1:3]
+    regions = outputs.regions
+    return RegionMap(
+        labels=np.asarray(regions.labels[0]).reshape(grid),
+        score=np.asarray(regions.score[0]).reshape(grid),
+        representatives=jax.tree.map(lambda x: np.asarray(x[0]), regions.representatives),
+    )
+
+
+# Fields of `config.model` that may differ from those of training: no parameter depends on them.
+_FREE_MODEL_FIELDS = frozenset(
+    f"model.{name}"
+    for name in ("output_stride", "num_regions", "per_region", "threshold", "dropout", "dtype")
+)
+
+
+def load(
+    path: str | os.PathLike, configure: Callable[[ConfigDict], ConfigDict] | None = None
+) -> Model:
+    """The model of a work directory (its best checkpoint), a checkpoint or an exported directory.
+
+    `configure` may change fields of the config, such as those of `config.eval`.
+
+    Raises:
+      UserError: there is no checkpoint at `path`, or `configure` describes another network.
+    """
+    config, dataset, variables, step = checkpoints.load_variables(path)
+    if configure is not None:
+        trained = config_to_json(config)
+        config = configure(config)
+        for name in differing_fields(trained, config_to_json(config)):
+            if name.startswith("model.") and name not in _FREE_MODEL_FIELDS:
+                raise UserError(
+                    f"config.{name} cannot be set here, for the weights of {path} belong to the"
+                    " network they were trained with; leave it out."
+                )
+    return Model(config, build_model(config, dataset.num_classes), variables, dataset, step)

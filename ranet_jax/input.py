@@ -1,0 +1,398 @@
+"""Data sets through TFDS and tf.data: preparation, training batches, evaluation batches.
+
+The only module that imports TensorFlow, and only when one of its functions is called.
+"""
+
+import contextlib
+import importlib
+import io
+import os
+import pkgutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from ranet_jax.dataset import IGNORE_LABEL, DatasetMetadata
+from ranet_jax.errors import UserError
+from ranet_jax.preprocessing import Normalization
+
+Builder = Any  # tfds.core.DatasetBuilder, which cannot be named without importing TFDS
+Batch = dict[str, np.ndarray]
+
+# Images of rare sizes wait for company; more than this many batches of them do not wait together.
+_WAITING_BATCHES = 4
+
+
+def _import_tensorflow() -> tuple[Any, Any]:
+    """TensorFlow without its start-up messages and without GPUs, and TFDS."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    # oneDNN announces itself in spite of the level, and serves no operation of this module.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    try:
+        import tensorflow as tf
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError(
+            "Reading data sets needs TensorFlow and TensorFlow Datasets; "
+            "install them with `pip install 'ranet_jax[data]'`."
+        ) from error
+    tf.config.set_visible_devices([], "GPU")
+    return tf, tfds
+
+
+# ------------------------------------------------------------------------------ data sets
+
+
+def default_data_dir() -> Path:
+    """TFDS's default directory: `TFDS_DATA_DIR` if set now, else `~/tensorflow_datasets`."""
+    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def known_datasets() -> tuple[str, ...]:
+    """Names of the data sets that `prepare` can build."""
+    package = importlib.import_module("ranet_data")
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.ispkg))
+
+
+def prepare(
+    name: str, source: str | None = None, data_dir: str | os.PathLike[str] | None = None
+) -> DatasetMetadata:
+    """Build a data set as TFRecords under `data_dir` and return what it says of itself.
+
+    `source` is the folder that a data set not drawn by a program is read from. A data set that is
+    there already is left as it is. Raises UserError on an unknown name and on a bad source.
+    """
+    if name not in known_datasets():
+        raise UserError(
+            f"There is no data set {name!r}; choose one of {', '.join(known_datasets())}."
+        )
+    _, tfds = _import_tensorflow()
+    directory = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
+    builder = _builder_class(name)(data_dir=directory)
+    if builder.data_path.exists():
+        print(f"Data set {name!r} is already prepared in {builder.data_path}.")
+        return dataset_metadata(builder)
+    _check_source(name, source, builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
+    print(f"Preparing data set {name!r} in {builder.data_path}.")
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    config = tfds.download.DownloadConfig(manual_dir=source, try_download_gcs=False)
+    try:
+        # TFDS's own announcements repeat those of this function.
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare(download_config=config)
+    except OSError as error:
+        raise UserError(f"Preparing {name!r} in {directory} failed: {error}.") from error
+    splits = builder.info.splits.items()
+    counts = ", ".join(f"{split} {info.num_examples}" for split, info in splits)
+    print(f"Data set {name!r} is prepared: {counts}.")
+    return dataset_metadata(builder)
+
+
+def _check_source(name: str, source: str | None, instructions: str | None) -> None:
+    """Raise UserError unless a source is given exactly where one is needed, and has files."""
+    if instructions is None:
+        if source is not None:
+            raise UserError(f"Data set {name!r} is drawn by a program and takes no source.")
+        return
+    layout = " ".join(instructions.split())
+    if source is None:
+        raise UserError(f"Data set {name!r} needs a source folder. {layout}")
+    if not Path(source).is_dir() or not any(Path(source).iterdir()):
+        raise UserError(f"The source {source} is missing or empty. {layout}")
+
+
+def open_dataset(data: ml_collections.ConfigDict) -> Builder:
+    """Open the newest prepared version of `data.name` under `data.data_dir`.
+
+    Needs no builder code: what was written describes itself. Raises UserError if it is not there.
+    """
+    _, tfds = _import_tensorflow()
+    directory = default_data_dir() if data.data_dir is None else Path(data.data_dir).expanduser()
+    root = directory / data.name
+    versions = [
+        tfds.core.Version(path.name)
+        for path in (root.iterdir() if root.is_dir() else ())
+        if tfds.core.Version.is_valid(path.name) and (path / "dataset_info.json").exists()
+    ]
+    if not versions:
+        raise UserError(
+            f"Data set {data.name!r} is not prepared in {directory}; {_remedy(data.name)}"
+        )
+    return tfds.builder_from_directory(root / str(max(versions)))
+
+
+def _remedy(name: str) -> str:
+    """What to do about a data set that is not prepared."""
+    if name not in known_datasets():
+        known = ", ".join(known_datasets())
+        return f"`ranet prepare` builds {known}, others are built with a TFDS builder of their own."
+    source = "" if _builder_class(name).MANUAL_DOWNLOAD_INSTRUCTIONS is None else " --source DIR"
+    return f"run `ranet prepare {name}{source}`."
+
+
+def _builder_class(name: str) -> Any:
+    return importlib.import_module(f"ranet_data.{name}.{name}_dataset_builder").Builder
+
+
+def dataset_metadata(builder: Builder) -> DatasetMetadata:
+    """Class names and palette that a prepared data set carries in its TFDS metadata.
+
+    Raises UserError if it carries none, or an ignore label other than 255.
+    """
+    fields = builder.info.metadata
+    missing = [key for key in ("class_names", "palette") if key not in (fields or {})]
+    if missing:
+        raise UserError(
+            f"The metadata of data set {builder.name!r} in {builder.data_path} has no "
+            f"{' and no '.join(missing)}; add them in its TFDS builder."
+        )
+    ignore_label = fields.get("ignore_label", IGNORE_LABEL)
+    if ignore_label != IGNORE_LABEL:
+        raise UserError(
+            f"Data set {builder.name!r} ignores label {ignore_label}; "
+            f"store such pixels as {IGNORE_LABEL} instead."
+        )
+    return DatasetMetadata.from_json(
+        {"name": builder.name, "ignore_label": IGNORE_LABEL, **dict(fields)}
+    )
+
+
+# ------------------------------------------------------------------------------- examples
+
+
+def num_examples(
+    builder: Builder,
+    split: str,
+    process_index: int | None = None,
+    process_count: int | None = None,
+) -> int:
+    """Number of examples of this host's share of a split, an expression like `val[:10]` allowed.
+
+    Raises UserError if the split is unknown or empty.
+    """
+    share = _host_share(builder, split, process_index, process_count)
+    return 0 if share is None else builder.info.splits[share].num_examples
+
+
+def _host_share(
+    builder: Builder, split: str, process_index: int | None, process_count: int | None
+) -> Any:
+    """This host's even part of a split as TFDS reads it, or None if there is nothing left."""
+    _, tfds = _import_tensorflow()
+    index = jax.process_index() if process_index is None else process_index
+    count = jax.process_count() if process_count is None else process_count
+    available = ", ".join(f"{name} ({s.num_examples})" for name, s in builder.info.splits.items())
+    try:
+        total = builder.info.splits[split].num_examples
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"Data set {builder.name!r} has no split {split!r}; it has {available}."
+        ) from error
+    if total == 0:
+        raise UserError(f"Split {split!r} of {builder.name!r} is empty; it has {available}.")
+    share = tfds.even_splits(split, n=count, drop_remainder=False)[index]
+    return share if builder.info.splits[share].num_examples else None
+
+
+def _read(builder: Builder, share: Any) -> Any:
+    """tf.data set of a share's examples, image and label still encoded, in the stored order."""
+    _, tfds = _import_tensorflow()
+    skip = {"image": tfds.decode.SkipDecoding(), "label": tfds.decode.SkipDecoding()}
+    return builder.as_dataset(
+        split=share,
+        decoders=skip,
+        shuffle_files=False,
+        read_config=tfds.ReadConfig(try_autocache=False, skip_prefetch=True),
+    )
+
+
+def _decode(tf: Any, example: dict[str, Any]) -> tuple[Any, Any]:
+    """Float32 RGB image [H, W, 3] in 0..255 and uint8 label [H, W, 1] of an encoded example."""
+    # Reads PNG as well as JPEG, and JPEG as Pillow reads it.
+    image = tf.io.decode_jpeg(example["image"], channels=3, dct_method="INTEGER_ACCURATE")
+    label = tf.io.decode_png(example["label"], channels=1)
+    return tf.cast(image, tf.float32), label
+
+
+def _check_labels(labels: np.ndarray, metadata: DatasetMetadata, split: str) -> None:
+    """Raise UserError if a label is neither a category nor the ignore label."""
+    wrong = labels[(labels >= metadata.num_classes) & (labels != metadata.ignore_label)]
+    if wrong.size:
+        raise UserError(
+            f"Split {split!r} of {metadata.name!r} has label {wrong[0]}, but only "
+            f"{metadata.num_classes} categories and the ignore label {metadata.ignore_label}."
+        )
+
+
+# ------------------------------------------------------------------------------- training
+
+
+def train_batches(
+    config: ml_collections.ConfigDict,
+    builder: Builder,
+    start_step: int = 0,
+    process_index: int | None = None,
+    process_count: int | None = None,
+) -> Iterator[Batch]:
+    """Endless shuffled and augmented training batches of this host, from step `start_step` on.
+
+    Yields {"image": float32 [B, h, w, 3] normalised, "label": uint8 [B, h, w]} with h x w the crop
+    size and B = `train.batch_size` / hosts. Batch N depends on `config.seed` and N alone: each
+    epoch's order is drawn from (seed, epoch), each example's augmentation from (seed, its number
+    in the stream), and what comes before `start_step` is skipped undecoded. Raises UserError on a
+    batch size that the hosts cannot share, on a split that is unknown or too small for them, and
+    on a label out of range.
+    """
+    data = config.data
+    tf, _ = _import_tensorflow()
+    index = jax.process_index() if process_index is None else process_index
+    count = jax.process_count() if process_count is None else process_count
+    if config.train.batch_size % count:
+        raise UserError(
+            f"train.batch_size {config.train.batch_size} cannot be shared by {count} hosts; "
+            "choose a multiple."
+        )
+    batch_size = config.train.batch_size // count
+    share = _host_share(builder, data.train_split, index, count)
+    if share is None:
+        raise UserError(
+            f"Split {data.train_split!r} of {builder.name!r} has fewer examples than the "
+            f"{count} hosts."
+        )
+    size = num_examples(builder, data.train_split, index, count)
+    first = start_step * batch_size  # example of the stream
+    encoded = _read(builder, share)
+
+    @tf.autograph.experimental.do_not_convert
+    def epoch_examples(epoch: Any) -> Any:
+        seed = tf.random.stateless_uniform(
+            [], seed=[config.seed, epoch], minval=0, maxval=2**31 - 1, dtype=tf.int64
+        )
+        shuffled = encoded.shuffle(
+            data.shuffle_buffer, seed=seed, reshuffle_each_iteration=False
+        ).enumerate(epoch * size)
+        return shuffled.skip(tf.maximum(first - epoch * size, 0))
+
+    @tf.autograph.experimental.do_not_convert
+    def augmented(number: Any, example: dict[str, Any]) -> dict[str, Any]:
+        image, label = _decode(tf, example)
+        return _augment(tf, data, image, label, seed=[config.seed, number * count + index])
+
+    epochs = tf.data.Dataset.range(first // size, np.iinfo(np.int64).max)
+    batches = (
+        epochs.flat_map(epoch_examples)
+        .map(augmented, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .batch(batch_size, drop_remainder=True)
+        .prefetch(2)
+    )
+    return _checked(batches, dataset_metadata(builder), data.train_split)
+
+
+def _checked(batches: Any, metadata: DatasetMetadata, split: str) -> Iterator[Batch]:
+    for batch in batches.as_numpy_iterator():
+        _check_labels(batch["label"], metadata, split)
+        yield batch
+
+
+def _augment(
+    tf: Any, data: ml_collections.ConfigDict, image: Any, label: Any, seed: Any
+) -> dict[str, Any]:
+    """Scale, crop or pad, flip and brighten one example by five numbers drawn from `seed`.
+
+    The image is padded at the bottom and right by the mean colour, the label by 255.
+    """
+    draw = tf.unstack(tf.random.stateless_uniform([5], seed=tf.cast(tf.stack(seed), tf.int64)))
+    smallest, largest = data.scale_range
+    scale = smallest + draw[0] * (largest - smallest)
+    shape = tf.shape(image)[:2]
+    scaled = tf.maximum(tf.cast(tf.round(tf.cast(shape, tf.float32) * scale), tf.int32), 1)
+    image = tf.image.resize(image, scaled, method="bilinear")
+    label = tf.image.resize(label, scaled, method="nearest")
+
+    crop = tf.constant(tuple(data.crop_size), tf.int32)
+    room = tf.cast(tf.maximum(scaled - crop, 0) + 1, tf.float32)
+    top, left = tf.unstack(tf.cast(tf.floor(tf.stack(draw[1:3]) * room), tf.int32))
+    image = image[top : top + crop[0], left : left + crop[1]]
+    label = label[top : top + crop[0], left : left + crop[1]]
+
+    shift = data.brightness * 255.0 * (2.0 * draw[3] - 1.0)
+    image = Normalization.from_config(data)(tf.clip_by_value(image + shift, 0.0, 255.0))
+    below, right = tf.unstack(crop - tf.shape(image)[:2])
+    padding = [[0, below], [0, right], [0, 0]]
+    image = tf.pad(image, padding)
+    label = tf.pad(label, padding, constant_values=tf.constant(IGNORE_LABEL, tf.uint8))
+    if data.flip:
+        flipped = draw[4] < 0.5
+        image = tf.where(flipped, image[:, ::-1], image)
+        label = tf.where(flipped, label[:, ::-1], label)
+    height, width = data.crop_size
+    return {
+        "image": tf.ensure_shape(image, [height, width, 3]),
+        "label": tf.ensure_shape(label[..., 0], [height, width]),
+    }
+
+
+# ----------------------------------------------------------------------------- evaluation
+
+
+def evaluation_batches(
+    config: ml_collections.ConfigDict,
+    builder: Builder,
+    split: str,
+    process_index: int | None = None,
+    process_count: int | None = None,
+) -> Iterator[Batch]:
+    """Every example of this host's share of a split once, at native size, in batches of one size.
+
+    Yields {"image": float32 [B, H, W, 3] normalised, "label": uint8 [B, H, W], "mask": bool [B]}
+    with B = `eval.batch_size`. Images wait for others of their size; a batch that stays short is
+    filled with zero images of label 255 and mask False. Raises UserError on an unknown or empty
+    split and on a label out of range.
+    """
+    tf, _ = _import_tensorflow()
+    metadata = dataset_metadata(builder)
+    share = _host_share(builder, split, process_index, process_count)
+    if share is None:
+        return iter(())
+    normalise = Normalization.from_config(config.data)
+
+    @tf.autograph.experimental.do_not_convert
+    def decoded(example: dict[str, Any]) -> dict[str, Any]:
+        image, label = _decode(tf, example)
+        return {"image": normalise(image), "label": label[..., 0]}
+
+    examples = _read(builder, share).map(decoded, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+    return _grouped(_checked(examples, metadata, split), config.eval.batch_size)
+
+
+def _grouped(examples: Iterator[Batch], batch_size: int) -> Iterator[Batch]:
+    """Batches of examples of one size, the longest group let go when too many wait."""
+    groups: dict[tuple[int, ...], list[Batch]] = {}
+    for example in examples:
+        size = example["label"].shape
+        groups.setdefault(size, []).append(example)
+        if len(groups[size]) == batch_size:
+            yield _stack(groups.pop(size), batch_size)
+        elif sum(len(group) for group in groups.values()) >= _WAITING_BATCHES * batch_size:
+            longest = max(groups, key=lambda size: len(groups[size]))
+            yield _stack(groups.pop(longest), batch_size)
+    for group in groups.values():
+        yield _stack(group, batch_size)
+
+
+def _stack(examples: list[Batch], batch_size: int) -> Batch:
+    """One batch of `batch_size`, filled up with masked examples."""
+    missing = [(0, batch_size - len(examples))]
+    image = np.stack([example["image"] for example in examples])
+    label = np.stack([example["label"] for example in examples])
+    return {
+        "image": np.pad(image, missing + [(0, 0)] * 3),
+        "label": np.pad(label, missing + [(0, 0)] * 2, constant_values=IGNORE_LABEL),
+        "mask": np.arange(batch_size) < len(examples),
+    }

@@ -1,0 +1,68 @@
+"""The losses of the design: cross-entropy on fine, coarse and boundary scores."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, Num, UInt8
+
+from ranet_jax import ops
+from ranet_jax.models import Outputs
+
+Labels = UInt8[Array, "b H W"] | Int[Array, "b H W"]
+
+
+def cross_entropy_sum(
+    logits: Float[Array, "b H W c"], targets: Int[Array, "b H W"], valid: Num[Array, "b H W"]
+) -> Float[Array, ""]:
+    """Softmax cross-entropy summed over the valid pixels, in nats.
+
+    A target that is not valid may hold any value: it is replaced before the logarithm, so that
+    neither the sum nor its gradient sees it.
+    """
+    replaced = jnp.where(valid, targets, 0)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, replaced)
+    return jnp.sum(jnp.where(valid, losses, 0.0))
+
+
+def count_valid(labels: Labels, ignore_label: int) -> Float[Array, ""]:
+    """Number of labels that are not ignored."""
+    return jnp.sum(labels != ignore_label, dtype=jnp.float32)
+
+
+def segmentation_loss(
+    outputs: Outputs,
+    labels: Labels,
+    weights: dict[str, float],
+    ignore_label: int,
+    count: Float[Array, ""],
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Weighted sum of the losses of every output the network has, and each of them unweighted.
+
+    Scores are resized to the labels' resolution. Fine and coarse scores learn the categories;
+    boundary scores learn `ops.boundary_target` of the labels.
+
+    Args:
+      outputs: score maps of the network.
+      labels: categories; `ignore_label` takes no part in any of the losses.
+      weights: factor by name of output: fine, coarse, boundary, fine_boundary.
+      ignore_label: value of pixels without a category.
+      count: pixels to average over: the valid ones of these labels or, where they are a part of
+        a larger batch, of all of it. An all-ignored batch gives loss 0.
+    """
+    shape = (labels.shape[1], labels.shape[2])
+    valid = labels != ignore_label
+    targets = labels.astype(jnp.int32)
+    boundaries = jax.vmap(lambda x: ops.boundary_target(x, ignore_label))(labels).astype(jnp.int32)
+    terms = {}
+    for name, target in (
+        ("fine", targets),
+        ("coarse", targets),
+        ("boundary", boundaries),
+        ("fine_boundary", boundaries),
+    ):
+        scores = getattr(outputs, name)
+        if scores is not None:
+            resized = ops.resize_bilinear(scores, shape)
+            terms[name] = cross_entropy_sum(resized, target, valid) / jnp.maximum(count, 1.0)
+    total = sum((weights[name] * term for name, term in terms.items()), start=jnp.float32(0))
+    return total, terms

@@ -1,0 +1,43 @@
+"""Flax modules: backbones, context blocks and the segmenter, built from a config."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from ranet_jax.errors import UserError
+from ranet_jax.models.backbones import build_backbone
+from ranet_jax.models.context import build_context
+from ranet_jax.models.outputs import ContextOutput, Outputs, Regions
+from ranet_jax.models.segmenter import Segmenter
+
+__all__ = ["ContextOutput", "Outputs", "Regions", "Segmenter", "build_model"]
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def build_model(config: ConfigDict, num_classes: int, axis_name: str | None = None) -> nn.Module:
+    """The segmenter that `config.model` describes, for `num_classes` categories.
+
+    `axis_name` is the mapped axis over which training shares BatchNorm statistics; evaluation
+    needs none.
+
+    Raises:
+      UserError: a field of `config.model` has a value that is no choice.
+    """
+    model = config.model
+    if model.dtype not in DTYPES:
+        raise UserError(
+            f"config.model.dtype is {model.dtype!r}; choose one of {tuple(DTYPES)}."
+        )
+    dtype = DTYPES[model.dtype]
+    try:
+        return Segmenter(
+            backbone=build_backbone(model, dtype, axis_name),
+            context=build_context(model, num_classes, dtype, axis_name),
+            num_classes=num_classes,
+            dropout=model.dropout,
+            fine_boundary=model.context == "ranet" and model.variant == "released",
+            axis_name=axis_name,
+        )
+    except ValueError as error:
+        raise UserError(f"config.model describes no network: {error}") from error

@@ -1,0 +1,151 @@
+"""ResNet (He et al., 2016) with dilation in place of stride, torchvision's layer names.
+
+A stage whose stride would pass the output stride keeps its resolution; every convolution behind
+the stride left out is dilated by it. The stride-8 features subsampled by 2 are then exactly the
+stride-16 features of the same weights.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ranet_jax.models.layers import Dtype, batch_norm, conv
+
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+STEMS = ("conv7", "deep")
+OUTPUT_STRIDES = (4, 8, 16, 32)
+
+
+class Residual(nn.Module):
+    """A residual block: two 3 x 3 convolutions, or with `bottleneck` 1 x 1, 3 x 3, 1 x 1.
+
+    The first 3 x 3 convolution holds the stride and has `first_dilation`.
+    """
+
+    features: int
+    bottleneck: bool
+    stride: int = 1
+    first_dilation: int = 1
+    dilation: int = 1
+    project: bool = False
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, inputs: Float[Array, "b h w c"], train: bool = False
+    ) -> Float[Array, "b h2 w2 m"]:
+        def conv_bn(x: Array, features: int, kernel: int, suffix: str, **kwargs: int) -> Array:
+            x = conv(features, kernel, dtype=self.dtype, name=f"conv{suffix}", **kwargs)(x)
+            return batch_norm(
+                train, dtype=self.dtype, axis_name=self.axis_name, name=f"bn{suffix}"
+            )(x)
+
+        strided = {"stride": self.stride, "dilation": self.first_dilation}
+        if self.bottleneck:
+            width_out = 4 * self.features
+            outputs = nn.relu(conv_bn(inputs, self.features, 1, "1"))
+            outputs = nn.relu(conv_bn(outputs, self.features, 3, "2", **strided))
+            outputs = conv_bn(outputs, width_out, 1, "3")
+        else:
+            width_out = self.features
+            outputs = nn.relu(conv_bn(inputs, self.features, 3, "1", **strided))
+            outputs = conv_bn(outputs, self.features, 3, "2", dilation=self.dilation)
+        shortcut = (
+            conv_bn(inputs, width_out, 1, "_shortcut", stride=self.stride)
+            if self.project
+            else inputs
+        )
+        return nn.relu(outputs + shortcut)
+
+
+class ResNet(nn.Module):
+    """ResNet-18, 34, 50 or 101 that returns the output of every stage by name.
+
+    Attributes:
+      depth: 18, 34, 50 or 101.
+      output_stride: input pixels a pixel of the last stage: 4, 8, 16 or 32.
+      stem: "conv7" (one 7 x 7 convolution) or "deep" (three of 3 x 3).
+      stages: residual stages that are built, 1 to 4.
+      width: channels of the first stage (64 in the published networks).
+      multi_grid: factors on the dilation of the fourth stage's blocks, in turn.
+      dilate_first_block: dilate a dilated stage's first block like its others; by default that
+        block keeps the dilation of the stage before, as torchvision's does.
+      ceil_pool: max-pool the last odd row and column too (PyTorch's `ceil_mode`).
+    """
+
+    depth: int
+    output_stride: int = 32
+    stem: str = "conv7"
+    stages: int = 4
+    width: int = 64
+    multi_grid: tuple[int, ...] = (1,)
+    dilate_first_block: bool = False
+    ceil_pool: bool = False
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("depth", tuple(BLOCKS)),
+            ("output_stride", OUTPUT_STRIDES),
+            ("stem", STEMS),
+            ("stages", (1, 2, 3, 4)),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"ResNet's {name} is {getattr(self, name)!r}; choose one of {choices}."
+                )
+        super().__post_init__()
+
+    def _stem(self, images: Array, train: bool) -> Array:
+        if self.stem == "conv7":
+            kernel, widths = 7, (self.width,)
+        else:
+            kernel, widths = 3, (self.width, self.width, 2 * self.width)
+        x = images.astype(self.dtype)
+        for index, width in enumerate(widths):
+            stride = 2 if index == 0 else 1
+            x = conv(width, kernel, stride=stride, dtype=self.dtype, name=f"conv{index + 1}")(x)
+            x = batch_norm(
+                train, dtype=self.dtype, axis_name=self.axis_name, name=f"bn{index + 1}"
+            )(x)
+            x = nn.relu(x)
+        return x
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "b H W 3"], train: bool = False
+    ) -> dict[str, Float[Array, "b _ _ _"]]:
+        """Features of normalised images by stage: "stem" (stride 2), "layer1" to "layer4"."""
+        x = self._stem(images, train)
+        features = {"stem": x}
+        pad = (1, 2) if self.ceil_pool else (1, 1)
+        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=(pad, pad))
+        bottleneck = self.depth >= 50
+        expansion = 4 if bottleneck else 1
+        stride_so_far, dilation = 4, 1
+        for stage in range(self.stages):
+            features_out = self.width * 2**stage
+            stride, first_dilation = (1 if stage == 0 else 2), dilation
+            if stride_so_far * stride > self.output_stride:
+                dilation, stride = dilation * stride, 1
+            stride_so_far *= stride
+            if self.dilate_first_block:
+                first_dilation = dilation
+            for block in range(BLOCKS[self.depth][stage]):
+                grid = self.multi_grid[block % len(self.multi_grid)] if stage == 3 else 1
+                first = block == 0
+                x = Residual(
+                    features_out,
+                    bottleneck,
+                    stride=stride if first else 1,
+                    first_dilation=grid * (first_dilation if first else dilation),
+                    dilation=grid * dilation,
+                    project=first and (stage > 0 or x.shape[-1] != features_out * expansion),
+                    dtype=self.dtype,
+                    axis_name=self.axis_name,
+                    name=f"layer{stage + 1}_block{block}",
+                )(x, train)
+            features[f"layer{stage + 1}"] = x
+        return features

@@ -1,0 +1,42 @@
+"""Context blocks by name: each takes a backbone's stages and returns a `ContextOutput`."""
+
+import flax.linen as nn
+from ml_collections import ConfigDict
+
+from ranet_jax.models.context.plain import PlainContext
+from ranet_jax.models.context.ranet import RANetContext
+from ranet_jax.models.context.released import ReleasedContext
+from ranet_jax.models.layers import Dtype
+
+__all__ = ["PlainContext", "RANetContext", "ReleasedContext", "build_context"]
+
+CONTEXTS = ("ranet", "none")
+VARIANTS = ("paper", "released")
+
+
+def build_context(
+    model: ConfigDict, num_classes: int, dtype: Dtype, axis_name: str | None
+) -> nn.Module:
+    """The context block that the `model` section of a config names.
+
+    Raises:
+      ValueError: the name or one of its settings is no choice.
+    """
+    if model.context not in CONTEXTS:
+        raise ValueError(f"context is {model.context!r}; choose one of {CONTEXTS}.")
+    if model.variant not in VARIANTS:
+        raise ValueError(f"variant is {model.variant!r}; choose one of {VARIANTS}.")
+    shared = {"channels": model.channels, "dtype": dtype, "axis_name": axis_name}
+    if model.context == "none":
+        return PlainContext(stage=f"layer{model.stages}", **shared)
+    shared |= {
+        "num_classes": num_classes,
+        "num_regions": model.num_regions,
+        "per_region": model.per_region,
+        "threshold": model.threshold,
+    }
+    if model.variant == "released":
+        if model.stages != 4:
+            raise ValueError('variant "released" reads layer3 and layer4, so it needs stages = 4.')
+        return ReleasedContext(dropout=model.dropout, **shared)
+    return RANetContext(stage=f"layer{model.stages}", kernel_size=model.kernel_size, **shared)

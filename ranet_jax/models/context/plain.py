@@ -1,0 +1,26 @@
+"""No context: the head of a fully convolutional network (Long et al., 2015), the baseline."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ranet_jax.models.layers import ConvBN, Dtype
+from ranet_jax.models.outputs import ContextOutput
+
+
+class PlainContext(nn.Module):
+    """Two 3 x 3 convolutions on one stage: RANet's head with its two blocks taken out."""
+
+    stage: str
+    channels: int = 512
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, features: dict[str, Float[Array, "b _ _ _"]], train: bool = False
+    ) -> ContextOutput:
+        """Features [b, h, w, channels] of the backbone's stage."""
+        shared = {"dtype": self.dtype, "axis_name": self.axis_name}
+        visual = ConvBN(self.channels, name="reduce", **shared)(features[self.stage], train)
+        return ContextOutput(ConvBN(self.channels, name="fuse", **shared)(visual, train))

@@ -1,0 +1,111 @@
+"""The paper's two blocks: Region Construction (Eqs. 1-5) and Region Interaction (Eqs. 6-8)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ranet_jax import ops
+from ranet_jax.models.layers import ConvBN, Dtype, score_conv
+from ranet_jax.models.outputs import ContextOutput, Regions
+
+
+def identity_kernel(key: Array, shape: tuple[int, int], dtype: Dtype = jnp.float32) -> Array:
+    """A k x k kernel with 1 in the middle: W^g of Eq. 4 before training."""
+    return jnp.zeros(shape, dtype).at[shape[0] // 2, shape[1] // 2].set(1.0)
+
+
+class RegionConstructionBlock(nn.Module):
+    """RCB: boundary and semantic scores of each pixel, the regions they make, and their scores."""
+
+    num_classes: int
+    num_regions: int = 64
+    per_region: int = 8
+    threshold: float = 0.8
+    kernel_size: int = 1
+
+    @nn.compact
+    def __call__(
+        self, visual: Float[Array, "b h w m"]
+    ) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w 2"], Regions]:
+        """Coarse scores, boundary scores (both before softmax) and regions of feature maps."""
+        coarse = score_conv(self.num_classes, "semantic_logit")(visual)
+        boundary = score_conv(2, "boundary_logit")(visual)
+        kernel = self.param("group_kernel", identity_kernel, (self.kernel_size,) * 2)
+
+        def construct(boundary: Array, probabilities: Array) -> Regions:
+            shape = boundary.shape
+            attention = ops.region_attention(
+                ops.segment_max(boundary),
+                ops.jensen_shannon(probabilities.reshape(-1, self.num_classes)),
+            )
+            attention = ops.regularize(attention, kernel, shape)
+            labels = ops.partition(ops.region_decision(attention, self.threshold))
+            score = ops.representative_score(attention, labels)
+            representatives = ops.select_representatives(
+                score, labels, self.num_regions, self.per_region
+            )
+            return Regions(labels, score, representatives)
+
+        regions = jax.vmap(construct)(nn.softmax(boundary)[..., 1], nn.softmax(coarse))
+        return coarse, boundary, regions
+
+
+class RegionInteractionBlock(nn.Module):
+    """RIB: collection, interaction and distribution of context through the representatives."""
+
+    @nn.compact
+    def __call__(
+        self, visual: Float[Array, "b h w m"], regions: Regions
+    ) -> Float[Array, "b h w m"]:
+        """Contextual features O of visual features A."""
+
+        def interact(features: Array, regions: Regions) -> Array:
+            score, labels, representatives = regions.score, regions.labels, regions.representatives
+            local = ops.collect(features, score, labels, representatives)
+            context = ops.interact(local, score, representatives)
+            return ops.distribute(features, score, labels, representatives, context)
+
+        batch, height, width, channels = visual.shape
+        flat = visual.reshape(batch, height * width, channels)
+        return jax.vmap(interact)(flat, regions).reshape(visual.shape)
+
+
+class RANetContext(nn.Module):
+    """The context block of the paper on one stage of a backbone.
+
+    A 3 x 3 convolution gives the visual features A; RCB and RIB give the contextual features O;
+    a last 3 x 3 convolution fuses A with the projected O.
+    """
+
+    num_classes: int
+    stage: str
+    channels: int = 512
+    num_regions: int = 64
+    per_region: int = 8
+    threshold: float = 0.8
+    kernel_size: int = 1
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, features: dict[str, Float[Array, "b _ _ _"]], train: bool = False
+    ) -> ContextOutput:
+        """Features [b, h, w, channels], coarse and boundary scores, and regions."""
+        shared = {"dtype": self.dtype, "axis_name": self.axis_name}
+        visual = ConvBN(self.channels, name="reduce", **shared)(features[self.stage], train)
+        coarse, boundary, regions = RegionConstructionBlock(
+            self.num_classes,
+            self.num_regions,
+            self.per_region,
+            self.threshold,
+            self.kernel_size,
+            name="rcb",
+        )(visual)
+        context = RegionInteractionBlock(name="rib")(visual, regions)
+        context = ConvBN(self.channels, kernel_size=1, name="project", **shared)(context, train)
+        fused = ConvBN(self.channels, name="fuse", **shared)(
+            jnp.concatenate([visual, context], axis=-1), train
+        )
+        return ContextOutput(fused, coarse, boundary, regions)

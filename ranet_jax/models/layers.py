@@ -1,0 +1,112 @@
+"""The layers all networks share: padded convolution, synchronised BatchNorm, dropout."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Dtype = Any
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+def conv(
+    features: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    use_bias: bool = False,
+    dtype: Dtype = jnp.float32,
+    name: str | None = None,
+) -> nn.Conv:
+    """Square convolution padded as PyTorch does with `padding = dilation * (k - 1) / 2`."""
+    pad = dilation * (kernel_size - 1) // 2
+    return nn.Conv(
+        features,
+        (kernel_size, kernel_size),
+        strides=stride,
+        kernel_dilation=dilation,
+        padding=((pad, pad), (pad, pad)),
+        use_bias=use_bias,
+        kernel_init=he_normal,
+        dtype=dtype,
+        name=name,
+    )
+
+
+def score_conv(features: int, name: str) -> nn.Conv:
+    """1 x 1 convolution with bias to scores before softmax, computed in float32."""
+    return nn.Conv(
+        features, (1, 1), kernel_init=nn.initializers.normal(0.01), dtype=jnp.float32, name=name
+    )
+
+
+def batch_norm(
+    train: bool, *, dtype: Dtype = jnp.float32, axis_name: str | None = None, name: str | None = None
+) -> nn.BatchNorm:
+    """BatchNorm with PyTorch's constants; statistics are shared over `axis_name` in training."""
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=0.9,
+        epsilon=1e-5,
+        dtype=dtype,
+        axis_name=axis_name if train else None,
+        name=name,
+    )
+
+
+class ConvBN(nn.Module):
+    """Convolution, BatchNorm and an activation (None for none)."""
+
+    features: int
+    kernel_size: int = 3
+    stride: int = 1
+    dilation: int = 1
+    use_bias: bool = False
+    activation: Callable[[Array], Array] | None = nn.relu
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, inputs: Float[Array, "b h w c"], train: bool = False
+    ) -> Float[Array, "b h2 w2 m"]:
+        outputs = conv(
+            self.features,
+            self.kernel_size,
+            stride=self.stride,
+            dilation=self.dilation,
+            use_bias=self.use_bias,
+            dtype=self.dtype,
+            name="conv",
+        )(inputs)
+        outputs = batch_norm(train, dtype=self.dtype, axis_name=self.axis_name, name="bn")(outputs)
+        return outputs if self.activation is None else self.activation(outputs)
+
+
+class ChannelDropout(nn.Module):
+    """Drop whole channels of an image (PyTorch's `Dropout2d`), keyed by the image's global index.
+
+    The mask of an image depends on its place in the global batch alone, so that the number of
+    devices which share the batch over `axis_name` changes nothing.
+    """
+
+    rate: float
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, inputs: Float[Array, "b h w c"], train: bool = False
+    ) -> Float[Array, "b h w c"]:
+        if not train or self.rate == 0.0:
+            return inputs
+        batch, _, _, channels = inputs.shape
+        key = self.make_rng("dropout")
+        mapped = self.axis_name is not None and not self.is_initializing()
+        first = jax.lax.axis_index(self.axis_name) * batch if mapped else 0
+        keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(first + jnp.arange(batch))
+        kept = jax.vmap(lambda k: jax.random.bernoulli(k, 1.0 - self.rate, (1, 1, channels)))(keys)
+        return jnp.where(kept, inputs / (1.0 - self.rate), jnp.zeros_like(inputs))

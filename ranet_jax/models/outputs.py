@@ -1,0 +1,44 @@
+"""What context blocks and segmenters return."""
+
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from ranet_jax.ops import Representatives
+
+
+@struct.dataclass
+class Regions:
+    """The partition of a batch of feature maps, n = h * w pixels each, row-major.
+
+    `labels` holds the root pixel of each pixel's region, `score` the representative score J;
+    `representatives` has the leading batch axis too.
+    """
+
+    labels: Int[Array, "*b n"]
+    score: Float[Array, "*b n"]
+    representatives: Representatives
+
+
+@struct.dataclass
+class ContextOutput:
+    """Features to classify, and the coarse scores a block makes on its way (None if it has none)."""
+
+    features: Float[Array, "b h w m"]
+    coarse: Float[Array, "b h w c"] | None = None
+    boundary: Float[Array, "b h w 2"] | None = None
+    regions: Regions | None = None
+
+
+@struct.dataclass
+class Outputs:
+    """Score maps before softmax, at feature resolution, in float32.
+
+    `fine` and `coarse` have a channel a category; `boundary` and `fine_boundary` have two, the
+    second for "boundary". A network without an output has None there; `regions` come on request.
+    """
+
+    fine: Float[Array, "b h w c"]
+    coarse: Float[Array, "b h w c"] | None = None
+    boundary: Float[Array, "b h w 2"] | None = None
+    regions: Regions | None = None
+    fine_boundary: Float[Array, "b h w 2"] | None = None

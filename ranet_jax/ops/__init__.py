@@ -1,0 +1,52 @@
+"""The mathematics of RANet as pure functions of one image's arrays.
+
+    Eq.  function                 from                      to
+    1    segment_max              boundary scores B         D, largest score between two pixels
+    2    jensen_shannon           category distributions C  E, dissimilarity of two pixels
+    3    region_attention         D, E                      F, attention of two pixels
+    4    regularize               F, kernel W^g             F^g
+    4    region_decision          F^g, threshold            G, whether two pixels go together
+    -    partition                G                         labels, each pixel's region
+    5    representative_score     F^g, labels               J, how well a pixel represents it
+    -    select_representatives   J, labels                 Representatives, Q regions of K pixels
+    6    collect                  features A, J, regions    A^l, context within a region
+    7    interact                 A^l, J, regions           A^g, context of all regions
+    8    distribute               A, J, regions, A^g        O, every pixel's context
+    -    boundary_target          label map                 the boundary to learn
+    -    resize_bilinear          maps                      maps of another size
+
+Pixels are numbered row-major, n = h * w. Batches go through `jax.vmap`. `ranet_jax.ops.reference`
+states Eqs. 1-8 again as NumPy loops, to compare with.
+"""
+
+from ranet_jax.ops.boundary import segment_max
+from ranet_jax.ops.interaction import collect, distribute, interact
+from ranet_jax.ops.regions import (
+    Representatives,
+    partition,
+    region_attention,
+    region_decision,
+    regularize,
+    representative_score,
+    select_representatives,
+)
+from ranet_jax.ops.resize import resize_bilinear
+from ranet_jax.ops.semantic import jensen_shannon
+from ranet_jax.ops.targets import boundary_target
+
+__all__ = [
+    "Representatives",
+    "boundary_target",
+    "collect",
+    "distribute",
+    "interact",
+    "jensen_shannon",
+    "partition",
+    "region_attention",
+    "region_decision",
+    "regularize",
+    "representative_score",
+    "resize_bilinear",
+    "segment_max",
+    "select_representatives",
+]

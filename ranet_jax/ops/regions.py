@@ -1,0 +1,221 @@
+"""Eqs. 3-5: from pairwise attention to regions, scores and representative pixels."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ranet_jax.ops.shapes import check_shapes
+
+# Scores are rounded to this step where representatives are chosen, so that rounding noise
+# breaks no ties.
+SCORE_STEP = 2.0**-16
+
+
+class Representatives(NamedTuple):
+    """The pixels that speak for each region: Q slots of K places.
+
+    `roots` names the region of each slot (-1: the slot is empty), `indices` its pixels and
+    `valid` which places are filled; an empty place has index 0.
+    """
+
+    roots: Int[Array, "*b q"]
+    indices: Int[Array, "*b q k"]
+    valid: Bool[Array, "*b q k"]
+
+
+def region_attention(
+    crossing: Float[Array, "n n"], divergence: Float[Array, "n n"]
+) -> Float[Array, "n n"]:
+    """Compute the attention of pixel pairs, F = (1 - D)(1 - E) (Eq. 3).
+
+    Args:
+      crossing: D, the largest boundary score between two pixels, in [0, 1].
+      divergence: E, their semantic dissimilarity, in [0, 1].
+
+    Returns:
+      F, in [0, 1]; large where no boundary separates two pixels of one category.
+
+    Raises:
+      ValueError: the two tables differ in shape or are not square.
+    """
+    check_shapes(crossing=(crossing, "n n"), divergence=(divergence, "n n"))
+    return (1 - crossing) * (1 - divergence)
+
+
+def regularize(
+    attention: Float[Array, "n n"], kernel: Float[Array, "k k"], shape: tuple[int, int]
+) -> Float[Array, "n n"]:
+    """Filter each pixel's attention map, F^g = W^g (*) F (Eq. 4), and clip it to [0, 1].
+
+    Row i of `attention`, seen as an h x w map, is cross-correlated with the kernel and zero
+    padded. The clip has gradient 1 on the whole of [0, 1], both bounds included (attention is
+    exactly 1 on the diagonal, which must keep teaching the kernel), and 0 outside.
+
+    Args:
+      attention: F.
+      kernel: W^g, of odd size; [[1]] leaves F as it is.
+      shape: (h, w) of the feature grid, with h * w = n.
+
+    Returns:
+      F^g, in [0, 1].
+
+    Raises:
+      ValueError: the kernel is even or not square, or `shape` does not hold n pixels.
+    """
+    sizes = check_shapes(attention=(attention, "n n"), kernel=(kernel, "k k"))
+    n, k = sizes["n"], sizes["k"]
+    height, width = shape
+    if k % 2 == 0:
+        raise ValueError(f"kernel must have an odd size, but is {k} x {k}")
+    if height * width != n:
+        raise ValueError(f"shape {shape} does not hold the {n} pixels of attention")
+
+    # Shifted sums rather than a convolution: exact float32 on every accelerator, and quicker
+    # than n convolutions of one channel.
+    reach = k // 2
+    maps = jnp.pad(attention.reshape(n, height, width), ((0, 0), (reach, reach), (reach, reach)))
+    filtered = jnp.zeros((n, height, width), attention.dtype)
+    for a in range(k):
+        for b in range(k):
+            filtered += kernel[a, b] * maps[:, a : a + height, b : b + width]
+    filtered = filtered.reshape(n, n)
+    return jnp.where(filtered < 0, 0, jnp.where(filtered > 1, 1, filtered))
+
+
+def region_decision(attention: Float[Array, "n n"], threshold: float) -> Bool[Array, "n n"]:
+    """Decide which pixel pairs belong together, G_ij = [(F^g_ij + F^g_ji) / 2 > tau] (Eq. 4).
+
+    Symmetric, and without gradient. With tau = 0.8:
+
+        F^g     0    1    2          G    0  1  2
+          0   1.0  0.9  0.7          0    1  1  0
+          1   0.8  1.0  0.8          1    1  1  0
+          2   0.8  0.8  1.0          2    0  0  1
+
+    Args:
+      attention: F^g, in [0, 1].
+      threshold: tau, in [0, 1].
+
+    Raises:
+      ValueError: `attention` is not a square table.
+    """
+    check_shapes(attention=(attention, "n n"))
+    attention = jax.lax.stop_gradient(attention)
+    return (attention + attention.T) / 2 > threshold
+
+
+def partition(decision: Bool[Array, "n n"]) -> Int[Array, " n"]:
+    """Divide the pixels into regions by the decisions G (the end of Sec. 3.1).
+
+    Each pixel j points at the smallest i <= j with G_ji = 1, at itself if there is none;
+    following the pointers to their end gives the region's root. G is not transitive: below,
+    pixel 3 is not decided to go with 0, yet it reaches 0 through 2.
+
+        G     0  1  2  3  4     points at   label
+          0   1  0  1  0  0         0         0
+          1   0  1  0  0  1         1         1
+          2   1  0  1  1  0         0         0
+          3   0  0  1  1  0         2         0
+          4   0  1  0  0  1         1         1
+
+    Args:
+      decision: G, symmetric.
+
+    Returns:
+      The index of the root pixel of each pixel's region.
+
+    Raises:
+      ValueError: `decision` is not a square table.
+    """
+    n = check_shapes(decision=(decision, "n n"))["n"]
+    pixels = jnp.arange(n, dtype=jnp.int32)
+    earlier = decision & (pixels[None, :] < pixels[:, None])
+    smallest = jnp.argmax(earlier, axis=1).astype(jnp.int32)
+    return follow_pointers(jnp.where(jnp.any(earlier, axis=1), smallest, pixels))
+
+
+def follow_pointers(pointers: Int[Array, " n"]) -> Int[Array, " n"]:
+    """Follow pointers, each to an index no larger than its own, until they come to rest.
+
+    Every jump doubles the way, so ceil(log2 n) of them reach every root.
+
+    Raises:
+      ValueError: `pointers` is not one-dimensional.
+    """
+    n = check_shapes(pointers=(pointers, "n"))["n"]
+    for _ in range((n - 1).bit_length()):
+        pointers = pointers[pointers]
+    return pointers
+
+
+def representative_score(
+    attention: Float[Array, "n n"], labels: Int[Array, " n"]
+) -> Float[Array, " n"]:
+    """Compute J_i, the mean of F^g_ij over the pixels j of i's region, i included (Eq. 5).
+
+    Args:
+      attention: F^g, in [0, 1].
+      labels: region label of each pixel.
+
+    Returns:
+      J, in [0, 1].
+
+    Raises:
+      ValueError: the arguments disagree about n.
+    """
+    check_shapes(attention=(attention, "n n"), labels=(labels, "n"))
+    together = labels[:, None] == labels[None, :]
+    total = jnp.sum(jnp.where(together, attention, 0), axis=1)
+    return total / jnp.sum(together, axis=1).astype(attention.dtype)
+
+
+def select_representatives(
+    score: Float[Array, " n"], labels: Int[Array, " n"], num_regions: int, per_region: int
+) -> Representatives:
+    """Give the Q largest regions a slot, and in each choose the K pixels of largest J.
+
+    Ties go to the smaller root and to the smaller pixel index. For this choice alone J is
+    rounded to 2^-16, so that rounding noise breaks no ties. No gradient. With Q = 3, K = 2:
+
+        pixel     0    1    2    3    4         roots   indices   valid
+        label     0    1    0    0    1           0      2  3     1  1
+        score    0.5  0.7  0.9  0.8  0.7          1      1  4     1  1
+                                                 -1      0  0     0  0
+
+    Args:
+      score: J, in [0, 1].
+      labels: region label of each pixel, in [0, n).
+      num_regions: Q, which may exceed the number of regions, and n.
+      per_region: K, which may exceed the size of a region, and n.
+
+    Returns:
+      Slots in order of falling region size, places in order of falling score.
+
+    Raises:
+      ValueError: the arguments disagree about n, or Q or K is not positive.
+    """
+    n = check_shapes(score=(score, "n"), labels=(labels, "n"))["n"]
+    if num_regions < 1 or per_region < 1:
+        raise ValueError(
+            f"num_regions and per_region must be positive, not {num_regions} and {per_region}"
+        )
+    area = jnp.zeros(n, jnp.int32).at[labels].add(1)
+    size, root = jax.lax.top_k(area, min(num_regions, n))
+    roots = jnp.where(size > 0, root, -1).astype(jnp.int32)
+
+    rounded = jnp.round(jax.lax.stop_gradient(score) / SCORE_STEP)
+    members = labels[None, :] == roots[:, None]
+    ranking = jnp.where(members, rounded[None, :], -jnp.inf)
+    best, indices = jax.lax.top_k(ranking, min(per_region, n))
+    valid = best > -jnp.inf
+    indices = jnp.where(valid, indices, 0).astype(jnp.int32)
+
+    slots = (0, num_regions - roots.shape[0])
+    places = (0, per_region - indices.shape[1])
+    return Representatives(
+        jnp.pad(roots, slots, constant_values=-1),
+        jnp.pad(indices, (slots, places)),
+        jnp.pad(valid, (slots, places)),
+    )

@@ -1,0 +1,55 @@
+"""Image resizing with the corner convention of segmentation networks."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def resize_bilinear(
+    x: Float[Array, "*b h w c"], shape: tuple[int, int]
+) -> Float[Array, "*b H W c"]:
+    """Resize maps bilinearly so that the corner pixels stay in the corners (align corners).
+
+    Output position o reads input position o * (in - 1) / (out - 1), as PyTorch does. An axis of
+    size 1 is repeated, an axis resized to 1 keeps its first element, and one that keeps its
+    size is left exactly as it is. No antialiasing. Interpolation is in float32 at least.
+
+    Args:
+      x: maps of any float dtype, which the result keeps.
+      shape: (H, W) in pixels.
+
+    Returns:
+      The maps, H x W.
+
+    Raises:
+      ValueError: `x` has fewer than three axes, or a size is not positive.
+    """
+    if x.ndim < 3:
+        raise ValueError(f"x must have the axes [... h w c], but its shape is {x.shape}")
+    if min(shape) < 1:
+        raise ValueError(f"shape must be positive, but is {shape}")
+
+    scaled = []
+    for axis, size in zip((x.ndim - 3, x.ndim - 2), shape, strict=True):
+        if size == 1:
+            x = jax.lax.slice_in_dim(x, 0, 1, axis=axis)
+        elif x.shape[axis] == 1:
+            x = jnp.repeat(x, size, axis=axis)
+        elif x.shape[axis] != size:
+            scaled.append((axis, size))
+    if not scaled:
+        return x
+
+    precise = x if x.dtype == jnp.float64 else x.astype(jnp.float32)
+    scale = jnp.array([(size - 1) / (x.shape[axis] - 1) for axis, size in scaled], precise.dtype)
+    resized = jax.image.scale_and_translate(
+        precise,
+        (*x.shape[:-3], *shape, x.shape[-1]),
+        tuple(axis for axis, _ in scaled),
+        scale,
+        # scale_and_translate counts from the pixels' outer edges, half a pixel further out.
+        (1 - scale) / 2,
+        method="linear",
+        antialias=False,
+    )
+    return resized.astype(x.dtype)

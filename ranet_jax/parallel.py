@@ -1,0 +1,81 @@
+"""One per-device step over all devices, by `jax.pmap` or `jax.shard_map`.
+
+A step is a pure function `step(state, batch) -> (state, metrics)` of one device's part of the
+batch that speaks of the axis "data". State and metrics are the same on every device; the state
+is passed and returned without a device axis. With shard_map the replication check is off
+(`check_vma=False`): otherwise a gradient taken inside the step is summed over devices once more
+than the same step sums it under pmap.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ranet_jax.errors import UserError
+
+AXIS = "data"
+MODES = ("pmap", "shard_map")
+
+Step = Callable[[Any, dict[str, Any]], tuple[Any, dict[str, Any]]]
+
+
+def map_step(step: Step, mode: str, devices: Sequence[jax.Device] | None = None) -> Step:
+    """Compile `step` over `devices` (all by default); it then takes this host's whole batch.
+
+    Raises:
+      UserError: `mode` is no choice or, when called, the batch does not divide by the devices.
+    """
+    devices = tuple(devices or jax.devices())
+    local_devices = [d for d in devices if d.process_index == jax.process_index()]
+    local = len(local_devices)
+    if mode == "pmap":
+        holders = Mesh(np.array(local_devices), (AXIS,))
+        mapped = jax.pmap(
+            step,
+            AXIS,
+            in_axes=(None, 0),
+            out_axes=None,
+            devices=devices if jax.process_count() == 1 else None,
+        )
+
+        def place(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return {k: x.reshape(local, -1, *x.shape[1:]) for k, x in batch.items()}
+
+    elif mode == "shard_map":
+        holders = Mesh(np.array(devices), (AXIS,))
+        split = PartitionSpec(AXIS)
+        sharding = NamedSharding(holders, split)
+        mapped = jax.jit(
+            jax.shard_map(
+                step,
+                mesh=holders,
+                in_specs=(PartitionSpec(), split),
+                out_specs=PartitionSpec(),
+                check_vma=False,
+            )
+        )
+
+        def place(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+            return {
+                k: jax.make_array_from_process_local_data(sharding, x) for k, x in batch.items()
+            }
+
+    else:
+        raise UserError(f"config.train.parallel is {mode!r}; choose one of {MODES}.")
+
+    # Where a step leaves its state: put there first, a fresh state needs no second compilation.
+    replicated = NamedSharding(holders, PartitionSpec())
+
+    def call(state: Any, batch: dict[str, np.ndarray]) -> tuple[Any, dict[str, Any]]:
+        for name, array in batch.items():
+            if len(array) % local:
+                raise UserError(
+                    f"A batch of {len(array)} ({name}) does not divide by this host's {local}"
+                    " devices; choose config.train.batch_size a multiple of all devices."
+                )
+        return mapped(jax.device_put(state, replicated), place(batch))
+
+    return call

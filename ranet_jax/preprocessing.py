@@ -1,0 +1,35 @@
+"""Normalisation of images, the same for NumPy arrays, jax arrays and TensorFlow tensors."""
+
+import dataclasses
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+CHANNEL_ORDERS = ("rgb", "bgr")
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalization:
+    """Subtract the mean, divide by the deviation (RGB order, units of 0..255), order the channels."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    channel_order: str = "rgb"
+
+    def __post_init__(self) -> None:
+        if self.channel_order not in CHANNEL_ORDERS:
+            raise ValueError(
+                f"channel_order is {self.channel_order!r}; choose one of {CHANNEL_ORDERS}."
+            )
+
+    @classmethod
+    def from_config(cls, data: ml_collections.ConfigDict) -> "Normalization":
+        """Read `mean`, `std` and `channel_order` of the `data` section of a config."""
+        return cls(tuple(data.mean), tuple(data.std), data.channel_order)
+
+    def __call__(self, images: Any) -> Any:
+        """Normalise `[..., H, W, 3]` float32 RGB images with values in 0..255."""
+        centred = images - np.asarray(self.mean, np.float32)
+        scaled = centred / np.asarray(self.std, np.float32)
+        return scaled[..., ::-1] if self.channel_order == "bgr" else scaled

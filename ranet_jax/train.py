@@ -1,0 +1,240 @@
+"""The training loop: any iterator of NumPy batches in, a working directory out."""
+
+import contextlib
+import json
+import math
+import pathlib
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import tensorboardX
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from ranet_jax import checkpoints, parallel
+from ranet_jax.dataset import DatasetMetadata
+from ranet_jax.errors import UserError
+from ranet_jax.evaluate import EvaluationResult, evaluate_batches
+from ranet_jax.inference import InferenceSettings, make_forward
+from ranet_jax.metrics import check_labels
+from ranet_jax.models import build_model
+from ranet_jax.schedules import build_optimizer
+from ranet_jax.train_state import Batch, TrainState, create_state, init_variables, make_step
+
+
+class NonFiniteLossError(UserError):
+    """The loss became NaN or infinite."""
+
+
+class Interrupted(UserError):
+    """SIGTERM came; the state of the last finished step is saved."""
+
+
+def train(
+    config: ConfigDict,
+    workdir: str | pathlib.Path,
+    dataset: DatasetMetadata,
+    train_batches: Callable[[int], Iterator[Batch]],
+    eval_batches: Callable[[], Iterable[Batch]],
+) -> EvaluationResult:
+    """Train from the working directory's latest checkpoint, or from the start, to the last step.
+
+    Args:
+      config: experiment, `ranet_jax.config.default_config` with its own values.
+      workdir: directory of checkpoints, metrics and TensorBoard events.
+      dataset: categories of the labels.
+      train_batches: from a number of steps done to this host's batches from there on, each
+        {"image": normalised float32 [b, H, W, 3], "label": uint8 [b, H, W]}.
+      eval_batches: this host's evaluation batches, which have a bool "mask" [b] too.
+
+    Returns:
+      The evaluation after the last step.
+
+    Raises:
+      UserError: the config does not fit the devices, the data or the working directory.
+      NonFiniteLossError: a loss is not finite; nothing of these steps is saved.
+      Interrupted: SIGTERM came; running the same call again goes on from there.
+    """
+    # ---- Set-up -------------------------------------------------------------------------------
+    _check_config(config)
+    checkpoints.prepare_workdir(workdir, config, dataset)
+    model = build_model(config, dataset.num_classes, parallel.AXIS)
+    init_rng, state_rng = jax.random.split(jax.random.PRNGKey(config.seed))
+    variables = init_variables(model, init_rng, config.data.crop_size)
+    optimizer, schedule = build_optimizer(
+        config.optimizer, config.train.steps, variables["params"]
+    )
+    state = create_state(variables, optimizer, state_rng, config.optimizer.ema_decay is not None)
+    step_function = parallel.map_step(
+        make_step(model, optimizer, config, dataset.ignore_label), config.train.parallel
+    )
+    forward = make_forward(build_model(config, dataset.num_classes))
+    settings = InferenceSettings.from_config(config)
+
+    def evaluate(state: TrainState) -> EvaluationResult:
+        params = state.params if state.ema_params is None else state.ema_params
+        return evaluate_batches(
+            forward,
+            {"params": params, "batch_stats": state.batch_stats},
+            eval_batches(),
+            dataset,
+            settings,
+            progress=False,
+        )
+
+    # ---- Resume -------------------------------------------------------------------------------
+    with contextlib.ExitStack() as stack:
+        manager = stack.enter_context(
+            checkpoints.open_manager(workdir, config.train.keep_checkpoints)
+        )
+        state = checkpoints.restore_latest(manager, state)
+        first = int(state.step)
+        log = stack.enter_context(MetricsLog(workdir, first, config.train.steps))
+        terminated = stack.enter_context(_catch_sigterm())
+
+        # ---- Steps ----------------------------------------------------------------------------
+        result = None
+        pending: list[dict[str, Any]] = []
+        batches = train_batches(first)
+        for step in range(first + 1, config.train.steps + 1):
+            batch = next(batches)
+            check_labels(batch["label"], dataset.num_classes, dataset.ignore_label)
+            state, metrics = step_function(state, batch)
+            pending.append(metrics)
+
+            last = step == config.train.steps
+            stopping = terminated(step)
+            evaluating = (last or step % config.train.eval_every == 0) and not stopping
+            saving = evaluating or stopping or step % config.train.checkpoint_every == 0
+            if saving or step % config.train.log_every == 0:
+                log.steps(step, jax.device_get(pending), schedule, config.train.batch_size)
+                pending = []
+            if evaluating:
+                result = evaluate(state)
+                log.evaluation(step, result)
+            if saving:
+                checkpoints.save(manager, step, state, result.fine.miou if evaluating else None)
+            if stopping and not last:
+                manager.wait_until_finished()
+                raise Interrupted(
+                    f"Stopped by SIGTERM after step {step}, which is saved; run the same command"
+                    " again to go on."
+                )
+        manager.wait_until_finished()
+    return evaluate(state) if result is None else result
+
+
+def _check_config(config: ConfigDict) -> None:
+    train, devices = config.train, jax.device_count()
+    for name in ("steps", "batch_size", "microbatches", "log_every", "eval_every"):
+        if train[name] < 1:
+            raise UserError(f"config.train.{name} is {train[name]}; choose 1 or more.")
+    if train.batch_size % (devices * train.microbatches):
+        raise UserError(
+            f"config.train.batch_size {train.batch_size} does not divide by {devices} devices x"
+            f" {train.microbatches} microbatches; choose a multiple of"
+            f" {devices * train.microbatches}."
+        )
+
+
+@contextlib.contextmanager
+def _catch_sigterm() -> Iterator[Callable[[int], bool]]:
+    """Yield a function of the step that says whether to stop after it, the same on all hosts."""
+    if jax.process_count() > 1:
+        yield multihost_utils.reached_preemption_sync_point
+        return
+    received: list[int] = []
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        yield lambda step: bool(received)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+class MetricsLog:
+    """`metrics.jsonl` (a line a step, a line an evaluation), TensorBoard and the progress bar.
+
+    Lines after the step to resume from are dropped, so that a resumed run leaves the same record
+    as one that was never cut off. Only the first host writes.
+    """
+
+    def __init__(self, workdir: str | pathlib.Path, first: int, steps: int):
+        self._first_host = jax.process_index() == 0
+        self._bar = tqdm(
+            total=steps, initial=first, unit="step", desc="train", disable=not self._first_host
+        )
+        self._time, self._step = time.monotonic(), first
+        if not self._first_host:
+            return
+        path = pathlib.Path(workdir) / "metrics.jsonl"
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= first]
+        path.write_text("".join(kept))
+        self._file = path.open("a")
+        self._board = tensorboardX.SummaryWriter(
+            str(pathlib.Path(workdir) / "tensorboard"), purge_step=first + 1
+        )
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+        if self._first_host:
+            self._file.close()
+            self._board.close()
+
+    def steps(
+        self, step: int, metrics: list[dict[str, np.ndarray]], schedule: Any, batch_size: int
+    ) -> None:
+        """Record the steps up to and with `step`.
+
+        Raises:
+          NonFiniteLossError: one of their losses is not finite.
+        """
+        now = time.monotonic()
+        speed = batch_size * (step - self._step) / max(now - self._time, 1e-9)
+        self._time, self._step = now, step
+        start = step - len(metrics) + 1
+        losses = [float(values["loss"]) for values in metrics]
+        if not all(map(math.isfinite, losses)):
+            bad = start + next(i for i, loss in enumerate(losses) if not math.isfinite(loss))
+            raise NonFiniteLossError(
+                f"The loss is not finite at step {bad} (of steps {start} to {step}); lower"
+                " config.optimizer.learning_rate, set config.optimizer.clip_norm, or look at the"
+                " data of that step."
+            )
+        self._bar.update(step - self._bar.n)
+        self._bar.set_postfix_str(f"loss {np.mean(losses):.3f}, {speed:.1f} images/s")
+        if not self._first_host:
+            return
+        for number, values in enumerate(metrics, start):
+            record = {name: float(value) for name, value in values.items()}
+            record["learning_rate"] = float(schedule(number - 1))
+            self._write({"step": number, **record})
+            for name, value in record.items():
+                self._board.add_scalar(f"train/{name}", value, number)
+        self._board.add_scalar("train/images_per_second", speed, step)
+        self._file.flush()
+
+    def evaluation(self, step: int, result: EvaluationResult) -> None:
+        """Record the scores of an evaluation."""
+        record = {"fine_miou": result.fine.miou, "fine_accuracy": result.fine.pixel_accuracy}
+        if result.coarse is not None:
+            record["coarse_miou"] = result.coarse.miou
+        if self._first_host:
+            self._write({"step": step, **record})
+            for name, value in record.items():
+                self._board.add_scalar(f"eval/{name}", value, step)
+            self._file.flush()
+            shown = ", ".join(f"{name} {value:.4f}" for name, value in record.items())
+            self._bar.write(f"step {step}: {shown}")
+        self._time = time.monotonic()
+
+    def _write(self, record: dict[str, float]) -> None:
+        self._file.write(json.dumps(record) + "\n")

@@ -1,0 +1,99 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ranet_jax.ops import resize_bilinear
+
+resize = jax.jit(resize_bilinear, static_argnums=1)
+
+
+def oracle(x, shape):
+    """Align-corners interpolation of [h w c], one output pixel at a time."""
+    x = np.asarray(x, np.float64)
+    (height, width, channels), (out_height, out_width) = x.shape, shape
+    out = np.zeros((out_height, out_width, channels))
+    for v, u in np.ndindex(out_height, out_width):
+        y = v * (height - 1) / (out_height - 1) if out_height > 1 else 0.0
+        z = u * (width - 1) / (out_width - 1) if out_width > 1 else 0.0
+        y_0, z_0 = int(y), int(z)
+        y_1, z_1 = min(y_0 + 1, height - 1), min(z_0 + 1, width - 1)
+        f, g = y - y_0, z - z_0
+        above = (1 - g) * x[y_0, z_0] + g * x[y_0, z_1]
+        below = (1 - g) * x[y_1, z_0] + g * x[y_1, z_1]
+        out[v, u] = (1 - f) * above + f * below
+    return out
+
+
+@pytest.mark.parametrize("shape", [(7, 9), (2, 3), (3, 8), (6, 5), (1, 1), (1, 7), (7, 1), (4, 1)])
+def test_equals_the_oracle(shape, rng):
+    x = jnp.asarray(rng.normal(size=(4, 5, 2)), jnp.float32)
+    np.testing.assert_allclose(resize(x, shape), oracle(x, shape), atol=2e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 5), (4, 1), (1, 1)])
+@pytest.mark.parametrize("shape", [(3, 4), (1, 3)])
+def test_axes_of_one_pixel(size, shape, rng):
+    x = jnp.asarray(rng.normal(size=(*size, 2)), jnp.float32)
+    np.testing.assert_allclose(resize(x, shape), oracle(x, shape), atol=2e-6)
+
+
+def test_by_hand():
+    x = jnp.array([0.0, 1.0, 4.0])[None, :, None]
+    np.testing.assert_allclose(resize(x, (1, 5)).ravel(), [0, 0.5, 1, 2.5, 4], rtol=1e-6)
+    np.testing.assert_allclose(resize(x, (1, 2)).ravel(), [0, 4], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_same_size_is_the_identity(dtype, rng):
+    x = jnp.asarray(rng.normal(size=(4, 5, 2)), dtype)
+    np.testing.assert_array_equal(resize(x, (4, 5)), x)
+
+
+def test_corners_stay_and_ramps_stay_straight():
+    ramp = jnp.linspace(0.0, 1.0, 5)[None, :, None] + jnp.linspace(0.0, 2.0, 4)[:, None, None]
+    out = resize(ramp, (13, 17))[..., 0]
+    straight = np.linspace(0, 1, 17) + np.linspace(0, 2, 13)[:, None]
+    np.testing.assert_allclose(out, straight, atol=1e-5)
+
+
+def test_large_maps_keep_their_constant():
+    np.testing.assert_allclose(resize(jnp.full((33, 65, 1), 7.0), (257, 513)), 7, rtol=1e-6)
+
+
+@pytest.mark.parametrize("leading", [(3,), (2, 3)])
+def test_leading_axes_are_independent(leading, rng):
+    x = jnp.asarray(rng.normal(size=(*leading, 4, 5, 2)), jnp.float32)
+    out = resize(x, (7, 9))
+    assert out.shape == (*leading, 7, 9, 2)
+    last = tuple(size - 1 for size in leading)
+    np.testing.assert_allclose(out[last], oracle(x[last], (7, 9)), atol=2e-6)
+    mapped = jax.vmap(lambda one: resize_bilinear(one, (7, 9)))(x)
+    np.testing.assert_allclose(mapped, out, atol=1e-6)
+
+
+def test_bfloat16_is_rounded_once(rng):
+    x = jnp.asarray(rng.normal(size=(4, 5, 2)), jnp.bfloat16)
+    out = resize(x, (7, 9))
+    assert out.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(out, resize(x.astype(jnp.float32), (7, 9)).astype(jnp.bfloat16))
+
+
+@pytest.mark.parametrize("shape", [(6, 8), (2, 3), (1, 4)])
+def test_gradient(shape, rng, check_gradients):
+    check_gradients(
+        lambda x: resize_bilinear(x, shape),
+        lambda x: oracle(x, shape),
+        rng.normal(size=(4, 5, 1)),
+    )
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, -1)])
+def test_rejects_empty_shapes(shape):
+    with pytest.raises(ValueError, match="shape must be positive"):
+        resize_bilinear(jnp.ones((4, 5, 1)), shape)
+
+
+def test_rejects_maps_without_channels(without_jaxtyping):
+    with pytest.raises(ValueError, match=r"x must have the axes \[... h w c\]"):
+        resize_bilinear(jnp.ones((4, 5)), (7, 9))

@@ -1,0 +1,90 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ranet_jax.ops import boundary_target
+
+target_of = jax.jit(boundary_target, static_argnums=(1, 2))
+
+
+def brute_force(labels, ignore_label, radius):
+    height, width = labels.shape
+    target = np.zeros((height, width), bool)
+    for y, x in np.ndindex(height, width):
+        for v, u in np.ndindex(height, width):
+            target[y, x] |= (
+                np.hypot(v - y, u - x) <= radius
+                and labels[y, x] != labels[v, u]
+                and ignore_label not in (labels[y, x], labels[v, u])
+            )
+    return target
+
+
+def test_docstring_table(docstring_table):
+    rows = docstring_table(boundary_target, ["labels", "target"])
+    labels = jnp.array([[255 if word == "?" else int(word) for word in row[:4]] for row in rows])
+    expected = [[word == "x" for word in row[4:]] for row in rows]
+    np.testing.assert_array_equal(boundary_target(labels, radius=1.0), expected)
+
+
+@pytest.mark.parametrize("radius", [0.0, 1.0, 1.5, 2.0, 3.2])
+def test_equals_brute_force(radius, rng):
+    labels = rng.choice([0, 1, 255], size=(7, 9), p=[0.85, 0.05, 0.1])
+    target = target_of(jnp.asarray(labels, jnp.uint8), 255, radius)
+    np.testing.assert_array_equal(target, brute_force(labels, 255, radius))
+
+
+def test_default_radius_is_the_euclidean_disc_of_two():
+    target = boundary_target(jnp.zeros((7, 7), jnp.uint8).at[3, 3].set(1))
+    expected = """
+        . . . . . . .
+        . . . x . . .
+        . . x x x . .
+        . x x x x x .
+        . . x x x . .
+        . . . x . . .
+        . . . . . . .
+    """
+    drawn = [[word == "x" for word in line.split()] for line in expected.split("\n")[1:-1]]
+    np.testing.assert_array_equal(target, drawn)
+
+
+def test_does_not_wrap_around():
+    labels = jnp.zeros((5, 8), jnp.int32).at[:, 0].set(1)
+    np.testing.assert_array_equal(target_of(labels, 255, 2.0)[:, 3:], False)
+
+
+def test_ignored_pixels_neither_make_nor_carry_a_boundary():
+    labels = jnp.zeros((5, 8), jnp.int32).at[:, 4:].set(255)
+    assert not target_of(labels, 255, 2.0).any()
+    # With another ignore label 255 is a category like any other.
+    assert target_of(labels, -1, 2.0).any()
+    assert not target_of(jnp.full((5, 8), 255), 255, 2.0).any()
+
+
+def test_a_boundary_reaches_across_ignored_pixels():
+    labels = jnp.array([[0, 0, 255, 1, 1]])
+    np.testing.assert_array_equal(target_of(labels, 255, 2.0), [[0, 1, 0, 1, 0]])
+
+
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int8, jnp.uint16, jnp.int32])
+def test_takes_any_integer_dtype(dtype):
+    labels = jnp.array([[0, 0, 0, 1, 1, 1]], dtype)
+    np.testing.assert_array_equal(boundary_target(labels, radius=1.0), [[0, 0, 1, 1, 0, 0]])
+
+
+def test_vmap(rng):
+    labels = jnp.asarray(rng.integers(0, 2, size=(3, 7, 9)), jnp.uint8)
+    batch = jax.vmap(boundary_target)(labels)
+    for one, target in zip(labels, batch, strict=True):
+        np.testing.assert_array_equal(target, brute_force(np.asarray(one), 255, 2.0))
+
+
+def test_single_pixel_has_no_boundary():
+    assert not boundary_target(jnp.zeros((1, 1), jnp.uint8)).any()
+
+
+def test_rejects_negative_radii():
+    with pytest.raises(ValueError, match="radius must not be negative, but is -1"):
+        boundary_target(jnp.zeros((2, 2), jnp.uint8), radius=-1.0)

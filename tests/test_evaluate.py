@@ -1,0 +1,325 @@
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fakes import DATASET, brightest_channel_model
+from PIL import Image
+
+from ranet_jax import evaluate
+from ranet_jax.errors import UserError
+from ranet_jax.evaluate import (
+    EvaluationResult,
+    evaluate_batches,
+    evaluate_checkpoint,
+    sum_over_hosts,
+)
+from ranet_jax.inference import InferenceSettings
+from ranet_jax.metrics import SegmentationScores
+from ranet_jax.models import Outputs
+
+SETTINGS = InferenceSettings()
+VARIABLES = {"params": {"gain": np.float32(1)}, "batch_stats": {}}
+
+
+@jax.jit
+def brightest(variables, images):
+    """Fine scores are the channels, coarse ones those of the pixel to the right."""
+    scores = images * variables["params"]["gain"]
+    return Outputs(fine=scores, coarse=jnp.roll(scores, -1, axis=2))
+
+
+def examples(count, size=(6, 5), seed=0):
+    generator = np.random.default_rng(seed)
+    images = generator.normal(0, 1, (count, *size, 3)).astype(np.float32)
+    labels = generator.integers(0, 3, (count, *size)).astype(np.uint8)
+    labels[generator.random(labels.shape) < 0.1] = 255
+    return images, labels
+
+
+def batched(images, labels, batch_size):
+    """Batches of one size, the last one padded with labels that would count if not masked."""
+    for start in range(0, len(images), batch_size):
+        part, truth = images[start : start + batch_size], labels[start : start + batch_size]
+        padding = batch_size - len(part)
+        yield {
+            "image": np.pad(part, ((0, padding), (0, 0), (0, 0), (0, 0))),
+            "label": np.pad(truth, ((0, padding), (0, 0), (0, 0))),
+            "mask": np.arange(batch_size) < len(part),
+        }
+
+
+def counted(predictions, labels):
+    confusion = np.zeros((3, 3), np.int64)
+    for truth, chosen in zip(labels.ravel(), predictions.ravel(), strict=True):
+        if truth != 255:
+            confusion[truth, chosen] += 1
+    return confusion
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 12])
+def test_counts_are_exact_whatever_the_batches_and_devices(batch_size):
+    images, labels = examples(10)
+    result = evaluate_batches(
+        brightest, VARIABLES, batched(images, labels, batch_size), DATASET, SETTINGS, progress=False
+    )
+    fine = counted(images.argmax(-1), labels)
+    coarse = counted(np.roll(images, -1, axis=2).argmax(-1), labels)
+    np.testing.assert_array_equal(result.fine.confusion, fine)
+    np.testing.assert_array_equal(result.coarse.confusion, coarse)
+    assert result.num_images == 10
+    assert result.fine.miou == pytest.approx(
+        np.mean([fine[i, i] / (fine[i].sum() + fine[:, i].sum() - fine[i, i]) for i in range(3)])
+    )
+
+
+def test_a_batch_uses_as_many_devices_as_divide_it():
+    used = []
+
+    def spy(variables, images):
+        used.append((len(images.sharding.device_set), len(jax.tree.leaves(variables)[0].devices())))
+        return brightest(variables, images)
+
+    images, labels = examples(12)
+    for batch_size in (12, 8, 7):
+        batches = batched(images, labels, batch_size)
+        evaluate_batches(spy, VARIABLES, batches, DATASET, SETTINGS, progress=False)
+    assert sorted(set(used), reverse=True) == [(8, 8), (7, 7), (6, 6)]
+
+
+def test_variables_left_on_all_devices_by_pmap_are_taken():
+    spread = jax.pmap(
+        lambda variables, x: jax.tree.map(lambda v: v * 1.0, variables),
+        in_axes=(None, 0),
+        out_axes=None,
+    )(VARIABLES, jnp.zeros(8))
+    images, labels = examples(4)
+    results = [
+        evaluate_batches(
+            brightest, variables, batched(images, labels, 2), DATASET, SETTINGS, progress=False
+        )
+        for variables in (VARIABLES, spread)
+    ]
+    np.testing.assert_array_equal(*(result.fine.confusion for result in results))
+
+
+def test_images_of_several_sizes_and_any_settings():
+    batches = [
+        batch
+        for seed, size in enumerate([(6, 5), (4, 9)])
+        for batch in batched(*examples(2, size, seed), 2)
+    ]
+    expected = sum(counted(batch["image"].argmax(-1), batch["label"]) for batch in batches)
+    for settings in (SETTINGS, InferenceSettings(mode="slide", crop_size=(4, 4), flip=True)):
+        result = evaluate_batches(brightest, VARIABLES, batches, DATASET, settings, progress=False)
+        np.testing.assert_array_equal(result.fine.confusion, expected)
+
+
+def test_scores_are_taken_at_the_labels_resolution():
+    image = np.zeros((1, 2, 2, 3), np.float32)
+    image[0, :, 0, 0] = image[0, :, 1, 1] = 5
+    labels = np.array([[[0, 0, 1, 1]] * 4], np.uint8)
+    batch = {"image": image, "label": labels, "mask": np.array([True])}
+    result = evaluate_batches(brightest, VARIABLES, [batch], DATASET, SETTINGS, progress=False)
+    np.testing.assert_array_equal(result.fine.confusion, np.diag([8, 8, 0]))
+
+
+def test_a_network_without_coarse_scores():
+    def fine_only(variables, images):
+        return Outputs(fine=brightest(variables, images).fine)
+
+    result = evaluate_batches(
+        fine_only, VARIABLES, batched(*examples(2), 2), DATASET, SETTINGS, progress=False
+    )
+    assert result.coarse is None
+    assert "coarse" not in result.to_json()
+    assert "coarse" not in result.table()
+
+
+def test_wrong_labels_and_empty_splits_are_refused():
+    images, labels = examples(2)
+    labels[1, 2, 3] = 7
+    with pytest.raises(UserError, match="value 7"):
+        evaluate_batches(brightest, VARIABLES, batched(images, labels, 2), DATASET, SETTINGS)
+    with pytest.raises(UserError, match="no images"):
+        evaluate_batches(brightest, VARIABLES, [], DATASET, SETTINGS, progress=False)
+
+
+def test_a_progress_bar_counts_images(capsys):
+    evaluate_batches(
+        brightest, VARIABLES, batched(*examples(5), 2), DATASET, SETTINGS, total=5, progress=True
+    )
+    shown = capsys.readouterr().err
+    assert "5/5" in shown
+    assert "mIoU" in shown
+
+
+def hand_made_result():
+    confusion = np.array([[600, 200, 0], [100, 1100, 0], [0, 0, 0]], np.int64)
+    return EvaluationResult(DATASET, SETTINGS, 2, 1.5, SegmentationScores(confusion))
+
+
+def test_table_of_a_hand_made_result():
+    expected = """
+        class           fine IoU  pixels
+        --------------------------------
+        red                66.67     800
+        green              78.57   1,200
+        blue                   -       0
+        --------------------------------
+        mean IoU           72.62   2,000
+        pixel accuracy     85.00
+        mean accuracy      83.33
+    """
+    assert hand_made_result().table() == textwrap.dedent(expected).strip()
+
+
+def test_json_of_a_hand_made_result():
+    fields = json.loads(json.dumps(hand_made_result().to_json(), allow_nan=False))
+    assert fields["num_images"] == 2
+    assert fields["settings"]["mode"] == "whole"
+    assert fields["fine"]["miou"] == pytest.approx((6 / 9 + 11 / 14) / 2)
+    assert fields["fine"]["pixel_accuracy"] == pytest.approx(0.85)
+    assert fields["fine"]["classes"]["blue"]["iou"] is None
+    assert fields["fine"]["classes"]["green"] == {
+        "iou": pytest.approx(11 / 14),
+        "labelled_pixels": 1200,
+        "predicted_pixels": 1300,
+        "correct_pixels": 1100,
+    }
+
+
+def test_a_sum_over_one_host_keeps_counts_beyond_int32():
+    counts = np.array([0, 1, 2**31 - 1, 2**31, 2**45 + 12345], np.int64)
+    np.testing.assert_array_equal(sum_over_hosts(counts), counts)
+
+
+HOST_SCRIPT = """
+import sys
+import jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize("localhost:{port}", 2, int(sys.argv[1]))
+import numpy as np
+import test_evaluate as t
+from ranet_jax.evaluate import evaluate_batches, sum_over_hosts
+host = jax.process_index()
+assert sum_over_hosts(np.array([2**40 + host])).tolist() == [2**41 + 1]
+images, labels = t.examples(5)
+own = slice(0, 4) if host == 0 else slice(4, 5)
+result = evaluate_batches(
+    t.brightest, t.VARIABLES, t.batched(images[own], labels[own], 2), t.DATASET, t.SETTINGS,
+    progress=False,
+)
+print(result.num_images, result.fine.confusion.tolist(), result.coarse.confusion.tolist())
+"""
+
+
+def test_two_hosts_get_the_sum_of_their_counts():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    script = HOST_SCRIPT.format(port=port)
+    root = Path(__file__).parents[1]
+    paths = os.pathsep.join([str(root), str(root / "tests"), *filter(None, sys.path)])
+    environment = os.environ | {
+        "PYTHONPATH": paths,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
+    }
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(index)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    try:
+        finished = [host.communicate(timeout=120) for host in hosts]
+    finally:
+        for host in hosts:
+            host.kill()
+    assert [host.returncode for host in hosts] == [0, 0], finished
+    images, labels = examples(5)
+    fine = counted(images.argmax(-1), labels).tolist()
+    coarse = counted(np.roll(images, -1, axis=2).argmax(-1), labels).tolist()
+    assert [out.splitlines()[-1] for out, _ in finished] == 2 * [f"5 {fine} {coarse}"]
+
+
+# ---- Checkpoints -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved_model(tmp_path, monkeypatch):
+    """A model on disk, its data set replaced by four images of pure colours."""
+    model = brightest_channel_model()
+    model.save(tmp_path / "model")
+    monkeypatch.setattr(evaluate, "load", lambda path, configure=None: model)
+    generator = np.random.default_rng(0)
+    blocks = generator.integers(0, 3, (4, 1, 1)).astype(np.uint8)
+    labels = np.tile(blocks, (1, 8, 10))
+    images = 255 * np.eye(3, dtype=np.float32)[labels]
+    splits = []
+
+    def evaluation_batches(config, builder, split):
+        splits.append(split)
+        return batched(images, labels, 3)
+
+    monkeypatch.setattr(evaluate.pipeline, "open_dataset", lambda data: "builder")
+    monkeypatch.setattr(evaluate.pipeline, "dataset_metadata", lambda builder: DATASET)
+    monkeypatch.setattr(evaluate.pipeline, "num_examples", lambda builder, split: 4)
+    monkeypatch.setattr(evaluate.pipeline, "evaluation_batches", evaluation_batches)
+    return tmp_path / "model", splits
+
+
+def test_a_checkpoint_is_scored_into_its_directory(saved_model):
+    path, splits = saved_model
+    result = evaluate_checkpoint(path, progress=False)
+    assert (result.fine.miou, result.num_images, splits) == (1.0, 4, ["val"])
+    fields = json.loads((path / "evaluation_val.json").read_text())
+    assert fields["split"] == "val"
+    assert fields["checkpoint"] == str(path)
+    assert fields["fine"]["miou"] == 1.0
+
+
+def test_split_output_and_pictures_can_be_chosen(saved_model, tmp_path):
+    path, splits = saved_model
+    evaluate_checkpoint(path, split="test[:2]", progress=False)
+    assert (path / "evaluation_test_2.json").is_file()
+    output = tmp_path / "scores.json"
+    evaluate_checkpoint(path, split="train", output=output, pictures=2, progress=False)
+    assert json.loads(output.read_text())["split"] == "train"
+    assert splits == ["test[:2]", "train", "train"]
+    with Image.open(tmp_path / "scores.png") as sheet:
+        assert sheet.width > 5 * 320  # image, truth, coarse, fine, regions
+
+
+def test_one_step_of_a_working_directory_reports_into_the_working_directory():
+    assert evaluate._model_directory(Path("/runs/a/checkpoints/20")) == Path("/runs/a")
+    assert evaluate._model_directory(Path("/runs/a")) == Path("/runs/a")
+
+
+def test_a_data_set_of_other_classes_is_refused(saved_model, monkeypatch):
+    path, _ = saved_model
+    other = dataclasses.replace(
+        DATASET, name="fruits", class_names=("apple", "pear"), palette=((1, 2, 3), (4, 5, 6))
+    )
+    monkeypatch.setattr(evaluate.pipeline, "dataset_metadata", lambda builder: other)
+    with pytest.raises(UserError, match=r"3 classes of 'colours'.*'fruits' has 2"):
+        evaluate_checkpoint(path, progress=False)
+
+
+def test_a_missing_output_directory_is_refused_before_the_work(saved_model, tmp_path):
+    path, splits = saved_model
+    with pytest.raises(UserError, match="missing"):
+        evaluate_checkpoint(path, output=tmp_path / "nowhere" / "scores.json")
+    assert not splits

@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+from fakes import brightest_channel_model, primary_image
+from PIL import Image
+
+from ranet_jax.errors import UserError
+from ranet_jax.predict import find_images, predict_files, read_image
+
+
+@pytest.fixture(scope="module")
+def model():
+    return brightest_channel_model()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "F"])
+def test_images_of_any_mode_are_read(mode, tmp_path):
+    grey = np.array([[0, 255, 255], [255, 0, 0]], np.uint8)
+    source = Image.fromarray(grey).convert("RGB").convert("L" if mode == "F" else mode)
+    picture = source.convert(mode)
+    suffix = {"CMYK": "tif", "YCbCr": "tif", "HSV": "tif", "F": "tif"}.get(mode, "png")
+    path = tmp_path / f"image.{suffix}"
+    if mode == "HSV":  # no format holds it
+        picture = picture.convert("RGB")
+    picture.save(path)
+    expected = np.stack([grey] * 3, -1).astype(int)
+    assert read_image(path).dtype == np.uint8
+    np.testing.assert_allclose(read_image(path).astype(int), expected, atol=2)
+
+
+def test_sixteen_bits_keep_the_upper_eight(tmp_path):
+    values = np.array([[0, 255, 256], [32768, 65280, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    assert read_image(tmp_path / "deep.png")[..., 1].tolist() == [[0, 0, 1], [128, 255, 255]]
+
+
+def test_a_palette_with_transparency_is_read(tmp_path):
+    picture = Image.fromarray(np.array([[0, 1]], np.uint8))
+    picture.putpalette([10, 20, 30, 40, 50, 60])
+    picture.save(tmp_path / "palette.png", transparency=bytes([0, 128]))
+    assert read_image(tmp_path / "palette.png").tolist() == [[[10, 20, 30], [40, 50, 60]]]
+
+
+def test_the_exif_orientation_is_respected(tmp_path):
+    pixels = primary_image(2, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "turned.png"), np.rot90(pixels, -1))
+
+
+def test_predictions_are_written_and_failures_reported(model, tmp_path, capsys):
+    inputs, output = tmp_path / "in", tmp_path / "new" / "out"
+    inputs.mkdir()
+    image = primary_image(24, 32)
+    Image.fromarray(image).save(inputs / "a.png")
+    Image.fromarray(image[..., 0]).save(inputs / "c.bmp")
+    (inputs / "b.jpg").write_bytes(b"not an image")
+    (inputs / "notes.txt").write_text("no image either, and not asked for")
+
+    failures = predict_files(model, [inputs, tmp_path / "missing.png"], output)
+    assert len(failures) == 2
+    shown = capsys.readouterr().err
+    assert "b.jpg" in shown
+    assert "missing.png" in shown
+    names = {f"{stem}_{kind}.png" for stem in "ac" for kind in ("labels", "overlay", "regions")}
+    assert {path.name for path in output.iterdir()} == names
+    with Image.open(output / "a_labels.png") as labels:
+        assert labels.mode == "P"
+        np.testing.assert_array_equal(np.asarray(labels), model.predict(image).labels)
+    with Image.open(output / "a_overlay.png") as overlay:
+        assert overlay.size == (32, 24)
+    with Image.open(output / "a_regions.png") as regions:
+        assert min(regions.size) == 512
+
+
+def test_a_cut_off_image_is_a_failure(model, tmp_path):
+    whole = tmp_path / "whole.png"
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(whole)
+    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:2000])
+    failures = predict_files(model, [tmp_path / "cut.png", whole], tmp_path / "out")
+    assert len(failures) == 1
+    assert "cut.png" in failures[0]
+    assert (tmp_path / "out" / "whole_labels.png").is_file()
+
+
+def test_images_of_one_name_are_refused_before_the_start(model, tmp_path):
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(primary_image(4, 4)).save(tmp_path / folder / "same.png")
+    with pytest.raises(UserError, match="same_labels"):
+        predict_files(model, [tmp_path / "x", tmp_path / "y"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_input_is_never_overwritten(model, tmp_path):
+    for name in ("a.png", "a_labels.png"):
+        Image.fromarray(primary_image(4, 4)).save(tmp_path / name)
+    with pytest.raises(UserError, match="overwrite"):
+        predict_files(model, [tmp_path], tmp_path)
+
+
+def test_an_output_that_is_a_file_is_refused(model, tmp_path):
+    Image.fromarray(primary_image(4, 4)).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match="output directory"):
+        predict_files(model, [tmp_path / "a.png"], tmp_path / "a.png")
+
+
+def test_files_are_found_once_and_in_order(tmp_path):
+    for name in ("b.png", "a.png", "c.JPG", "d.pdf", "e.txt"):
+        (tmp_path / name).touch()
+    found = find_images([tmp_path / "c.JPG", tmp_path, tmp_path / "a.png"])
+    assert [path.name for path in found] == ["c.JPG", "a.png", "b.png"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no image"):
+        find_images([tmp_path / "empty"])
