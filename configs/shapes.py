@@ -1,8 +1,8 @@
 """A small RANet on the embedded data set of overlapping shapes: the demo.
 
-    ranet prepare shapes
-    ranet train --config configs/shapes.py --workdir runs/demo
-    ranet evaluate runs/demo --pictures 6
+ranet prepare shapes
+ranet train --config configs/shapes.py --workdir runs/demo
+ranet evaluate runs/demo --pictures 6
 """
 
 from ml_collections import ConfigDict

@@ -107,9 +107,7 @@ def restore(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
       UserError: the checkpoint cannot be read.
     """
     try:
-        restored = manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore())
-        )
+        restored = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore()))
     except (ValueError, OSError, KeyError) as error:
         raise UserError(
             f"Checkpoint {manager.directory / str(step)} cannot be read"

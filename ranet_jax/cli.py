@@ -4,13 +4,14 @@ Errors of input end in one sentence on standard error and exit status 1.
 """
 
 import argparse
+import ast
 import importlib.util
 import os
 import pathlib
 import sys
 
-from absl import flags, logging
-from ml_collections import ConfigDict, config_flags
+from absl import logging
+from ml_collections import ConfigDict
 
 from ranet_jax.errors import UserError
 
@@ -103,21 +104,32 @@ def load_config(path: str) -> ConfigDict:
 def override(config: ConfigDict, arguments: list[str]) -> ConfigDict:
     """The config with `--config.section.field=value` arguments applied.
 
+    A value is written as in Python: `0.5`, `True`, `None`, `"(0.5, 1.0)"`; text needs no quotes.
+
     Raises:
       UserError: an argument names no field, or its value does not fit the field.
     """
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_dict("config", config, flag_values=values)
-    try:
-        rest = values(["ranet", *arguments])
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"Cannot apply {' '.join(arguments)}: {str(error).splitlines()[0]}; fields are set as"
-            " --config.section.field=value and listed in ranet_jax/config.py."
-        ) from error
-    if len(rest) > 1:
-        raise UserError(f"{rest[1]!r} is no option; fields are set as --config.section.field=value.")
-    return values.config
+    for argument in arguments:
+        name, equals, text = argument.removeprefix("--config.").partition("=")
+        if not argument.startswith("--config.") or not equals:
+            raise UserError(
+                f"{argument!r} is no option; fields are set as --config.section.field=value."
+            )
+        section, _, field = name.rpartition(".")
+        holder = config if not section else config.get(section)
+        if not isinstance(holder, ConfigDict) or field not in holder:
+            raise UserError(
+                f"The config has no field {name!r}; its fields are listed in ranet_jax/config.py."
+            )
+        expected = holder.get_type(field)
+        try:
+            setattr(holder, field, text if expected is str else ast.literal_eval(text))
+        except (TypeError, ValueError, SyntaxError) as error:
+            raise UserError(
+                f"Field {name!r} of the config takes a value of type {expected.__name__}, which"
+                f" {text!r} is not."
+            ) from error
+    return config
 
 
 def _prepare(arguments: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Num, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from ranet_jax import ops
 from ranet_jax.models import Outputs
@@ -12,7 +12,7 @@ Labels = UInt8[Array, "b H W"] | Int[Array, "b H W"]
 
 
 def cross_entropy_sum(
-    logits: Float[Array, "b H W c"], targets: Int[Array, "b H W"], valid: Num[Array, "b H W"]
+    logits: Float[Array, "b H W c"], targets: Int[Array, "b H W"], valid: Bool[Array, "b H W"]
 ) -> Float[Array, ""]:
     """Softmax cross-entropy summed over the valid pixels, in nats.
 

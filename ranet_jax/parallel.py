@@ -41,7 +41,7 @@ def map_step(step: Step, mode: str, devices: Sequence[jax.Device] | None = None)
             devices=devices if jax.process_count() == 1 else None,
         )
 
-        def place(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        def place(batch: dict[str, np.ndarray]) -> dict[str, Any]:
             return {k: x.reshape(local, -1, *x.shape[1:]) for k, x in batch.items()}
 
     elif mode == "shard_map":
@@ -58,7 +58,7 @@ def map_step(step: Step, mode: str, devices: Sequence[jax.Device] | None = None)
             )
         )
 
-        def place(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+        def place(batch: dict[str, np.ndarray]) -> dict[str, Any]:
             return {
                 k: jax.make_array_from_process_local_data(sharding, x) for k, x in batch.items()
             }

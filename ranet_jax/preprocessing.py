@@ -11,7 +11,7 @@ CHANNEL_ORDERS = ("rgb", "bgr")
 
 @dataclasses.dataclass(frozen=True)
 class Normalization:
-    """Subtract the mean, divide by the deviation (RGB order, units of 0..255), order the channels."""
+    """Mean and deviation of the channels (RGB order, units of 0..255) and the network's order."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -26,7 +26,12 @@ class Normalization:
     @classmethod
     def from_config(cls, data: ml_collections.ConfigDict) -> "Normalization":
         """Read `mean`, `std` and `channel_order` of the `data` section of a config."""
-        return cls(tuple(data.mean), tuple(data.std), data.channel_order)
+        (r, g, b), (dr, dg, db) = data.mean, data.std
+        return cls(
+            (float(r), float(g), float(b)),
+            (float(dr), float(dg), float(db)),
+            data.channel_order,
+        )
 
     def __call__(self, images: Any) -> Any:
         """Normalise `[..., H, W, 3]` float32 RGB images with values in 0..255."""

@@ -66,9 +66,7 @@ def train(
     model = build_model(config, dataset.num_classes, parallel.AXIS)
     init_rng, state_rng = jax.random.split(jax.random.PRNGKey(config.seed))
     variables = init_variables(model, init_rng, config.data.crop_size)
-    optimizer, schedule = build_optimizer(
-        config.optimizer, config.train.steps, variables["params"]
-    )
+    optimizer, schedule = build_optimizer(config.optimizer, config.train.steps, variables["params"])
     state = create_state(variables, optimizer, state_rng, config.optimizer.ema_decay is not None)
     step_function = parallel.map_step(
         make_step(model, optimizer, config, dataset.ignore_label), config.train.parallel
@@ -98,7 +96,7 @@ def train(
         terminated = stack.enter_context(_catch_sigterm())
 
         # ---- Steps ----------------------------------------------------------------------------
-        result = None
+        result: EvaluationResult | None = None
         pending: list[dict[str, Any]] = []
         batches = train_batches(first)
         for step in range(first + 1, config.train.steps + 1):
@@ -114,11 +112,13 @@ def train(
             if saving or step % config.train.log_every == 0:
                 log.steps(step, jax.device_get(pending), schedule, config.train.batch_size)
                 pending = []
+            miou = None
             if evaluating:
                 result = evaluate(state)
                 log.evaluation(step, result)
+                miou = result.fine.miou
             if saving:
-                checkpoints.save(manager, step, state, result.fine.miou if evaluating else None)
+                checkpoints.save(manager, step, state, miou)
             if stopping and not last:
                 manager.wait_until_finished()
                 raise Interrupted(

@@ -110,13 +110,7 @@ def make_step(
         ema_params = None
         if ema_decay is not None:
             ema_params = optax.incremental_update(params, state.ema_params, 1.0 - ema_decay)
-        state = state.replace(
-            step=state.step + 1,
-            params=params,
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-            ema_params=ema_params,
-        )
-        return state, metrics
+        updated = TrainState(state.step + 1, state.rng, params, batch_stats, opt_state, ema_params)
+        return updated, metrics
 
     return step

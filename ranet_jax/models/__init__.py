@@ -26,9 +26,7 @@ def build_model(config: ConfigDict, num_classes: int, axis_name: str | None = No
     """
     model = config.model
     if model.dtype not in DTYPES:
-        raise UserError(
-            f"config.model.dtype is {model.dtype!r}; choose one of {tuple(DTYPES)}."
-        )
+        raise UserError(f"config.model.dtype is {model.dtype!r}; choose one of {tuple(DTYPES)}.")
     dtype = DTYPES[model.dtype]
     try:
         return Segmenter(

@@ -45,7 +45,11 @@ def score_conv(features: int, name: str) -> nn.Conv:
 
 
 def batch_norm(
-    train: bool, *, dtype: Dtype = jnp.float32, axis_name: str | None = None, name: str | None = None
+    train: bool,
+    *,
+    dtype: Dtype = jnp.float32,
+    axis_name: str | None = None,
+    name: str | None = None,
 ) -> nn.BatchNorm:
     """BatchNorm with PyTorch's constants; statistics are shared over `axis_name` in training."""
     return nn.BatchNorm(
@@ -74,6 +78,7 @@ class ConvBN(nn.Module):
     def __call__(
         self, inputs: Float[Array, "b h w c"], train: bool = False
     ) -> Float[Array, "b h2 w2 m"]:
+        """Features, smaller by the stride."""
         outputs = conv(
             self.features,
             self.kernel_size,
@@ -101,6 +106,7 @@ class ChannelDropout(nn.Module):
     def __call__(
         self, inputs: Float[Array, "b h w c"], train: bool = False
     ) -> Float[Array, "b h w c"]:
+        """The inputs, in training with channels dropped and the rest scaled up."""
         if not train or self.rate == 0.0:
             return inputs
         batch, _, _, channels = inputs.shape

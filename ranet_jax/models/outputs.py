@@ -21,7 +21,7 @@ class Regions:
 
 @struct.dataclass
 class ContextOutput:
-    """Features to classify, and the coarse scores a block makes on its way (None if it has none)."""
+    """Features to classify, and the scores and regions a block makes on its way, if any."""
 
     features: Float[Array, "b h w m"]
     coarse: Float[Array, "b h w c"] | None = None

@@ -187,7 +187,7 @@ def distribute(
     return out
 
 
-def _pixels(region: np.ndarray, root: int) -> list[int]:
+def _pixels(region: np.ndarray, root: int | np.integer) -> list[int]:
     """The pixels of a region, in order."""
     return np.flatnonzero(region == root).tolist()
 

@@ -90,9 +90,9 @@ def region_decision(attention: Float[Array, "n n"], threshold: float) -> Bool[Ar
     Symmetric, and without gradient. With tau = 0.8:
 
         F^g     0    1    2          G    0  1  2
-          0   1.0  0.9  0.7          0    1  1  0
-          1   0.8  1.0  0.8          1    1  1  0
-          2   0.8  0.8  1.0          2    0  0  1
+          0  1.00 0.90 0.85          0    1  1  0
+          1  0.75 1.00 0.60          1    1  1  0
+          2  0.70 0.60 1.00          2    0  0  1
 
     Args:
       attention: F^g, in [0, 1].

@@ -5,7 +5,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 import released_reference as reference
 
 from ranet_jax.models.context import ReleasedContext
@@ -104,24 +103,22 @@ def loss_weights(shape):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("sharpness", [1.0, 3.0])
-def test_forward_equals_numpy(sharpness):
-    sizes = set()
-    for seed in range(4):
-        features, variables = random_features(seed), random_variables(seed, sharpness)
-        expected = reference_block(features, variables)
-        agrees(apply(variables, features), expected)
-        sizes.add(len(expected["indices"]))
-    assert len(sizes) > 1
+def test_forward_equals_numpy():
+    regions = set()
+    for seed in range(5):
+        for sharpness in (1.0, 3.0):
+            features, variables = random_features(seed), random_variables(seed, sharpness)
+            expected = reference_block(features, variables)
+            agrees(apply(variables, features), expected)
+            regions.add(len(set(expected["labels"])))
+    assert 1 in regions and max(regions) > 5
 
 
-@pytest.mark.parametrize(("threshold", "regions"), [(1.0, HEIGHT * WIDTH), (-1.0, 1)])
-def test_singletons_and_one_region(threshold, regions):
+def test_every_pixel_a_region():
     features, variables = random_features(1), random_variables(1)
-    output = apply(variables, features, threshold=threshold)
-    expected = reference_block(features, variables, threshold)
-    assert len(set(expected["labels"])) == regions
-    agrees(output, expected)
+    expected = reference_block(features, variables, threshold=1.0)
+    np.testing.assert_array_equal(expected["labels"], np.arange(HEIGHT * WIDTH))
+    agrees(apply(variables, features, threshold=1.0), expected)
 
 
 def test_small_regions_and_eight_representatives():
@@ -272,8 +269,11 @@ def test_list_convolution_on_two_devices_equals_one():
 def test_half_precision_features_and_single_precision_scores():
     features, variables = random_features(10), random_variables(10)
     half = {k: v.astype(jnp.bfloat16) for k, v in features.items()}
+
+    def dtypes(variables, features):
+        output = block(dtype=jnp.bfloat16).apply(variables, features)
+        return output.features, output.coarse, output.boundary, output.regions.score
+
     with jax.numpy_dtype_promotion("standard"):  # Flax's BatchNorm relies on it
-        output = jax.jit(block(dtype=jnp.bfloat16).apply)(variables, half)
-    assert output.features.dtype == jnp.bfloat16
-    assert output.coarse.dtype == output.boundary.dtype == output.regions.score.dtype == jnp.float32
-    assert jnp.isfinite(output.features).all()
+        result = [x.dtype for x in jax.eval_shape(dtypes, variables, half)]
+    assert result == [jnp.bfloat16] + [jnp.float32] * 3

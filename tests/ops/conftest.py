@@ -48,7 +48,7 @@ def docstring_table():
     def read(function, heading):
         lines = [line.split() for line in inspect.getdoc(function).splitlines()]
         first = next(i for i, words in enumerate(lines) if words[: len(heading)] == heading)
-        last = next(i for i in range(first, len(lines)) if not lines[i])
+        last = next((i for i in range(first, len(lines)) if not lines[i]), len(lines))
         return lines[first + 1 : last]
 
     return read

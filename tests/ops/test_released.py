@@ -7,6 +7,16 @@ import released_reference as reference
 from ranet_jax.ops import released
 
 select = jax.jit(released.select_released, static_argnums=2)
+attend = jax.jit(released.attend)
+divergence = jax.jit(released.binary_divergence)
+
+
+@jax.jit
+def weighted_divergence(probabilities, weight):
+    """A weighted sum of the divergences, and its gradient."""
+    return jax.value_and_grad(lambda p: jnp.sum(released.binary_divergence(p) * weight))(
+        probabilities
+    )
 
 
 def random_probabilities(seed, n=12, c=4, sharpness=2.0):
@@ -37,7 +47,7 @@ def chosen(total, labels, per_region):
 @pytest.mark.parametrize("sharpness", [0.1, 2.0, 30.0])
 def test_divergence_equals_loops(sharpness):
     probabilities = random_probabilities(0, sharpness=sharpness)
-    result = released.binary_divergence(jnp.asarray(probabilities, jnp.float32))
+    result = divergence(jnp.asarray(probabilities, jnp.float32))
     np.testing.assert_allclose(result, reference.divergence(probabilities), atol=1e-6)
 
 
@@ -45,7 +55,7 @@ def test_divergence_by_hand():
     # Pixel 0 looks at category 0, where the two give 0.75 and 0.25; pixel 1 looks at category 1,
     # where they give 0.25 and 0.5. Entropies in nats: H(1/4) = 0.5623351, H(1/2) = ln 2.
     probabilities = jnp.array([[0.75, 0.25, 0.0], [0.25, 0.5, 0.25]])
-    result = released.binary_divergence(probabilities)
+    result = divergence(probabilities)
     mixture = -(0.375 * np.log(0.375) + 0.625 * np.log(0.625))
     expected = [
         [0, np.log(2) - 0.5623351],
@@ -56,7 +66,7 @@ def test_divergence_by_hand():
 
 
 def test_divergence_of_certain_pixels_is_clipped():
-    result = released.binary_divergence(jnp.eye(2))
+    result = divergence(jnp.eye(2))
     p, q = 0.99, 0.001
     expected = reference.entropy((p + q) / 2) - (reference.entropy(p) + reference.entropy(q)) / 2
     np.testing.assert_allclose(result, [[0, expected], [expected, 0]], atol=1e-6)
@@ -64,16 +74,14 @@ def test_divergence_of_certain_pixels_is_clipped():
 
 def test_divergence_takes_the_first_of_tied_categories():
     probabilities = jnp.array([[0.4, 0.4, 0.2], [0.4, 0.1, 0.5]])
-    result = released.binary_divergence(probabilities)
+    result = divergence(probabilities)
     np.testing.assert_allclose(result[0, 1], 0, atol=1e-7)
 
 
 def test_divergence_gradient_equals_finite_differences():
     probabilities = random_probabilities(1, n=5, sharpness=1.0)
     weight = np.random.default_rng(2).normal(size=(5, 5))
-    gradient = jax.grad(
-        lambda p: jnp.sum(released.binary_divergence(p) * jnp.asarray(weight, p.dtype))
-    )(jnp.asarray(probabilities, jnp.float32))
+    _, gradient = weighted_divergence(probabilities.astype(np.float32), weight.astype(np.float32))
     expected = np.zeros_like(probabilities)
     for index in np.ndindex(*probabilities.shape):
         step = np.zeros_like(probabilities)
@@ -91,8 +99,7 @@ def test_divergence_gradient_equals_finite_differences():
     [np.eye(3), np.tile([1.0, 0, 0], (3, 1)), np.zeros((3, 3)), np.full((3, 3), 1 / 3)],
 )
 def test_divergence_gradient_is_finite_for_degenerate_probabilities(probabilities):
-    function = jax.value_and_grad(lambda p: released.binary_divergence(p).sum())
-    value, gradient = function(jnp.asarray(probabilities, jnp.float32))
+    value, gradient = weighted_divergence(probabilities.astype(np.float32), np.ones((3, 3), "f"))
     assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
@@ -182,46 +189,42 @@ def attend_arguments(seed=0, q=4, k=6, m=5):
 def test_attend_equals_numpy():
     queries, features, score = (np.asarray(x, np.float64) for x in attend_arguments())
     expected = queries + reference.softmax(queries @ (features * score[:, None]).T) @ features
-    result = released.attend(*attend_arguments(), jnp.ones(6, bool))
+    result = attend(*attend_arguments(), jnp.ones(6, bool))
     np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
 def test_attend_mask_equals_deleting():
     queries, features, score = attend_arguments()
     valid = jnp.array([True, False, True, True, False, False])
-    result = released.attend(queries, features, score, valid)
-    expected = released.attend(queries, features[valid], score[valid], jnp.ones(3, bool))
+    result = attend(queries, features, score, valid)
+    expected = attend(queries, features[valid], score[valid], jnp.ones(3, bool))
     np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
+@jax.jit
+def attend_gradients(*arguments):
+    """Of the sum of the result, with respect to the queries, features and scores."""
+    return jax.grad(lambda *x: released.attend(*x).sum(), argnums=(0, 1, 2))(*arguments)
+
+
 def test_attend_to_nothing_returns_the_queries():
-    queries, features, score = attend_arguments()
-
-    def function(queries, features, score):
-        return released.attend(queries, features, score, jnp.zeros(6, bool)).sum()
-
-    np.testing.assert_array_equal(
-        released.attend(queries, features, score, jnp.zeros(6, bool)), queries
-    )
-    gradients = jax.grad(function, argnums=(0, 1, 2))(queries, features, score)
-    np.testing.assert_array_equal(gradients[0], 1)
-    np.testing.assert_array_equal(gradients[1], 0)
-    np.testing.assert_array_equal(gradients[2], 0)
+    arguments = (*attend_arguments(), jnp.zeros(6, bool))
+    np.testing.assert_array_equal(attend(*arguments), arguments[0])
+    for gradient, expected in zip(attend_gradients(*arguments), (1, 0, 0), strict=True):
+        np.testing.assert_array_equal(gradient, expected)
 
 
 def test_attend_is_finite_for_large_logits():
     queries, features, score = attend_arguments()
-    function = jax.value_and_grad(
-        lambda q: released.attend(q, features, score, jnp.ones(6, bool)).sum()
-    )
-    value, gradient = function(1e4 * queries)
-    assert np.isfinite(value) and np.isfinite(gradient).all()
+    arguments = (1e4 * queries, features, score, jnp.ones(6, bool))
+    assert np.isfinite(attend(*arguments)).all()
+    assert all(np.isfinite(x).all() for x in attend_gradients(*arguments))
 
 
 def test_attend_keeps_half_precision_and_sums_in_single():
     queries, features, score = attend_arguments()
     half = [x.astype(jnp.bfloat16) for x in (queries, features)]
-    result = released.attend(*half, score, jnp.ones(6, bool))
+    result = attend(*half, score, jnp.ones(6, bool))
     assert result.dtype == jnp.bfloat16
-    exact = released.attend(*(x.astype(jnp.float32) for x in half), score, jnp.ones(6, bool))
+    exact = attend(*(x.astype(jnp.float32) for x in half), score, jnp.ones(6, bool))
     np.testing.assert_allclose(result.astype(jnp.float32), exact, rtol=1e-2, atol=2e-2)

@@ -5,6 +5,8 @@ the stride left out is dilated by it. The stride-8 features subsampled by 2 are 
 stride-16 features of the same weights.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -35,7 +37,9 @@ class Residual(nn.Module):
     def __call__(
         self, inputs: Float[Array, "b h w c"], train: bool = False
     ) -> Float[Array, "b h2 w2 m"]:
-        def conv_bn(x: Array, features: int, kernel: int, suffix: str, **kwargs: int) -> Array:
+        """Features of the block, smaller by its stride."""
+
+        def conv_bn(x: Array, features: int, kernel: int, suffix: str, **kwargs: Any) -> Array:
             x = conv(features, kernel, dtype=self.dtype, name=f"conv{suffix}", **kwargs)(x)
             return batch_norm(
                 train, dtype=self.dtype, axis_name=self.axis_name, name=f"bn{suffix}"
@@ -99,10 +103,9 @@ class ResNet(nn.Module):
         super().__post_init__()
 
     def _stem(self, images: Array, train: bool) -> Array:
-        if self.stem == "conv7":
-            kernel, widths = 7, (self.width,)
-        else:
-            kernel, widths = 3, (self.width, self.width, 2 * self.width)
+        kernel, widths = 7, [self.width]
+        if self.stem == "deep":
+            kernel, widths = 3, [self.width, self.width, 2 * self.width]
         x = images.astype(self.dtype)
         for index, width in enumerate(widths):
             stride = 2 if index == 0 else 1

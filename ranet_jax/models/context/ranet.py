@@ -34,12 +34,12 @@ class RegionConstructionBlock(nn.Module):
         kernel = self.param("group_kernel", identity_kernel, (self.kernel_size,) * 2)
 
         def construct(boundary: Array, probabilities: Array) -> Regions:
-            shape = boundary.shape
+            height, width = boundary.shape
             attention = ops.region_attention(
                 ops.segment_max(boundary),
                 ops.jensen_shannon(probabilities.reshape(-1, self.num_classes)),
             )
-            attention = ops.regularize(attention, kernel, shape)
+            attention = ops.regularize(attention, kernel, (height, width))
             labels = ops.partition(ops.region_decision(attention, self.threshold))
             score = ops.representative_score(attention, labels)
             representatives = ops.select_representatives(

@@ -4,8 +4,8 @@ ResNet-101 at output stride 8, crops of 520 x 520, batches of 8, 60,000 steps, l
 decayed linearly; 4,998 training and 5,105 test images, 59 categories. The paper used
 eight GPUs with 12 GB and starts from ImageNet weights.
 
-    ranet train --config configs/ranet_resnet101_pascal_context_520_60k.py --workdir runs/pascal_context
-    ranet evaluate runs/pascal_context
+    ranet train --config configs/ranet_resnet101_pascal_520_60k.py --workdir runs/pascal
+    ranet evaluate runs/pascal
 """
 
 from ml_collections import ConfigDict

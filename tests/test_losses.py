@@ -1,0 +1,108 @@
+"""Losses against NumPy float64 sums."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ranet_jax import ops
+from ranet_jax.losses import count_valid, cross_entropy_sum, segmentation_loss
+from ranet_jax.models import Outputs
+
+WEIGHTS = {"fine": 1.0, "coarse": 0.4, "boundary": 0.08, "fine_boundary": 0.2}
+
+
+def nll(logits, targets, valid):
+    logits = np.asarray(logits, np.float64)
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return -sum(
+        log_probabilities[index][targets[index]] for index in zip(*np.nonzero(valid), strict=True)
+    )
+
+
+def example(seed=0, shape=(2, 5, 6), classes=3):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, shape).astype(np.uint8)
+    labels[rng.random(shape) < 0.3] = 255
+    return rng, labels
+
+
+def test_cross_entropy_ignores_and_sums():
+    rng, labels = example()
+    logits = rng.normal(size=(*labels.shape, 3)).astype(np.float32)
+    valid = labels != 255
+    total = cross_entropy_sum(jnp.asarray(logits), jnp.asarray(labels, jnp.int32), jnp.asarray(valid))
+    np.testing.assert_allclose(total, nll(logits, labels, valid), rtol=1e-5)
+
+
+def test_ignored_pixels_have_no_gradient():
+    _, labels = example()
+    logits = jnp.zeros((*labels.shape, 3))
+    valid = labels != 255
+    gradient = jax.grad(cross_entropy_sum)(logits, jnp.asarray(labels, jnp.int32), jnp.asarray(valid))
+    assert np.all(gradient[~valid] == 0)
+    assert np.all(np.abs(gradient[valid]).sum(axis=-1) > 0)
+
+
+def test_all_ignored_is_zero_with_finite_gradient():
+    labels = jnp.full((1, 4, 4), 255, jnp.uint8)
+
+    def loss(fine):
+        count = count_valid(labels, 255)
+        return segmentation_loss(Outputs(fine=fine), labels, WEIGHTS, 255, count)[0]
+
+    value, gradient = jax.value_and_grad(loss)(jnp.ones((1, 4, 4, 3)))
+    assert value == 0
+    assert np.all(gradient == 0)
+
+
+def test_terms_and_weights():
+    rng, labels = example()
+    scores = {
+        name: rng.normal(size=(*labels.shape, channels)).astype(np.float32)
+        for name, channels in (("fine", 3), ("coarse", 3), ("boundary", 2), ("fine_boundary", 2))
+    }
+    valid = labels != 255
+    count = count_valid(jnp.asarray(labels), 255)
+    total, terms = segmentation_loss(
+        Outputs(**jax.tree.map(jnp.asarray, scores)), jnp.asarray(labels), WEIGHTS, 255, count
+    )
+    boundaries = np.stack([np.asarray(ops.boundary_target(jnp.asarray(x))) for x in labels])
+    expected = {
+        name: nll(logits, boundaries.astype(int) if "boundary" in name else labels, valid)
+        / valid.sum()
+        for name, logits in scores.items()
+    }
+    assert terms.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(terms[name], value, rtol=1e-5)
+    np.testing.assert_allclose(
+        total, sum(WEIGHTS[name] * value for name, value in expected.items()), rtol=1e-5
+    )
+
+
+def test_scores_are_resized_to_the_labels():
+    """A 2 x 2 map whose corners keep their place: the corner pixels have the map's own loss."""
+    fine = np.random.default_rng(3).normal(size=(1, 2, 2, 3)).astype(np.float32)
+    labels = np.full((1, 5, 7), 255, np.uint8)
+    labels[0, ::4, ::6] = [[0, 1], [2, 0]]
+    _, terms = segmentation_loss(
+        Outputs(fine=jnp.asarray(fine)), jnp.asarray(labels), WEIGHTS, 255, jnp.float32(4)
+    )
+    corners = np.array([[[0, 1], [2, 0]]])
+    np.testing.assert_allclose(
+        terms["fine"], nll(fine, corners, np.ones_like(corners)) / 4, rtol=1e-5
+    )
+
+
+def test_parts_with_the_whole_count_add_up():
+    rng, labels = example()
+    fine = jnp.asarray(rng.normal(size=(*labels.shape, 3)), jnp.float32)
+    labels = jnp.asarray(labels)
+    count = count_valid(labels, 255)
+    whole, _ = segmentation_loss(Outputs(fine=fine), labels, WEIGHTS, 255, count)
+    parts = [
+        segmentation_loss(Outputs(fine=fine[i : i + 1]), labels[i : i + 1], WEIGHTS, 255, count)[0]
+        for i in range(2)
+    ]
+    np.testing.assert_allclose(parts[0] + parts[1], whole, rtol=1e-6)
