@@ -6,6 +6,7 @@ Two lines from a trained model to a prediction:
     result = model.predict(image)        # uint8 [H, W, 3]
 """
 
+import importlib
 from typing import Any
 
 __all__ = ["Model", "Prediction", "load"]
@@ -15,7 +16,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Import the inference module at first use, so that `ranet_jax.ops` loads jax alone."""
     if name in __all__:
-        from ranet_jax import inference
-
-        return getattr(inference, name)
+        return getattr(importlib.import_module("ranet_jax.inference"), name)
+    if name == "ops":
+        return importlib.import_module("ranet_jax.ops")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -87,7 +87,7 @@ def load_config(path: str) -> ConfigDict:
     """The config that a Python file's `get_config()` returns.
 
     Raises:
-      UserError: the file is missing or has no `get_config`.
+      UserError: the file is missing, has no `get_config`, fails, or sets a field that is none.
     """
     if not pathlib.Path(path).is_file():
         raise UserError(f"Config {path} is missing; name a Python file such as configs/shapes.py.")

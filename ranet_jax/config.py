@@ -1,6 +1,7 @@
 """The fields every experiment has; files in `configs/` start from these and set their own."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -77,7 +78,7 @@ def default_config() -> ConfigDict:
     config.eval.stride_ratio = 2 / 3  # of the sliding window, in crops
     config.eval.scales = (1.0,)
     config.eval.flip = False
-    return config
+    return config.lock()
 
 
 def config_to_json(config: ConfigDict) -> dict[str, Any]:
@@ -92,21 +93,83 @@ def config_from_json(fields: dict[str, Any]) -> ConfigDict:
       UserError: a field is unknown, or its value has another type than the default.
     """
     config = default_config()
-    try:
-        with config.ignore_type():
-            config.update(_tuples(fields))
-    except KeyError as error:
-        raise UserError(
-            f"The config has a field that this version does not know ({error}); use the version"
-            " that wrote it."
-        ) from error
+    for name, value in _named_values(fields):
+        set_field(config, name, value)
     return config
 
 
+def _named_values(fields: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in fields.items():
+        if isinstance(value, dict):
+            yield from _named_values(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def field_type(name: str) -> type:
+    """Type of the values of a field, by its dotted name.
+
+    Raises:
+      UserError: there is no such field.
+    """
+    section, field = _locate(default_config(), name)
+    return section.get_type(field)
+
+
+def set_field(config: ConfigDict, name: str, value: Any) -> None:
+    """Set a field by its dotted name, lists as tuples and integers as floats where those belong.
+
+    Raises:
+      UserError: there is no such field, or its value has another type than the default.
+    """
+    defaults, field = _locate(default_config(), name)
+    default, kind = defaults[field], defaults.get_type(field)
+    try:
+        fitting = None if value is default is None else _fit(value, kind, default)
+    except TypeError as error:
+        example = "or None" if default is None else f"such as {default!r}"
+        raise UserError(
+            f"Field {name!r} of the config takes a value of type {kind.__name__} {example}, which"
+            f" {value!r} is not."
+        ) from error
+    section, _ = _locate(config, name)
+    section[field] = fitting
+
+
+def _locate(config: ConfigDict, name: str) -> tuple[ConfigDict, str]:
+    """Section that holds a field, and the field's name in it."""
+    path, _, field = name.rpartition(".")
+    section = config.get(path) if path else config
+    if (
+        not isinstance(section, ConfigDict)
+        or field not in section
+        or isinstance(section[field], ConfigDict)
+    ):
+        raise UserError(
+            f"The config has no field {name!r}; its fields are listed in ranet_jax/config.py."
+        )
+    return section, field
+
+
+def _fit(value: Any, kind: type, default: Any) -> Any:
+    """The value as a field of this type and default holds it, or TypeError.
+
+    A tuple has as many entries as the default, or any number where the default has one or none.
+    """
+    if kind is tuple and isinstance(value, list | tuple):
+        if len(default) > 1 and len(value) != len(default):
+            raise TypeError
+        entries = default[:1] * len(value)
+        return tuple(map(_fit, value, map(type, entries), entries)) if default else _tuples(value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise TypeError
+    return value
+
+
 def _tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _tuples(inner) for key, inner in value.items()}
-    return tuple(_tuples(inner) for inner in value) if isinstance(value, list) else value
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def differing_fields(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> list[str]:

@@ -35,7 +35,8 @@ def _features(config: ConfigDict, num_classes: int) -> dict[str, tuple[int, ...]
 
     stages, outputs = jax.eval_shape(forward, jax.random.PRNGKey(0), images)
     scores = {name: getattr(outputs, name) for name in ("coarse", "boundary", "fine")}
-    return {k: v.shape[1:] for k, v in (stages | scores).items() if v is not None}
+    ordered = {name: stages[name] for name in ("stem", *sorted(stages.keys() - {"stem"}))}
+    return {k: v.shape[1:] for k, v in (ordered | scores).items() if v is not None}
 
 
 def inspect_config(config: ConfigDict, num_classes: int, parameters: bool = False) -> str:

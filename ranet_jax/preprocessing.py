@@ -6,6 +6,8 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from ranet_jax.errors import UserError
+
 CHANNEL_ORDERS = ("rgb", "bgr")
 
 
@@ -19,13 +21,17 @@ class Normalization:
 
     def __post_init__(self) -> None:
         if self.channel_order not in CHANNEL_ORDERS:
-            raise ValueError(
+            raise UserError(
                 f"channel_order is {self.channel_order!r}; choose one of {CHANNEL_ORDERS}."
             )
 
     @classmethod
     def from_config(cls, data: ml_collections.ConfigDict) -> "Normalization":
-        """Read `mean`, `std` and `channel_order` of the `data` section of a config."""
+        """Read `mean`, `std` and `channel_order` of the `data` section of a config.
+
+        Raises:
+          UserError: the channel order is no choice.
+        """
         (r, g, b), (dr, dg, db) = data.mean, data.std
         return cls(
             (float(r), float(g), float(b)),

@@ -103,7 +103,7 @@ def make_step(
             )
         gradients = jax.lax.psum(gradients, AXIS)
         metrics = jax.lax.psum({name: x.sum() for name, x in terms.items()}, AXIS)
-        metrics["gradient_norm"] = optax.global_norm(gradients)
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
 
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -226,9 +226,7 @@ def test_regions_come_from_the_whole_image_whatever_the_settings():
     model = brightest_channel_model()
     image = primary_image(9, 17)
     expected = model.predict(image).regions.labels
-    model.settings = dataclasses.replace(
-        model.settings, mode="slide", crop_size=(8, 8), scales=(1.0, 2.0), flip=True
-    )
+    model.settings = dataclasses.replace(model.settings, mode="slide", crop_size=(8, 8), flip=True)
     result = model.predict(image)
     np.testing.assert_array_equal(result.regions.labels, expected)
     assert result.labels.shape == (9, 17)

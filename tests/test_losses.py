@@ -31,7 +31,9 @@ def test_cross_entropy_ignores_and_sums():
     rng, labels = example()
     logits = rng.normal(size=(*labels.shape, 3)).astype(np.float32)
     valid = labels != 255
-    total = cross_entropy_sum(jnp.asarray(logits), jnp.asarray(labels, jnp.int32), jnp.asarray(valid))
+    total = cross_entropy_sum(
+        jnp.asarray(logits), jnp.asarray(labels, jnp.int32), jnp.asarray(valid)
+    )
     np.testing.assert_allclose(total, nll(logits, labels, valid), rtol=1e-5)
 
 
@@ -39,7 +41,9 @@ def test_ignored_pixels_have_no_gradient():
     _, labels = example()
     logits = jnp.zeros((*labels.shape, 3))
     valid = labels != 255
-    gradient = jax.grad(cross_entropy_sum)(logits, jnp.asarray(labels, jnp.int32), jnp.asarray(valid))
+    gradient = jax.grad(cross_entropy_sum)(
+        logits, jnp.asarray(labels, jnp.int32), jnp.asarray(valid)
+    )
     assert np.all(gradient[~valid] == 0)
     assert np.all(np.abs(gradient[valid]).sum(axis=-1) > 0)
 

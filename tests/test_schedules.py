@@ -88,7 +88,7 @@ def test_clipping_bounds_the_global_norm():
     params = as_jax(PARAMS)
     optimizer, _ = build_optimizer(config, 10, params)
     updates, _ = optimizer.update(params, optimizer.init(params), params)
-    np.testing.assert_allclose(optax.global_norm(updates), 0.5, rtol=1e-6)
+    np.testing.assert_allclose(optax.tree.norm(updates), 0.5, rtol=1e-6)
 
 
 def test_groups_take_the_first_pattern():

@@ -1,9 +1,10 @@
 """Draws one scene of the `shapes` data set in plain NumPy.
 
 A scene is a grey ground with a few large overlapping objects. The texture of an object tells its
-family (striped, checked, wavy) at every pixel, and nothing about its kind (ring, cross), which
-shows in a few small marks somewhere in its visible part alone. The ground carries marks of both
-kinds, so a mark says something only about the region it lies in.
+family (striped, checked, wavy) at every pixel, and nothing about its kind (ring, cross). The
+objects of one family in a scene are of one kind, which shows in a few small marks: somewhere in
+an object's visible part, or only in that of another object of its family. The ground carries
+marks of both kinds, so a mark says something only about the region it lies in.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ PALETTE = (
 SIZE = 128  # height and width of a scene
 OBJECTS = (3, 5)  # fewest and most objects of a scene
 RADIUS = (18.0, 45.0)  # half-lengths of an object
-MARKS = (2, 4)  # marks of an object, of its own kind
+MARKS = (0, 2)  # marks of an object, of its own kind; at least one for each family
 GROUND_MARKS = (4, 8)  # marks on the ground, of either kind
 MARK_RADIUS = 3  # half-length of a mark
 MARK_SPACING = 9.0  # least distance between the centres of two marks
@@ -74,8 +75,9 @@ def draw_scene(rng: np.random.Generator) -> Scene:
         families = _choose_families(owner, count, rng)
         if families is None:
             continue
-        kinds = tuple(int(kind) for kind in rng.integers(len(KINDS), size=count))
-        marks = _place_marks(owner, kinds, rng)
+        kind_of_family = rng.integers(len(KINDS), size=len(FAMILIES))
+        kinds = tuple(int(kind_of_family[family]) for family in families)
+        marks = _place_marks(owner, families, kinds, rng)
         if marks is None:
             continue
         categories = [1 + len(KINDS) * f + k for f, k in zip(families, kinds, strict=True)]
@@ -157,17 +159,20 @@ def _choose_families(
 
 
 def _place_marks(
-    owner: NDArray[np.int64], kinds: tuple[int, ...], rng: np.random.Generator
+    owner: NDArray[np.int64],
+    families: tuple[int, ...],
+    kinds: tuple[int, ...],
+    rng: np.random.Generator,
 ) -> tuple[tuple[int, int, int], ...] | None:
-    """Marks that lie wholly in the visible part of their object; None if an object got none."""
+    """Marks that lie wholly in the visible part of their object; None if a family got none."""
     marks: list[tuple[int, int, int]] = []
+    marked: set[int] = set()
     for index in (-1, *range(len(kinds))):
         margin = MARK_RADIUS + 1
         room = ~_shifted_any(owner != index, margin)
         room[:margin] = room[-margin:] = False
         room[:, :margin] = room[:, -margin:] = False
         wanted = GROUND_MARKS if index < 0 else MARKS
-        placed = 0
         for _ in range(int(rng.integers(wanted[0], wanted[1] + 1))):
             for row, column, _ in marks:
                 room &= (_Y - row) ** 2 + (_X - column) ** 2 >= MARK_SPACING**2
@@ -177,10 +182,9 @@ def _place_marks(
             row, column = divmod(int(rng.choice(choices)), SIZE)
             kind = int(rng.integers(len(KINDS))) if index < 0 else kinds[index]
             marks.append((row, column, kind))
-            placed += 1
-        if index >= 0 and not placed:
-            return None
-    return tuple(marks)
+            if index >= 0:
+                marked.add(families[index])
+    return tuple(marks) if marked == set(families) else None
 
 
 # ---------------------------------------------------------------------------------- paint

@@ -134,7 +134,7 @@ def test_feature_sizes_and_names():
         shapes = jax.eval_shape(
             lambda x, network=network: network.init_with_output(jax.random.PRNGKey(0), x)[0], image
         )
-        assert list(shapes) == ["stem", "layer1", "layer2", "layer3", "layer4"]
+        assert set(shapes) == {"stem", "layer1", "layer2", "layer3", "layer4"}
         assert shapes["stem"].shape == (2, 33, 49, 128)
         assert shapes["layer1"].shape == (2, 17, 25, 256)
         assert shapes["layer4"].shape == (2, *last, 2048)
@@ -152,9 +152,7 @@ def test_released_backbone_pools_the_last_row_and_dilates_by_its_grid():
     )
     image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     jaxpr = jax.make_jaxpr(lambda x: network.init_with_output(jax.random.PRNGKey(0), x)[0])(image)
-    assert jaxpr.out_avals[-1].shape[1:3] == (9, 9) or any(
-        aval.shape == (1, 9, 9, 2048) for aval in jaxpr.out_avals
-    )
+    assert any(aval.shape == (1, 9, 9, 2048) for aval in jaxpr.out_avals)
     dilations = [
         equation.params["rhs_dilation"][0]
         for equation in jaxpr.eqns
