@@ -19,16 +19,16 @@ def get_config() -> ConfigDict:
 
     config.model.backbone = "resnet18"
     config.model.width = 24
-    config.model.stages = 3
+    config.model.stages = 2
     config.model.channels = 64
     config.model.num_regions = 16
 
     config.optimizer.learning_rate = 0.05
     config.optimizer.weight_decay = 1e-4
-    config.optimizer.warmup_steps = 20
+    config.optimizer.warmup_steps = 30
 
     config.train.steps = 600
-    config.train.batch_size = 16
+    config.train.batch_size = 8
     config.train.log_every = 10
     config.train.eval_every = 300
     config.train.checkpoint_every = 100

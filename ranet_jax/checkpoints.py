@@ -33,7 +33,7 @@ def prepare_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata)
     `config.train.parallel` may differ: it changes how the same steps are computed, no more.
 
     Raises:
-      UserError: the directory belongs to another config or another data set.
+      UserError: the directory belongs to another config or data set, or cannot be made.
     """
     directory = pathlib.Path(workdir)
     fields = config_to_json(config)
@@ -52,7 +52,13 @@ def prepare_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata)
             )
         return
     if jax.process_index() == 0:
-        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"Directory {directory} cannot be made ({error.strerror}); choose another"
+                " --workdir."
+            ) from error
         write_json(directory / "dataset.json", dataset.to_json())
         write_json(directory / "config.json", fields)
 
@@ -185,7 +191,10 @@ def load_variables(
 
 
 def _describe(directory: pathlib.Path) -> tuple[ConfigDict, DatasetMetadata]:
-    config = config_from_json(read_json(directory / "config.json"))
+    try:
+        config = config_from_json(read_json(directory / "config.json"))
+    except UserError as error:
+        raise UserError(f"The model in {directory} cannot be loaded: {error}") from error
     return config, DatasetMetadata.from_json(read_json(directory / "dataset.json"))
 
 

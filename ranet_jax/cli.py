@@ -9,10 +9,14 @@ import importlib.util
 import os
 import pathlib
 import sys
+import textwrap
+import traceback
+from typing import Any
 
 from absl import logging
 from ml_collections import ConfigDict
 
+from ranet_jax.config import config_from_json, config_to_json, field_type, set_field
 from ranet_jax.errors import UserError
 
 
@@ -95,10 +99,22 @@ def load_config(path: str) -> ConfigDict:
     if spec is None or spec.loader is None:
         raise UserError(f"Config {path} is no Python file; name one such as configs/shapes.py.")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise UserError(f"Config {path} has no get_config(); see configs/shapes.py for one.")
-    return module.get_config()
+    try:
+        spec.loader.exec_module(module)
+        if not hasattr(module, "get_config"):
+            raise UserError(f"Config {path} has no get_config(); see configs/shapes.py for one.")
+        config = module.get_config()
+        if not isinstance(config, ConfigDict):
+            raise UserError(f"get_config() of {path} returns no ConfigDict; see configs/shapes.py.")
+        return config_from_json(config_to_json(config))
+    except UserError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == spec.origin]
+        place = f" in line {lines[-1]}" if lines else ""
+        reason = textwrap.shorten(str(error), 200).rstrip(".")
+        raise UserError(f"Config {path} fails{place}: {type(error).__name__}: {reason}.") from error
 
 
 def override(config: ConfigDict, arguments: list[str]) -> ConfigDict:
@@ -115,21 +131,16 @@ def override(config: ConfigDict, arguments: list[str]) -> ConfigDict:
             raise UserError(
                 f"{argument!r} is no option; fields are set as --config.section.field=value."
             )
-        section, _, field = name.rpartition(".")
-        holder = config if not section else config.get(section)
-        if not isinstance(holder, ConfigDict) or field not in holder:
-            raise UserError(
-                f"The config has no field {name!r}; its fields are listed in ranet_jax/config.py."
-            )
-        expected = holder.get_type(field)
-        try:
-            setattr(holder, field, text if expected is str else ast.literal_eval(text))
-        except (TypeError, ValueError, SyntaxError) as error:
-            raise UserError(
-                f"Field {name!r} of the config takes a value of type {expected.__name__}, which"
-                f" {text!r} is not."
-            ) from error
+        set_field(config, name, text if field_type(name) is str else _value(text))
     return config
+
+
+def _value(text: str) -> Any:
+    """The Python value that a text writes, or the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (TypeError, ValueError, SyntaxError):
+        return text
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
@@ -144,9 +155,19 @@ def _prepare(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     import jax
 
+    processes = (arguments.coordinator, arguments.num_processes, arguments.process_id)
     if arguments.distributed:
-        jax.distributed.initialize(
-            arguments.coordinator, arguments.num_processes, arguments.process_id
+        try:
+            jax.distributed.initialize(*processes)
+        except (ValueError, RuntimeError) as error:
+            reason = textwrap.shorten(str(error), 200).rstrip(".")
+            raise UserError(
+                f"The processes of --distributed cannot find one another: {reason}; see"
+                " launch/README.md."
+            ) from error
+    elif processes != (None, None, None):
+        raise UserError(
+            "--coordinator, --num-processes and --process-id need --distributed; add it."
         )
 
     from ranet_jax import input as pipeline

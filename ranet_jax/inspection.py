@@ -31,10 +31,10 @@ def _features(config: ConfigDict, num_classes: int) -> dict[str, tuple[int, ...]
     def forward(key: Any, images: Any) -> Any:
         variables = model.init(key, images)
         stages = model.apply(variables, images, method=lambda m, x: m.backbone(x, False))
-        return stages, model.apply(variables, images)
+        outputs = model.apply(variables, images)
+        return stages, {name: getattr(outputs, name) for name in ("coarse", "boundary", "fine")}
 
-    stages, outputs = jax.eval_shape(forward, jax.random.PRNGKey(0), images)
-    scores = {name: getattr(outputs, name) for name in ("coarse", "boundary", "fine")}
+    stages, scores = jax.eval_shape(forward, jax.random.PRNGKey(0), images)
     ordered = {name: stages[name] for name in ("stem", *sorted(stages.keys() - {"stem"}))}
     return {k: v.shape[1:] for k, v in (ordered | scores).items() if v is not None}
 

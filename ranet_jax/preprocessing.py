@@ -41,6 +41,7 @@ class Normalization:
 
     def __call__(self, images: Any) -> Any:
         """Normalise `[..., H, W, 3]` float32 RGB images with values in 0..255."""
-        centred = images - np.asarray(self.mean, np.float32)
-        scaled = centred / np.asarray(self.std, np.float32)
+        channels = (1,) * (len(images.shape) - 1) + (3,)
+        centred = images - np.asarray(self.mean, np.float32).reshape(channels)
+        scaled = centred / np.asarray(self.std, np.float32).reshape(channels)
         return scaled[..., ::-1] if self.channel_order == "bgr" else scaled

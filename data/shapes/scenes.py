@@ -2,9 +2,9 @@
 
 A scene is a grey ground with a few large overlapping objects. The texture of an object tells its
 family (striped, checked, wavy) at every pixel, and nothing about its kind (ring, cross). The
-objects of one family in a scene are of one kind, which shows in a few small marks: somewhere in
-an object's visible part, or only in that of another object of its family. The ground carries
-marks of both kinds, so a mark says something only about the region it lies in.
+objects of one family in a scene are of one kind, which shows in a few small marks on one of them
+alone: the others are to be told by the company they keep. The ground carries marks of both kinds,
+so a mark says something only about the region it lies in.
 """
 
 import dataclasses
@@ -27,14 +27,14 @@ PALETTE = (
 
 # How hard the scenes are. Lengths are in pixels, colours in 0..255.
 SIZE = 128  # height and width of a scene
-OBJECTS = (3, 5)  # fewest and most objects of a scene
-RADIUS = (18.0, 45.0)  # half-lengths of an object
-MARKS = (0, 2)  # marks of an object, of its own kind; at least one for each family
+OBJECTS = (4, 6)  # fewest and most objects of a scene
+RADIUS = (16.0, 38.0)  # half-lengths of an object
+MARKS = (3, 5)  # marks on one object of each family, of its kind
 GROUND_MARKS = (4, 8)  # marks on the ground, of either kind
-MARK_RADIUS = 3  # half-length of a mark
-MARK_SPACING = 9.0  # least distance between the centres of two marks
-MARK_CONTRAST = 75.0  # a ring is brighter, a cross darker than what it lies on
-MIN_VISIBLE = 500  # least number of visible pixels of an object
+MARK_RADIUS = 4  # half-length of a mark
+MARK_SPACING = 11.0  # least distance between the centres of two marks
+MARK_CONTRAST = 110.0  # a ring is brighter, a cross darker than what it lies on
+MIN_VISIBLE = 400  # least number of visible pixels of an object
 MIN_GAP = 3  # visible parts of two objects of one family are further apart than this
 PERIOD = (7.0, 11.0)  # of the textures
 CONTRAST = (14.0, 24.0)  # amplitude of the textures
@@ -164,10 +164,12 @@ def _place_marks(
     kinds: tuple[int, ...],
     rng: np.random.Generator,
 ) -> tuple[tuple[int, int, int], ...] | None:
-    """Marks that lie wholly in the visible part of their object; None if a family got none."""
+    """Marks that lie wholly in the visible part of their object; None if one has no room."""
+    order = rng.permutation(len(families))
+    carriers = {families[index]: int(index) for index in order}  # of each family, the last
     marks: list[tuple[int, int, int]] = []
     marked: set[int] = set()
-    for index in (-1, *range(len(kinds))):
+    for index in (-1, *carriers.values()):
         margin = MARK_RADIUS + 1
         room = ~_shifted_any(owner != index, margin)
         room[:margin] = room[-margin:] = False
@@ -182,9 +184,8 @@ def _place_marks(
             row, column = divmod(int(rng.choice(choices)), SIZE)
             kind = int(rng.integers(len(KINDS))) if index < 0 else kinds[index]
             marks.append((row, column, kind))
-            if index >= 0:
-                marked.add(families[index])
-    return tuple(marks) if marked == set(families) else None
+            marked.add(index)
+    return tuple(marks) if marked >= set(carriers.values()) else None
 
 
 # ---------------------------------------------------------------------------------- paint

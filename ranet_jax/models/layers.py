@@ -49,6 +49,7 @@ def batch_norm(
     *,
     dtype: Dtype = jnp.float32,
     axis_name: str | None = None,
+    initial_scale: float = 1.0,
     name: str | None = None,
 ) -> nn.BatchNorm:
     """BatchNorm with PyTorch's constants; statistics are shared over `axis_name` in training."""
@@ -58,12 +59,13 @@ def batch_norm(
         epsilon=1e-5,
         dtype=dtype,
         axis_name=axis_name if train else None,
+        scale_init=nn.initializers.constant(initial_scale),
         name=name,
     )
 
 
 class ConvBN(nn.Module):
-    """Convolution, BatchNorm and an activation (None for none)."""
+    """Convolution, BatchNorm that starts at `initial_scale`, and an activation (None for none)."""
 
     features: int
     kernel_size: int = 3
@@ -71,6 +73,7 @@ class ConvBN(nn.Module):
     dilation: int = 1
     use_bias: bool = False
     activation: Callable[[Array], Array] | None = nn.relu
+    initial_scale: float = 1.0
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
 
@@ -88,7 +91,14 @@ class ConvBN(nn.Module):
             dtype=self.dtype,
             name="conv",
         )(inputs)
-        outputs = batch_norm(train, dtype=self.dtype, axis_name=self.axis_name, name="bn")(outputs)
+        norm = batch_norm(
+            train,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            initial_scale=self.initial_scale,
+            name="bn",
+        )
+        outputs = norm(outputs)
         return outputs if self.activation is None else self.activation(outputs)
 
 

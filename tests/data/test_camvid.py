@@ -3,36 +3,12 @@
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from camvid_source import STEMS, make_source
 from PIL import Image
 
 from ranet_jax import input as data_input
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
-
-STEMS = {"train": ("a", "b", "c"), "val": ("d", "e"), "test": ("f",)}
-
-
-def make_source(root):
-    """Write a folder with PNG and JPEG images of smooth colours and labels 0 to 11."""
-    rng = np.random.default_rng(0)
-    for split, stems in STEMS.items():
-        (root / split).mkdir(parents=True)
-        (root / f"{split}annot").mkdir()
-        for stem in stems:
-            coarse = Image.fromarray(rng.integers(0, 256, (3, 4, 3), dtype=np.uint8))
-            image = coarse.resize((32, 24))
-            if stem in "bd":
-                image.save(root / split / f"{stem}.jpg", quality=90)
-            else:
-                image.save(root / split / f"{stem}.png")
-            label = rng.integers(0, 12, (24, 32), dtype=np.uint8)
-            Image.fromarray(label).save(root / f"{split}annot" / f"{stem}.png")
-        lines = [
-            f"/SegNet/CamVid/{split}/{stem}.png /SegNet/CamVid/{split}annot/{stem}.png"
-            for stem in stems
-        ]
-        (root / f"{split}.txt").write_text("\n".join(lines) + "\n")
-    return root
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from numpy_layers import convolve, normalise
 
 from ranet_jax.models.backbones import ResNet
 
@@ -31,28 +32,6 @@ def build(seed=0, **kwargs):
     network = ResNet(width=4, **kwargs)
     variables = network.init(jax.random.PRNGKey(0), jnp.zeros((1, 33, 33, 3)))
     return network, positive_variances(randomised(variables, seed))
-
-
-def convolve(x, kernel, stride, dilation, pad):
-    """NumPy float64 convolution of [h, w, c] by [k, k, c, m], zero padded."""
-    size = kernel.shape[0]
-    x = np.pad(np.asarray(x, np.float64), ((pad, pad), (pad, pad), (0, 0)))
-    reach = (size - 1) * dilation
-    rows = range(0, x.shape[0] - reach, stride)
-    columns = range(0, x.shape[1] - reach, stride)
-    out = np.zeros((len(rows), len(columns), kernel.shape[3]))
-    for a, y in enumerate(rows):
-        for b, z in enumerate(columns):
-            patch = x[y : y + reach + 1 : dilation, z : z + reach + 1 : dilation]
-            out[a, b] = np.einsum("ijc,ijcm->m", patch, np.asarray(kernel, np.float64))
-    return out
-
-
-def normalise(x, params, stats):
-    scale = np.asarray(params["scale"], np.float64) / np.sqrt(
-        np.asarray(stats["var"], np.float64) + 1e-5
-    )
-    return (x - np.asarray(stats["mean"], np.float64)) * scale + np.asarray(params["bias"])
 
 
 def conv_bn(x, variables, path, suffix, stride=1, dilation=1):

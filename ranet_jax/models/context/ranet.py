@@ -85,7 +85,10 @@ class RANetContext(nn.Module):
     """The context block of the paper on one stage of a backbone.
 
     A 3 x 3 convolution gives the visual features A; RCB and RIB give the contextual features O;
-    a last 3 x 3 convolution fuses A with the projected O.
+    a last 3 x 3 convolution fuses A with the projected O. RIB gets A / m^(1/4), so that its logits
+    are scaled dot products of m channels; the projection's BatchNorm starts at scale 0, as
+    non-local blocks do (Wang et al., 2018), so that training starts from the network without
+    context.
     """
 
     num_classes: int
@@ -113,8 +116,11 @@ class RANetContext(nn.Module):
             self.kernel_size,
             name="rcb",
         )(visual)
-        context = RegionInteractionBlock(name="rib")(visual, regions)
-        context = ConvBN(self.channels, kernel_size=1, name="project", **shared)(context, train)
+        context = RegionInteractionBlock(name="rib")(visual * self.channels**-0.25, regions)
+        project = ConvBN(
+            self.channels, 1, activation=None, initial_scale=0.0, name="project", **shared
+        )
+        context = project(context, train)
         fused = ConvBN(self.channels, name="fuse", **shared)(
             jnp.concatenate([visual, context], axis=-1), train
         )

@@ -1,0 +1,1 @@
+"""Any folder of images and of masks of class numbers."""

@@ -1,0 +1,113 @@
+"""The segmenter's outputs by config, from shapes alone, and images that do not see one another."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy_layers import random_variables
+
+from ranet_jax.config import default_config
+from ranet_jax.errors import UserError
+from ranet_jax.models import build_model
+
+CLASSES = 5
+PAPER = {"fine", "coarse", "boundary"}
+SCORES = {"fine": CLASSES, "coarse": CLASSES, "boundary": 2, "fine_boundary": 2}
+
+
+def tiny_model(**settings):
+    config = default_config()
+    small = {"backbone": "resnet18", "width": 4, "channels": 8, "num_regions": 4, "per_region": 2}
+    config.model.update(small | settings)
+    return build_model(config, CLASSES)
+
+
+def output_arrays(model, size, with_regions=False):
+    """The outputs that are not None by name, as shapes and types alone."""
+
+    def run(images):
+        outputs, _ = model.init_with_output(jax.random.key(0), images, with_regions=with_regions)
+        named = {field.name: getattr(outputs, field.name) for field in dataclasses.fields(outputs)}
+        regions = named.pop("regions")
+        if regions is not None:
+            named["regions"] = {"labels": regions.labels, "score": regions.score}
+        return {name: value for name, value in named.items() if value is not None}
+
+    images = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
+    return jax.eval_shape(run, images)
+
+
+def output_shapes(model, size, with_regions=False):
+    return jax.tree.map(lambda x: x.shape, output_arrays(model, size, with_regions))
+
+
+@pytest.mark.parametrize(
+    "settings, names",
+    [
+        ({"stages": 2}, PAPER),
+        ({"variant": "released", "stem": "deep"}, PAPER | {"fine_boundary"}),
+        ({"context": "none", "stages": 2}, {"fine"}),
+        ({"context": "none", "variant": "released", "stages": 2}, {"fine"}),
+    ],
+)
+def test_outputs_of_each_context(settings, names):
+    model = tiny_model(**settings)
+    shapes = output_shapes(model, (33, 41))
+    assert shapes == {name: (2, 5, 6, SCORES[name]) for name in names}
+    regions = {"regions": {"labels": (2, 30), "score": (2, 30)}} if "coarse" in names else {}
+    assert output_shapes(model, (33, 41), with_regions=True) == shapes | regions
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32])
+@pytest.mark.parametrize("size", [(64, 96), (65, 97), (31, 46)])
+def test_score_maps_have_the_size_of_the_features(stride, size):
+    """An image of H x W gives maps of ceil(H / s) x ceil(W / s)."""
+    height, width = (-(-length // stride) for length in size)
+    shapes = output_shapes(tiny_model(output_stride=stride), size)
+    assert shapes == {name: (2, height, width, SCORES[name]) for name in PAPER}
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_an_image_alone_equals_the_image_in_a_batch(variant):
+    model = tiny_model(**({"stages": 2} if variant == "paper" else {"variant": variant}))
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(3, 33, 41, 3)), jnp.float32)
+    variables = random_variables(model, images)
+    apply = jax.jit(lambda images: model.apply(variables, images, with_regions=True))
+    together, alone = apply(images), apply(images[1:2])
+    assert len(set(np.asarray(alone.regions.labels[0]).tolist())) > 1
+    np.testing.assert_array_equal(together.regions.labels[1], alone.regions.labels[0])
+    for name in PAPER:
+        np.testing.assert_allclose(
+            getattr(together, name)[1], getattr(alone, name)[0], rtol=1e-4, atol=1e-4
+        )
+
+
+def test_bfloat16_gives_float32_scores():
+    with jax.numpy_dtype_promotion("standard"):  # Flax's BatchNorm promotes
+        outputs = output_arrays(tiny_model(dtype="bfloat16", stages=2), (17, 17))
+    assert {name: x.dtype for name, x in outputs.items()} == dict.fromkeys(PAPER, jnp.float32)
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("backbone", "vgg16"),
+        ("context", "psp"),
+        ("variant", "draft"),
+        ("dtype", "float16"),
+        ("output_stride", 12),
+        ("stages", 5),
+        ("stem", "conv5"),
+    ],
+)
+def test_a_value_that_is_no_choice_is_named(field, value):
+    with pytest.raises(UserError, match=f"{field} is {value!r}; choose one of"):
+        tiny_model(**{field: value})
+
+
+def test_the_released_variant_needs_all_stages():
+    with pytest.raises(UserError, match="stages = 4"):
+        tiny_model(variant="released", stages=3)

@@ -1,0 +1,115 @@
+"""Configs: their way through JSON, and what does not fit them."""
+
+import json
+
+import pytest
+
+from ranet_jax.config import (
+    config_from_json,
+    config_to_json,
+    default_config,
+    differing_fields,
+    field_type,
+    set_field,
+)
+from ranet_jax.errors import UserError
+
+
+def test_everything_survives_json():
+    config = default_config()
+    config.data.crop_size = (65, 97)
+    config.data.data_dir = "somewhere"
+    config.optimizer.lr_multipliers = (("backbone/.*", 0.1), ("context/.*", 10))
+    config.optimizer.clip_norm = 2.5
+    config.eval.scales = (0.5, 1.0, 1.75)
+    read = config_from_json(json.loads(json.dumps(config_to_json(config))))
+    assert read.to_dict() == config.to_dict()
+    assert read.data.crop_size == (65, 97)
+    assert read.optimizer.lr_multipliers == (("backbone/.*", 0.1), ("context/.*", 10))
+    assert read.optimizer.ema_decay is None
+
+
+def test_fields_left_out_take_their_defaults():
+    config = config_from_json({"train": {"steps": 3}})
+    assert config.train.steps == 3
+    config.train.steps = default_config().train.steps
+    assert config.to_dict() == default_config().to_dict()
+
+
+@pytest.mark.parametrize(
+    "fields, name",
+    [
+        ({"speed": 1}, "speed"),
+        ({"model": {"chanels": 8}}, "model.chanels"),
+        ({"modle": {"channels": 8}}, "modle.channels"),
+        ({"model": 8}, "model"),
+        ({"model": {"channels": {"first": 8}}}, "model.channels.first"),
+    ],
+)
+def test_unknown_fields_are_named(fields, name):
+    with pytest.raises(UserError, match=f"no field '{name}'"):
+        config_from_json(fields)
+
+
+def test_a_new_field_cannot_be_added_by_mistake():
+    config = default_config()
+    with pytest.raises(AttributeError, match="chanels"):
+        config.model.chanels = 8
+
+
+@pytest.mark.parametrize(
+    "name, value, fitting",
+    [
+        ("optimizer.learning_rate", 1, 1.0),
+        ("optimizer.clip_norm", 1, 1.0),
+        ("optimizer.clip_norm", None, None),
+        ("data.data_dir", None, None),
+        ("data.crop_size", [3, 4], (3, 4)),
+        ("data.mean", (1, 2, 3), (1.0, 2.0, 3.0)),
+        ("eval.scales", (1, 2.5), (1.0, 2.5)),
+        ("optimizer.lr_multipliers", [["a", 2]], (("a", 2),)),
+        ("seed", 4, 4),
+    ],
+)
+def test_values_take_the_type_of_their_field(name, value, fitting):
+    config = default_config()
+    set_field(config, name, value)
+    section, _, field = name.rpartition(".")
+    found = (config[section] if section else config)[field]
+    assert found == fitting
+    assert type(found) is type(fitting)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("train.steps", 2.5),
+        ("train.steps", "3"),
+        ("train.steps", True),
+        ("train.steps", None),
+        ("data.flip", 1),
+        ("data.name", 3),
+        ("optimizer.learning_rate", "fast"),
+        ("optimizer.clip_norm", "2"),
+        ("data.crop_size", 65),
+        ("data.crop_size", (65,)),
+        ("data.crop_size", (65, 65, 3)),
+        ("data.crop_size", (65.0, 65.0)),
+        ("eval.scales", (1.0, "2")),
+    ],
+)
+def test_values_of_another_type_are_refused(name, value):
+    config = default_config()
+    kind = field_type(name).__name__
+    with pytest.raises(UserError, match=f"Field '{name}' of the config takes .* {kind} ") as raised:
+        set_field(config, name, value)
+    assert repr(value) in str(raised.value)
+    assert config.to_dict() == default_config().to_dict()
+
+
+def test_differing_fields():
+    left = {"seed": 0, "model": {"width": 4, "stem": "deep"}, "scales": [1.0], "old": None}
+    right = {"seed": 0, "model": {"width": 8, "stem": "deep"}, "scales": [1.0, 2.0], "new": None}
+    assert differing_fields(left, right) == ["model.width", "new", "old", "scales"]
+    assert differing_fields(left, left) == []
+    assert differing_fields({"model": {"width": 4}}, {"model": 4}) == ["model"]

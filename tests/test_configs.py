@@ -1,0 +1,92 @@
+"""Every file of configs/: its fields, the size of its network and the commands it names."""
+
+import ast
+import math
+import pathlib
+import shlex
+
+import flax.traverse_util
+import jax
+import pytest
+
+from ranet_jax import cli
+from ranet_jax.config import default_config
+from ranet_jax.inspection import parameter_shapes
+
+CONFIGS = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("*.py"))
+
+# torchvision's 44,549,160 less its classifier of 1,000 classes.
+RESNET101 = 44_549_160 - 1000 * (2048 + 1)
+
+
+def conv_bn(kernel_size, inputs, outputs):
+    """Parameters of a convolution without bias and the scale and bias of its BatchNorm."""
+    return kernel_size**2 * inputs * outputs + 2 * outputs
+
+
+def resnet18(width, stages):
+    count = conv_bn(7, 3, width) + 4 * conv_bn(3, width, width)
+    for stage in range(1, stages):
+        before, after = width * 2 ** (stage - 1), width * 2**stage
+        count += (
+            conv_bn(3, before, after) + conv_bn(1, before, after) + 3 * conv_bn(3, after, after)
+        )
+    return count
+
+
+def ranet(inputs, width, classes, kernel_size=1):
+    """Reduction, the heads and W^g of the RCB, projection, fusion and the fine classifier."""
+    heads = classes * (width + 1) + 2 * (width + 1) + kernel_size**2
+    blocks = conv_bn(3, inputs, width) + conv_bn(1, width, width) + conv_bn(3, 2 * width, width)
+    return blocks + heads + classes * (width + 1)
+
+
+# Categories and parameters.
+TABLE = {
+    "camvid": (11, RESNET101 + ranet(2048, 512, 11)),
+    "camvid_cpu": (11, resnet18(32, 4) + ranet(256, 128, 11)),
+    "ranet_resnet101_cityscapes_769_40k": (19, RESNET101 + ranet(2048, 512, 19)),
+    "ranet_resnet101_coco_stuff_520_60k": (171, RESNET101 + ranet(2048, 512, 171)),
+    "ranet_resnet101_pascal_520_60k": (59, RESNET101 + ranet(2048, 512, 59)),
+    "shapes": (7, resnet18(24, 3) + ranet(96, 64, 7)),
+}
+each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+
+
+def test_every_config_has_a_row():
+    assert [path.stem for path in CONFIGS] == sorted(TABLE)
+
+
+@each_config
+def test_it_has_the_fields_of_the_default_and_no_others(path):
+    found, expected = (
+        flax.traverse_util.flatten_dict(config.to_dict()).keys()
+        for config in (cli.load_config(str(path)), default_config())
+    )
+    assert found == expected
+
+
+@each_config
+def test_its_network_has_as_many_parameters_as_counted_by_hand(path):
+    config = cli.load_config(str(path))
+    config.data.crop_size = (33, 33)  # no parameter depends on it
+    classes, expected = TABLE[path.stem]
+    with jax.numpy_dtype_promotion("standard"):  # Flax's BatchNorm promotes
+        shapes = parameter_shapes(config, classes)
+    assert sum(map(math.prod, shapes.values())) == expected
+
+
+@each_config
+def test_its_docstring_holds_commands_that_parse(path):
+    docstring = ast.get_docstring(ast.parse(path.read_text()))
+    lines = map(str.strip, docstring.replace("\\\n", "").splitlines())
+    commands = [line for line in lines if line.startswith("ranet ")]
+    train = f"ranet train --config configs/{path.name} --workdir runs/"
+    (workdir,) = (line.removeprefix(train) for line in commands if line.startswith(train))
+    for command in commands:
+        arguments, overrides = cli._parser().parse_known_args(shlex.split(command)[1:])
+        cli.override(cli.load_config(str(path)), overrides)
+        if arguments.command in ("evaluate", "predict"):
+            assert arguments.checkpoint == f"runs/{workdir}"
+        if arguments.command == "prepare":
+            assert arguments.name == cli.load_config(str(path)).data.name
