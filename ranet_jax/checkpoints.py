@@ -133,11 +133,12 @@ def restore_latest(manager: ocp.CheckpointManager, state: State) -> State:
         return state
     fields = restore(manager, step)
     template = flax.serialization.to_state_dict(state)
-    _check_same_arrays(template, fields, str(manager.directory / str(step)))
+    check_same_arrays(template, fields, str(manager.directory / str(step)))
     return flax.serialization.from_state_dict(state, fields)
 
 
-def _check_same_arrays(template: Any, fields: Any, name: str) -> None:
+def check_same_arrays(template: Any, fields: Any, name: str) -> None:
+    """Raise `UserError` unless two nested dictionaries hold arrays of the same paths and shapes."""
     expected, found = (
         {path: np.shape(x) for path, x in flax.traverse_util.flatten_dict(t, sep="/").items()}
         for t in (template, fields)

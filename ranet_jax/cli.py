@@ -113,8 +113,13 @@ def load_config(path: str) -> ConfigDict:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == spec.origin]
         place = f" in line {lines[-1]}" if lines else ""
-        reason = textwrap.shorten(str(error), 200).rstrip(".")
+        reason = _first_sentence(error)
         raise UserError(f"Config {path} fails{place}: {type(error).__name__}: {reason}.") from error
+
+
+def _first_sentence(error: Exception) -> str:
+    """What an exception of another library says, cut to a length that can be read."""
+    return textwrap.shorten(str(error).partition(". ")[0], 200).strip("'.")
 
 
 def override(config: ConfigDict, arguments: list[str]) -> ConfigDict:
@@ -160,10 +165,9 @@ def _train(arguments: argparse.Namespace) -> int:
         try:
             jax.distributed.initialize(*processes)
         except (ValueError, RuntimeError) as error:
-            reason = textwrap.shorten(str(error), 200).rstrip(".")
             raise UserError(
-                f"The processes of --distributed cannot find one another: {reason}; see"
-                " launch/README.md."
+                "The processes of --distributed cannot find one another:"
+                f" {_first_sentence(error)}; see launch/README.md."
             ) from error
     elif processes != (None, None, None):
         raise UserError(
@@ -176,6 +180,8 @@ def _train(arguments: argparse.Namespace) -> int:
 
     config = override(load_config(arguments.config), arguments.overrides)
     builder = pipeline.open_dataset(config.data)
+    for split in (config.data.train_split, config.data.eval_split):
+        pipeline.num_examples(builder, split)  # raises UserError before training starts
     result = train(
         config,
         arguments.workdir,

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+from ranet_jax.errors import UserError
+
 IGNORE_LABEL = 255
 
 
@@ -26,11 +28,20 @@ class DatasetMetadata:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "DatasetMetadata":
-        """Rebuild from `to_json`'s dictionary, tuples restored from JSON lists."""
-        red_green_blue = [(int(r), int(g), int(b)) for r, g, b in fields["palette"]]
-        return cls(
-            name=str(fields["name"]),
-            class_names=tuple(str(name) for name in fields["class_names"]),
-            palette=tuple(red_green_blue),
-            ignore_label=int(fields["ignore_label"]),
-        )
+        """Rebuild from `to_json`'s dictionary, tuples restored from JSON lists.
+
+        Raises:
+          UserError: a field is missing or malformed.
+        """
+        try:
+            return cls(
+                name=str(fields["name"]),
+                class_names=tuple(str(name) for name in fields["class_names"]),
+                palette=tuple((int(r), int(g), int(b)) for r, g, b in fields["palette"]),
+                ignore_label=int(fields["ignore_label"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"The description of a data set (dataset.json) is malformed ({error!r}); restore"
+                " it from a copy."
+            ) from error

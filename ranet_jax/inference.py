@@ -369,7 +369,8 @@ def load(
     `configure` may change fields of the config, such as those of `config.eval`.
 
     Raises:
-      UserError: there is no checkpoint at `path`, or `configure` describes another network.
+      UserError: there is no checkpoint at `path`, its arrays are not those of the network that its
+        config and class names describe, or `configure` describes another network.
     """
     config, dataset, variables, step = checkpoints.load_variables(path)
     if configure is not None:
@@ -381,4 +382,8 @@ def load(
                     f"config.{name} cannot be set here, for the weights of {path} belong to the"
                     " network they were trained with; leave it out."
                 )
-    return Model(config, build_model(config, dataset.num_classes), variables, dataset, step)
+    module = build_model(config, dataset.num_classes)
+    image = jax.ShapeDtypeStruct((1, *config.data.crop_size, 3), jnp.float32)
+    expected = jax.eval_shape(module.init, jax.random.PRNGKey(0), image)
+    checkpoints.check_same_arrays(expected, variables, str(path))
+    return Model(config, module, variables, dataset, step)

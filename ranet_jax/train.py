@@ -131,9 +131,21 @@ def train(
 
 def _check_config(config: ConfigDict) -> None:
     train, devices = config.train, jax.device_count()
-    for name in ("steps", "batch_size", "microbatches", "log_every", "eval_every"):
-        if train[name] < 1:
-            raise UserError(f"config.train.{name} is {train[name]}; choose 1 or more.")
+    counts = {
+        f"train.{name}": train[name]
+        for name in (
+            "steps",
+            "batch_size",
+            "microbatches",
+            "log_every",
+            "eval_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+        )
+    } | {"eval.batch_size": config.eval.batch_size}
+    for name, count in counts.items():
+        if count < 1:
+            raise UserError(f"config.{name} is {count}; choose 1 or more.")
     if train.batch_size % (devices * train.microbatches):
         raise UserError(
             f"config.train.batch_size {train.batch_size} does not divide by {devices} devices x"
@@ -236,5 +248,5 @@ class MetricsLog:
             self._bar.write(f"step {step}: {shown}")
         self._time = time.monotonic()
 
-    def _write(self, record: dict[str, float]) -> None:
+    def _write(self, record: dict[str, int | float]) -> None:
         self._file.write(json.dumps(record) + "\n")

@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jaxtyping import Array, Int, UInt32
@@ -25,8 +26,8 @@ class TrainState:
     average is kept.
     """
 
-    step: Int[Array, ""]
-    rng: UInt32[Array, "2"]
+    step: Int[Array | np.ndarray, ""]
+    rng: UInt32[Array | np.ndarray, "2"]
     params: Any
     batch_stats: Any
     opt_state: Any

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,13 +10,12 @@ import sys
 import numpy as np
 import pytest
 from camvid_source import make_source
+from fakes import brightest_channel_model
 from PIL import Image
 
 import ranet_jax
-from ranet_jax.cli import load_config, main, override
+from ranet_jax.cli import main, override
 from ranet_jax.config import default_config
-from ranet_jax.dataset import DatasetMetadata
-from ranet_jax.errors import UserError
 
 CONFIG = """
 from ranet_jax.config import default_config
@@ -24,7 +24,7 @@ def get_config():
     config = default_config()
     config.data.update(name="camvid", data_dir={data_dir!r}, crop_size=(24, 32))
     config.model.update(
-        backbone="resnet18", width=4, stages=2, channels=8, num_regions=4, per_region=2
+        backbone="resnet18", width=4, stages=1, channels=8, num_regions=4, per_region=2
     )
     config.train.update(
         steps=2, batch_size=8, log_every=1, eval_every=2, checkpoint_every=2, keep_checkpoints=1
@@ -50,6 +50,11 @@ def workdir(root):
     workdir = root / "run"
     assert main(["train", "--config", str(root / "config.py"), "--workdir", str(workdir)]) == 0
     return workdir
+
+
+@pytest.fixture(scope="module")
+def model(workdir):
+    return ranet_jax.load(workdir)
 
 
 @pytest.fixture
@@ -96,7 +101,7 @@ def test_evaluation_agrees_with_the_one_of_training(workdir, capsys):
         assert sheet.mode == "RGB"
 
 
-def test_good_images_are_predicted_and_bad_ones_reported(root, workdir, tmp_path, capsys):
+def test_good_images_are_predicted_and_bad_ones_reported(root, workdir, model, tmp_path, capsys):
     images = tmp_path / "images"
     shutil.copytree(root / "source" / "test", images)
     (images / "broken.png").write_bytes(b"no image")
@@ -108,24 +113,38 @@ def test_good_images_are_predicted_and_bad_ones_reported(root, workdir, tmp_path
     names = {f"f_{kind}.png" for kind in ("labels", "overlay", "regions")}
     assert {path.name for path in output.iterdir()} == names
 
-    palette = DatasetMetadata.from_json(json.loads((workdir / "dataset.json").read_text())).palette
     with Image.open(output / "f_labels.png") as labels:
         assert (labels.mode, labels.size) == ("P", (32, 24))
-        assert labels.getpalette()[:33] == [value for colour in palette for value in colour]
+        assert labels.getpalette()[:9] == [128, 128, 128, 128, 0, 0, 192, 192, 128]
         found = np.asarray(labels)
+    with Image.open(images / "f.png") as image:
+        np.testing.assert_array_equal(found, model.predict(np.asarray(image)).labels)
     for kind in ("overlay", "regions"):
         with Image.open(output / f"f_{kind}.png") as picture:
             assert picture.mode == "RGB"
-    image = np.asarray(Image.open(images / "f.png"))
-    np.testing.assert_array_equal(found, ranet_jax.load(workdir).predict(image).labels)
 
 
-def test_a_model_predicts_the_same_again_and_after_export(root, workdir, tmp_path):
-    image = np.asarray(Image.open(root / "source" / "test" / "f.png"))
-    model = ranet_jax.load(workdir)
+def test_good_images_alone_end_in_status_zero(root, tmp_path, monkeypatch):
+    asked = {}
+
+    def load(path, configure):
+        asked[path] = configure(default_config())
+        return brightest_channel_model()
+
+    monkeypatch.setattr("ranet_jax.inference.load", load)
+    image = root / "source" / "test" / "f.png"
+    arguments = ["somewhere", str(image), "--output", str(tmp_path)]
+    assert main(["predict", *arguments, "--config.eval.scales=(1, 1.5)"]) == 0
+    assert (tmp_path / "f_labels.png").is_file()
+    assert asked["somewhere"].eval.scales == (1.0, 1.5)
+
+
+def test_a_model_predicts_the_same_again_and_after_export(root, model, tmp_path):
+    with Image.open(root / "source" / "test" / "f.png") as picture:
+        image = np.asarray(picture)
     first, second = model.predict(image), model.predict(image)
     assert first.probabilities.shape == (24, 32, 11)
-    assert first.regions.labels.shape == (3, 4)
+    assert first.regions.labels.shape == (6, 8)
     model.save(tmp_path / "exported")
     exported = ranet_jax.load(tmp_path / "exported").predict(image)
     for other in (second, exported):
@@ -133,19 +152,12 @@ def test_a_model_predicts_the_same_again_and_after_export(root, workdir, tmp_pat
         np.testing.assert_array_equal(other.regions.labels, first.regions.labels)
 
 
-def test_predicting_good_images_alone_succeeds(root, workdir, tmp_path):
-    image = root / "source" / "test" / "f.png"
-    arguments = [str(workdir), str(image), "--output", str(tmp_path)]
-    assert main(["predict", *arguments, "--config.eval.flip=True"]) == 0
-    assert (tmp_path / "f_labels.png").is_file()
-
-
 def test_inspection_names_the_network(root, capsys):
     arguments = ["--config", str(root / "config.py"), "--num-classes", "11"]
     assert main(["inspect", *arguments, "--config.model.context=none"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["input", "24", "x", "32", "x", "3"]
-    assert "fine                3 x 4 x 11" in lines
+    assert "fine                6 x 8 x 11" in lines
     assert lines[-1].endswith("parameters in all")
 
 
@@ -161,8 +173,8 @@ def test_inspection_names_the_network(root, capsys):
         ("def get_config():\n    return 1 / 0\n", "fails in line 2: ZeroDivisionError"),
         ("def get_config():\n    return {}\n", "returns no ConfigDict"),
         (
-            CONFIG.replace("config.eval.batch_size", "config.eval.batchsize"),
-            "fails in line 14: AttributeError: Key .batchsize. does not exist",
+            CONFIG.format(data_dir="").replace("eval.batch_size", "eval.batchsize"),
+            'fails in line 13: AttributeError: Key "batchsize" does not exist',
         ),
         (
             "from ml_collections import ConfigDict\n"
@@ -182,8 +194,8 @@ def test_a_config_file_that_fails(text, sentence, tmp_path, refusal):
     path = tmp_path / "experiment.py"
     path.write_text(text)
     message = refusal("inspect", "--config", path)
-    assert pytest.raises(UserError, load_config, str(path)).match(sentence)
-    assert len(message) < 400
+    assert re.search(sentence, message)
+    assert len(message) < 500
 
 
 def test_a_config_that_is_no_python_file(tmp_path, refusal):
@@ -215,9 +227,7 @@ def test_a_config_that_is_no_python_file(tmp_path, refusal):
     ],
 )
 def test_an_override_that_fits_no_field(argument, sentence, root, refusal):
-    message = refusal("inspect", "--config", root / "config.py", argument)
-    assert pytest.raises(UserError, override, default_config(), [argument]).match(sentence)
-    assert message
+    assert re.search(sentence, refusal("inspect", "--config", root / "config.py", argument))
 
 
 def test_overrides_take_the_types_of_their_fields():
@@ -286,8 +296,10 @@ def test_training_that_cannot_start(root, workdir, tmp_path, refusal):
     train = ("train", "--config", root / "config.py", "--workdir")
     message = refusal(*train, tmp_path / "run", "--config.train.batch_size=12")
     assert "batch_size 12 does not divide by 8 devices" in message
-    assert "microbatches is 0" in refusal(*train, tmp_path, "--config.train.microbatches=0")
-    assert "no split 'tarin'" in refusal(*train, tmp_path, "--config.data.eval_split=tarin")
+    assert "microbatches is 0" in refusal(*train, tmp_path / "run", "--config.train.microbatches=0")
+    for split in ("train_split", "eval_split"):
+        message = refusal(*train, tmp_path / "run", f"--config.data.{split}=tarin")
+        assert "no split 'tarin'; it has train (3), val (2), test (1)" in message
     assert list(tmp_path.iterdir()) == []
 
     message = refusal(*train, workdir, "--config.model.width=8")

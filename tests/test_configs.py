@@ -48,7 +48,7 @@ TABLE = {
     "ranet_resnet101_cityscapes_769_40k": (19, RESNET101 + ranet(2048, 512, 19)),
     "ranet_resnet101_coco_stuff_520_60k": (171, RESNET101 + ranet(2048, 512, 171)),
     "ranet_resnet101_pascal_520_60k": (59, RESNET101 + ranet(2048, 512, 59)),
-    "shapes": (7, resnet18(24, 3) + ranet(96, 64, 7)),
+    "shapes": (7, resnet18(24, 2) + ranet(48, 64, 7)),
 }
 each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 

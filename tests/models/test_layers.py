@@ -52,6 +52,12 @@ def test_conv_bn_without_activation_keeps_its_sign():
     np.testing.assert_array_equal(ConvBN(4).apply(variables, x), np.maximum(plain, 0))
 
 
+def test_conv_bn_may_start_at_zero():
+    layer = ConvBN(4, activation=None, initial_scale=0.0)
+    outputs, _ = layer.init_with_output(jax.random.key(0), images(6, (1, 3, 3, 2)))
+    np.testing.assert_array_equal(outputs, 0)
+
+
 def test_batch_norm_over_devices_equals_the_whole_batch():
     x = images(2, (4, 3, 5, 2)) * jnp.arange(1.0, 5.0)[:, None, None, None]
     variables = random_variables(batch_norm(train=True), x)
