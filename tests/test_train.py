@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -130,6 +131,47 @@ def test_resumes_on_another_number_of_devices(whole, tmp_path):
     config = training.tiny_config(STEPS)
     config.train.parallel = "shard_map"
     run(tmp_path, config)
+    assert_same_run(tmp_path, whole[0], rtol=1e-4)
+
+
+def start_two_processes(workdir, mode, pause="0"):
+    """Two hosts of four devices each."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        coordinator = f"localhost:{probe.getsockname()[1]}"
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    program = [sys.executable, training.__file__, str(workdir), str(STEPS), pause, mode]
+    return [
+        subprocess.Popen(
+            [*program, coordinator, str(index)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        for index in range(2)
+    ]
+
+
+@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+def test_two_hosts_train_as_one(whole, tmp_path, mode):
+    processes = start_two_processes(tmp_path, mode)
+    errors = [process.communicate()[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    assert_same_run(tmp_path, whole[0], rtol=1e-4)
+
+
+def test_two_hosts_stop_together_and_resume(whole, tmp_path):
+    processes = start_two_processes(tmp_path, "pmap", pause="0.4")
+    metrics = tmp_path / "metrics.jsonl"
+    while processes[0].poll() is None and not (metrics.exists() and metrics.stat().st_size):
+        time.sleep(0.05)
+    processes[0].send_signal(signal.SIGTERM)
+    errors = [process.communicate()[1].decode() for process in processes]
+    assert all("Stopped by SIGTERM" in text for text in errors), errors
+    assert 0 < steps_saved(tmp_path)[-1] < STEPS
+    processes = start_two_processes(tmp_path, "pmap")
+    errors = [process.communicate()[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
     assert_same_run(tmp_path, whole[0], rtol=1e-4)
 
 

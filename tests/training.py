@@ -1,11 +1,14 @@
 """A training run small enough for tests, also as a program of its own to be killed.
 
-python tests/training.py WORKDIR STEPS [seconds a batch takes]
+python tests/training.py WORKDIR STEPS [SECONDS A BATCH TAKES [MODE [HOST:PORT PROCESS]]]
+
+With the last two it is one of two processes that share each batch.
 """
 
 import sys
 import time
 
+import jax
 import numpy as np
 
 from ranet_jax.config import default_config
@@ -55,12 +58,26 @@ def eval_batches():
     return [batch(-n % 1000 + 500) | {"mask": np.ones(8, bool)} for n in range(2)]
 
 
-if __name__ == "__main__":
-    wait = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
+def share(batches):
+    """This process's part of every batch."""
+    for one in batches:
+        own = np.split(np.arange(8), jax.process_count())[jax.process_index()]
+        yield {name: array[own] for name, array in one.items()}
+
+
+def main(workdir, steps, pause="0", mode="pmap", coordinator=None, process=None):
+    if coordinator is not None:
+        jax.distributed.initialize(coordinator, 2, int(process))
+    config = tiny_config(int(steps))
+    config.train.parallel = mode
     train(
-        tiny_config(int(sys.argv[2])),
-        sys.argv[1],
+        config,
+        workdir,
         DATASET,
-        lambda first: train_batches(first, wait),
-        eval_batches,
+        lambda first: share(train_batches(first, float(pause))),
+        lambda: share(eval_batches()),
     )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
