@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
 
-.PHONY: demo test lint test-slow clean
+.PHONY: demo test lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ranet prepare shapes
@@ -12,15 +12,12 @@ demo: $(VENV)/.installed
 	$(BIN)/ranet evaluate $(RUN) --pictures 6
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-
-test-slow: $(VENV)/.installed
-	$(BIN)/python -m pytest -m slow
 
 $(VENV)/.installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ranet_jax needs Python 3.11 or newer; name one with make PYTHON=python3.11")'

@@ -33,10 +33,10 @@ def get_config() -> ConfigDict:
     config.optimizer.power = 0.9
     config.optimizer.warmup_steps = 50
 
-    config.train.steps = 700
+    config.train.steps = 1000
     config.train.batch_size = 8
     config.train.log_every = 10
-    config.train.eval_every = 350
+    config.train.eval_every = 500
     config.train.checkpoint_every = 100
 
     config.eval.batch_size = 4

@@ -8,6 +8,7 @@ off is never picked up.
 
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import flax.serialization
@@ -24,22 +25,32 @@ from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, write_json
 
 Path = str | os.PathLike[str]
+RUNTIME_FIELDS = frozenset(
+    {
+        "data.data_dir",
+        "train.parallel",
+        "train.log_every",
+        "train.checkpoint_every",
+        "train.keep_checkpoints",
+    }
+)
 State = TypeVar("State")
 
 
 def prepare_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata) -> None:
     """Make the working directory of a config, or see that it is this config's already.
 
-    `config.train.parallel` may differ: it changes how the same steps are computed, no more.
+    `RUNTIME_FIELDS` may differ: they change nothing of what the steps compute. A directory
+    without a finished checkpoint holds nothing to protect and is described anew.
 
     Raises:
       UserError: the directory belongs to another config or data set, or cannot be made.
     """
     directory = pathlib.Path(workdir)
     fields = config_to_json(config)
-    if (directory / "config.json").exists():
+    if any(_step_directories(directory)):
         names = differing_fields(read_json(directory / "config.json"), fields)
-        names = [name for name in names if name != "train.parallel"]
+        names = [name for name in names if name not in RUNTIME_FIELDS]
         if names:
             raise UserError(
                 f"{directory} was made with another config ({', '.join(names)} differ); choose"
@@ -61,6 +72,11 @@ def prepare_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata)
             ) from error
         write_json(directory / "dataset.json", dataset.to_json())
         write_json(directory / "config.json", fields)
+
+
+def _step_directories(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Finished checkpoints: Orbax renames them to their bare step last."""
+    return (path for path in (workdir / "checkpoints").glob("*") if path.name.isdigit())
 
 
 def _miou(metrics: Any) -> float:

@@ -1,6 +1,7 @@
 """The command `ranet`: prepare | train | evaluate | predict | inspect.
 
-Errors of input end in one sentence on standard error and exit status 1.
+Errors of input end in one sentence on standard error and exit status 1. Training that SIGTERM
+stopped has exit status 143: the same command goes on.
 """
 
 import argparse
@@ -16,8 +17,8 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from ranet_jax.config import config_from_json, config_to_json, field_type, set_field
-from ranet_jax.errors import UserError
+from ranet_jax.config import check_config, config_from_json, config_to_json, field_type, set_field
+from ranet_jax.errors import Interrupted, UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"ranet: {error}", file=sys.stderr)
         return 1
+    except Interrupted as stop:
+        print(f"ranet: {stop}", file=sys.stderr)
+        return 143
     except KeyboardInterrupt:
         print("ranet: interrupted.", file=sys.stderr)
         return 130
@@ -179,6 +183,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from ranet_jax.train import train
 
     config = override(load_config(arguments.config), arguments.overrides)
+    check_config(config)
     builder = pipeline.open_dataset(config.data)
     for split in (config.data.train_split, config.data.eval_split):
         pipeline.num_examples(builder, split)  # raises UserError before training starts
@@ -225,6 +230,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
     from ranet_jax.inspection import inspect_config
 
     config = override(load_config(arguments.config), arguments.overrides)
+    check_config(config)
     print(inspect_config(config, arguments.num_classes, arguments.parameters))
     return 0
 

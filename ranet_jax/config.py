@@ -182,3 +182,35 @@ def differing_fields(left: dict[str, Any], right: dict[str, Any], prefix: str = 
         elif key not in left or key not in right or a != b:
             names.append(f"{prefix}{key}")
     return names
+
+
+def check_config(config: ConfigDict) -> None:
+    """Raise `UserError` unless every number of a config lies in its range."""
+    model, train = config.model, config.train
+    counts = {f"model.{name}": model[name] for name in ("num_regions", "per_region")}
+    counts |= {f"model.{name}": model[name] for name in ("width", "channels", "kernel_size")}
+    counts |= {f"train.{name}": value for name, value in train.items() if name != "parallel"}
+    counts |= {
+        "data.crop_size": min(config.data.crop_size),
+        "data.shuffle_buffer": config.data.shuffle_buffer,
+        "eval.crop_size": min(config.eval.crop_size),
+        "eval.batch_size": config.eval.batch_size,
+    }
+    for name, count in counts.items():
+        if count < 1:
+            raise UserError(f"config.{name} is {count}; choose 1 or more.")
+    if model.kernel_size % 2 == 0:
+        raise UserError(f"config.model.kernel_size is {model.kernel_size}; choose an odd size.")
+    if not 0 <= model.dropout < 1:
+        raise UserError(f"config.model.dropout is {model.dropout}; choose 0 or more, less than 1.")
+    low, high = config.data.scale_range
+    if not 0 < low <= high:
+        raise UserError(f"config.data.scale_range is {(low, high)}; choose 0 < low <= high.")
+    for entry in config.optimizer.lr_multipliers:
+        match entry:
+            case (str(), int() | float() as factor) if factor > 0:
+                continue
+        raise UserError(
+            f"config.optimizer.lr_multipliers holds {entry!r}; give pairs of a regular expression"
+            " and a positive factor, such as (('backbone', 0.1),)."
+        )

@@ -1,5 +1,9 @@
-"""The one exception that speaks to the user."""
+"""The exceptions that speak to the user."""
 
 
 class UserError(Exception):
     """Bad input: its text is one sentence that names the thing and the remedy."""
+
+
+class Interrupted(Exception):
+    """SIGTERM stopped training; its text says how to go on."""

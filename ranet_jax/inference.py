@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,15 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, UInt8
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from ranet_jax import checkpoints, ops
-from ranet_jax.config import config_to_json, differing_fields
+from ranet_jax.config import check_config, config_to_json, differing_fields
 from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import UserError
 from ranet_jax.models import Outputs, build_model
 from ranet_jax.preprocessing import Normalization
 
 MODES = ("whole", "slide")
+# Feature pixels of one pass whose pairwise tables fit into about 2 GB.
+PAIRWISE_PIXELS = 5000
 
 ScoreMaps = dict[str, Array]
 # Normalised images [b, H, W, 3] -> score maps before softmax [b, h, w, c] by name.
@@ -34,7 +38,8 @@ class InferenceSettings:
 
     `mode` is "whole" or "slide": windows of `crop_size`, `stride_ratio` crops apart, in batches
     of at most `window_batch` (or one of each image). Probabilities are averaged over `scales` of
-    the image and, if `flip`, over the image and its mirror image.
+    the image and, if `flip`, over the image and its mirror image. An image of more than
+    `max_pixels` passes as a whole at a smaller size, its scores resized back.
     """
 
     mode: str = "whole"
@@ -43,6 +48,7 @@ class InferenceSettings:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     window_batch: int = 4
+    max_pixels: int | None = None
 
     def __post_init__(self) -> None:
         checks = {
@@ -64,14 +70,22 @@ class InferenceSettings:
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "InferenceSettings":
-        """Read the `eval` section of a config."""
-        section = config.eval
+        """Read the `eval` section of a config.
+
+        Where the network holds pairwise tables, `max_pixels` is what 5,000 feature pixels see, or
+        a training crop if that is larger.
+        """
+        section, max_pixels = config.eval, None
+        if config.model.context == "ranet":
+            seen = PAIRWISE_PIXELS * config.model.output_stride**2
+            max_pixels = max(math.prod(config.data.crop_size), seen)
         return cls(
             mode=section.mode,
             crop_size=tuple(section.crop_size),
             stride_ratio=section.stride_ratio,
             scales=tuple(float(scale) for scale in section.scales),
             flip=section.flip,
+            max_pixels=max_pixels,
         )
 
     @property
@@ -124,7 +138,7 @@ def predict_probabilities(
     if settings.mode == "slide":
         predict = functools.partial(_slide, forward, settings=settings)
     else:
-        predict = functools.partial(_whole, forward)
+        predict = functools.partial(_whole, forward, max_pixels=settings.max_pixels)
     views = [
         _view(predict, images, _scaled(shape, scale), flip)
         for scale in settings.scales
@@ -154,10 +168,31 @@ def _view(predict: Forward, images: Array, scaled_shape: tuple[int, int], flip: 
     return {name: _resize(maps, shape) for name, maps in probabilities.items()}
 
 
-def _whole(forward: Forward, images: Array) -> ScoreMaps:
+def _whole(forward: Forward, images: Array, max_pixels: int | None = None) -> ScoreMaps:
     """Probabilities of whole images, which may compile for each distinct size."""
-    shape = images.shape[1:3]
-    return {name: resized_softmax(scores, shape) for name, scores in forward(images).items()}
+    shape, scores = images.shape[1:3], forward(fit_whole(images, max_pixels))
+    return {name: resized_softmax(maps, shape) for name, maps in scores.items()}
+
+
+def fit_whole(images: Float[Array, "b H W 3"], max_pixels: int | None) -> Float[Array, "b h w 3"]:
+    """The images, resized and reported on standard error if they have more than `max_pixels`."""
+    height, width = images.shape[1:3]
+    if max_pixels is None or height * width <= max_pixels:
+        return images
+    factor = math.sqrt(max_pixels / (height * width))
+    smaller = max(1, int(height * factor)), max(1, int(width * factor))
+    _report_smaller((height, width), smaller)
+    return _resize(images, smaller)
+
+
+@functools.cache
+def _report_smaller(shape: tuple[int, int], smaller: tuple[int, int]) -> None:
+    tqdm.write(
+        f"ranet: images of {shape[0]} x {shape[1]} are too large for pairwise attention in one"
+        f" pass, which sees them at {smaller[0]} x {smaller[1]}; --config.eval.mode=slide"
+        " segments windows at full size.",
+        file=sys.stderr,
+    )
 
 
 def window_starts(size: int, crop: int, stride_ratio: float) -> list[int]:
@@ -308,7 +343,8 @@ class Model:
         images = jnp.asarray(np.asarray(self._normalize(pixels), np.float32)[None])
         regions = None
         if with_regions or self.settings.single_pass:
-            outputs = self.forward(self._on_device, images, with_regions=with_regions)
+            seen = fit_whole(images, self.settings.max_pixels)
+            outputs = self.forward(self._on_device, seen, with_regions=with_regions)
             regions = _region_map(outputs)
         if self.settings.single_pass:
             probabilities = _whole(lambda _: score_maps(outputs), images)
@@ -382,6 +418,7 @@ def load(
                     f"config.{name} cannot be set here, for the weights of {path} belong to the"
                     " network they were trained with; leave it out."
                 )
+    check_config(config)
     module = build_model(config, dataset.num_classes)
     image = jax.ShapeDtypeStruct((1, *config.data.crop_size, 3), jnp.float32)
     expected = jax.eval_shape(module.init, jax.random.PRNGKey(0), image)

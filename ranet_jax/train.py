@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-import math
+import os
 import pathlib
 import signal
 import time
@@ -17,8 +17,9 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from ranet_jax import checkpoints, parallel
+from ranet_jax.config import check_config
 from ranet_jax.dataset import DatasetMetadata
-from ranet_jax.errors import UserError
+from ranet_jax.errors import Interrupted, UserError
 from ranet_jax.evaluate import EvaluationResult, evaluate_batches
 from ranet_jax.inference import InferenceSettings, make_forward
 from ranet_jax.metrics import check_labels
@@ -28,11 +29,7 @@ from ranet_jax.train_state import Batch, TrainState, create_state, init_variable
 
 
 class NonFiniteLossError(UserError):
-    """The loss became NaN or infinite."""
-
-
-class Interrupted(UserError):
-    """SIGTERM came; the state of the last finished step is saved."""
+    """The loss or its gradient became NaN or infinite."""
 
 
 def train(
@@ -57,12 +54,12 @@ def train(
 
     Raises:
       UserError: the config does not fit the devices, the data or the working directory.
-      NonFiniteLossError: a loss is not finite; nothing of these steps is saved.
+      NonFiniteLossError: a loss or gradient is not finite; nothing of these steps is saved.
       Interrupted: SIGTERM came; running the same call again goes on from there.
     """
     # ---- Set-up -------------------------------------------------------------------------------
-    _check_config(config)
-    checkpoints.prepare_workdir(workdir, config, dataset)
+    check_config(config)
+    _check_devices(config)
     model = build_model(config, dataset.num_classes, parallel.AXIS)
     init_rng, state_rng = jax.random.split(jax.random.PRNGKey(config.seed))
     variables = init_variables(model, init_rng, config.data.crop_size)
@@ -73,6 +70,7 @@ def train(
     )
     forward = make_forward(build_model(config, dataset.num_classes))
     settings = InferenceSettings.from_config(config)
+    checkpoints.prepare_workdir(workdir, config, dataset)
 
     def evaluate(state: TrainState) -> EvaluationResult:
         params = state.params if state.ema_params is None else state.ema_params
@@ -107,7 +105,7 @@ def train(
 
             last = step == config.train.steps
             stopping = terminated(step)
-            evaluating = (last or step % config.train.eval_every == 0) and not stopping
+            evaluating = last or step % config.train.eval_every == 0
             saving = evaluating or stopping or step % config.train.checkpoint_every == 0
             if saving or step % config.train.log_every == 0:
                 log.steps(step, jax.device_get(pending), schedule, config.train.batch_size)
@@ -129,23 +127,8 @@ def train(
     return evaluate(state) if result is None else result
 
 
-def _check_config(config: ConfigDict) -> None:
+def _check_devices(config: ConfigDict) -> None:
     train, devices = config.train, jax.device_count()
-    counts = {
-        f"train.{name}": train[name]
-        for name in (
-            "steps",
-            "batch_size",
-            "microbatches",
-            "log_every",
-            "eval_every",
-            "checkpoint_every",
-            "keep_checkpoints",
-        )
-    } | {"eval.batch_size": config.eval.batch_size}
-    for name, count in counts.items():
-        if count < 1:
-            raise UserError(f"config.{name} is {count}; choose 1 or more.")
     if train.batch_size % (devices * train.microbatches):
         raise UserError(
             f"config.train.batch_size {train.batch_size} does not divide by {devices} devices x"
@@ -168,6 +151,21 @@ def _catch_sigterm() -> Iterator[Callable[[int], bool]]:
         signal.signal(signal.SIGTERM, previous)
 
 
+def _drop_lines_after(path: pathlib.Path, step: int) -> None:
+    """Keep the records up to a step; a last line that was cut off has no newline and goes too."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    try:
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} holds a line that is no record of training ({error!r}); mend it, or move the"
+            " file away."
+        ) from error
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text("".join(kept))
+    os.replace(partial, path)
+
+
 class MetricsLog:
     """`metrics.jsonl` (a line a step, a line an evaluation), TensorBoard and the progress bar.
 
@@ -184,9 +182,7 @@ class MetricsLog:
         if not self._first_host:
             return
         path = pathlib.Path(workdir) / "metrics.jsonl"
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= first]
-        path.write_text("".join(kept))
+        _drop_lines_after(path, first)
         self._file = path.open("a")
         self._board = tensorboardX.SummaryWriter(
             str(pathlib.Path(workdir) / "tensorboard"), purge_step=first + 1
@@ -207,22 +203,23 @@ class MetricsLog:
         """Record the steps up to and with `step`.
 
         Raises:
-          NonFiniteLossError: one of their losses is not finite.
+          NonFiniteLossError: one of their losses or gradients is not finite.
         """
         now = time.monotonic()
         speed = batch_size * (step - self._step) / max(now - self._time, 1e-9)
         self._time, self._step = now, step
         start = step - len(metrics) + 1
-        losses = [float(values["loss"]) for values in metrics]
-        if not all(map(math.isfinite, losses)):
-            bad = start + next(i for i, loss in enumerate(losses) if not math.isfinite(loss))
-            raise NonFiniteLossError(
-                f"The loss is not finite at step {bad} (of steps {start} to {step}); lower"
-                " config.optimizer.learning_rate, set config.optimizer.clip_norm, or look at the"
-                " data of that step."
-            )
+        for number, values in enumerate(metrics, start):
+            wrong = [name for name, value in values.items() if not np.isfinite(value)]
+            if wrong:
+                raise NonFiniteLossError(
+                    f"Not finite at step {number} (of steps {start} to {step}):"
+                    f" {', '.join(wrong)}; lower config.optimizer.learning_rate, set"
+                    " config.optimizer.clip_norm, or look at the data of that step."
+                )
+        loss = np.mean([values["loss"] for values in metrics])
         self._bar.update(step - self._bar.n)
-        self._bar.set_postfix_str(f"loss {np.mean(losses):.3f}, {speed:.1f} images/s")
+        self._bar.set_postfix_str(f"loss {loss:.3f}, {speed:.1f} images/s")
         if not self._first_host:
             return
         for number, values in enumerate(metrics, start):

@@ -3,15 +3,20 @@
 import os
 import tempfile
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
-os.environ["JAX_PLATFORMS"] = "cpu"
 
-# What one test compiled, another test and the programs it starts need not compile again.
-_CACHE = tempfile.TemporaryDirectory(prefix="ranet_jax_tests_")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+def pytest_configure(config):
+    """Set up jax before the first test module imports it."""
+    # What one test compiled, another test and the programs it starts need not compile again.
+    cache = tempfile.TemporaryDirectory(prefix="ranet_jax_tests_")
+    config.add_cleanup(cache.cleanup)
+    os.environ |= {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": cache.name,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+    }
 
-import jax
+    import jax
 
-jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_numpy_dtype_promotion", "strict")
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from ranet_jax.config import (
+    check_config,
     config_from_json,
     config_to_json,
     default_config,
@@ -113,3 +114,27 @@ def test_differing_fields():
     assert differing_fields(left, right) == ["model.width", "new", "old", "scales"]
     assert differing_fields(left, left) == []
     assert differing_fields({"model": {"width": 4}}, {"model": 4}) == ["model"]
+
+
+@pytest.mark.parametrize(
+    "name, value, sentence",
+    [
+        ("model.kernel_size", 2, "choose an odd size"),
+        ("model.num_regions", 0, "choose 1 or more"),
+        ("model.width", 0, "choose 1 or more"),
+        ("model.dropout", 1.0, "less than 1"),
+        ("data.crop_size", (0, 128), "choose 1 or more"),
+        ("data.shuffle_buffer", 0, "choose 1 or more"),
+        ("data.scale_range", (2.0, 0.5), "low <= high"),
+        ("train.checkpoint_every", 0, "choose 1 or more"),
+        ("eval.batch_size", 0, "choose 1 or more"),
+        ("optimizer.lr_multipliers", ("backbone", 0.1), "give pairs"),
+        ("optimizer.lr_multipliers", (("backbone", -1.0),), "give pairs"),
+    ],
+)
+def test_numbers_out_of_range(name, value, sentence):
+    config = default_config()
+    check_config(config)
+    set_field(config, name, value)
+    with pytest.raises(UserError, match=f"{name} .*{sentence}"):
+        check_config(config)

@@ -203,6 +203,34 @@ def test_settings_come_from_the_config():
     assert InferenceSettings().single_pass
 
 
+def test_whole_images_are_bounded_where_pixels_are_paired():
+    """5,000 feature pixels of stride 8 see 320,000; a training crop of 769 x 769 is larger."""
+    config = default_config()
+    assert InferenceSettings.from_config(config).max_pixels == 769 * 769
+    config.data.crop_size = (128, 128)
+    assert InferenceSettings.from_config(config).max_pixels == 320_000
+    config.model.context = "none"
+    assert InferenceSettings.from_config(config).max_pixels is None
+
+
+def test_too_large_an_image_passes_smaller_and_comes_back_at_its_size(capsys):
+    """A ramp survives: bilinear resizing with aligned corners keeps affine images."""
+    seen = []
+
+    def identity(images):
+        seen.append(images.shape)
+        return {"fine": jnp.log(images)}
+
+    ramp = np.linspace(1.0, 2.0, 40, dtype=np.float32)[None, None, :, None]
+    images = jnp.asarray(np.tile(ramp, (1, 20, 1, 3)) / 6 * np.float32([1, 2, 3]))
+    settings = InferenceSettings(max_pixels=200)
+    result = predict_probabilities(identity, images, settings)["fine"]
+    assert seen == [(1, 10, 20, 3)]
+    assert result.shape == images.shape
+    np.testing.assert_allclose(result, images / images.sum(-1, keepdims=True), rtol=1e-4)
+    assert "20 x 40 are too large" in capsys.readouterr().err
+
+
 # ---- Model -------------------------------------------------------------------------------------
 
 

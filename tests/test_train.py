@@ -16,8 +16,8 @@ import training
 
 from ranet_jax.checkpoints import load_variables
 from ranet_jax.dataset import DatasetMetadata
-from ranet_jax.errors import UserError
-from ranet_jax.train import Interrupted, NonFiniteLossError, train
+from ranet_jax.errors import Interrupted, UserError
+from ranet_jax.train import NonFiniteLossError, train
 
 STEPS = 6
 
@@ -99,6 +99,21 @@ def test_sigterm_saves_and_the_rest_is_identical(whole, tmp_path, stop):
     assert steps_saved(tmp_path)[-1] == stop
     run(tmp_path)
     assert_same_run(tmp_path, whole[0])
+
+
+def test_sigterm_at_an_evaluation_loses_no_score(tmp_path):
+    def terminate(number):
+        if number == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    config = training.tiny_config(STEPS)
+    config.train.eval_every = 3
+    run(tmp_path / "whole", config)
+    with pytest.raises(Interrupted, match="after step 3"):
+        run(tmp_path / "stopped", config, on_batch=terminate)
+    run(tmp_path / "stopped", config)
+    assert [r["step"] for r in records(tmp_path / "stopped") if "fine_miou" in r] == [3, 6]
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
 
 
 def test_sigkill_resumes_identically(whole, tmp_path):
@@ -216,9 +231,32 @@ def test_non_finite_loss_stops_with_the_steps(tmp_path):
 
     config = training.tiny_config(STEPS)
     config.train.checkpoint_every = 4
-    with pytest.raises(NonFiniteLossError, match=r"step 5 \(of steps 5 to 6\)"):
+    with pytest.raises(NonFiniteLossError, match=r"step 5 \(of steps 5 to 6\): .*loss"):
         train(config, tmp_path, training.DATASET, poisoned, training.eval_batches)
     assert steps_saved(tmp_path) == [4]
+
+
+def test_a_directory_without_a_checkpoint_takes_the_mended_config(tmp_path):
+    def poisoned(first):
+        batch = training.batch(1)
+        batch["image"][0, 0, 0, 0] = np.nan
+        yield batch
+
+    config = training.tiny_config(STEPS)
+    config.train.log_every = 1
+    with pytest.raises(NonFiniteLossError, match="step 1 "):
+        train(config, tmp_path, training.DATASET, poisoned, training.eval_batches)
+    mended = training.tiny_config(STEPS)
+    mended.optimizer.learning_rate = 0.01
+    run(tmp_path, mended)
+    assert load_variables(tmp_path)[0].optimizer.learning_rate == 0.01
+
+
+def test_what_changes_no_step_may_change(whole):
+    config = training.tiny_config(STEPS)
+    config.train.log_every = 1
+    config.data.data_dir = "elsewhere"
+    run(whole[0], config)
 
 
 def test_bad_input(whole, tmp_path):
