@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/ranet evaluate $(RUN) --pictures 6
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

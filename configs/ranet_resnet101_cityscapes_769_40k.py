@@ -32,5 +32,4 @@ def get_config() -> ConfigDict:
 
     config.eval.mode = "slide"
     config.eval.crop_size = (769, 769)
-    config.eval.batch_size = 1
     return config

@@ -5,7 +5,8 @@ decayed linearly; 9,000 training and 1,000 validation images, 171 categories. Th
 eight GPUs with 12 GB and starts from ImageNet weights.
 
     ranet train --config configs/ranet_resnet101_coco_stuff_520_60k.py --workdir runs/coco_stuff
-    ranet evaluate runs/coco_stuff
+    ranet evaluate runs/coco_stuff --config.eval.flip=True \\
+        --config.eval.scales="(0.5, 0.75, 1.0, 1.25, 1.5, 1.75)"
 """
 
 from ml_collections import ConfigDict
@@ -29,7 +30,4 @@ def get_config() -> ConfigDict:
 
     config.eval.mode = "slide"
     config.eval.crop_size = (520, 520)
-    config.eval.batch_size = 1
-    config.eval.scales = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-    config.eval.flip = True
     return config

@@ -5,7 +5,8 @@ decayed linearly; 4,998 training and 5,105 test images, 59 categories. The paper
 eight GPUs with 12 GB and starts from ImageNet weights.
 
     ranet train --config configs/ranet_resnet101_pascal_520_60k.py --workdir runs/pascal
-    ranet evaluate runs/pascal
+    ranet evaluate runs/pascal --config.eval.flip=True \\
+        --config.eval.scales="(0.5, 0.75, 1.0, 1.25, 1.5, 1.75)"
 """
 
 from ml_collections import ConfigDict
@@ -29,7 +30,4 @@ def get_config() -> ConfigDict:
 
     config.eval.mode = "slide"
     config.eval.crop_size = (520, 520)
-    config.eval.batch_size = 1
-    config.eval.scales = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-    config.eval.flip = True
     return config

@@ -263,13 +263,13 @@ def evaluate_checkpoint(
       progress: show a progress bar.
 
     Raises:
-      UserError: no checkpoint, no data set, or a data set with other classes.
+      UserError: no checkpoint, no data set or one with other classes, or the report cannot be
+        written.
     """
     model = load(path, configure)
     split = split or model.config.data.eval_split
     report = Path(output) if output else _model_directory(Path(path)) / _report_name(split)
-    if not report.absolute().parent.is_dir():
-        raise UserError(f"Directory {report.parent} for the scores is missing; make it first.")
+    _check_report(report)
     builder = pipeline.open_dataset(model.config.data)
     _check_classes(path, model.dataset, pipeline.dataset_metadata(builder))
     result = evaluate_batches(
@@ -282,11 +282,24 @@ def evaluate_checkpoint(
         progress=progress,
     )
     header = {"checkpoint": str(path), "step": model.step, "split": split}
-    write_json(report, header | result.to_json())
-    if pictures > 0:
-        batches = pipeline.evaluation_batches(model.config, builder, split)
-        prediction_sheet(model, batches, pictures).save(report.with_suffix(".png"))
+    try:
+        write_json(report, header | result.to_json())
+        if pictures > 0:
+            batches = pipeline.evaluation_batches(model.config, builder, split)
+            prediction_sheet(model, batches, pictures).save(report.with_suffix(".png"))
+    except OSError as error:
+        raise UserError(
+            f"{report} cannot be written ({error.strerror}), so nothing keeps these scores:\n"
+            f"{result.table()}"
+        ) from error
     return result
+
+
+def _check_report(report: Path) -> None:
+    if report.suffix != ".json" or report.is_dir():
+        raise UserError(f"The scores go to a JSON file; {report} is none: end its name in .json.")
+    if not report.absolute().parent.is_dir():
+        raise UserError(f"Directory {report.parent} for the scores is missing; make it first.")
 
 
 def _model_directory(path: Path) -> Path:

@@ -75,7 +75,7 @@ def prepare(
     directory = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
     builder = _builder_class(name)(data_dir=directory)
     if builder.data_path.exists():
-        print(f"Data set {name!r} is already prepared in {builder.data_path} and left as it is.")
+        print(f"Data set {name!r} is prepared already; delete {builder.data_path} to do it anew.")
         return dataset_metadata(builder)
     _check_source(name, source, builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
     print(f"Preparing data set {name!r} in {builder.data_path}.")

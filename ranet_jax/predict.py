@@ -102,7 +102,13 @@ def predict_files(
             tqdm.write(f"ranet: {error}", file=sys.stderr)
             failures.append(str(error))
             continue
-        _write_pictures(model, image, directory / path.stem)
+        try:
+            _write_pictures(model, image, directory / path.stem)
+        except OSError as error:
+            raise UserError(
+                f"The pictures of {path} cannot be written to {directory} ({error.strerror});"
+                " make room or choose another output directory."
+            ) from error
     return failures
 
 

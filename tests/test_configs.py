@@ -41,6 +41,20 @@ def ranet(inputs, width, classes, kernel_size=1):
     return blocks + heads + classes * (width + 1)
 
 
+def deep_stem():
+    """What a deep stem has more than a 7 x 7 one: itself, and 128 channels into layer1, not 64."""
+    stem = conv_bn(3, 3, 64) + conv_bn(3, 64, 64) + conv_bn(3, 64, 128)
+    return stem - conv_bn(7, 3, 64) + 64 * 64 + 64 * 256
+
+
+def released(width, classes):
+    """The stem of the coarse scores with a bias, seven convolutions, two pairs of heads."""
+    blocks = (
+        conv_bn(3, 1024, width) + width + conv_bn(3, 2048, width) + conv_bn(3, 2 * width, width)
+    )
+    return blocks + 5 * conv_bn(3, width, width) + 2 * (classes + 2) * (width + 1)
+
+
 # Categories and parameters.
 TABLE = {
     "camvid": (11, RESNET101 + ranet(2048, 512, 11)),
@@ -48,6 +62,7 @@ TABLE = {
     "ranet_resnet101_cityscapes_769_40k": (19, RESNET101 + ranet(2048, 512, 19)),
     "ranet_resnet101_coco_stuff_520_60k": (171, RESNET101 + ranet(2048, 512, 171)),
     "ranet_resnet101_pascal_520_60k": (59, RESNET101 + ranet(2048, 512, 59)),
+    "released_resnet101_cityscapes_769_40k": (19, RESNET101 + deep_stem() + released(512, 19)),
     "shapes": (7, resnet18(24, 2) + ranet(48, 64, 7)),
 }
 each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

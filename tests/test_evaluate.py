@@ -323,3 +323,10 @@ def test_a_missing_output_directory_is_refused_before_the_work(saved_model, tmp_
     with pytest.raises(UserError, match="missing"):
         evaluate_checkpoint(path, output=tmp_path / "nowhere" / "scores.json")
     assert not splits
+
+
+@pytest.mark.parametrize("name", ["scores.png", "scores", "folder.json"])
+def test_a_report_that_is_no_json_file_is_refused_first(tmp_path, name):
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(UserError, match=r"end its name in \.json"):
+        evaluate._check_report(tmp_path / name)

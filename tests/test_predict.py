@@ -1,8 +1,11 @@
+import errno
+
 import numpy as np
 import pytest
 from fakes import brightest_channel_model, primary_image
 from PIL import Image
 
+from ranet_jax import predict
 from ranet_jax.errors import UserError
 from ranet_jax.predict import find_images, predict_files, read_image
 
@@ -114,3 +117,14 @@ def test_files_are_found_once_and_in_order(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no image"):
         find_images([tmp_path / "empty"])
+
+
+def test_pictures_that_cannot_be_written_end_in_one_sentence(model, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(predict, "save_label_png", full)
+    image = tmp_path / "image.png"
+    Image.fromarray(primary_image(4, 6)).save(image)
+    with pytest.raises(UserError, match=r"image\.png cannot be written .*No space left"):
+        predict_files(model, [image], tmp_path / "out")

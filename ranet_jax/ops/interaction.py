@@ -44,8 +44,8 @@ def collect(
 
     chosen = jnp.zeros(n, bool).at[jnp.where(valid, indices, n)].set(True, mode="drop")
     sources = (labels[None, :] == roots[:, None]) & ~chosen[None, :]
-    weights = masked_softmax(_dot("qkm,im->qki", a[indices], scored), sources[:, None, :])
-    local = scored[indices] + _dot("qki,im->qkm", weights, scored)
+    weights = masked_softmax(exact_einsum("qkm,im->qki", a[indices], scored), sources[:, None, :])
+    local = scored[indices] + exact_einsum("qki,im->qkm", weights, scored)
     return jnp.where(valid[:, :, None], local, 0).astype(features.dtype)
 
 
@@ -81,8 +81,8 @@ def interact(
 
     others = ~jnp.eye(sizes["q"], dtype=bool)
     sources = others[:, None, :, None] & valid[None, None, :, :]
-    weights = masked_softmax(_dot("qkm,sim->qksi", a, scored), sources)
-    context = scored + _dot("qksi,sim->qkm", weights, scored)
+    weights = masked_softmax(exact_einsum("qkm,sim->qksi", a, scored), sources)
+    context = scored + exact_einsum("qksi,sim->qkm", weights, scored)
     return jnp.where(valid[:, :, None], context, 0).astype(local.dtype)
 
 
@@ -123,8 +123,8 @@ def distribute(
     scored = scored.reshape(places, sizes["m"])
 
     sources = (labels[:, None] == roots[None, :])[:, :, None] & valid[None, :, :]
-    weights = masked_softmax(_dot("im,pm->ip", a, scored), sources.reshape(n, places))
-    return (j[:, None] * a + _dot("ip,pm->im", weights, scored)).astype(features.dtype)
+    weights = masked_softmax(exact_einsum("im,pm->ip", a, scored), sources.reshape(n, places))
+    return (j[:, None] * a + exact_einsum("ip,pm->im", weights, scored)).astype(features.dtype)
 
 
 def masked_softmax(
@@ -161,6 +161,6 @@ def _num_pixels(
     return sizes["n"]
 
 
-def _dot(subscripts: str, left: Array, right: Array) -> Array:
+def exact_einsum(subscripts: str, left: Array, right: Array) -> Array:
     """Contract in true float32, which accelerators round down by default."""
     return jnp.einsum(subscripts, left, right, precision=jax.lax.Precision.HIGHEST)

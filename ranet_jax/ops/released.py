@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ranet_jax.ops.interaction import masked_softmax
+from ranet_jax.ops.interaction import exact_einsum, masked_softmax
 from ranet_jax.ops.shapes import check_shapes
 
 # Probabilities are clipped to this range before their divergence is taken.
@@ -151,6 +151,7 @@ def attend(
         queries=(queries, "q m"), features=(features, "k m"), score=(score, "k"), valid=(valid, "k")
     )
     wide, sources = queries.astype(jnp.float32), features.astype(jnp.float32)
-    logits = wide @ (sources * score.astype(jnp.float32)[:, None]).T
+    scored = sources * score.astype(jnp.float32)[:, None]
+    logits = exact_einsum("qm,km->qk", wide, scored)
     weights = masked_softmax(logits, jnp.broadcast_to(valid[None, :], logits.shape))
-    return (wide + weights @ sources).astype(queries.dtype)
+    return (wide + exact_einsum("qk,km->qm", weights, sources)).astype(queries.dtype)

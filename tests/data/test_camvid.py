@@ -82,7 +82,7 @@ def test_preparing_again_changes_nothing(prepared, capsys):
     _, data_dir, metadata = prepared
     files = {path: path.stat().st_mtime_ns for path in data_dir.rglob("*")}
     assert data_input.prepare("camvid", None, str(data_dir)) == metadata
-    assert "already prepared" in capsys.readouterr().out
+    assert "prepared already" in capsys.readouterr().out
     assert files == {path: path.stat().st_mtime_ns for path in data_dir.rglob("*")}
 
 

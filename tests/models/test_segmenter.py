@@ -107,6 +107,7 @@ def test_a_value_that_is_no_choice_is_named(field, value):
         tiny_model(**{field: value})
 
 
-def test_the_released_variant_needs_all_stages():
+@pytest.mark.parametrize("field, value", [("stages", 3), ("stem", "conv7"), ("output_stride", 16)])
+def test_the_released_variant_is_one_network(field, value):
     with pytest.raises(UserError, match="stages = 4"):
-        tiny_model(variant="released", stages=3)
+        tiny_model(**{"variant": "released", "stem": "deep", field: value})

@@ -36,7 +36,9 @@ def build_context(
         "threshold": model.threshold,
     }
     if model.variant == "released":
-        if model.stages != 4:
-            raise ValueError('variant "released" reads layer3 and layer4, so it needs stages = 4.')
+        if (model.stem, model.stages, model.output_stride) != ("deep", 4, 8):
+            raise ValueError(
+                'variant "released" is made for stem = "deep", stages = 4 and output_stride = 8.'
+            )
         return ReleasedContext(dropout=model.dropout, **shared)
     return RANetContext(stage=f"layer{model.stages}", kernel_size=model.kernel_size, **shared)
