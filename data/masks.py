@@ -6,9 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from ranet_jax.errors import UserError
-
-# What Pillow raises on files that are no image, are cut off or are absurdly large.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+from ranet_jax.files import UNREADABLE
 
 
 def decode_image(encoded: bytes, path: Path) -> Image.Image:

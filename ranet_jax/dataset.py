@@ -10,12 +10,23 @@ IGNORE_LABEL = 255
 
 @dataclasses.dataclass(frozen=True)
 class DatasetMetadata:
-    """Class names, palette (RGB, 0..255) and ignore label of a segmentation data set."""
+    """Class names, palette (RGB, 0..255) and ignore label of a segmentation data set.
+
+    Raises:
+      UserError: there is not one colour for each class.
+    """
 
     name: str
     class_names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     ignore_label: int = IGNORE_LABEL
+
+    def __post_init__(self) -> None:
+        if len(self.palette) != len(self.class_names):
+            raise UserError(
+                f"The description of data set {self.name!r} has {len(self.class_names)} class names"
+                f" but {len(self.palette)} colours in its palette; give each class one colour."
+            )
 
     @property
     def num_classes(self) -> int:
@@ -42,6 +53,6 @@ class DatasetMetadata:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"The description of a data set (dataset.json) is malformed ({error!r}); restore"
-                " it from a copy."
+                f"The description of a data set is malformed ({error!r}); give it a name, class"
+                " names, a palette of RGB triples and an ignore label."
             ) from error

@@ -289,8 +289,8 @@ def evaluate_checkpoint(
             prediction_sheet(model, batches, pictures).save(report.with_suffix(".png"))
     except OSError as error:
         raise UserError(
-            f"{report} cannot be written ({error.strerror}), so nothing keeps these scores:\n"
-            f"{result.table()}"
+            f"{report} or its pictures cannot be written ({error.strerror}); make room or choose"
+            f" another output. The scores are:\n{result.table()}"
         ) from error
     return result
 

@@ -1,11 +1,16 @@
-"""Small files that are whole or not there."""
+"""Small files that are whole or not there, and what images that are not whole raise."""
 
 import json
 import os
 import pathlib
 from typing import Any
 
+from PIL import Image
+
 from ranet_jax.errors import UserError
+
+# What Pillow raises on files that are no image, are cut off or are absurdly large.
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

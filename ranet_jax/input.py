@@ -19,6 +19,7 @@ import numpy as np
 
 from ranet_jax.dataset import IGNORE_LABEL, DatasetMetadata
 from ranet_jax.errors import UserError
+from ranet_jax.metrics import check_labels
 from ranet_jax.preprocessing import Normalization
 
 Builder = Any  # tfds.core.DatasetBuilder, which cannot be named without importing TFDS
@@ -75,7 +76,7 @@ def prepare(
     directory = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
     builder = _builder_class(name)(data_dir=directory)
     if builder.data_path.exists():
-        print(f"Data set {name!r} is prepared already; delete {builder.data_path} to do it anew.")
+        print(f"Data set {name!r} is prepared; delete {builder.data_path} to build it anew.")
         return dataset_metadata(builder)
     _check_source(name, source, builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
     print(f"Preparing data set {name!r} in {builder.data_path}.")
@@ -220,16 +221,6 @@ def _decode(tf: Any, example: dict[str, Any]) -> tuple[Any, Any]:
     return tf.cast(image, tf.float32), label
 
 
-def _check_labels(labels: np.ndarray, metadata: DatasetMetadata, split: str) -> None:
-    """Raise UserError if a label is neither a category nor the ignore label."""
-    wrong = labels[(labels >= metadata.num_classes) & (labels != metadata.ignore_label)]
-    if wrong.size:
-        raise UserError(
-            f"Split {split!r} of {metadata.name!r} has label {wrong[0]}, but only "
-            f"{metadata.num_classes} categories and the ignore label {metadata.ignore_label}."
-        )
-
-
 # ------------------------------------------------------------------------------- training
 
 
@@ -243,11 +234,11 @@ def train_batches(
     """Endless shuffled and augmented training batches of this host, from step `start_step` on.
 
     Yields {"image": float32 [B, h, w, 3] normalised, "label": uint8 [B, h, w]} with h x w the crop
-    size and B = `train.batch_size` / hosts. Batch N depends on `config.seed` and N alone: each
-    epoch's order is drawn from (seed, epoch), each example's augmentation from (seed, its number
-    in the stream), and what comes before `start_step` is skipped undecoded. Raises UserError on a
-    batch size that the hosts cannot share, on a split that is unknown or too small for them, and
-    on a label out of range.
+    size and B = `train.batch_size` / hosts. Batch N depends on `config.seed`, N, and which of how
+    many hosts this is: the order of the host's share is drawn from (seed, epoch), each example's
+    augmentation from (seed, its number among those of all hosts), and what comes before
+    `start_step` is skipped undecoded. Raises UserError on a batch size that the hosts cannot
+    share, on a split that is unknown or too small for them, and on a label out of range.
     """
     data = config.data
     tf, _ = _import_tensorflow()
@@ -296,7 +287,10 @@ def train_batches(
 
 def _checked(batches: Any, metadata: DatasetMetadata, split: str) -> Iterator[Batch]:
     for batch in batches.as_numpy_iterator():
-        _check_labels(batch["label"], metadata, split)
+        try:
+            check_labels(batch["label"], metadata.num_classes, metadata.ignore_label)
+        except UserError as error:
+            raise UserError(f"Split {split!r} of {metadata.name!r} is at fault. {error}") from error
         yield batch
 
 

@@ -12,12 +12,11 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from ranet_jax.errors import UserError
+from ranet_jax.files import UNREADABLE
 from ranet_jax.inference import Model
 from ranet_jax.visualize import overlay, region_picture, save_label_png
 
 SUFFIXES = ("labels", "overlay", "regions")
-# What Pillow raises on files that are no image, are cut off or are absurdly large.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 def read_image(path: str | os.PathLike) -> UInt8[np.ndarray, "H W 3"]:

@@ -180,6 +180,8 @@ def test_reading_leaves_alone_what_another_process_writes(workdir):
 
 
 def test_a_workdir_belongs_to_its_config_and_data_set(workdir):
+    with checkpoints.open_manager(workdir, keep=1) as manager:
+        checkpoints.save(manager, 1, state(1))
     before = files(workdir)
     config = training.tiny_config()
     config.train.parallel = "shard_map"

@@ -4,6 +4,7 @@ import json
 import pytest
 
 from ranet_jax.dataset import DatasetMetadata
+from ranet_jax.errors import UserError
 
 SKY = DatasetMetadata("weather", ("sky", "cloud"), ((0, 0, 255), (255, 255, 255)))
 
@@ -13,6 +14,21 @@ def test_a_data_set_survives_json():
     assert read == SKY
     assert read.palette[1] == (255, 255, 255)
     assert hash(read) == hash(SKY)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"palette": [[0, 0, 255]]}, "'weather' has 2 class names but 1 colours"),
+        ({"class_names": ["sky"]}, "'weather' has 1 class names but 2 colours"),
+        ({"palette": [[0, 0], [1, 1]]}, "malformed"),
+        ({"palette": None}, "malformed"),
+        ({"ignore_label": "none"}, "malformed"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(fields, message):
+    with pytest.raises(UserError, match=message):
+        DatasetMetadata.from_json(SKY.to_json() | fields)
 
 
 def test_the_ignore_label_is_no_category():

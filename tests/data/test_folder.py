@@ -430,5 +430,5 @@ def test_folders_coexist_in_data_directories_of_their_own(source, tmp_path, caps
     arguments = ["--source", str(other), "--data-dir", str(tmp_path / "one")]
     assert main(["prepare", "folder", *arguments]) == 0
     out = capsys.readouterr().out
-    assert f"prepared already; delete {tmp_path / 'one' / 'folder' / '1.0.0'}" in out
+    assert f"is prepared; delete {tmp_path / 'one' / 'folder' / '1.0.0'}" in out
     assert "folder: 3 classes (ground, road, sky)." in out

@@ -14,6 +14,7 @@ from ranet_jax.models import build_model
 
 CLASSES = 5
 PAPER = {"fine", "coarse", "boundary"}
+RELEASED = {"variant": "released", "backbone": "resnet50", "stem": "deep"}
 SCORES = {"fine": CLASSES, "coarse": CLASSES, "boundary": 2, "fine_boundary": 2}
 
 
@@ -47,7 +48,7 @@ def output_shapes(model, size, with_regions=False):
     "settings, names",
     [
         ({"stages": 2}, PAPER),
-        ({"variant": "released", "stem": "deep"}, PAPER | {"fine_boundary"}),
+        (RELEASED, PAPER | {"fine_boundary"}),
         ({"context": "none", "stages": 2}, {"fine"}),
         ({"context": "none", "variant": "released", "stages": 2}, {"fine"}),
     ],
@@ -107,7 +108,10 @@ def test_a_value_that_is_no_choice_is_named(field, value):
         tiny_model(**{field: value})
 
 
-@pytest.mark.parametrize("field, value", [("stages", 3), ("stem", "conv7"), ("output_stride", 16)])
+@pytest.mark.parametrize(
+    "field, value",
+    [("stages", 3), ("stem", "conv7"), ("output_stride", 16), ("backbone", "resnet34")],
+)
 def test_the_released_variant_is_one_network(field, value):
-    with pytest.raises(UserError, match="stages = 4"):
-        tiny_model(**{"variant": "released", "stem": "deep", field: value})
+    with pytest.raises(UserError, match=f"is made for .*{field}"):
+        tiny_model(**RELEASED | {field: value})

@@ -193,6 +193,13 @@ def test_attend_equals_numpy():
     np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
+def test_attend_multiplies_in_true_single_precision():
+    jaxpr = jax.make_jaxpr(released.attend)(*attend_arguments(), jnp.ones(6, bool))
+    products = [e for e in jaxpr.eqns if e.primitive.name == "dot_general"]
+    highest = jax.lax.Precision.HIGHEST
+    assert [e.params["precision"] for e in products] == [(highest, highest)] * 2
+
+
 def test_attend_mask_equals_deleting():
     queries, features, score = attend_arguments()
     valid = jnp.array([True, False, True, True, False, False])

@@ -12,6 +12,7 @@ __all__ = ["PlainContext", "RANetContext", "ReleasedContext", "build_context"]
 
 CONTEXTS = ("ranet", "none")
 VARIANTS = ("paper", "released")
+BOTTLENECK_RESNETS = ("resnet50", "resnet101")
 
 
 def build_context(
@@ -36,9 +37,11 @@ def build_context(
         "threshold": model.threshold,
     }
     if model.variant == "released":
-        if (model.stem, model.stages, model.output_stride) != ("deep", 4, 8):
+        settings = (model.stem, model.stages, model.output_stride)
+        if model.backbone not in BOTTLENECK_RESNETS or settings != ("deep", 4, 8):
             raise ValueError(
-                'variant "released" is made for stem = "deep", stages = 4 and output_stride = 8.'
+                f'variant "released" is made for a backbone of {BOTTLENECK_RESNETS},'
+                ' stem = "deep", stages = 4 and output_stride = 8.'
             )
         return ReleasedContext(dropout=model.dropout, **shared)
     return RANetContext(stage=f"layer{model.stages}", kernel_size=model.kernel_size, **shared)
