@@ -5,7 +5,7 @@ import functools
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -22,6 +22,7 @@ from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import UserError
 from ranet_jax.models import Outputs, build_model
 from ranet_jax.preprocessing import Normalization
+from ranet_jax.windows import slide
 
 MODES = ("whole", "slide")
 # Feature pixels of one pass whose pairwise tables fit into about 2 GB.
@@ -136,7 +137,13 @@ def predict_probabilities(
     """
     shape = (images.shape[1], images.shape[2])
     if settings.mode == "slide":
-        predict = functools.partial(_slide, forward, settings=settings)
+        predict = functools.partial(
+            slide,
+            functools.partial(_whole, forward),
+            crop_size=settings.crop_size,
+            stride_ratio=settings.stride_ratio,
+            window_batch=settings.window_batch,
+        )
     else:
         predict = functools.partial(_whole, forward, max_pixels=settings.max_pixels)
     views = [
@@ -193,72 +200,6 @@ def _report_smaller(shape: tuple[int, int], smaller: tuple[int, int]) -> None:
         " segments windows at full size.",
         file=sys.stderr,
     )
-
-
-def window_starts(size: int, crop: int, stride_ratio: float) -> list[int]:
-    """First pixels of the windows along one axis, the last shifted inside the image.
-
-    Windows are `ceil(crop * stride_ratio)` pixels apart: of 10 pixels, with a crop of 4 and a
-    ratio of 3/4, they start at 0, 3 and 6. An image no larger than the crop has one window.
-    """
-    stride = math.ceil(crop * stride_ratio - 1e-6)
-    last = max(size - crop, 0)
-    return [min(start, last) for start in range(0, last + stride, stride)]
-
-
-def _slide(forward: Forward, images: Array, settings: InferenceSettings) -> ScoreMaps:
-    """Probabilities averaged over windows, which all have the crop's size.
-
-    Images smaller than the crop are padded at the bottom and right with zeros, the mean colour.
-    """
-    batch, height, width, _ = images.shape
-    crop_height, crop_width = settings.crop_size
-    bottom, right = max(crop_height - height, 0), max(crop_width - width, 0)
-    padded = jnp.pad(images, ((0, 0), (0, bottom), (0, right), (0, 0)))
-    corners = [
-        (top, left)
-        for top in window_starts(height, crop_height, settings.stride_ratio)
-        for left in window_starts(width, crop_width, settings.stride_ratio)
-    ]
-
-    cover = np.zeros((1, *padded.shape[1:3], 1), np.float32)
-    totals: ScoreMaps = {}
-    for group in _window_groups(corners, max(1, settings.window_batch // batch)):
-        windows = [_window(padded, corner, settings.crop_size) for corner in group]
-        for name, maps in _whole(forward, jnp.concatenate(windows)).items():
-            if name not in totals:
-                totals[name] = jnp.zeros((*padded.shape[:3], maps.shape[-1]), jnp.float32)
-            for corner, part in zip(group, jnp.split(maps, len(group)), strict=True):
-                totals[name] = _add_window(totals[name], part, corner)
-        for top, left in group:
-            cover[:, top : top + crop_height, left : left + crop_width] += 1
-    return {name: (total / cover)[:, :height, :width] for name, total in totals.items()}
-
-
-def _window_groups(corners: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
-    """Groups of `size` windows, then the rest one by one: two shapes to compile for at most."""
-    full = len(corners) // size * size
-    for start in range(0, full, size):
-        yield corners[start : start + size]
-    for corner in corners[full:]:
-        yield [corner]
-
-
-@functools.partial(jax.jit, static_argnames="crop_size")
-def _window(
-    images: Array, corner: tuple[Array | int, Array | int], crop_size: tuple[int, int]
-) -> Array:
-    top, left = corner
-    sizes = (images.shape[0], *crop_size, images.shape[3])
-    return jax.lax.dynamic_slice(images, (0, top, left, 0), sizes)
-
-
-@jax.jit
-def _add_window(total: Array, part: Array, corner: tuple[Array | int, Array | int]) -> Array:
-    top, left = corner
-    place = (0, top, left, 0)
-    covered = jax.lax.dynamic_slice(total, place, part.shape)
-    return jax.lax.dynamic_update_slice(total, covered + part, place)
 
 
 @dataclasses.dataclass(frozen=True)
