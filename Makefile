@@ -6,9 +6,10 @@ RUN := runs/demo
 
 .PHONY: demo test lint clean
 
+# Two CPU devices share each batch, one a core: a step on one device leaves the other core idle.
 demo: $(VENV)/.installed
 	$(BIN)/ranet prepare shapes
-	$(BIN)/ranet train --config configs/shapes.py --workdir $(RUN)
+	XLA_FLAGS=--xla_force_host_platform_device_count=2 $(BIN)/ranet train --config configs/shapes.py --workdir $(RUN)
 	$(BIN)/ranet evaluate $(RUN) --pictures 6
 
 test: lint
