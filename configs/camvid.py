@@ -2,7 +2,7 @@
 
 367 training, 101 validation and 233 test images of 360 x 480, 11 categories. From random weights:
 the paper's own recipes start from ImageNet's. The pairwise tables of 45 x 60 pixels take 29 MB
-each, about 1 GB an image in training.
+each in float32. Not yet run.
 
     ranet prepare camvid --source DIR
     ranet train --config configs/camvid.py --workdir runs/camvid_r101

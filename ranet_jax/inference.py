@@ -25,7 +25,7 @@ from ranet_jax.preprocessing import Normalization
 from ranet_jax.windows import slide
 
 MODES = ("whole", "slide")
-# Feature pixels of one pass whose pairwise tables fit into about 2 GB.
+# Feature pixels of one pass; a pairwise float32 table of them takes 100 MB.
 PAIRWISE_PIXELS = 5000
 
 ScoreMaps = dict[str, Array]
