@@ -28,6 +28,7 @@ Path = str | os.PathLike[str]
 RUNTIME_FIELDS = frozenset(
     {
         "data.data_dir",
+        "model.region_path",
         "train.parallel",
         "train.log_every",
         "train.checkpoint_every",
@@ -40,8 +41,9 @@ State = TypeVar("State")
 def prepare_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata) -> None:
     """Make the working directory of a config, or see that it is this config's already.
 
-    `RUNTIME_FIELDS` may differ: they change nothing of what the steps compute. A directory
-    without a finished checkpoint holds nothing to protect and is described anew.
+    `RUNTIME_FIELDS` may differ: they change nothing of what the steps compute, but for rounding.
+    A field that is younger than the directory had its default then. A directory without a
+    finished checkpoint holds nothing to protect and is described anew.
 
     Raises:
       UserError: the directory belongs to another config or data set, or cannot be made.
@@ -49,7 +51,8 @@ def prepare_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata)
     directory = pathlib.Path(workdir)
     fields = config_to_json(config)
     if any(_step_directories(directory)):
-        names = differing_fields(read_json(directory / "config.json"), fields)
+        made_with = config_to_json(config_from_json(read_json(directory / "config.json")))
+        names = differing_fields(made_with, fields)
         names = [name for name in names if name not in RUNTIME_FIELDS]
         if names:
             raise UserError(

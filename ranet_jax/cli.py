@@ -1,4 +1,4 @@
-"""The command `ranet`: prepare | train | evaluate | predict | inspect.
+"""The command `ranet`: prepare | train | evaluate | predict | bench | inspect.
 
 Errors of input end in one sentence on standard error and exit status 1. Training that SIGTERM
 stopped has exit status 143: the same command goes on.
@@ -80,6 +80,22 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("images", nargs="+", help="image files, or directories of them")
     predict.add_argument("--output", required=True, help="directory of the pictures")
     predict.set_defaults(run=_predict, takes_overrides=True)
+
+    bench = commands.add_parser("bench", help="measure what parts of the network take")
+    subjects = bench.add_subparsers(dest="subject", required=True)
+
+    heads = subjects.add_parser("heads", help="FLOPs, parameters and memory of context blocks")
+    heads.add_argument(
+        "--size",
+        nargs=2,
+        type=int,
+        default=(97, 97),
+        metavar=("HEIGHT", "WIDTH"),
+        help="of the feature map (default: 97 97)",
+    )
+    heads.add_argument("--num-classes", type=int, default=19, help="categories (default: 19)")
+    heads.add_argument("--output", metavar="FILE.json", help="where to write the results too")
+    heads.set_defaults(run=_bench_heads)
 
     inspect = commands.add_parser(
         "inspect", help="parameters and feature sizes of a config", epilog=overriding
@@ -224,6 +240,21 @@ def _predict(arguments: argparse.Namespace) -> int:
     )
     failures = predict_files(model, arguments.images, arguments.output)
     return 1 if failures else 0
+
+
+def _bench_heads(arguments: argparse.Namespace) -> int:
+    from ranet_jax.bench import heads
+    from ranet_jax.bench.measure import check_results_path, write_results
+
+    if arguments.output is not None:
+        check_results_path(arguments.output)
+    size = tuple(arguments.size)
+    compared = heads.table3_heads(size, arguments.num_classes)
+    costs = [heads.measure_head(head) for head in compared]
+    print(heads.heads_report(costs, size))
+    if arguments.output is not None:
+        write_results(arguments.output, heads.heads_results(costs, size, arguments.num_classes))
+    return 0
 
 
 def _inspect(arguments: argparse.Namespace) -> int:

@@ -35,13 +35,14 @@ def default_config() -> ConfigDict:
     config.model.stages = 4  # residual stages that are built
     config.model.width = 64  # channels of the first stage
     config.model.output_stride = 8
-    config.model.context = "ranet"  # or "none"
+    config.model.context = "ranet"  # or "nonlocal", "none"
     config.model.variant = "paper"  # or "released": what the authors' code does
     config.model.channels = 512
     config.model.num_regions = 64  # Q
     config.model.per_region = 8  # K
     config.model.threshold = 0.8  # tau of Eq. 4
     config.model.kernel_size = 1  # k of W^g in Eq. 4
+    config.model.region_path = "streaming"  # or "dense", with tables of all pixel pairs
     config.model.dropout = 0.1
     config.model.dtype = "float32"  # of activations; parameters are float32
 

@@ -20,13 +20,16 @@ from ranet_jax import checkpoints, ops
 from ranet_jax.config import check_config, config_to_json, differing_fields
 from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import UserError
-from ranet_jax.models import Outputs, build_model
+from ranet_jax.models import Outputs, build_model, holds_pair_tables
 from ranet_jax.preprocessing import Normalization
 from ranet_jax.windows import slide
 
 MODES = ("whole", "slide")
-# Feature pixels of one pass; a pairwise float32 table of them takes 100 MB.
-PAIRWISE_PIXELS = 5000
+# Feature pixels of one pass where a block holds tables of all their pairs: 100 MB each.
+TABLE_PIXELS = 5000
+# Feature pixels of one pass where it does not, but goes over all pairs: a minute or two of one
+# CPU core. A 1024 x 2048 image has so many at output stride 8.
+STREAMING_PIXELS = 128 * 256
 
 ScoreMaps = dict[str, Array]
 # Normalised images [b, H, W, 3] -> score maps before softmax [b, h, w, c] by name.
@@ -73,12 +76,14 @@ class InferenceSettings:
     def from_config(cls, config: ConfigDict) -> "InferenceSettings":
         """Read the `eval` section of a config.
 
-        Where the network holds pairwise tables, `max_pixels` is what 5,000 feature pixels see, or
-        a training crop if that is larger.
+        Where the network compares all pairs of feature pixels, `max_pixels` is what
+        `STREAMING_PIXELS` of them see (`TABLE_PIXELS` where it holds tables of the pairs), or a
+        training crop if that is larger.
         """
         section, max_pixels = config.eval, None
-        if config.model.context == "ranet":
-            seen = PAIRWISE_PIXELS * config.model.output_stride**2
+        if config.model.context != "none":
+            seen = TABLE_PIXELS if holds_pair_tables(config.model) else STREAMING_PIXELS
+            seen *= config.model.output_stride**2
             max_pixels = max(math.prod(config.data.crop_size), seen)
         return cls(
             mode=section.mode,
@@ -195,7 +200,7 @@ def fit_whole(images: Float[Array, "b H W 3"], max_pixels: int | None) -> Float[
 @functools.cache
 def _report_smaller(shape: tuple[int, int], smaller: tuple[int, int]) -> None:
     tqdm.write(
-        f"ranet: images of {shape[0]} x {shape[1]} are too large for pairwise attention in one"
+        f"ranet: images of {shape[0]} x {shape[1]} are too large for region attention in one"
         f" pass, which sees them at {smaller[0]} x {smaller[1]}; --config.eval.mode=slide"
         " segments windows at full size.",
         file=sys.stderr,
@@ -334,7 +339,10 @@ def _region_map(outputs: Outputs) -> RegionMap | None:
 # Fields of `config.model` that may differ from those of training: no parameter depends on them.
 _FREE_MODEL_FIELDS = frozenset(
     f"model.{name}"
-    for name in ("output_stride", "num_regions", "per_region", "threshold", "dropout", "dtype")
+    for name in (
+        *("output_stride", "num_regions", "per_region", "threshold", "region_path"),
+        *("dropout", "dtype"),
+    )
 )
 
 

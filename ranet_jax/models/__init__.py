@@ -6,11 +6,11 @@ from ml_collections import ConfigDict
 
 from ranet_jax.errors import UserError
 from ranet_jax.models.backbones import build_backbone
-from ranet_jax.models.context import build_context
+from ranet_jax.models.context import build_context, holds_pair_tables
 from ranet_jax.models.outputs import ContextOutput, Outputs, Regions
 from ranet_jax.models.segmenter import Segmenter
 
-__all__ = ["ContextOutput", "Outputs", "Regions", "Segmenter", "build_model"]
+__all__ = ["ContextOutput", "Outputs", "Regions", "Segmenter", "build_model", "holds_pair_tables"]
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 

@@ -8,6 +8,7 @@
     4    region_decision          F^g, threshold            G, whether two pixels go together
     -    partition                G                         labels, each pixel's region
     5    representative_score     F^g, labels               J, how well a pixel represents it
+    1-5  region_map               B, C, W^g, threshold      labels and J at once, without the tables
     -    select_representatives   J, labels                 Representatives, Q regions of K pixels
     6    collect                  features A, J, regions    A^l, context within a region
     7    interact                 A^l, J, regions           A^g, context of all regions
@@ -32,6 +33,7 @@ from ranet_jax.ops.regions import (
 )
 from ranet_jax.ops.resize import resize_bilinear
 from ranet_jax.ops.semantic import jensen_shannon
+from ranet_jax.ops.streaming import region_map
 from ranet_jax.ops.targets import boundary_target
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "partition",
     "region_attention",
     "region_decision",
+    "region_map",
     "regularize",
     "representative_score",
     "resize_bilinear",

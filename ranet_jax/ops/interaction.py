@@ -1,14 +1,26 @@
 """Eqs. 6-8: the exchange of context within and between regions.
 
-Everything is a dense masked product. Logits, softmax and weighted sums are float32 whatever the
-features are, and each result is cast back to the dtype of the features. Gradients flow through
-the features and the score; the selection of representatives has none.
+Eqs. 6 and 8 work on the pixels sorted into blocks of one region each (`ranet_jax.ops.blocks`), so
+that nothing is computed across regions; Eq. 7 is a masked product of all representatives. Logits,
+softmax and weighted sums are float32 whatever the features are, and each result is cast back to
+the dtype of the features. Gradients flow through the features and the score; the selection of
+representatives has none.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ranet_jax.ops.blocks import (
+    Blocks,
+    block_size,
+    into_blocks,
+    inverse,
+    of_slots,
+    out_of_blocks,
+    sort_into_blocks,
+    take_rows,
+)
 from ranet_jax.ops.regions import Representatives
 from ranet_jax.ops.shapes import check_shapes
 
@@ -29,7 +41,7 @@ def collect(
       features: A, one row a pixel.
       score: J, in [0, 1].
       labels: region label of each pixel.
-      representatives: the chosen pixels.
+      representatives: the chosen pixels, none of them twice.
 
     Returns:
       A^l of each place, 0 in empty ones.
@@ -37,15 +49,27 @@ def collect(
     Raises:
       ValueError: the arguments disagree about a size.
     """
-    n = _num_pixels(features, score, labels, representatives)
-    roots, indices, valid = representatives
-    a = features.astype(jnp.float32)
-    scored = score.astype(jnp.float32)[:, None] * a
+    _check_pixels(features, score, labels, representatives)
+    a, j = features.astype(jnp.float32), score.astype(jnp.float32)
+    valid = representatives.valid
+    num_slots, per_slot = valid.shape
+    at_places, place_of_pixel = _places(representatives, score.shape[0])
+    own = take_rows(a, at_places, place_of_pixel).reshape(num_slots, per_slot, -1)
+    own_score = take_rows(j, at_places, place_of_pixel).reshape(num_slots, per_slot, 1)
 
-    chosen = jnp.zeros(n, bool).at[jnp.where(valid, indices, n)].set(True, mode="drop")
-    sources = (labels[None, :] == roots[:, None]) & ~chosen[None, :]
-    weights = masked_softmax(exact_einsum("qkm,im->qki", a[indices], scored), sources[:, None, :])
-    local = scored[indices] + exact_einsum("qki,im->qkm", weights, scored)
+    blocks = _blocks(labels, representatives)
+    slot = blocks.slot
+    others = place_of_pixel == valid.size
+    sources = others.at[blocks.pixels].get(mode="fill", fill_value=False)[:, None, :]
+    block_a, block_j = into_blocks(a, blocks), into_blocks(j, blocks)
+    products = exact_einsum("bim,bkm->bik", block_a, of_slots(own, slot))
+    logits = (products * block_j[:, :, None]).swapaxes(1, 2)
+    peak = jax.ops.segment_max(_peak(logits, sources), slot, num_slots, indices_are_sorted=True)
+    weights = _exponentials(logits, sources, of_slots(peak, slot))
+    scored_weights = weights * block_j[:, None, :]
+    gathered = _sum_by_slot(exact_einsum("bki,bim->bkm", scored_weights, block_a), slot, num_slots)
+    total = _sum_by_slot(jnp.sum(weights, axis=2), slot, num_slots)[:, :, None]
+    local = own_score * own + gathered / jnp.where(total > 0, total, 1)
     return jnp.where(valid[:, :, None], local, 0).astype(features.dtype)
 
 
@@ -103,7 +127,7 @@ def distribute(
       features: A, one row a pixel.
       score: J, in [0, 1].
       labels: region label of each pixel.
-      representatives: the chosen pixels.
+      representatives: the chosen pixels, none of them twice.
       context: A^g of each place.
 
     Returns:
@@ -112,19 +136,18 @@ def distribute(
     Raises:
       ValueError: the arguments disagree about a size.
     """
-    n = _num_pixels(features, score, labels, representatives)
-    roots, indices, valid = representatives
-    sizes = check_shapes(
-        features=(features, "n m"), indices=(indices, "q k"), context=(context, "q k m")
-    )
+    _check_pixels(features, score, labels, representatives)
+    valid = representatives.valid
+    check_shapes(features=(features, "n m"), valid=(valid, "q k"), context=(context, "q k m"))
     a, j = features.astype(jnp.float32), score.astype(jnp.float32)
-    places = sizes["q"] * sizes["k"]
-    scored = j[indices][:, :, None] * context.astype(jnp.float32)
-    scored = scored.reshape(places, sizes["m"])
+    own_score = take_rows(j, *_places(representatives, score.shape[0])).reshape(*valid.shape, 1)
 
-    sources = (labels[:, None] == roots[None, :])[:, :, None] & valid[None, :, :]
-    weights = masked_softmax(exact_einsum("im,pm->ip", a, scored), sources.reshape(n, places))
-    return (j[:, None] * a + exact_einsum("ip,pm->im", weights, scored)).astype(features.dtype)
+    blocks = _blocks(labels, representatives)
+    scored = of_slots(own_score * context.astype(jnp.float32), blocks.slot)
+    logits = exact_einsum("bim,bkm->bik", into_blocks(a, blocks), scored)
+    weights = masked_softmax(logits, of_slots(valid, blocks.slot)[:, None, :])
+    gathered = out_of_blocks(exact_einsum("bik,bkm->bim", weights, scored), blocks)
+    return (j[:, None] * a + gathered).astype(features.dtype)
 
 
 def masked_softmax(
@@ -138,19 +161,55 @@ def masked_softmax(
         1  1  9    1  1  0     0.5  0.5  0
         1  1  9    0  0  0       0    0  0
     """
-    peak = jnp.max(jnp.where(mask, logits, -jnp.inf), axis=-1, keepdims=True)
-    peak = jax.lax.stop_gradient(jnp.where(peak > -jnp.inf, peak, 0))
-    # The inner where keeps masked logits from overflowing, which would make NaN gradients.
-    weights = jnp.where(mask, jnp.exp(jnp.where(mask, logits - peak, 0)), 0)
+    weights = _exponentials(logits, mask, _peak(logits, mask))
     total = jnp.sum(weights, axis=-1, keepdims=True)
     return weights / jnp.where(total > 0, total, 1)
 
 
-def _num_pixels(
+def _peak(logits: Array, mask: Array) -> Array:
+    """The largest of each row's logits where the mask is set, -inf if there is none."""
+    return jnp.max(jnp.where(mask, jax.lax.stop_gradient(logits), -jnp.inf), axis=-1)
+
+
+@jax.custom_jvp
+def _exponentials(logits: Array, mask: Array, peak: Array) -> Array:
+    """exp(logits - peak) where the mask is set, 0 elsewhere, with a constant peak for each row."""
+    peak = peak[..., None]
+    # Where the logits are products, the compiler may fuse them, unrounded, with the subtraction.
+    # The difference then exceeds 0, by more than exp bears if they are large, unless it is 0 by
+    # comparison.
+    powers = jnp.exp(jnp.where(logits >= peak, 0, logits - peak))
+    return jnp.where(mask, powers, 0)
+
+
+@_exponentials.defjvp
+def _exponentials_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    powers = _exponentials(*primals)
+    return powers, powers * tangents[0]
+
+
+def _sum_by_slot(values: Array, slot: Array, num_slots: int) -> Array:
+    """Sum the rows of the blocks of each slot."""
+    return jax.ops.segment_sum(values, slot, num_slots, indices_are_sorted=True)
+
+
+def _blocks(labels: Array, representatives: Representatives) -> Blocks:
+    """Sort the pixels into blocks of a size that suits their number and that of the slots."""
+    roots = representatives.roots
+    return sort_into_blocks(labels, roots, block_size(labels.shape[0], roots.shape[0]))
+
+
+def _places(representatives: Representatives, n: int) -> tuple[Array, Array]:
+    """Pixel of each of the q k places, n in empty ones, and the place of each pixel, or q k."""
+    pixels = jnp.where(representatives.valid, representatives.indices, n).ravel()
+    return pixels, inverse(pixels, n)
+
+
+def _check_pixels(
     features: Array, score: Array, labels: Array, representatives: Representatives
-) -> int:
-    """Check the sizes that Eqs. 6 and 8 share, and return the number of pixels."""
-    sizes = check_shapes(
+) -> None:
+    """Check the sizes that Eqs. 6 and 8 share."""
+    check_shapes(
         features=(features, "n m"),
         score=(score, "n"),
         labels=(labels, "n"),
@@ -158,7 +217,6 @@ def _num_pixels(
         indices=(representatives.indices, "q k"),
         valid=(representatives.valid, "q k"),
     )
-    return sizes["n"]
 
 
 def exact_einsum(subscripts: str, left: Array, right: Array) -> Array:

@@ -64,22 +64,130 @@ def reference_block(features, score, labels, chosen):
     return reference.distribute(features, score, labels, chosen, context)
 
 
+@jax.jit
+def each_step(features, score, labels, chosen, context):
+    return (
+        ops.collect(features, score, labels, chosen),
+        ops.interact(context, score, chosen),
+        ops.distribute(features, score, labels, chosen, context),
+    )
+
+
+def assert_reference(steps, problem, atol=2e-6):
+    features, score, labels, chosen, context = problem
+    expected = (
+        reference.collect(features, score, labels, chosen),
+        reference.interact(context, score, chosen),
+        reference.distribute(features, score, labels, chosen, context),
+    )
+    for found, wanted in zip(steps, expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=atol)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_equals_reference(case):
-    features, score, labels, chosen, context = make(case)
-    np.testing.assert_allclose(
-        collect(features, score, labels, chosen),
-        reference.collect(features, score, labels, chosen),
-        atol=2e-6,
-    )
-    np.testing.assert_allclose(
-        interact(context, score, chosen), reference.interact(context, score, chosen), atol=2e-6
-    )
-    np.testing.assert_allclose(
-        distribute(features, score, labels, chosen, context),
-        reference.distribute(features, score, labels, chosen, context),
-        atol=2e-6,
-    )
+    problem = make(case)
+    assert_reference(each_step(*problem), problem)
+
+
+# Sizes of the regions of 300 pixels, which are in blocks of 64 where there are four slots.
+SIZES = {
+    "around whole blocks": [64, 130, 65, 41],
+    "representatives alone": [130, 64, 65, 3] + [2] * 19,
+    "one region": [300],
+    "no region has a slot": [100, 100, 100],
+}
+
+
+def make_large(sizes):
+    """300 pixels of five channels in regions of these sizes, scattered over the image."""
+    rng = np.random.default_rng(len(SIZES[sizes]))
+    region = rng.permutation(np.repeat(np.arange(len(SIZES[sizes])), SIZES[sizes]))
+    _, first, inverse = np.unique(region, return_index=True, return_inverse=True)
+    labels = jnp.asarray(first[inverse], jnp.int32)
+    features = jnp.asarray(rng.normal(size=(300, 5)), jnp.float32)
+    score = jnp.asarray(rng.uniform(0.2, 1, size=300), jnp.float32)
+    chosen = select(score, labels, 4, 3)
+    if sizes == "no region has a slot":
+        chosen = ops.Representatives(
+            jnp.full(4, -1, jnp.int32), jnp.zeros((4, 3), jnp.int32), jnp.zeros((4, 3), bool)
+        )
+    context = jnp.asarray(rng.normal(size=(4, 3, 5)), jnp.float32)
+    return Problem(features, score, labels, chosen, context)
+
+
+def dense_softmax(logits, mask):
+    powers = jnp.where(mask, jnp.exp(logits), 0)
+    total = powers.sum(axis=-1, keepdims=True)
+    return powers / jnp.where(total > 0, total, 1)
+
+
+def dense_collect(features, score, labels, chosen):
+    """Eq. 6 over all pairs of a representative and a pixel."""
+    roots, indices, valid = chosen
+    pixels = jnp.arange(len(labels))
+    represents = jnp.any((indices[..., None] == pixels) & valid[..., None], axis=(0, 1))
+    sources = (roots[:, None] == labels) & ~represents
+    scored = score[:, None] * features
+    weights = dense_softmax(features[indices] @ scored.T, sources[:, None, :])
+    return valid[..., None] * (scored[indices] + weights @ scored)
+
+
+def dense_distribute(features, score, labels, chosen, context):
+    """Eq. 8 over all pairs of a pixel and a representative."""
+    roots, indices, valid = chosen
+    sources = (labels[:, None] == jnp.repeat(roots, 3)) & valid.ravel()
+    scored = (score[indices][..., None] * context).reshape(-1, 5)
+    return score[:, None] * features + dense_softmax(features @ scored.T, sources) @ scored
+
+
+def gradients_with(collect, distribute):
+    """Of weighted sums of Eqs. 6 and 8, by features, score and context."""
+
+    def loss(features, score, context, labels, chosen):
+        local = collect(features, score, labels, chosen)
+        out = distribute(features, score, labels, chosen, context)
+        return sum(jnp.sum(jnp.cos(jnp.arange(x.size)).reshape(x.shape) * x) for x in (local, out))
+
+    def gradients(problem):
+        features, score, labels, chosen, context = problem
+        arguments = (features, score, context, labels, chosen)
+        return jax.grad(loss, argnums=(0, 1, 2))(*arguments)
+
+    return jax.jit(gradients)
+
+
+gradients_of = gradients_with(ops.collect, ops.distribute)
+dense_gradients_of = gradients_with(dense_collect, dense_distribute)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_regions_of_several_blocks(sizes):
+    problem = make_large(sizes)
+    assert_reference(each_step(*problem), problem, atol=1e-5)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        expected = dense_gradients_of(problem)
+    for found, wanted in zip(gradients_of(problem), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e6, 1e9])
+def test_large_logits_in_several_blocks(scale):
+    problem = make_large("representatives alone")
+    problem = problem._replace(features=scale * problem.features)
+    assert_reference(each_step(*problem), problem, atol=1e-5 * scale)
+    assert all(np.isfinite(gradient).all() for gradient in gradients_of(problem))
+
+
+def test_batch_equals_its_images():
+    problems = [make_large(sizes) for sizes in SIZES]
+    batch = jax.tree.map(lambda *x: jnp.stack(x), *problems)
+    steps = jax.jit(jax.vmap(each_step))(*batch)
+    gradients = jax.jit(jax.vmap(gradients_of))(batch)
+    for b, problem in enumerate(problems):
+        alone = (*each_step(*problem), *gradients_of(problem))
+        for found, expected in zip((*steps, *gradients), alone, strict=True):
+            np.testing.assert_allclose(found[b], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", ["three regions", "more regions than slots", "singletons"])
@@ -224,14 +332,11 @@ def test_bfloat16_features_with_a_float32_score():
     assert gradient(features).dtype == jnp.bfloat16
 
 
-def test_jit_and_vmap_equal_eager():
-    problems = [make("three regions", seed)[:4] for seed in (0, 1)]
-    batch = jax.tree.map(lambda *x: jnp.stack(x), *problems)
-    eager = np.stack([block(*problem) for problem in problems])
-    np.testing.assert_allclose(jax.jit(jax.vmap(block))(*batch), eager, atol=1e-5)
-    np.testing.assert_allclose(
-        eager, np.stack([reference_block(*problem) for problem in problems]), atol=1e-5
-    )
+def test_jit_equals_eager():
+    problem = make("three regions")[:4]
+    eager = block(*problem)
+    np.testing.assert_allclose(block_of(*problem), eager, atol=1e-5)
+    np.testing.assert_allclose(eager, reference_block(*problem), atol=1e-5)
 
 
 def test_masked_softmax_docstring_table(docstring_table):

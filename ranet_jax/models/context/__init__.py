@@ -3,14 +3,22 @@
 import flax.linen as nn
 from ml_collections import ConfigDict
 
+from ranet_jax.models.context.non_local import NonLocalContext
 from ranet_jax.models.context.plain import PlainContext
-from ranet_jax.models.context.ranet import RANetContext
+from ranet_jax.models.context.ranet import REGION_PATHS, RANetContext
 from ranet_jax.models.context.released import ReleasedContext
 from ranet_jax.models.layers import Dtype
 
-__all__ = ["PlainContext", "RANetContext", "ReleasedContext", "build_context"]
+__all__ = [
+    "NonLocalContext",
+    "PlainContext",
+    "RANetContext",
+    "ReleasedContext",
+    "build_context",
+    "holds_pair_tables",
+]
 
-CONTEXTS = ("ranet", "none")
+CONTEXTS = ("ranet", "nonlocal", "none")
 VARIANTS = ("paper", "released")
 BOTTLENECK_RESNETS = ("resnet50", "resnet101")
 
@@ -27,9 +35,17 @@ def build_context(
         raise ValueError(f"context is {model.context!r}; choose one of {CONTEXTS}.")
     if model.variant not in VARIANTS:
         raise ValueError(f"variant is {model.variant!r}; choose one of {VARIANTS}.")
+    if model.region_path not in REGION_PATHS:
+        raise ValueError(
+            f"region_path is {model.region_path!r}; choose one of {tuple(REGION_PATHS)}."
+        )
     shared = {"channels": model.channels, "dtype": dtype, "axis_name": axis_name}
     if model.context == "none":
         return PlainContext(stage=f"layer{model.stages}", **shared)
+    if model.context == "nonlocal":
+        if model.channels < 2:
+            raise ValueError('context "nonlocal" halves the channels; choose 2 or more.')
+        return NonLocalContext(stage=f"layer{model.stages}", **shared)
     shared |= {
         "num_classes": num_classes,
         "num_regions": model.num_regions,
@@ -44,4 +60,17 @@ def build_context(
                 ' stem = "deep", stages = 4 and output_stride = 8.'
             )
         return ReleasedContext(dropout=model.dropout, **shared)
-    return RANetContext(stage=f"layer{model.stages}", kernel_size=model.kernel_size, **shared)
+    return RANetContext(
+        stage=f"layer{model.stages}",
+        kernel_size=model.kernel_size,
+        region_path=model.region_path,
+        **shared,
+    )
+
+
+def holds_pair_tables(model: ConfigDict) -> bool:
+    """Whether the block that `model` names holds tables of all pairs of feature pixels."""
+    if model.context != "ranet":
+        return model.context == "nonlocal"
+    streams = model.region_path == "streaming" and model.kernel_size == 1
+    return model.variant == "released" or not streams

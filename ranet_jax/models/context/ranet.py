@@ -8,6 +8,10 @@ from jaxtyping import Array, Float
 from ranet_jax import ops
 from ranet_jax.models.layers import ConvBN, Dtype, score_conv
 from ranet_jax.models.outputs import ContextOutput, Regions
+from ranet_jax.ops import dense, streaming
+
+# How Eqs. 1-5 are computed: without tables of all pairs of pixels, or with them.
+REGION_PATHS = {"streaming": streaming.region_map, "dense": dense.region_map}
 
 # W^g of Eq. 4 is learned as its deviation from the identity in this unit, so that it moves a
 # thousand times slower than other parameters and weight decay draws it back to the identity. Left
@@ -30,6 +34,7 @@ class RegionConstructionBlock(nn.Module):
     per_region: int = 8
     threshold: float = 0.8
     kernel_size: int = 1
+    region_path: str = "streaming"
 
     @nn.compact
     def __call__(
@@ -43,15 +48,10 @@ class RegionConstructionBlock(nn.Module):
         )
         kernel = group_kernel(deviation)
 
+        region_map = REGION_PATHS[self.region_path]
+
         def construct(boundary: Array, probabilities: Array) -> Regions:
-            height, width = boundary.shape
-            attention = ops.region_attention(
-                ops.segment_max(boundary),
-                ops.jensen_shannon(probabilities.reshape(-1, self.num_classes)),
-            )
-            attention = ops.regularize(attention, kernel, (height, width))
-            labels = ops.partition(ops.region_decision(attention, self.threshold))
-            score = ops.representative_score(attention, labels)
+            labels, score = region_map(boundary, probabilities, kernel, self.threshold)
             representatives = ops.select_representatives(
                 score, labels, self.num_regions, self.per_region
             )
@@ -98,6 +98,7 @@ class RANetContext(nn.Module):
     per_region: int = 8
     threshold: float = 0.8
     kernel_size: int = 1
+    region_path: str = "streaming"
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
 
@@ -114,6 +115,7 @@ class RANetContext(nn.Module):
             self.per_region,
             self.threshold,
             self.kernel_size,
+            self.region_path,
             name="rcb",
         )(visual)
         context = RegionInteractionBlock(name="rib")(visual * self.channels**-0.25, regions)

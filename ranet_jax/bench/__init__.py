@@ -1,0 +1,1 @@
+"""What networks cost: FLOPs by formula, parameters, time and memory of what XLA compiles."""

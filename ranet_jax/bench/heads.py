@@ -1,0 +1,234 @@
+"""`ranet bench heads`: what context blocks add to a network, as Table 3 of the paper asks."""
+
+import dataclasses
+import functools
+import textwrap
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ranet_jax.bench.flops import count_flops
+from ranet_jax.bench.measure import Measurement, compile_and_measure, table
+from ranet_jax.errors import UserError
+from ranet_jax.models.context import NonLocalContext, RANetContext, ReleasedContext
+
+CHANNELS = 512
+# Table 3 of the paper at [1, 97, 97, 512]: FLOPS (G), parameters (M), memory (MB).
+PUBLISHED = {
+    "Asymmetric non-local": (163, 13, 634),
+    "CCNet": (198, 18, 730),
+    "DANet": (264, 23, 2611),
+    "PSANet": (372, 50, 3124),
+    "RANet": (212, 21, 1893),
+}
+
+Features = dict[str, jax.ShapeDtypeStruct]
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """A context block, the features it reads, and which of its convolutions is left out.
+
+    `reduction` names the 3 x 3 convolution that reduces a stage of the backbone to the block's
+    channels; the block is measured on what that gives. `extra_flops` are element-wise ones that
+    no formula of shapes tells.
+    """
+
+    name: str
+    module: nn.Module
+    features: Features
+    reduction: str
+    extra_flops: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadCounts:
+    """What a head adds by formula, in the forward pass."""
+
+    convolution_macs: int
+    product_macs: int
+    extra_flops: int
+    parameters: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of convolutions and matrix products."""
+        return self.convolution_macs + self.product_macs
+
+    @property
+    def flops(self) -> int:
+        """Two for each multiply-add, and the extra ones."""
+        return 2 * self.macs + self.extra_flops
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadCost:
+    """What a head takes; `forward` and `backward` are compiled and not run."""
+
+    name: str
+    counts: HeadCounts
+    forward: Measurement
+    backward: Measurement
+
+
+def table3_heads(size: tuple[int, int], num_classes: int, channels: int = CHANNELS) -> list[Head]:
+    """The heads to compare on features of `size` (height, width).
+
+    The released code also reads a stage of twice the channels, from which its coarse scores come.
+
+    Raises:
+      UserError: a number is less than 1.
+    """
+    numbers = {"height": size[0], "width": size[1], "number of categories": num_classes}
+    for name, value in numbers.items():
+        if value < 1:
+            raise UserError(f"The {name} is {value}; choose 1 or more.")
+
+    def stage(depth: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((1, *size, depth), jnp.float32)
+
+    last = {"layer4": stage(channels)}
+    return [
+        Head(
+            "RANet, the paper's equations",
+            RANetContext(num_classes, "layer4", channels),
+            last,
+            "reduce",
+        ),
+        Head(
+            "RANet, the released code",
+            ReleasedContext(num_classes, channels),
+            {"layer3": stage(2 * channels)} | last,
+            "feats_conv",
+        ),
+        Head("non-local block", NonLocalContext("layer4", channels), last, "reduce"),
+    ]
+
+
+def count_head(head: Head) -> HeadCounts:
+    """Count a head's FLOPs and parameters without its reduction, from shapes alone."""
+    variables = _variables(head)
+    flops = count_flops(functools.partial(_forward, head), variables, head.features)
+    return HeadCounts(
+        convolution_macs=flops["conv_general_dilated"] // 2,
+        product_macs=flops["dot_general"] // 2,
+        extra_flops=head.extra_flops,
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
+    )
+
+
+def measure_head(head: Head) -> HeadCost:
+    """Count a head and compile it without its reduction; nothing is run.
+
+    `forward` is inference, `backward` the gradient of the sum of all features and scores by
+    parameters and features, which begins with the forward pass.
+    """
+    variables = _variables(head)
+
+    def total(params: Any, features: Any, statistics: Any) -> jax.Array:
+        outputs = _forward(head, statistics | {"params": params}, features)
+        scores = (outputs.features, outputs.coarse, outputs.boundary)
+        return sum((jnp.sum(x) for x in scores if x is not None), start=jnp.float32(0))
+
+    statistics = {name: value for name, value in variables.items() if name != "params"}
+    return HeadCost(
+        name=head.name,
+        counts=count_head(head),
+        forward=compile_and_measure(functools.partial(_forward, head), variables, head.features),
+        backward=compile_and_measure(
+            jax.grad(total, argnums=(0, 1)), variables["params"], head.features, statistics
+        ),
+    )
+
+
+def _variables(head: Head) -> Any:
+    """Shapes of a head's variables, but those of its reduction."""
+
+    def initialize(features: Any) -> Any:
+        with _left_out(head.reduction):
+            return head.module.init(jax.random.PRNGKey(0), features)
+
+    return jax.eval_shape(initialize, head.features)
+
+
+def _forward(head: Head, variables: Any, features: Any) -> Any:
+    with _left_out(head.reduction):
+        return head.module.apply(variables, features, train=False)
+
+
+def _left_out(name: str) -> AbstractContextManager[None]:
+    """Within this, the submodule of that name returns its input and has no parameters."""
+
+    def skip(call: Callable[..., Any], arguments: tuple, keywords: dict, context: Any) -> Any:
+        left_out = context.module.path == (name,) and context.method_name == "__call__"
+        return arguments[0] if left_out else call(*arguments, **keywords)
+
+    return nn.intercept_methods(skip)
+
+
+def heads_report(costs: list[HeadCost], size: tuple[int, int], channels: int = CHANNELS) -> str:
+    """Markdown: the heads' costs, the paper's own table, and how each column was counted."""
+    columns = ("GMACs", "of convolutions", "GFLOPs", "parameters (M)")
+    memory = ("forward (MB)", "forward + backward (MB)")
+    measured = table(
+        ("head", *columns, *memory),
+        [
+            (
+                cost.name,
+                f"{cost.counts.macs / 1e9:.1f}",
+                f"{cost.counts.convolution_macs / 1e9:.1f}",
+                f"{cost.counts.flops / 1e9:.1f}",
+                f"{cost.counts.parameters / 1e6:.2f}",
+                f"{cost.forward.temp_bytes / 1e6:.1f}",
+                f"{cost.backward.temp_bytes / 1e6:.1f}",
+            )
+            for cost in costs
+        ],
+    )
+    published = table(
+        ("Table 3 of the paper", "FLOPS (G)", "parameters (M)", "memory (MB)"),
+        [(name, *map(str, figures)) for name, figures in PUBLISHED.items()],
+    )
+    return "\n\n".join([measured, published, _notes((1, *size, channels))])
+
+
+def _notes(shape: tuple[int, ...]) -> str:
+    """How each column was counted, in lines of 100 characters."""
+    opening = (
+        f"Each head is counted on features of {list(shape)}, without the 3x3 convolution that makes"
+        " them of a backbone's last stage. The released code also reads a stage of"
+        f" {2 * shape[-1]} channels, for its coarse scores; its lists of representatives are as"
+        " long as the image has pixels, padded."
+    )
+    columns = (
+        "GMACs: multiply-adds of convolutions and matrix products in the forward pass, by formula"
+        " from their shapes; padding counts. The paper's FLOPS fit multiply-adds: its 21 M"
+        " parameters fit nine 3x3 convolutions of 512 channels, which take 200 G at 97 x 97.",
+        "GFLOPs: two for each multiply-add. Element-wise arithmetic is not counted.",
+        "parameters: all that are trained; BatchNorm's running statistics are not.",
+        "forward, forward + backward: temporary memory in 10^6 bytes that XLA plans on this"
+        f" {jax.default_backend().upper()}, without running anything: for one float32 pass with"
+        " BatchNorm's running statistics, and for the gradient of the sum of all its features and"
+        " scores by parameters and inputs. Parameters, inputs and results are left out and, on a"
+        " CPU, the scratch of convolutions. The paper does not say what its memory holds.",
+    )
+    paragraphs = [textwrap.fill(opening, 100)]
+    paragraphs += [textwrap.fill(f"- {text}", 100, subsequent_indent="  ") for text in columns]
+    return "\n".join(paragraphs)
+
+
+def heads_results(
+    costs: list[HeadCost], size: tuple[int, int], num_classes: int, channels: int = CHANNELS
+) -> dict[str, Any]:
+    """Plain dictionary of the costs, and of what they were measured on."""
+    return {
+        "features": [1, *size, channels],
+        "num_classes": num_classes,
+        "backend": jax.default_backend(),
+        "jax": jax.__version__,
+        "heads": [dataclasses.asdict(cost) for cost in costs],
+    }

@@ -1,0 +1,105 @@
+"""Compile a function, see what it takes, and lay the results out as a table or a file."""
+
+import dataclasses
+import os
+import pathlib
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from ranet_jax.errors import UserError
+from ranet_jax.files import write_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What compiling a function took and, if it ran, the median time of a run.
+
+    `temp_bytes` is the memory XLA plans for values between arguments and results; on the CPU it
+    leaves out the scratch of convolutions. `xla_flops` are by XLA's own account, where the body
+    of a loop may count once whatever its length; None where a back end gives none. A persistent
+    compilation cache shortens `compile_seconds`.
+    """
+
+    compile_seconds: float
+    run_seconds: float | None
+    temp_bytes: int
+    xla_flops: float | None
+
+
+def compile_and_measure(
+    function: Callable[..., Any], *arguments: Any, repeats: int = 0
+) -> Measurement:
+    """Compile a function for its arguments and, if `repeats` is positive, time that many runs.
+
+    One run before them is not timed. To compile alone, arguments may be `jax.ShapeDtypeStruct`s.
+    """
+    start = time.perf_counter()
+    compiled = jax.jit(function).lower(*arguments).compile()
+    compile_seconds = time.perf_counter() - start
+    run_seconds = None
+    if repeats > 0:
+        jax.block_until_ready(compiled(*arguments))
+        run_seconds = statistics.median(_seconds(compiled, arguments) for _ in range(repeats))
+    costs: Any = compiled.cost_analysis() or {}
+    memory: Any = compiled.memory_analysis()
+    return Measurement(
+        compile_seconds=compile_seconds,
+        run_seconds=run_seconds,
+        temp_bytes=memory.temp_size_in_bytes,
+        xla_flops=costs.get("flops"),
+    )
+
+
+def _seconds(compiled: Callable[..., Any], arguments: Sequence[Any]) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(compiled(*arguments))
+    return time.perf_counter() - start
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown table that reads well as it is: the first column to the left, others to the right.
+
+    | head   | GMACs |
+    |:-------|------:|
+    | RANet  |  47.8 |
+    """
+    lines = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rules = [f":{'-' * (widths[0] + 1)}", *(f"{'-' * (width + 1)}:" for width in widths[1:])]
+    texts = []
+    for first, *others in lines:
+        cells = [first.ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        texts.append(f"| {' | '.join(cells)} |")
+    return "\n".join([texts[0], f"|{'|'.join(rules)}|", *texts[1:]])
+
+
+def check_results_path(path: str | os.PathLike[str]) -> None:
+    """Refuse, before anything is measured, a path to which no results can be written.
+
+    Raises:
+      UserError: it does not end in .json, or its directory is missing.
+    """
+    path = pathlib.Path(path)
+    if path.suffix != ".json" or path.is_dir():
+        raise UserError(f"Results go to a JSON file; {path} is none: end its name in .json.")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"Directory {path.parent} for the results is missing; make it first.")
+
+
+def write_results(path: str | os.PathLike[str], results: Any) -> None:
+    """Write results as JSON in one step.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    try:
+        write_json(path, results)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); choose another --output."
+        ) from error

@@ -1,0 +1,193 @@
+"""Every pair of pixels of a grid, visited in groups that share one offset.
+
+The pairs that lie d rows and e columns apart are two windows, of one map and of the same map
+shifted. Both are contiguous slices, all that is computed of them is elementwise, and the segments
+between the pixels are sampled at the same fractions. Four views of the grid bring every unordered
+pair once to an offset with 1 <= d and 0 <= e <= d:
+
+    view                     offset (rows, columns) in the grid
+    as it is                 ( d,  e)   0 <= e <= d
+    upside down              (-d,  e)   0 <  e <= d
+    transposed               ( e,  d)   0 <= e <  d
+    transposed, upside down  ( e, -d)   0 <  e <  d
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+# Row offsets that share one compiled loop and its window size: at least so many, and as many more
+# as keep the number of loops to that below.
+BUCKET_ROWS = 16
+MAX_BUCKETS = 8
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of pixels `rows` rows and `columns` columns apart in one view of a grid.
+
+    Maps of the view are flat, row-major and padded at the end. A window has `length` entries, one
+    a pair, where `exist` is set; elsewhere the second pixel lies outside the grid, or the pair
+    counts in another view.
+    """
+
+    rows: Int[Array, ""]
+    columns: Int[Array, ""]
+    width: int
+    length: int
+    num_samples: int
+    exist: Bool[Array, " length"]
+
+    @property
+    def shift(self) -> Int[Array, ""]:
+        """Distance in a flat map from the first to the second pixel of each pair."""
+        return self.rows * self.width + self.columns
+
+    def window(self, flat: Array, shift: Array | int = 0) -> Array:
+        """The entries of a flat map `shift` pixels on from the first pixels."""
+        return jax.lax.dynamic_slice(flat, (shift,), (self.length,))
+
+    def both(self, flat: Array) -> tuple[Array, Array]:
+        """The windows of the first and of the second pixels."""
+        return self.window(flat), self.window(flat, self.shift)
+
+    def both_of_row(self, flat: Array, row: Array) -> tuple[Array, Array]:
+        """The same in one row of several flat maps [rows, n]."""
+        size = (1, self.length)
+        first = jax.lax.dynamic_slice(flat, (row, jnp.int32(0)), size)
+        second = jax.lax.dynamic_slice(flat, (row, self.shift), size)
+        return first[0], second[0]
+
+    def samples(self) -> tuple[Int[Array, " t"], Float[Array, " t"]]:
+        """Where Eq. 1 samples the segments between the pixels, inner samples from first to second.
+
+        A sample lies, by its fraction, between the pixels at its shift and one pixel further on.
+        There are `num_samples` entries, the last sample repeated; neighbours, which have none, get
+        their first pixel.
+        """
+        t = jnp.arange(1, self.num_samples + 1, dtype=jnp.int32)
+        t = jnp.minimum(t, self.rows - 1)
+        aside = jax.lax.div(t * self.columns, self.rows)
+        rest = t * self.columns - aside * self.rows
+        fractions = rest.astype(jnp.float32) / self.rows.astype(jnp.float32)
+        return t * self.width + aside, fractions
+
+
+Visit = Callable[[Pairs, Any, Any], Any]
+Combine = Callable[[Array, Array], Array]
+
+
+def visit_pairs(
+    visit: Visit, shape: tuple[int, int], maps: Any, start: Any, combine: Combine
+) -> Any:
+    """Gather `visit(pairs, maps, totals)` over all pairs of pixels of an h x w grid.
+
+    `visit` gets the flat maps of a view and flat totals, and returns the new totals; entries of
+    theirs that belong to no pair must come back as they were. Each row offset has totals of its
+    own, combined in the end: adding up n^2 / 2 numbers one by one would lose four digits.
+
+    Args:
+      visit: what to do with the pairs of one offset.
+      shape: (h, w).
+      maps: tree of arrays [..., h, w] to look at.
+      start: tree of arrays [..., h, w], neutral to `combine`.
+      combine: elementwise operation that joins two arrays of totals.
+    """
+    upright, transposed = [(False, False), (False, True)], [(True, False), (True, True)]
+    height, width = shape
+    if height == width:  # the views of one shape share their compiled loops
+        return _visit_views(visit, shape, upright + transposed, maps, start, combine)
+    totals = _visit_views(visit, shape, upright, maps, start, combine)
+    maps, start = _transpose(maps), _transpose(start)
+    others = _visit_views(visit, (width, height), transposed, maps, start, combine)
+    return jax.tree.map(combine, totals, _transpose(others))
+
+
+def _transpose(grids: Any) -> Any:
+    return jax.tree.map(lambda grid: jnp.swapaxes(grid, -1, -2), grids)
+
+
+def _visit_views(
+    visit: Visit,
+    shape: tuple[int, int],
+    views: list[tuple[bool, bool]],
+    maps: Any,
+    start: Any,
+    combine: Combine,
+) -> Any:
+    """Go through views, each (transposed, upside down), of grids of one shape.
+
+    Grids of the transposed views come transposed, unless there are upright views besides.
+    """
+    height, width = shape
+    mixed = len({transposed for transposed, _ in views}) > 1
+    buckets = _buckets(height)
+    # The last window of a bucket ends this far behind the grid, an interpolation one further.
+    padding = max((len(rows) * width + rows[-1] + 1 for rows in buckets), default=0)
+
+    def visit_view(totals: Any, view: Array) -> tuple[Any, None]:
+        transposed, flipped = view[0], view[1]
+
+        def turn(grid: Array) -> Array:
+            return jnp.where(transposed, jnp.swapaxes(grid, -1, -2), grid) if mixed else grid
+
+        def flatten(grid: Array) -> Array:
+            grid = turn(grid)
+            grid = jnp.where(flipped, jnp.flip(grid, -2), grid)
+            flat = grid.reshape(*grid.shape[:-2], height * width)
+            return jnp.pad(flat, [(0, 0)] * (flat.ndim - 1) + [(0, padding)])
+
+        def restore(flat: Array) -> Array:
+            grid = flat[..., : height * width].reshape(*flat.shape[:-1], height, width)
+            return turn(jnp.where(flipped, jnp.flip(grid, -2), grid))
+
+        flat_maps, flat_start = jax.tree.map(flatten, (maps, start))
+        flat_totals = flat_start
+        for rows in buckets:
+            visit_row = _row_visitor(visit, shape, rows, view, flat_maps, flat_start, combine)
+            flat_totals, _ = jax.lax.scan(visit_row, flat_totals, jnp.array(rows, jnp.int32))
+        return jax.tree.map(combine, totals, jax.tree.map(restore, flat_totals)), None
+
+    totals, _ = jax.lax.scan(visit_view, start, jnp.array(views))
+    return totals
+
+
+def _row_visitor(
+    visit: Visit,
+    shape: tuple[int, int],
+    rows: range,
+    view: Array,
+    maps: Any,
+    start: Any,
+    combine: Combine,
+) -> Callable[[Any, Array], tuple[Any, None]]:
+    """The body of the scan over the row offsets of one bucket in one view."""
+    height, width = shape
+    transposed, flipped = view[0], view[1]
+    length = (height - rows[0]) * width
+    first = jnp.arange(length, dtype=jnp.int32)
+    column = jax.lax.rem(first, jnp.int32(width))
+
+    def visit_row(totals: Any, d: Array) -> tuple[Any, None]:
+        inside = first < (height - d) * width
+
+        def visit_offset(e: Array, totals: Any) -> Any:
+            counted = ((e > 0) | ~flipped) & ((e < d) | ~transposed)
+            exist = inside & (column < width - e) & counted
+            pairs = Pairs(d, e, width, length, max(rows[-1] - 1, 1), exist)
+            return visit(pairs, maps, totals)
+
+        of_row = jax.lax.fori_loop(0, jnp.minimum(d, width - 1) + 1, visit_offset, start)
+        return jax.tree.map(combine, totals, of_row), None
+
+    return visit_row
+
+
+def _buckets(height: int) -> list[range]:
+    """Row offsets 1 ... height - 1 in groups."""
+    size = max(BUCKET_ROWS, -(-height // MAX_BUCKETS))
+    return [range(d, min(d + size, height)) for d in range(1, height, size)]

@@ -1,0 +1,65 @@
+"""Measurements of functions whose cost is known, and how they are laid out."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from ranet_jax.bench.measure import (
+    check_results_path,
+    compile_and_measure,
+    table,
+    write_results,
+)
+from ranet_jax.errors import UserError
+
+
+def test_shapes_are_compiled_and_not_run():
+    square = jax.ShapeDtypeStruct((50, 50), jnp.float32)
+    found = compile_and_measure(lambda a, b: jnp.sin(a @ b) @ b, square, square)
+    assert found.compile_seconds > 0
+    assert found.run_seconds is None
+    assert found.temp_bytes >= 4 * 50 * 50  # the first product
+    assert 4 * 50**3 <= found.xla_flops < 4.2 * 50**3
+
+
+def test_arrays_are_run_as_often_as_asked():
+    runs = []
+    found = compile_and_measure(
+        lambda x: jax.debug.callback(lambda: runs.append(1)) or x + 1, jnp.zeros(3), repeats=3
+    )
+    jax.effects_barrier()
+    assert len(runs) == 1 + 3
+    assert found.run_seconds > 0
+
+
+def test_a_table_is_markdown_in_straight_columns():
+    text = table(("head", "GMACs"), [("RANet", "47.8"), ("non-local block", "1234.5")])
+    assert text.splitlines() == [
+        "| head            |  GMACs |",
+        "|:----------------|-------:|",
+        "| RANet           |   47.8 |",
+        "| non-local block | 1234.5 |",
+    ]
+
+
+def test_results_are_written_whole(tmp_path):
+    path = tmp_path / "results.json"
+    check_results_path(path)
+    write_results(path, {"seconds": [0.5, None]})
+    assert json.loads(path.read_text()) == {"seconds": [0.5, None]}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_paths_that_take_no_results(tmp_path):
+    with pytest.raises(UserError, match=r"results is none: end its name in \.json"):
+        check_results_path(tmp_path / "results")
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(UserError, match=r"folder\.json is none"):
+        check_results_path(tmp_path / "folder.json")
+    missing = tmp_path / "missing" / "results.json"
+    with pytest.raises(UserError, match="missing for the results is missing; make it first"):
+        check_results_path(missing)
+    with pytest.raises(UserError, match=r"cannot be written .*; choose another --output"):
+        write_results(missing, {})

@@ -1,0 +1,212 @@
+"""`region_map` without tables, against the dense operations and the float64 reference."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ranet_jax import ops
+from ranet_jax.ops import dense, reference, streaming
+
+THRESHOLD = 0.8
+
+
+def smooth(rng, shape):
+    """Few boundaries and distributions that lie close, so that some pixels go together."""
+    boundary = rng.uniform(size=shape) ** 4
+    scores = rng.normal(scale=0.8, size=(*shape, 3))
+    return boundary, np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+
+
+def piecewise(rng, shape):
+    """Cells of 4 x 5 pixels of one distribution each, with boundaries of one value between."""
+    _, scores = smooth(rng, shape)
+    y, x = (np.arange(size) for size in shape)
+    boundary = np.where((y % 4 == 3)[:, None] | (x % 5 == 4)[None], 0.15, 0.0)
+    return boundary, scores[np.ix_(y // 4 * 4, x // 5 * 5)]
+
+
+def checkerboard(rng, shape):
+    odd = np.indices(shape).sum(0) % 2 == 1
+    sure = np.where(odd[..., None], [0.9, 0.05, 0.05], [0.05, 0.9, 0.05])
+    return np.where(odd, 0.1, 0.0), sure
+
+
+def uniform(rng, shape):
+    return np.full(shape, 0.05), np.full((*shape, 3), 1 / 3)
+
+
+def degenerate(rng, shape):
+    """Boundaries of 0 or 1, and pixels that are wholly of one category."""
+    return rng.integers(2, size=shape) * 1.0, np.eye(3)[rng.integers(2, size=shape)]
+
+
+KINDS = (smooth, piecewise, checkerboard, uniform, degenerate)
+SHAPES = ((1, 1), (1, 9), (9, 2), (5, 8), (12, 12), (33, 33))
+
+
+def make(kind, shape, seed=0):
+    return tuple(np.asarray(x, np.float32) for x in kind(np.random.default_rng(seed), shape))
+
+
+@functools.cache
+def with_gradients(region_map):
+    """Jitted: labels, score, and gradients of a weighted sum of the score."""
+
+    def loss(boundary, probabilities, kernel, weights):
+        labels, score = region_map(boundary, probabilities, kernel, THRESHOLD)
+        return jnp.sum(weights * score), (labels, score)
+
+    def run(*arguments):
+        gradients, aux = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(*arguments)
+        return (*aux, gradients)
+
+    return jax.jit(run)
+
+
+def assert_close(found, expected):
+    """Equal to 1e-5 of the largest entry."""
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(scale, 1e-6))
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.97, 1.04], ids="W={}".format)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_equals_the_dense_operations(shape, kind, weight):
+    weights = np.random.default_rng(1).uniform(size=shape[0] * shape[1]).astype(np.float32)
+    arguments = (*make(kind, shape), np.full((1, 1), weight, np.float32), weights)
+    labels, score, gradients = with_gradients(streaming.region_map)(*arguments)
+    expected = with_gradients(dense.region_map)(*arguments)
+    np.testing.assert_array_equal(labels, expected[0])
+    assert_close(score, expected[1])
+    for found, wanted in zip(gradients[1:], expected[2][1:], strict=True):
+        assert_close(found, wanted)
+    if kind is smooth:
+        assert len(set(np.asarray(labels).tolist())) > 1 or shape != (33, 33)
+        assert_close(gradients[0], expected[2][0])
+    else:  # tied samples: which of them has the gradient is open, how much is not
+        total, size = np.sum(expected[2][0]), np.abs(expected[2][0]).sum()
+        np.testing.assert_allclose(np.sum(gradients[0]), total, rtol=0, atol=1e-5 * size + 1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("shape", [(1, 9), (5, 8)], ids=str)
+def test_equals_the_float64_reference(shape, kind):
+    boundary, probabilities = make(kind, shape, seed=2)
+    kernel = np.full((1, 1), 1.02, np.float32)
+    labels, score, _ = with_gradients(streaming.region_map)(
+        boundary, probabilities, kernel, np.ones(shape[0] * shape[1], np.float32)
+    )
+    attention = reference.region_attention(
+        reference.segment_max(boundary), reference.jensen_shannon(probabilities.reshape(-1, 3))
+    )
+    attention = reference.regularize(attention, kernel, shape)
+    decision = reference.region_decision(attention, THRESHOLD)
+    expected = reference.partition(decision)
+    np.testing.assert_array_equal(labels, expected)
+    np.testing.assert_allclose(score, reference.representative_score(attention, expected), 1e-5)
+
+
+def test_gradients_equal_finite_differences(check_gradients):
+    _, probabilities = make(smooth, (5, 8), seed=3)
+    boundary = np.random.default_rng(3).uniform(0, 0.4, size=(5, 8)).astype(np.float32)
+    weights = np.ones(40, np.float32)
+    ones = np.ones((1, 1), np.float32)
+    labels, *_ = with_gradients(streaming.region_map)(boundary, probabilities, ones, weights)
+
+    def score(boundary, probabilities, kernel):
+        return streaming.region_map(boundary, probabilities, kernel, THRESHOLD)[1]
+
+    def oracle(boundary, probabilities, kernel):
+        attention = reference.region_attention(
+            reference.segment_max(boundary), reference.jensen_shannon(probabilities.reshape(-1, 3))
+        )
+        attention = reference.regularize(attention, kernel, (5, 8))
+        return reference.representative_score(attention, np.asarray(labels))
+
+    check_gradients(score, oracle, boundary, probabilities, np.full((1, 1), 0.99))
+
+
+def test_probabilities_of_zero_have_finite_gradients():
+    boundary, probabilities = make(degenerate, (5, 8), seed=4)
+    probabilities[0, 0] = [1e-40, 1e-36, 1.0]
+    weights = np.ones(40, np.float32)
+    *_, gradients = with_gradients(streaming.region_map)(
+        boundary, probabilities, np.ones((1, 1), np.float32), weights
+    )
+    for gradient in gradients:
+        assert np.isfinite(gradient).all()
+    assert (np.asarray(gradients[1])[probabilities == 0] == 0).all()
+
+
+def test_a_side_of_more_than_256_pixels():
+    """Number and value of a largest sample then share one integer at another bit."""
+    rng = np.random.default_rng(5)
+    _, probabilities = make(smooth, (1, 300), seed=5)
+    boundary = rng.uniform(0, 0.1, size=(1, 300)).astype(np.float32)
+    weights = rng.uniform(size=300).astype(np.float32)
+    arguments = (boundary, probabilities, np.ones((1, 1), np.float32), weights)
+    labels, score, gradients = with_gradients(streaming.region_map)(*arguments)
+    expected = with_gradients(dense.region_map)(*arguments)
+    np.testing.assert_array_equal(labels, expected[0])
+    assert_close(score, expected[1])
+    for found, wanted in zip(gradients, expected[2], strict=True):
+        assert_close(found, wanted)
+
+
+def test_vmap_equals_a_loop():
+    batch = [make(smooth, (5, 8), seed) for seed in range(3)]
+    boundary, probabilities = (np.stack(x) for x in zip(*batch, strict=True))
+    kernel, weights = np.ones((1, 1), np.float32), np.ones(40, np.float32)
+    run = with_gradients(streaming.region_map)
+    found = jax.jit(jax.vmap(run, in_axes=(0, 0, None, None)))(
+        boundary, probabilities, kernel, weights
+    )
+    alone = [run(boundary[i], probabilities[i], kernel, weights) for i in range(3)]
+    expected = jax.tree.map(lambda *x: np.stack(x), *alone)
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7)
+
+
+def test_a_larger_kernel_equals_the_reference():
+    boundary, probabilities = make(smooth, (4, 5), seed=6)
+    kernel = np.random.default_rng(6).uniform(0, 0.2, size=(3, 3)).astype(np.float32)
+    labels, score = ops.region_map(
+        jnp.asarray(boundary), jnp.asarray(probabilities), jnp.asarray(kernel), 0.4
+    )
+    attention = reference.region_attention(
+        reference.segment_max(boundary), reference.jensen_shannon(probabilities.reshape(-1, 3))
+    )
+    attention = reference.regularize(attention, kernel, (4, 5))
+    expected = reference.partition(reference.region_decision(attention, 0.4))
+    np.testing.assert_array_equal(labels, expected)
+    np.testing.assert_allclose(score, reference.representative_score(attention, expected), 1e-5)
+
+
+def test_memory_stays_far_below_one_table():
+    """At the paper's size one table of all pairs takes 354 MB; forwards 16 MB is the limit."""
+    size, categories = 97, 19
+    arguments = [
+        jax.ShapeDtypeStruct(shape, jnp.float32)
+        for shape in ((size, size), (size, size, categories), (1, 1), (size * size,))
+    ]
+    compiled = with_gradients(streaming.region_map).lower(*arguments).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 16e6
+
+
+@pytest.mark.parametrize("region_map", [streaming.region_map, dense.region_map])
+@pytest.mark.parametrize(
+    ("shapes", "sentence"),
+    [
+        (((4, 5), (5, 4, 3), (1, 1)), "probabilities .*h must be 4"),
+        (((20,), (4, 5, 3), (1, 1)), "boundary must have the axes"),
+        (((4, 5), (4, 5, 3), (2, 2)), "kernel must have an odd size"),
+        (((4, 5), (4, 5, 3), (1, 3)), "k must be 1"),
+    ],
+)
+def test_rejects_shapes_that_do_not_fit(region_map, shapes, sentence, without_jaxtyping):
+    with pytest.raises(ValueError, match=sentence):
+        region_map(*(jnp.ones(shape) for shape in shapes), THRESHOLD)
