@@ -84,18 +84,38 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="measure what parts of the network take")
     subjects = bench.add_subparsers(dest="subject", required=True)
 
-    heads = subjects.add_parser("heads", help="FLOPs, parameters and memory of context blocks")
-    heads.add_argument(
-        "--size",
-        nargs=2,
+    regions = subjects.add_parser("regions", help="region construction and interaction")
+    regions.add_argument(
+        "--num-classes",
+        nargs="+",
         type=int,
-        default=(97, 97),
-        metavar=("HEIGHT", "WIDTH"),
-        help="of the feature map (default: 97 97)",
+        default=(19, 59, 171),
+        metavar="C",
+        help="categories, any number of counts (default: 19 59 171)",
     )
+    regions.add_argument(
+        "--paths",
+        nargs="+",
+        choices=("streaming", "dense"),
+        default=("streaming", "dense"),
+        help="ways to compute the regions (default: both)",
+    )
+    regions.add_argument("--repeats", type=int, default=3, help="runs of each (default: 3)")
+    regions.set_defaults(run=_bench_regions)
+
+    heads = subjects.add_parser("heads", help="FLOPs, parameters and memory of context blocks")
     heads.add_argument("--num-classes", type=int, default=19, help="categories (default: 19)")
-    heads.add_argument("--output", metavar="FILE.json", help="where to write the results too")
     heads.set_defaults(run=_bench_heads)
+    for subject in (regions, heads):
+        subject.add_argument(
+            "--size",
+            nargs=2,
+            type=int,
+            default=(97, 97),
+            metavar=("HEIGHT", "WIDTH"),
+            help="of the feature map (default: 97 97)",
+        )
+        subject.add_argument("--output", metavar="FILE.json", help="where to write the results too")
 
     inspect = commands.add_parser(
         "inspect", help="parameters and feature sizes of a config", epilog=overriding
@@ -240,6 +260,20 @@ def _predict(arguments: argparse.Namespace) -> int:
     )
     failures = predict_files(model, arguments.images, arguments.output)
     return 1 if failures else 0
+
+
+def _bench_regions(arguments: argparse.Namespace) -> int:
+    from ranet_jax.bench import regions
+    from ranet_jax.bench.measure import check_results_path, write_results
+
+    if arguments.output is not None:
+        check_results_path(arguments.output)
+    size = tuple(arguments.size)
+    costs = regions.measure_regions(size, arguments.num_classes, arguments.paths, arguments.repeats)
+    print(regions.regions_report(costs, size))
+    if arguments.output is not None:
+        write_results(arguments.output, regions.regions_results(costs, size))
+    return 0
 
 
 def _bench_heads(arguments: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from ranet_jax.bench.flops import count_flops
 from ranet_jax.bench.measure import Measurement, compile_and_measure, table
+from ranet_jax.bench.regions import region_flops
 from ranet_jax.errors import UserError
 from ranet_jax.models.context import NonLocalContext, RANetContext, ReleasedContext
 
@@ -98,6 +99,7 @@ def table3_heads(size: tuple[int, int], num_classes: int, channels: int = CHANNE
             RANetContext(num_classes, "layer4", channels),
             last,
             "reduce",
+            extra_flops=region_flops(*size, num_classes),
         ),
         Head(
             "RANet, the released code",
@@ -208,7 +210,9 @@ def _notes(shape: tuple[int, ...]) -> str:
         "GMACs: multiply-adds of convolutions and matrix products in the forward pass, by formula"
         " from their shapes; padding counts. The paper's FLOPS fit multiply-adds: its 21 M"
         " parameters fit nine 3x3 convolutions of 512 channels, which take 200 G at 97 x 97.",
-        "GFLOPs: two for each multiply-add. Element-wise arithmetic is not counted.",
+        "GFLOPs: two for each multiply-add and, for the paper's equations, the element-wise"
+        " operations of Eqs. 1-5 by formula, a logarithm as one. Other element-wise arithmetic is"
+        " not counted.",
         "parameters: all that are trained; BatchNorm's running statistics are not.",
         "forward, forward + backward: temporary memory in 10^6 bytes that XLA plans on this"
         f" {jax.default_backend().upper()}, without running anything: for one float32 pass with"

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import pathlib
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,10 +12,12 @@ import jax
 from ranet_jax.errors import UserError
 from ranet_jax.files import write_json
 
+ENOUGH_SECONDS = 10.0
+
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """What compiling a function took and, if it ran, the median time of a run.
+    """What compiling a function took and, if it ran, the shortest time of a run.
 
     `temp_bytes` is the memory XLA plans for values between arguments and results; on the CPU it
     leaves out the scratch of convolutions. `xla_flops` are by XLA's own account, where the body
@@ -31,33 +32,38 @@ class Measurement:
 
 
 def compile_and_measure(
-    function: Callable[..., Any], *arguments: Any, repeats: int = 0
+    function: Callable[..., Any],
+    *arguments: Any,
+    repeats: int = 0,
+    memory_limit: int | None = None,
 ) -> Measurement:
-    """Compile a function for its arguments and, if `repeats` is positive, time that many runs.
+    """Compile a function for its arguments and time at most `repeats` runs.
 
-    One run before them is not timed. To compile alone, arguments may be `jax.ShapeDtypeStruct`s.
+    After `ENOUGH_SECONDS` no further run begins. Nothing runs that plans more temporary memory
+    than `memory_limit` bytes. To compile alone, arguments may be `jax.ShapeDtypeStruct`s.
     """
     start = time.perf_counter()
     compiled = jax.jit(function).lower(*arguments).compile()
     compile_seconds = time.perf_counter() - start
-    run_seconds = None
-    if repeats > 0:
-        jax.block_until_ready(compiled(*arguments))
-        run_seconds = statistics.median(_seconds(compiled, arguments) for _ in range(repeats))
-    costs: Any = compiled.cost_analysis() or {}
     memory: Any = compiled.memory_analysis()
+    temp_bytes = memory.temp_size_in_bytes
+    fits = memory_limit is None or temp_bytes <= memory_limit
+    costs: Any = compiled.cost_analysis() or {}
     return Measurement(
         compile_seconds=compile_seconds,
-        run_seconds=run_seconds,
-        temp_bytes=memory.temp_size_in_bytes,
+        run_seconds=_best_run(compiled, arguments, repeats) if fits else None,
+        temp_bytes=temp_bytes,
         xla_flops=costs.get("flops"),
     )
 
 
-def _seconds(compiled: Callable[..., Any], arguments: Sequence[Any]) -> float:
-    start = time.perf_counter()
-    jax.block_until_ready(compiled(*arguments))
-    return time.perf_counter() - start
+def _best_run(compiled: Callable[..., Any], arguments: Sequence[Any], repeats: int) -> float | None:
+    runs: list[float] = []
+    while len(runs) < repeats and sum(runs) < ENOUGH_SECONDS:
+        start = time.perf_counter()
+        jax.block_until_ready(compiled(*arguments))
+        runs.append(time.perf_counter() - start)
+    return min(runs, default=None)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -12,7 +12,7 @@ pair once to an offset with 1 <= d and 0 <= e <= d:
     transposed, upside down  ( e, -d)   0 <  e <  d
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 # Row offsets that share one compiled loop and its window size: at least so many, and as many more
 # as keep the number of loops to that below.
-BUCKET_ROWS = 16
+BUCKET_ROWS = 8
 MAX_BUCKETS = 8
 
 
@@ -107,6 +107,24 @@ def visit_pairs(
     return jax.tree.map(combine, totals, _transpose(others))
 
 
+def windows(shape: tuple[int, int]) -> Iterator[tuple[int, int, int]]:
+    """What `visit_pairs` computes: windows of so many entries and samples, and how many of them.
+
+    Yields:
+      (number of windows, entries of each, samples of each entry), for every row offset.
+    """
+    for height, width in (shape, shape[::-1]):
+        for rows in _buckets(height):
+            length, samples = _window(rows, height, width)
+            for d in rows:
+                yield 2 * (min(d, width - 1) + 1), length, samples
+
+
+def _window(rows: range, height: int, width: int) -> tuple[int, int]:
+    """Entries of a bucket's windows, and samples of each entry."""
+    return (height - rows[0]) * width, max(rows[-1] - 1, 1)
+
+
 def _transpose(grids: Any) -> Any:
     return jax.tree.map(lambda grid: jnp.swapaxes(grid, -1, -2), grids)
 
@@ -146,43 +164,39 @@ def _visit_views(
             return turn(jnp.where(flipped, jnp.flip(grid, -2), grid))
 
         flat_maps, flat_start = jax.tree.map(flatten, (maps, start))
-        flat_totals = flat_start
         for rows in buckets:
-            visit_row = _row_visitor(visit, shape, rows, view, flat_maps, flat_start, combine)
-            flat_totals, _ = jax.lax.scan(visit_row, flat_totals, jnp.array(rows, jnp.int32))
-        return jax.tree.map(combine, totals, jax.tree.map(restore, flat_totals)), None
+            visit_row = _row_visitor(visit, shape, rows, view, flat_maps, flat_start)
+
+            def add_row(totals: Any, d: Array, visit_row: Any = visit_row) -> tuple[Any, None]:
+                of_row = jax.tree.map(restore, visit_row(d))
+                return jax.tree.map(combine, totals, of_row), None
+
+            totals, _ = jax.lax.scan(add_row, totals, jnp.array(rows, jnp.int32))
+        return totals, None
 
     totals, _ = jax.lax.scan(visit_view, start, jnp.array(views))
     return totals
 
 
 def _row_visitor(
-    visit: Visit,
-    shape: tuple[int, int],
-    rows: range,
-    view: Array,
-    maps: Any,
-    start: Any,
-    combine: Combine,
-) -> Callable[[Any, Array], tuple[Any, None]]:
-    """The body of the scan over the row offsets of one bucket in one view."""
+    visit: Visit, shape: tuple[int, int], rows: range, view: Array, maps: Any, start: Any
+) -> Callable[[Array], Any]:
+    """From a row offset of a bucket to the flat totals of all its pairs in one view."""
     height, width = shape
     transposed, flipped = view[0], view[1]
-    length = (height - rows[0]) * width
+    length, samples = _window(rows, height, width)
     first = jnp.arange(length, dtype=jnp.int32)
     column = jax.lax.rem(first, jnp.int32(width))
 
-    def visit_row(totals: Any, d: Array) -> tuple[Any, None]:
+    def visit_row(d: Array) -> Any:
         inside = first < (height - d) * width
 
         def visit_offset(e: Array, totals: Any) -> Any:
             counted = ((e > 0) | ~flipped) & ((e < d) | ~transposed)
             exist = inside & (column < width - e) & counted
-            pairs = Pairs(d, e, width, length, max(rows[-1] - 1, 1), exist)
-            return visit(pairs, maps, totals)
+            return visit(Pairs(d, e, width, length, samples, exist), maps, totals)
 
-        of_row = jax.lax.fori_loop(0, jnp.minimum(d, width - 1) + 1, visit_offset, start)
-        return jax.tree.map(combine, totals, of_row), None
+        return jax.lax.fori_loop(0, jnp.minimum(d, width - 1) + 1, visit_offset, start)
 
     return visit_row
 

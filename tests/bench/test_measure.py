@@ -30,8 +30,16 @@ def test_arrays_are_run_as_often_as_asked():
         lambda x: jax.debug.callback(lambda: runs.append(1)) or x + 1, jnp.zeros(3), repeats=3
     )
     jax.effects_barrier()
-    assert len(runs) == 1 + 3
+    assert len(runs) == 3
     assert found.run_seconds > 0
+
+
+def test_what_needs_too_much_memory_is_not_run():
+    square = jnp.ones((50, 50))
+    limits = {"repeats": 1, "memory_limit": 4 * 50 * 50 - 1}
+    found = compile_and_measure(lambda a, b: jnp.sin(a @ b) @ b, square, square, **limits)
+    assert found.run_seconds is None
+    assert found.temp_bytes >= 4 * 50 * 50
 
 
 def test_a_table_is_markdown_in_straight_columns():
