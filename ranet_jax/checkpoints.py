@@ -51,15 +51,15 @@ def prepare_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata)
     directory = pathlib.Path(workdir)
     fields = config_to_json(config)
     if any(_step_directories(directory)):
-        made_with = config_to_json(config_from_json(read_json(directory / "config.json")))
-        names = differing_fields(made_with, fields)
+        made_with, made_for = _describe(directory)
+        names = differing_fields(config_to_json(made_with), fields)
         names = [name for name in names if name not in RUNTIME_FIELDS]
         if names:
             raise UserError(
                 f"{directory} was made with another config ({', '.join(names)} differ); choose"
                 " another --workdir or the config it was made with."
             )
-        if DatasetMetadata.from_json(read_json(directory / "dataset.json")) != dataset:
+        if made_for != dataset:
             raise UserError(
                 f"{directory} was made with another version of data set {dataset.name!r}; choose"
                 " another --workdir."

@@ -195,6 +195,44 @@ def test_a_workdir_belongs_to_its_config_and_data_set(workdir):
     assert files(workdir) == before
 
 
+def test_a_workdir_goes_on_whatever_its_regions_were_computed_by(workdir):
+    with checkpoints.open_manager(workdir, keep=1) as manager:
+        checkpoints.save(manager, 1, state(1))
+    before, config = files(workdir), training.tiny_config()
+    for path in ("dense", "streaming"):
+        config.model.region_path = path
+        checkpoints.prepare_workdir(workdir, config, DATASET)
+    assert files(workdir) == before
+
+
+def test_a_workdir_older_than_a_field_had_its_default(workdir):
+    with checkpoints.open_manager(workdir, keep=1) as manager:
+        checkpoints.save(manager, 1, state(1))
+    fields = json.loads((workdir / "config.json").read_text())
+    del fields["model"]["region_path"], fields["model"]["kernel_size"]
+    (workdir / "config.json").write_text(json.dumps(fields))
+    before, config = files(workdir), training.tiny_config()
+    for path in ("dense", "streaming"):
+        config.model.region_path = path
+        checkpoints.prepare_workdir(workdir, config, DATASET)
+    config.model.kernel_size = 3
+    with pytest.raises(UserError, match=r"\(model.kernel_size differ\)"):
+        checkpoints.prepare_workdir(workdir, config, DATASET)
+    assert files(workdir) == before
+
+
+def test_a_workdir_of_a_field_that_is_no_more_is_refused(workdir):
+    with checkpoints.open_manager(workdir, keep=1) as manager:
+        checkpoints.save(manager, 1, state(1))
+    fields = json.loads((workdir / "config.json").read_text())
+    fields["model"]["speed"] = 3
+    (workdir / "config.json").write_text(json.dumps(fields))
+    before = files(workdir)
+    with pytest.raises(UserError, match=r"no field 'model\.speed'"):
+        checkpoints.prepare_workdir(workdir, training.tiny_config(), DATASET)
+    assert files(workdir) == before
+
+
 def test_a_workdir_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("kept")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):

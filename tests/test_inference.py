@@ -204,14 +204,29 @@ def test_settings_come_from_the_config():
     assert InferenceSettings().single_pass
 
 
-def test_whole_images_are_bounded_where_pixels_are_paired():
-    """5,000 feature pixels of stride 8 see 320,000; a training crop of 769 x 769 is larger."""
+@pytest.mark.parametrize(
+    "fields, seen",
+    [
+        ({}, 1024 * 2048),
+        ({"output_stride": 16}, 2048 * 4096),
+        ({"region_path": "dense"}, 320_000),
+        ({"region_path": "dense", "output_stride": 16}, 1_280_000),
+        ({"kernel_size": 3}, 320_000),
+        ({"variant": "released"}, 320_000),
+        ({"context": "nonlocal"}, 320_000),
+        ({"context": "none"}, None),
+        ({"context": "none", "region_path": "dense"}, None),
+    ],
+)
+def test_whole_images_are_bounded_where_pixels_are_paired(fields, seen):
+    """128 x 256 feature pixels of stride 8 see 1024 x 2048; 5,000 in tables see 320,000."""
     config = default_config()
-    assert InferenceSettings.from_config(config).max_pixels == 769 * 769
+    config.model.update(fields)
     config.data.crop_size = (128, 128)
-    assert InferenceSettings.from_config(config).max_pixels == 320_000
-    config.model.context = "none"
-    assert InferenceSettings.from_config(config).max_pixels is None
+    assert InferenceSettings.from_config(config).max_pixels == seen
+    config.data.crop_size = (3000, 3000)  # training held as much
+    crop = None if seen is None else 9_000_000
+    assert InferenceSettings.from_config(config).max_pixels == crop
 
 
 def test_too_large_an_image_passes_smaller_and_comes_back_at_its_size(capsys):

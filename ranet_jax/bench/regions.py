@@ -114,7 +114,7 @@ def measure_regions(
 ) -> list[RegionCost]:
     """Measure every case, with progress on standard error.
 
-    A case whose temporary memory exceeds three quarters of the machine's is compiled only.
+    A case whose temporary memory exceeds three quarters of the device's is compiled only.
 
     Raises:
       UserError: a number is less than 1.
@@ -124,7 +124,7 @@ def measure_regions(
     for name, value in numbers.items():
         if value < 1:
             raise UserError(f"The {name} is {value}; choose 1 or more.")
-    limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
+    limit = _device_memory() * 3 // 4
     costs = []
     for case in tqdm(list(_cases(size, classes, paths)), unit="case", disable=None):
         measured = compile_and_measure(
@@ -134,6 +134,13 @@ def measure_regions(
             RegionCost(case.part, case.path, case.num_classes, case.backward, case.flops, measured)
         )
     return costs
+
+
+def _device_memory() -> int:
+    """Bytes of the accelerator's memory, or of the machine's where the device tells none."""
+    stats = jax.devices()[0].memory_stats() or {}
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return stats.get("bytes_limit", machine)
 
 
 def _cases(size: tuple[int, int], classes: Sequence[int], paths: Sequence[str]) -> Iterator[_Case]:
@@ -244,7 +251,7 @@ def regions_report(costs: Sequence[RegionCost], size: tuple[int, int]) -> str:
         f"Features of {size[0]} x {size[1]} pixels and {CHANNELS} channels, {NUM_REGIONS} regions"
         f" of {PER_REGION} representatives, one image, float32, on {jax.default_backend().upper()}."
         " Temporary memory is what XLA plans between arguments and results; a case without a run"
-        " plans more than three quarters of this machine's memory.",
+        " plans more than three quarters of the device's memory.",
         "GFLOP by XLA counts the body of a loop once. GFLOP by formula counts element-wise"
         " operations of the construction, a logarithm as one, and two for each multiply-add of the"
         " interaction.",
@@ -266,7 +273,7 @@ def _comparisons(costs: Sequence[RegionCost]) -> Iterator[str]:
                 continue
             if (one.path, other.path) != ("streaming", "dense"):
                 continue
-            memory = other.measured.temp_bytes / one.measured.temp_bytes
+            memory = other.measured.temp_bytes / max(one.measured.temp_bytes, 1)
             seconds = one.measured.run_seconds, other.measured.run_seconds
             speed = ""
             if seconds[0] is not None and seconds[1] is not None:

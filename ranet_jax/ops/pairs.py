@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-# Row offsets that share one compiled loop and its window size: at least so many, and as many more
-# as keep the number of loops to that below.
+# Row offsets that share one compiled loop, and so its window size: this many, or more where there
+# would else be more loops than MAX_BUCKETS.
 BUCKET_ROWS = 8
 MAX_BUCKETS = 8
 
@@ -108,7 +108,7 @@ def visit_pairs(
 
 
 def windows(shape: tuple[int, int]) -> Iterator[tuple[int, int, int]]:
-    """What `visit_pairs` computes: windows of so many entries and samples, and how many of them.
+    """Number and size of the windows that `visit_pairs` goes through.
 
     Yields:
       (number of windows, entries of each, samples of each entry), for every row offset.
@@ -196,7 +196,7 @@ def _row_visitor(
             exist = inside & (column < width - e) & counted
             return visit(Pairs(d, e, width, length, samples, exist), maps, totals)
 
-        return jax.lax.fori_loop(0, jnp.minimum(d, width - 1) + 1, visit_offset, start)
+        return jax.lax.fori_loop(jnp.int32(0), jnp.minimum(d, width - 1) + 1, visit_offset, start)
 
     return visit_row
 

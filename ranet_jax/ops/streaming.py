@@ -2,12 +2,12 @@
 
 A first pass over the pairs finds the pixel that each pixel points at, a second sums attention
 within the regions, and the backward pass goes over them once more; each computes the attention of
-a pair anew (`ranet_jax.ops.pairs` says in which order). Three more sets of maps the size of the
-category scores are all the memory it takes.
+a pair anew, in the order of `ranet_jax.ops.pairs`. Memory is a few copies of the category maps.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,8 @@ from ranet_jax.ops.regions import follow_pointers
 from ranet_jax.ops.shapes import check_shapes
 
 TINY = float(jnp.finfo(jnp.float32).tiny)
+# Smaller probabilities count as 0: their ratios would be computed from denormal numbers.
+SMALLEST = 4 * TINY
 # Half a nat, in bits.
 HALF_NAT = 0.5 / math.log(2)
 
@@ -32,7 +34,9 @@ def region_map(
     """Divide the pixels into regions and score them (Eqs. 1-5), in memory of O(n c).
 
     Equals `segment_max`, `jensen_shannon`, `region_attention`, `regularize`, `region_decision`,
-    `partition` and `representative_score` in a row (`dense.region_map`), to rounding in float32.
+    `partition` and `representative_score` in a row (`dense.region_map`), to rounding. All is
+    float32, whatever the inputs are.
+
     Gradients flow through the score; where samples of a segment lie within 2^-23 of the largest
     (2^-22 if a side has more than 256 pixels, and so on), the first of them takes the gradient.
     Reverse-mode differentiation alone is supported. Time is O(n^2 (c + max(h, w))).
@@ -55,14 +59,13 @@ def region_map(
     sizes = check_shapes(
         boundary=(boundary, "h w"), probabilities=(probabilities, "h w c"), kernel=(kernel, "k k")
     )
-    if sizes["k"] == 1:
-        return _region_map(
-            boundary.astype(jnp.float32),
-            jnp.moveaxis(probabilities.astype(jnp.float32), -1, 0),
-            kernel[0, 0].astype(jnp.float32),
-            jnp.asarray(threshold, jnp.float32),
-        )
-    return dense.region_map(boundary, probabilities, kernel, threshold)
+    boundary, probabilities, kernel = (
+        x.astype(jnp.float32) for x in (boundary, probabilities, kernel)
+    )
+    if sizes["k"] > 1:
+        return dense.region_map(boundary, probabilities, kernel, threshold)
+    by_category = jnp.moveaxis(probabilities, -1, 0)
+    return _region_map(boundary, by_category, kernel[0, 0], jnp.asarray(threshold, jnp.float32))
 
 
 class _Inputs(NamedTuple):
@@ -74,8 +77,7 @@ class _Inputs(NamedTuple):
 
     @classmethod
     def of(cls, boundary: Array, probabilities: Array) -> "_Inputs":
-        # Below this, ratios would be computed from denormal numbers.
-        positive = probabilities >= 4 * TINY
+        positive = probabilities >= SMALLEST
         logs = jnp.where(positive, jnp.log(jnp.where(positive, probabilities, 1)), 0)
         return cls(boundary, probabilities, logs)
 
@@ -121,18 +123,20 @@ def _backward(
         attention = (1 - largest) * (1 - divergence)
         first, second = pairs.both(share)
         filtered = weight * attention
-        taught = _together(pairs, labels) & (filtered >= 0) & (filtered <= 1)
-        taught_attention = jnp.where(taught, attention, 0)
-        to_weight = _add(_add(to_weight, 0, taught_attention), pairs.shift, taught_attention)
-        gain = jnp.where(taught, weight * (first + second), 0)
-        to_boundary = _spread(pairs, to_boundary, step, -gain * (1 - divergence))
-        to_first, to_second = _teach(pairs, inputs, (to_first, to_second), gain * (largest - 1))
+        unclipped = _together(pairs, labels) & (filtered >= 0) & (filtered <= 1)
+        unclipped_attention = jnp.where(unclipped, attention, 0)
+        to_weight = _add(_add(to_weight, 0, unclipped_attention), pairs.shift, unclipped_attention)
+        gradient = jnp.where(unclipped, weight * (first + second), 0)
+        to_boundary = _add_crossing_gradient(pairs, to_boundary, step, -gradient * (1 - divergence))
+        to_first, to_second = _add_divergence_gradient(
+            pairs, inputs, (to_first, to_second), gradient * (largest - 1)
+        )
         return to_boundary, to_first, to_second, to_weight
 
     to_boundary, to_first, to_second, to_weight = visit_pairs(
         visit, (height, width), maps, start, jnp.add
     )
-    to_probabilities = jnp.where(probabilities >= 4 * TINY, to_first + to_second, 0)
+    to_probabilities = jnp.where(probabilities >= SMALLEST, to_first + to_second, 0)
     # A pixel's attention to itself is 1.
     to_weight = to_weight.reshape(-1) + jnp.where((weight >= 0) & (weight <= 1), 1, 0)
     to_weight = jnp.sum(share * to_weight)
@@ -200,7 +204,7 @@ def _crossing(pairs: Pairs, boundary: Array) -> Array:
         return jnp.maximum(largest, _interpolate(pairs, boundary, shifts[t], fractions[t]))
 
     start = jnp.zeros(pairs.length, jnp.float32)
-    largest = jax.lax.fori_loop(0, pairs.num_samples, keep_larger, start)
+    largest = _repeat(pairs.num_samples, keep_larger, start)
     return jnp.where(pairs.rows > 1, largest, 0)
 
 
@@ -224,7 +228,7 @@ def _largest_sample(pairs: Pairs, boundary: Array, bits: int) -> tuple[Array, Ar
         return jnp.maximum(largest, packed)
 
     start = jnp.zeros(pairs.length, jnp.int32)
-    packed = jax.lax.fori_loop(0, pairs.num_samples, keep_larger, start)
+    packed = _repeat(pairs.num_samples, keep_larger, start)
     packed = jnp.where(pairs.rows > 1, packed, 0)
     largest = jnp.minimum((packed >> bits).astype(jnp.float32) / unit, 1)
     return largest, last - (packed & last)
@@ -239,7 +243,7 @@ def _divergence(pairs: Pairs, inputs: _Inputs) -> Array:
         return total + (p * log_p + q * log_q)
 
     start = jnp.zeros(pairs.length, jnp.float32)
-    total = jax.lax.fori_loop(0, inputs.probabilities.shape[0], add_category, start)
+    total = _repeat(inputs.probabilities.shape[0], add_category, start)
     return jnp.clip(HALF_NAT * total, 0, 1)
 
 
@@ -251,23 +255,23 @@ def _log_ratios(pairs: Pairs, inputs: _Inputs, k: Array) -> tuple[Array, Array]:
     return log_p - log_u, log_q - log_u
 
 
-def _spread(pairs: Pairs, total: Array, step: Array, gain: Array) -> Array:
+def _add_crossing_gradient(pairs: Pairs, total: Array, step: Array, gradient: Array) -> Array:
     """Add what each pair's largest sample gains to the two pixels it lies between."""
     shifts, fractions = pairs.samples()
     # One window longer by an entry: its pixel i is near of pair i and far of pair i - 1.
     near_step, far_step = jnp.pad(step, (0, 1)), jnp.pad(step, (1, 0))
-    near_gain, far_gain = jnp.pad(gain, (0, 1)), jnp.pad(gain, (1, 0))
+    near_gradient, far_gradient = jnp.pad(gradient, (0, 1)), jnp.pad(gradient, (1, 0))
 
     def add_sample(t: Array, total: Array) -> Array:
-        near = jnp.where(near_step == t, (1 - fractions[t]) * near_gain, 0)
-        far = jnp.where(far_step == t, fractions[t] * far_gain, 0)
+        near = jnp.where(near_step == t, (1 - fractions[t]) * near_gradient, 0)
+        far = jnp.where(far_step == t, fractions[t] * far_gradient, 0)
         return _add(total, shifts[t], near + far)
 
-    return jax.lax.fori_loop(0, pairs.num_samples, add_sample, total)
+    return _repeat(pairs.num_samples, add_sample, total)
 
 
-def _teach(
-    pairs: Pairs, inputs: _Inputs, totals: tuple[Array, Array], gain: Array
+def _add_divergence_gradient(
+    pairs: Pairs, inputs: _Inputs, totals: tuple[Array, Array], gradient: Array
 ) -> tuple[Array, Array]:
     """Add what the divergence of each pair gains to the probabilities of its two pixels.
 
@@ -277,12 +281,17 @@ def _teach(
     def add_category(k: Array, totals: tuple[Array, Array]) -> tuple[Array, Array]:
         to_first, to_second = totals
         log_p, log_q = _log_ratios(pairs, inputs, k)
-        to_first = _add_to_row(to_first, k, jnp.int32(0), gain * log_p)
-        to_second = _add_to_row(to_second, k, pairs.shift, gain * log_q)
+        to_first = _add_to_row(to_first, k, jnp.int32(0), gradient * log_p)
+        to_second = _add_to_row(to_second, k, pairs.shift, gradient * log_q)
         return to_first, to_second
 
-    gain = HALF_NAT * gain
-    return jax.lax.fori_loop(0, inputs.probabilities.shape[0], add_category, totals)
+    gradient = HALF_NAT * gradient
+    return _repeat(inputs.probabilities.shape[0], add_category, totals)
+
+
+def _repeat(count: int, body: Callable[[Array, Any], Any], start: Any) -> Any:
+    """Call `totals = body(i, totals)` for i below `count`, with an i of 32 bits as shifts have."""
+    return jax.lax.fori_loop(jnp.int32(0), jnp.int32(count), body, start)
 
 
 def _add(flat: Array, shift: Array | int, values: Array) -> Array:

@@ -106,6 +106,41 @@ def test_blocks_equal_the_reference(kernel_size):
         np.testing.assert_allclose(outputs[i].reshape(expected.shape), expected, atol=1e-4)
 
 
+def assert_leaves_close(found, expected):
+    """Each leaf within 1e-5 of the expected leaf's largest value."""
+    wanted, structure = jax.tree.flatten_with_path(expected)
+    assert jax.tree.structure(found) == structure
+    for (path, leaf), other in zip(wanted, jax.tree.leaves(found), strict=True):
+        assert other.dtype == leaf.dtype
+        tolerance, name = 1e-5 * np.abs(leaf).max(), jax.tree_util.keystr(path)
+        np.testing.assert_allclose(other, leaf, rtol=0, atol=tolerance, err_msg=name)
+
+
+def test_both_region_paths_give_the_same_outputs_and_gradients():
+    """Gradients in all parameters and in the features, hence in what these are computed from."""
+    visual, heads = visual_features(seed=7), random_heads()
+    rng = np.random.default_rng(8)
+    weights = [
+        jnp.asarray(rng.normal(size=shape), jnp.float32)
+        for shape in ((2, HEIGHT, WIDTH, CLASSES), (2, HEIGHT, WIDTH, 2), (2, HEIGHT * WIDTH))
+    ]
+
+    def loss(heads, visual, path):
+        outputs = block(region_path=path).apply({"params": heads}, visual)
+        coarse, boundary, regions = outputs
+        weighed = zip(weights, (coarse, boundary, regions.score), strict=True)
+        return sum(jnp.sum(weight * values) for weight, values in weighed), outputs
+
+    gradients = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True), static_argnames="path")
+    found, expected = (gradients(heads, visual, path=path) for path in ("streaming", "dense"))
+    slopes, (_, _, regions) = expected
+    for labels in regions.labels:
+        assert 2 < len(set(labels.tolist())) < HEIGHT * WIDTH, "the case must have regions"
+    for slope in jax.tree.leaves(slopes):
+        assert np.abs(slope).max() > 1e-3
+    assert_leaves_close(found, expected)
+
+
 def context(dtype=jnp.float32):
     return RANetContext(CLASSES, "layer3", CHANNELS, dtype=dtype, **SETTINGS)
 
@@ -222,7 +257,7 @@ def test_bfloat16_computes_scores_in_float32():
 def test_slots_are_filled_by_size_and_the_rest_is_empty():
     visual, heads = visual_features(), random_heads()
     pixels = HEIGHT * WIDTH
-    construct = jax.jit(block(num_regions=pixels).apply)
+    construct = jax.jit(block(num_regions=pixels, region_path="dense").apply)
     _, _, regions = construct({"params": heads}, visual)
     assert regions.labels.shape == regions.score.shape == (2, pixels)
     assert regions.representatives.indices.shape == (2, pixels, SETTINGS["per_region"])

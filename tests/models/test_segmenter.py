@@ -11,6 +11,8 @@ from numpy_layers import random_variables
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
 from ranet_jax.models import build_model
+from ranet_jax.models.context.ranet import REGION_PATHS
+from ranet_jax.ops import dense
 
 CLASSES = 5
 PAPER = {"fine", "coarse", "boundary"}
@@ -70,19 +72,32 @@ def test_score_maps_have_the_size_of_the_features(stride, size):
     assert shapes == {name: (2, height, width, SCORES[name]) for name in PAPER}
 
 
-def test_an_image_alone_equals_the_image_in_a_batch():
+def test_an_image_among_others_equals_the_image_among_its_copies():
     model = tiny_model(stages=1)
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(3, 17, 21, 3)), jnp.float32)
     variables = random_variables(model, images)
     apply = jax.jit(lambda images: model.apply(variables, images, with_regions=True))
-    together, alone = apply(images), apply(images[1:2])
+    together, alone = apply(images), apply(jnp.stack([images[1]] * 3))
     assert len(set(np.asarray(alone.regions.labels[0]).tolist())) > 1
     np.testing.assert_array_equal(together.regions.labels[1], alone.regions.labels[0])
     for name in PAPER:
         np.testing.assert_allclose(
             getattr(together, name)[1], getattr(alone, name)[0], rtol=1e-4, atol=1e-4
         )
+
+
+@pytest.mark.parametrize("settings, path", [({}, "streaming"), ({"region_path": "dense"}, "dense")])
+def test_regions_are_computed_by_the_path_of_the_config(settings, path, monkeypatch):
+    taken = []
+
+    def noted(name):
+        return lambda *arguments: taken.append(name) or dense.region_map(*arguments)
+
+    for name in REGION_PATHS:
+        monkeypatch.setitem(REGION_PATHS, name, noted(name))
+    output_shapes(tiny_model(stages=1, **settings), (9, 9))
+    assert set(taken) == {path}
 
 
 def test_bfloat16_gives_float32_scores():
@@ -97,6 +112,7 @@ def test_bfloat16_gives_float32_scores():
         ("backbone", "vgg16"),
         ("context", "psp"),
         ("variant", "draft"),
+        ("region_path", "sparse"),
         ("dtype", "float16"),
         ("output_stride", 12),
         ("stages", 5),
