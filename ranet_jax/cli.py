@@ -264,10 +264,11 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 def _bench_regions(arguments: argparse.Namespace) -> int:
     from ranet_jax.bench import regions
-    from ranet_jax.bench.measure import check_results_path, write_results
+    from ranet_jax.bench.measure import write_results
+    from ranet_jax.files import check_json_output
 
     if arguments.output is not None:
-        check_results_path(arguments.output)
+        check_json_output(arguments.output, "results")
     size = tuple(arguments.size)
     costs = regions.measure_regions(size, arguments.num_classes, arguments.paths, arguments.repeats)
     print(regions.regions_report(costs, size))
@@ -278,10 +279,11 @@ def _bench_regions(arguments: argparse.Namespace) -> int:
 
 def _bench_heads(arguments: argparse.Namespace) -> int:
     from ranet_jax.bench import heads
-    from ranet_jax.bench.measure import check_results_path, write_results
+    from ranet_jax.bench.measure import write_results
+    from ranet_jax.files import check_json_output
 
     if arguments.output is not None:
-        check_results_path(arguments.output)
+        check_json_output(arguments.output, "results")
     size = tuple(arguments.size)
     compared = heads.table3_heads(size, arguments.num_classes)
     costs = [heads.measure_head(head) for head in compared]

@@ -25,7 +25,7 @@ from ranet_jax import input as pipeline
 from ranet_jax import ops, visualize
 from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import UserError
-from ranet_jax.files import write_json
+from ranet_jax.files import check_json_output, write_json
 from ranet_jax.inference import (
     InferenceSettings,
     Model,
@@ -269,7 +269,7 @@ def evaluate_checkpoint(
     model = load(path, configure)
     split = split or model.config.data.eval_split
     report = Path(output) if output else _model_directory(Path(path)) / _report_name(split)
-    _check_report(report)
+    check_json_output(report, "scores")
     builder = pipeline.open_dataset(model.config.data)
     _check_classes(path, model.dataset, pipeline.dataset_metadata(builder))
     result = evaluate_batches(
@@ -293,13 +293,6 @@ def evaluate_checkpoint(
             f" another output. The scores are:\n{result.table()}"
         ) from error
     return result
-
-
-def _check_report(report: Path) -> None:
-    if report.suffix != ".json" or report.is_dir():
-        raise UserError(f"The scores go to a JSON file; {report} is none: end its name in .json.")
-    if not report.absolute().parent.is_dir():
-        raise UserError(f"Directory {report.parent} for the scores is missing; make it first.")
 
 
 def _model_directory(path: Path) -> Path:

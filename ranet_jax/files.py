@@ -13,6 +13,19 @@ from ranet_jax.errors import UserError
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
+def check_json_output(path: str | os.PathLike[str], contents: str) -> None:
+    """Refuse, before work is done for it, a path to which no JSON can be written.
+
+    Raises:
+      UserError: it does not end in .json, or its directory is missing.
+    """
+    path = pathlib.Path(path)
+    if path.suffix != ".json" or path.is_dir():
+        raise UserError(f"The {contents} go to a JSON file; {path} is none: end its name in .json.")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"Directory {path.parent} for the {contents} is missing; make it first.")
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write JSON beside the path, then move it there in one step."""
     path = pathlib.Path(path)

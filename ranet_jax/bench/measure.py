@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pathlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -82,19 +81,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
         texts.append(f"| {' | '.join(cells)} |")
     return "\n".join([texts[0], f"|{'|'.join(rules)}|", *texts[1:]])
-
-
-def check_results_path(path: str | os.PathLike[str]) -> None:
-    """Refuse, before anything is measured, a path to which no results can be written.
-
-    Raises:
-      UserError: it does not end in .json, or its directory is missing.
-    """
-    path = pathlib.Path(path)
-    if path.suffix != ".json" or path.is_dir():
-        raise UserError(f"Results go to a JSON file; {path} is none: end its name in .json.")
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"Directory {path.parent} for the results is missing; make it first.")
 
 
 def write_results(path: str | os.PathLike[str], results: Any) -> None:

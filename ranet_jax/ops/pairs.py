@@ -88,7 +88,7 @@ def visit_pairs(
 
     `visit` gets the flat maps of a view and flat totals, and returns the new totals; entries of
     theirs that belong to no pair must come back as they were. Each row offset has totals of its
-    own, combined in the end: adding up n^2 / 2 numbers one by one would lose four digits.
+    own, combined in the end: added up one by one, the many numbers of a large region round off.
 
     Args:
       visit: what to do with the pairs of one offset.

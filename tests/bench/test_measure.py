@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import pytest
 
 from ranet_jax.bench.measure import (
-    check_results_path,
     compile_and_measure,
     table,
     write_results,
 )
 from ranet_jax.errors import UserError
+from ranet_jax.files import check_json_output
 
 
 def test_shapes_are_compiled_and_not_run():
@@ -54,7 +54,7 @@ def test_a_table_is_markdown_in_straight_columns():
 
 def test_results_are_written_whole(tmp_path):
     path = tmp_path / "results.json"
-    check_results_path(path)
+    check_json_output(path, "results")
     write_results(path, {"seconds": [0.5, None]})
     assert json.loads(path.read_text()) == {"seconds": [0.5, None]}
     assert list(tmp_path.iterdir()) == [path]
@@ -62,12 +62,12 @@ def test_results_are_written_whole(tmp_path):
 
 def test_paths_that_take_no_results(tmp_path):
     with pytest.raises(UserError, match=r"results is none: end its name in \.json"):
-        check_results_path(tmp_path / "results")
+        check_json_output(tmp_path / "results", "results")
     (tmp_path / "folder.json").mkdir()
     with pytest.raises(UserError, match=r"folder\.json is none"):
-        check_results_path(tmp_path / "folder.json")
+        check_json_output(tmp_path / "folder.json", "results")
     missing = tmp_path / "missing" / "results.json"
     with pytest.raises(UserError, match="missing for the results is missing; make it first"):
-        check_results_path(missing)
+        check_json_output(missing, "results")
     with pytest.raises(UserError, match=r"cannot be written .*; choose another --output"):
         write_results(missing, {})
