@@ -82,7 +82,12 @@ Combine = Callable[[Array, Array], Array]
 
 
 def visit_pairs(
-    visit: Visit, shape: tuple[int, int], maps: Any, start: Any, combine: Combine
+    visit: Visit,
+    shape: tuple[int, int],
+    maps: Any,
+    totals: Any,
+    combine: Combine = jnp.add,
+    neutral: int = 0,
 ) -> Any:
     """Gather `visit(pairs, maps, totals)` over all pairs of pixels of an h x w grid.
 
@@ -94,17 +99,22 @@ def visit_pairs(
       visit: what to do with the pairs of one offset.
       shape: (h, w).
       maps: tree of arrays [..., h, w] to look at.
-      start: tree of arrays [..., h, w], neutral to `combine`.
+      totals: tree of the shapes [..., h, w] and dtypes of what to gather.
       combine: elementwise operation that joins two arrays of totals.
+      neutral: what the totals begin with, neutral to `combine`.
+
+    Returns:
+      The totals, a tree of arrays [..., h, w].
     """
-    upright, transposed = [(False, False), (False, True)], [(True, False), (True, True)]
+    gathered = jax.tree.map(lambda total: jnp.full(total.shape, neutral, total.dtype), totals)
+    views = [(False, False), (False, True)], [(True, False), (True, True)]
     height, width = shape
     if height == width:  # the views of one shape share their compiled loops
-        return _visit_views(visit, shape, upright + transposed, maps, start, combine)
-    totals = _visit_views(visit, shape, upright, maps, start, combine)
-    maps, start = _transpose(maps), _transpose(start)
-    others = _visit_views(visit, (width, height), transposed, maps, start, combine)
-    return jax.tree.map(combine, totals, _transpose(others))
+        return _visit_views(visit, shape, views[0] + views[1], maps, gathered, combine, neutral)
+    gathered = _visit_views(visit, shape, views[0], maps, gathered, combine, neutral)
+    maps, gathered = _transpose((maps, gathered))
+    gathered = _visit_views(visit, (width, height), views[1], maps, gathered, combine, neutral)
+    return _transpose(gathered)
 
 
 def windows(shape: tuple[int, int]) -> Iterator[tuple[int, int, int]]:
@@ -134,8 +144,9 @@ def _visit_views(
     shape: tuple[int, int],
     views: list[tuple[bool, bool]],
     maps: Any,
-    start: Any,
+    gathered: Any,
     combine: Combine,
+    neutral: int,
 ) -> Any:
     """Go through views, each (transposed, upside down), of grids of one shape.
 
@@ -144,10 +155,10 @@ def _visit_views(
     height, width = shape
     mixed = len({transposed for transposed, _ in views}) > 1
     buckets = _buckets(height)
-    # The last window of a bucket ends this far behind the grid, an interpolation one further.
-    padding = max((len(rows) * width + rows[-1] + 1 for rows in buckets), default=0)
+    # The last window of a bucket ends this far behind the grid.
+    padding = max((len(rows) * width for rows in buckets), default=0)
 
-    def visit_view(totals: Any, view: Array) -> tuple[Any, None]:
+    def visit_view(gathered: Any, view: Array) -> tuple[Any, None]:
         transposed, flipped = view[0], view[1]
 
         def turn(grid: Array) -> Array:
@@ -163,32 +174,36 @@ def _visit_views(
             grid = flat[..., : height * width].reshape(*flat.shape[:-1], height, width)
             return turn(jnp.where(flipped, jnp.flip(grid, -2), grid))
 
-        flat_maps, flat_start = jax.tree.map(flatten, (maps, start))
+        def empty(grid: Array) -> Array:
+            return jnp.full((*grid.shape[:-2], height * width + padding), neutral, grid.dtype)
+
+        flat_maps = jax.tree.map(flatten, maps)
         for rows in buckets:
-            visit_row = _row_visitor(visit, shape, rows, view, flat_maps, flat_start)
+            visit_row = _row_visitor(visit, shape, rows, view, flat_maps)
 
-            def add_row(totals: Any, d: Array, visit_row: Any = visit_row) -> tuple[Any, None]:
-                of_row = jax.tree.map(restore, visit_row(d))
-                return jax.tree.map(combine, totals, of_row), None
+            def add_row(gathered: Any, d: Array, visit_row: Any = visit_row) -> tuple[Any, None]:
+                totals = visit_row(d, jax.tree.map(empty, gathered))
+                of_row = jax.tree.map(restore, totals)
+                return jax.tree.map(combine, gathered, of_row), None
 
-            totals, _ = jax.lax.scan(add_row, totals, jnp.array(rows, jnp.int32))
-        return totals, None
+            gathered, _ = jax.lax.scan(add_row, gathered, jnp.array(rows, jnp.int32))
+        return gathered, None
 
-    totals, _ = jax.lax.scan(visit_view, start, jnp.array(views))
-    return totals
+    gathered, _ = jax.lax.scan(visit_view, gathered, jnp.array(views))
+    return gathered
 
 
 def _row_visitor(
-    visit: Visit, shape: tuple[int, int], rows: range, view: Array, maps: Any, start: Any
-) -> Callable[[Array], Any]:
-    """From a row offset of a bucket to the flat totals of all its pairs in one view."""
+    visit: Visit, shape: tuple[int, int], rows: range, view: Array, maps: Any
+) -> Callable[[Array, Any], Any]:
+    """A function of a bucket's row offset and totals: adds all its pairs in one view."""
     height, width = shape
     transposed, flipped = view[0], view[1]
     length, samples = _window(rows, height, width)
     first = jnp.arange(length, dtype=jnp.int32)
     column = jax.lax.rem(first, jnp.int32(width))
 
-    def visit_row(d: Array) -> Any:
+    def visit_row(d: Array, totals: Any) -> Any:
         inside = first < (height - d) * width
 
         def visit_offset(e: Array, totals: Any) -> Any:
@@ -196,7 +211,8 @@ def _row_visitor(
             exist = inside & (column < width - e) & counted
             return visit(Pairs(d, e, width, length, samples, exist), maps, totals)
 
-        return jax.lax.fori_loop(jnp.int32(0), jnp.minimum(d, width - 1) + 1, visit_offset, start)
+        count = jnp.minimum(d, width - 1) + 1
+        return jax.lax.fori_loop(jnp.int32(0), count, visit_offset, totals)
 
     return visit_row
 

@@ -110,8 +110,6 @@ def _backward(
     share = cotangents[1] / _area(labels)
     inputs = _Inputs.of(boundary, probabilities)
     maps = (inputs, labels.reshape(boundary.shape), share.reshape(boundary.shape))
-    zeros = jnp.zeros_like(probabilities)
-    start = (jnp.zeros_like(boundary), zeros, zeros, jnp.zeros_like(boundary))
     height, width = boundary.shape
     bits = (max(height, width) - 1).bit_length()
 
@@ -133,9 +131,8 @@ def _backward(
         )
         return to_boundary, to_first, to_second, to_weight
 
-    to_boundary, to_first, to_second, to_weight = visit_pairs(
-        visit, (height, width), maps, start, jnp.add
-    )
+    totals = (boundary, probabilities, probabilities, boundary)
+    to_boundary, to_first, to_second, to_weight = visit_pairs(visit, (height, width), maps, totals)
     to_probabilities = jnp.where(probabilities >= SMALLEST, to_first + to_second, 0)
     # A pixel's attention to itself is 1.
     to_weight = to_weight.reshape(-1) + jnp.where((weight >= 0) & (weight <= 1), 1, 0)
@@ -166,8 +163,10 @@ def _labels(inputs: _Inputs, weight: Array, threshold: Array) -> Array:
             pointers = jax.lax.dynamic_update_slice(pointers, smaller, (shift,))
         return pointers
 
-    pointers = visit_pairs(visit, (height, width), (inputs, numbers), numbers, jnp.minimum)
-    return follow_pointers(pointers.reshape(-1))
+    pointers = visit_pairs(
+        visit, (height, width), (inputs, numbers), numbers, jnp.minimum, neutral=count
+    )
+    return follow_pointers(jnp.minimum(pointers, numbers).reshape(-1))
 
 
 def _sum_together(inputs: _Inputs, weight: Array, labels: Array) -> Array:
@@ -179,9 +178,7 @@ def _sum_together(inputs: _Inputs, weight: Array, labels: Array) -> Array:
         attention = jnp.where(_together(pairs, labels), attention, 0)
         return _add(_add(total, 0, attention), pairs.shift, attention)
 
-    height, width = labels.shape
-    zeros = jnp.zeros_like(inputs.boundary)
-    return visit_pairs(visit, (height, width), (inputs, labels), zeros, jnp.add)
+    return visit_pairs(visit, labels.shape, (inputs, labels), inputs.boundary)
 
 
 def _together(pairs: Pairs, labels: Array) -> Array:
