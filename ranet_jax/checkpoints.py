@@ -8,7 +8,6 @@ off is never picked up.
 
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import flax.serialization
@@ -22,7 +21,7 @@ from orbax.checkpoint import checkpoint_managers
 from ranet_jax.config import config_from_json, config_to_json, differing_fields
 from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import UserError
-from ranet_jax.files import read_json, write_json
+from ranet_jax.files import new_directory, read_json, write_json
 
 Path = str | os.PathLike[str]
 RUNTIME_FIELDS = frozenset(
@@ -50,7 +49,7 @@ def prepare_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata)
     """
     directory = pathlib.Path(workdir)
     fields = config_to_json(config)
-    if any(_step_directories(directory)):
+    if has_checkpoint(directory):
         made_with, made_for = _describe(directory)
         names = differing_fields(config_to_json(made_with), fields)
         names = [name for name in names if name not in RUNTIME_FIELDS]
@@ -73,13 +72,12 @@ def prepare_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata)
                 f"Directory {directory} cannot be made ({error.strerror}); choose another"
                 " --workdir."
             ) from error
-        write_json(directory / "dataset.json", dataset.to_json())
-        write_json(directory / "config.json", fields)
+        describe(directory, config, dataset)
 
 
-def _step_directories(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Finished checkpoints: Orbax renames them to their bare step last."""
-    return (path for path in (workdir / "checkpoints").glob("*") if path.name.isdigit())
+def has_checkpoint(workdir: Path) -> bool:
+    """Whether a checkpoint is finished: Orbax renames it to its bare step last."""
+    return any(path.name.isdigit() for path in (pathlib.Path(workdir) / "checkpoints").glob("*"))
 
 
 def _miou(metrics: Any) -> float:
@@ -186,7 +184,7 @@ def load_variables(
     """
     path = pathlib.Path(path).absolute()
     if (path / "variables").is_dir():
-        variables = _restore_exported(path / "variables")
+        variables = read_variables(path / "variables")
         return *_describe(path), variables, None
     is_step = path.parent.name == "checkpoints" and path.name.isdigit()
     workdir = path.parent.parent if is_step else path
@@ -218,7 +216,12 @@ def _describe(directory: pathlib.Path) -> tuple[ConfigDict, DatasetMetadata]:
     return config, DatasetMetadata.from_json(read_json(directory / "dataset.json"))
 
 
-def _restore_exported(directory: pathlib.Path) -> dict[str, Any]:
+def read_variables(directory: pathlib.Path) -> dict[str, Any]:
+    """NumPy arrays that `write_variables` wrote.
+
+    Raises:
+      UserError: they cannot be read.
+    """
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(directory)
@@ -236,12 +239,18 @@ def export(
     Raises:
       UserError: the directory exists already.
     """
-    target = pathlib.Path(directory).absolute()
-    if target.exists():
-        raise UserError(f"{target} exists already; choose another directory to export to.")
-    partial = target.with_name(f".{target.name}.partial")
+    with new_directory(directory) as partial:
+        write_variables(partial / "variables", variables)
+        describe(partial, config, dataset)
+
+
+def describe(directory: pathlib.Path, config: ConfigDict, dataset: DatasetMetadata) -> None:
+    """Write the files that say what model a directory holds."""
+    write_json(directory / "config.json", config_to_json(config))
+    write_json(directory / "dataset.json", dataset.to_json())
+
+
+def write_variables(directory: pathlib.Path, variables: dict[str, Any]) -> None:
+    """Write arrays alone, as Orbax's standard checkpoint."""
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(partial / "variables", jax.device_get(variables), force=True)
-    write_json(partial / "config.json", config_to_json(config))
-    write_json(partial / "dataset.json", dataset.to_json())
-    os.replace(partial, target)
+        checkpointer.save(directory, jax.device_get(variables))

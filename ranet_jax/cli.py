@@ -1,4 +1,4 @@
-"""The command `ranet`: prepare | train | evaluate | predict | bench | inspect.
+"""The command `ranet`: prepare | train | evaluate | predict | port | bench | inspect.
 
 Errors of input end in one sentence on standard error and exit status 1. Training that SIGTERM
 stopped has exit status 143: the same command goes on.
@@ -80,6 +80,30 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("images", nargs="+", help="image files, or directories of them")
     predict.add_argument("--output", required=True, help="directory of the pictures")
     predict.set_defaults(run=_predict, takes_overrides=True)
+
+    port = commands.add_parser("port", help="carry weights over from PyTorch, or back")
+    port.add_argument(
+        "source", help="state dict: .pth, .pt, .safetensors or .npz; with --reverse, a checkpoint"
+    )
+    port.add_argument("--model", metavar="NAME", help="network, or a file of configs/")
+    port.add_argument("--output", help="new directory; with --reverse, new file")
+    port.add_argument("--output-stride", type=int, metavar="N", help="default: the usual one")
+    port.add_argument(
+        "--num-classes",
+        type=int,
+        metavar="N",
+        help="give a classifier of other classes new weights",
+    )
+    port.add_argument("--allow-missing", metavar="REGEX", help="arrays that SOURCE may lack")
+    port.add_argument("--dataset", metavar="NAME", help="prepared data set a segmenter scores")
+    port.add_argument("--data-dir", help="where it is (default: TFDS's directory)")
+    port.add_argument(
+        "--verify", action="store_true", help="compare every stage with PyTorch's, before writing"
+    )
+    port.add_argument("--reverse", action="store_true", help="from a checkpoint to a state dict")
+    port.add_argument("--format", choices=("pth", "safetensors"), help="with --reverse")
+    port.add_argument("--naming", metavar="NAME", help="with --reverse: whose names")
+    port.set_defaults(run=_port)
 
     bench = commands.add_parser("bench", help="measure what parts of the network take")
     subjects = bench.add_subparsers(dest="subject", required=True)
@@ -260,6 +284,76 @@ def _predict(arguments: argparse.Namespace) -> int:
     )
     failures = predict_files(model, arguments.images, arguments.output)
     return 1 if failures else 0
+
+
+def _port(arguments: argparse.Namespace) -> int:
+    return _port_back(arguments) if arguments.reverse else _port_in(arguments)
+
+
+def _refuse(arguments: argparse.Namespace, options: tuple[str, ...], why: str) -> None:
+    """Raise `UserError` if one of the options is given."""
+    for option in options:
+        if getattr(arguments, option.removeprefix("--").replace("-", "_")):
+            raise UserError(f"{option} {why}; leave it out.")
+
+
+def _port_in(arguments: argparse.Namespace) -> int:
+    from ranet_jax import porting
+    from ranet_jax.porting import verify
+
+    _refuse(arguments, ("--format", "--naming"), "belongs to --reverse")
+    for option in ("model", "output"):
+        if getattr(arguments, option) is None:
+            raise UserError(f"`ranet port` needs --{option}; see `ranet port --help`.")
+    output, source = pathlib.Path(arguments.output), pathlib.Path(arguments.source)
+    if output.exists():
+        raise UserError(f"{output} exists already; choose another directory.")
+    is_config = arguments.model.endswith(".py")
+    tensors = porting.read_state_dict(source)
+    ported = porting.port_state_dict(
+        tensors,
+        load_config(arguments.model) if is_config else arguments.model,
+        arguments.output_stride,
+        arguments.allow_missing,
+        arguments.num_classes,
+    )
+    print(ported.summary())
+    if arguments.verify:
+        differences = verify.verify(ported, tensors)
+        print(verify.report(differences))
+        if not verify.passes(differences):
+            raise UserError(
+                f"{source} computes something else here than in PyTorch (more than"
+                f" {verify.TOLERANCE:g} in float32); nothing is written."
+            )
+    dataset = None
+    if arguments.dataset is not None:
+        from ranet_jax import input as pipeline
+
+        if ported.network.config is None:
+            raise UserError(f"{ported.network.name} scores no data set; leave --dataset out.")
+        data = ported.network.config.data
+        data.name, data.data_dir = arguments.dataset, arguments.data_dir
+        dataset = pipeline.dataset_metadata(pipeline.open_dataset(data))
+    porting.write_ported(output, ported, source, dataset)
+    print(f"Written to {output}.")
+    return 0
+
+
+def _port_back(arguments: argparse.Namespace) -> int:
+    from ranet_jax import porting
+
+    forward = ("--model", "--output-stride", "--num-classes", "--allow-missing", "--dataset")
+    _refuse(arguments, (*forward, "--data-dir", "--verify"), "does not go with --reverse")
+    if arguments.format is None:
+        raise UserError("--reverse needs --format pth or --format safetensors.")
+    checkpoint = pathlib.Path(arguments.source)
+    output = pathlib.Path(arguments.output or f"{checkpoint.absolute().name}.{arguments.format}")
+    if output.suffix != f".{arguments.format}":
+        raise UserError(f"{output} does not end in .{arguments.format}; give both one format.")
+    naming = porting.reverse(checkpoint, output, arguments.naming)
+    print(f"Written to {output}, in the names of {naming}.")
+    return 0
 
 
 def _bench_regions(arguments: argparse.Namespace) -> int:

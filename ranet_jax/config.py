@@ -30,12 +30,16 @@ def default_config() -> ConfigDict:
     config.data.channel_order = "rgb"
 
     config.model = ConfigDict()
-    config.model.backbone = "resnet101"
-    config.model.stem = "conv7"  # or "deep": three 3x3 convolutions
+    config.model.init_from = placeholder(str)  # directory of `ranet port`, or a trained model
+    config.model.init_allow_missing = placeholder(str)  # paths of parameters it may lack
+    config.model.backbone = "resnet101"  # or another, "hrnetv2_w48" or "mobilenetv2"
+    config.model.stem = (
+        "conv7"  # or three 3x3 convolutions: "deep" (64, 64, 128), "v1c" (32, 32, 64)
+    )
     config.model.stages = 4  # residual stages that are built
     config.model.width = 64  # channels of the first stage
     config.model.output_stride = 8
-    config.model.context = "ranet"  # or "nonlocal", "none"
+    config.model.context = "ranet"  # or "nonlocal", "aspp" (DeepLabV3), "fcn", "none"
     config.model.variant = "paper"  # or "released": what the authors' code does
     config.model.channels = 512
     config.model.num_regions = 64  # Q
@@ -43,6 +47,8 @@ def default_config() -> ConfigDict:
     config.model.threshold = 0.8  # tau of Eq. 4
     config.model.kernel_size = 1  # k of W^g in Eq. 4
     config.model.region_path = "streaming"  # or "dense", with tables of all pixel pairs
+    config.model.aspp_rates = ()  # dilations of an ASPP in place of the block's first convolution
+    config.model.auxiliary = False  # whether an earlier stage gives coarse scores to blocks without
     config.model.dropout = 0.1
     config.model.dtype = "float32"  # of activations; parameters are float32
 

@@ -56,3 +56,27 @@ class DatasetMetadata:
                 f"The description of a data set is malformed ({error!r}); give it a name, class"
                 " names, a palette of RGB triples and an ignore label."
             ) from error
+
+
+def default_color(number: int) -> tuple[int, int, int]:
+    """Colour of a class in PASCAL VOC's map, which deals the bits of the number out to R, G and B.
+
+    Bits 0, 1, 2 of the number become the highest bits of R, G, B, bits 3, 4, 5 the next, and so on.
+
+        0 (0, 0, 0)   1 (128, 0, 0)   2 (0, 128, 0)   3 (128, 128, 0)   4 (0, 0, 128)   8 (64, 0, 0)
+    """
+    red, green, blue = (
+        sum((number >> (3 * place + channel) & 1) << (7 - place) for place in range(8))
+        for channel in range(3)
+    )
+    return red, green, blue
+
+
+def numbered_classes(name: str, num_classes: int) -> DatasetMetadata:
+    """Description of a data set of which no more is known than the number of its categories."""
+    numbers = range(num_classes)
+    return DatasetMetadata(
+        name=name,
+        class_names=tuple(f"class_{number}" for number in numbers),
+        palette=tuple(default_color(number) for number in numbers),
+    )

@@ -1,8 +1,11 @@
 """Small files that are whole or not there, and what images that are not whole raise."""
 
+import contextlib
 import json
 import os
 import pathlib
+import shutil
+from collections.abc import Iterator
 from typing import Any
 
 from PIL import Image
@@ -24,6 +27,30 @@ def check_json_output(path: str | os.PathLike[str], contents: str) -> None:
         raise UserError(f"The {contents} go to a JSON file; {path} is none: end its name in .json.")
     if not path.absolute().parent.is_dir():
         raise UserError(f"Directory {path.parent} for the {contents} is missing; make it first.")
+
+
+@contextlib.contextmanager
+def new_directory(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Yield a directory to fill, which has its name only once it is full.
+
+    Raises:
+      UserError: the path exists already, or cannot be made.
+    """
+    target = pathlib.Path(path).absolute()
+    if target.exists():
+        raise UserError(f"{target} exists already; choose another directory.")
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        os.replace(partial, target)
+    except OSError as error:
+        raise UserError(
+            f"{target} cannot be written ({error.strerror}); make room or choose another directory."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

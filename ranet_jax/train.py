@@ -22,6 +22,7 @@ from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import Interrupted, UserError
 from ranet_jax.evaluate import EvaluationResult, evaluate_batches
 from ranet_jax.inference import InferenceSettings, make_forward
+from ranet_jax.initialization import initialize
 from ranet_jax.metrics import check_labels
 from ranet_jax.models import build_model
 from ranet_jax.schedules import build_optimizer
@@ -63,6 +64,10 @@ def train(
     model = build_model(config, dataset.num_classes, parallel.AXIS)
     init_rng, state_rng = jax.random.split(jax.random.PRNGKey(config.seed))
     variables = init_variables(model, init_rng, config.data.crop_size)
+    if not checkpoints.has_checkpoint(workdir):
+        variables, taken = initialize(config.model, variables)
+        if taken is not None and jax.process_index() == 0:
+            print(taken, flush=True)
     optimizer, schedule = build_optimizer(config.optimizer, config.train.steps, variables["params"])
     state = create_state(variables, optimizer, state_rng, config.optimizer.ema_decay is not None)
     step_function = parallel.map_step(

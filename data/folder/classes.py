@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ranet_data.masks import read_mask
 
-from ranet_jax.dataset import IGNORE_LABEL
+from ranet_jax.dataset import IGNORE_LABEL, default_color
 from ranet_jax.errors import UserError
 
 FORM = 'a list of class names, or of objects like {"name": "road", "color": [128, 64, 128]}'
@@ -21,20 +21,6 @@ class Classes(NamedTuple):
 
     names: tuple[str, ...]
     palette: tuple[Color, ...]
-
-
-def default_color(number: int) -> Color:
-    """Colour of a class in PASCAL VOC's map, which deals the bits of the number out to R, G and B.
-
-    Bits 0, 1, 2 of the number become the highest bits of R, G, B, bits 3, 4, 5 the next, and so on.
-
-        0 (0, 0, 0)   1 (128, 0, 0)   2 (0, 128, 0)   3 (128, 128, 0)   4 (0, 0, 128)   8 (64, 0, 0)
-    """
-    red, green, blue = (
-        sum((number >> (3 * place + channel) & 1) << (7 - place) for place in range(8))
-        for channel in range(3)
-    )
-    return red, green, blue
 
 
 def read_classes(path: Path) -> Classes:

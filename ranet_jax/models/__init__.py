@@ -5,10 +5,10 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from ranet_jax.errors import UserError
-from ranet_jax.models.backbones import build_backbone
+from ranet_jax.models.backbones import auxiliary_stage, build_backbone
 from ranet_jax.models.context import build_context, holds_pair_tables
 from ranet_jax.models.outputs import ContextOutput, Outputs, Regions
-from ranet_jax.models.segmenter import Segmenter
+from ranet_jax.models.segmenter import AuxiliaryHead, Segmenter
 
 __all__ = ["ContextOutput", "Outputs", "Regions", "Segmenter", "build_model", "holds_pair_tables"]
 
@@ -29,9 +29,18 @@ def build_model(config: ConfigDict, num_classes: int, axis_name: str | None = No
         raise UserError(f"config.model.dtype is {model.dtype!r}; choose one of {tuple(DTYPES)}.")
     dtype = DTYPES[model.dtype]
     try:
+        auxiliary = None
+        if model.auxiliary:
+            if model.context == "ranet":
+                raise ValueError(
+                    'context "ranet" has coarse scores of its own; auxiliary is False.'
+                )
+            auxiliary = AuxiliaryHead(num_classes, model.dropout, dtype, axis_name)
         return Segmenter(
             backbone=build_backbone(model, dtype, axis_name),
             context=build_context(model, num_classes, dtype, axis_name),
+            auxiliary=auxiliary,
+            auxiliary_stage=auxiliary_stage(model) if model.auxiliary else "",
             num_classes=num_classes,
             dropout=model.dropout,
             fine_boundary=model.context == "ranet" and model.variant == "released",

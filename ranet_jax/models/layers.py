@@ -18,6 +18,7 @@ def conv(
     *,
     stride: int = 1,
     dilation: int = 1,
+    groups: int = 1,
     use_bias: bool = False,
     dtype: Dtype = jnp.float32,
     name: str | None = None,
@@ -30,6 +31,7 @@ def conv(
         strides=stride,
         kernel_dilation=dilation,
         padding=((pad, pad), (pad, pad)),
+        feature_group_count=groups,
         use_bias=use_bias,
         kernel_init=he_normal,
         dtype=dtype,
@@ -37,11 +39,16 @@ def conv(
     )
 
 
-def score_conv(features: int, name: str) -> nn.Conv:
-    """1 x 1 convolution with bias to scores before softmax, computed in float32."""
-    return nn.Conv(
-        features, (1, 1), kernel_init=nn.initializers.normal(0.01), dtype=jnp.float32, name=name
-    )
+def score_map(
+    inputs: Float[Array, "b h w m"], num_scores: int, name: str
+) -> Float[Array, "b h w c"]:
+    """Scores before softmax by a 1 x 1 convolution with bias, in float32 or the inputs' float64.
+
+    For the `nn.compact` method of a module, whose submodule `name` the convolution is.
+    """
+    dtype = jnp.float64 if inputs.dtype == jnp.float64 else jnp.float32
+    kernel_init = nn.initializers.normal(0.01)
+    return nn.Conv(num_scores, (1, 1), kernel_init=kernel_init, dtype=dtype, name=name)(inputs)
 
 
 def batch_norm(
@@ -71,6 +78,7 @@ class ConvBN(nn.Module):
     kernel_size: int = 3
     stride: int = 1
     dilation: int = 1
+    groups: int = 1
     use_bias: bool = False
     activation: Callable[[Array], Array] | None = nn.relu
     initial_scale: float = 1.0
@@ -87,6 +95,7 @@ class ConvBN(nn.Module):
             self.kernel_size,
             stride=self.stride,
             dilation=self.dilation,
+            groups=self.groups,
             use_bias=self.use_bias,
             dtype=self.dtype,
             name="conv",

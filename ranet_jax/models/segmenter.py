@@ -1,16 +1,40 @@
-"""A semantic segmentation network: backbone, context block, classifier."""
+"""A semantic segmentation network: backbone, context block, classifiers."""
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ranet_jax.models.layers import ChannelDropout, score_conv
+from ranet_jax.models.layers import ChannelDropout, ConvBN, Dtype, score_map
 from ranet_jax.models.outputs import Outputs
+
+
+class AuxiliaryHead(nn.Module):
+    """Scores of an earlier stage: a 3 x 3 convolution to a quarter of its channels, a classifier.
+
+    PSPNet (Zhao et al., 2017) and its successors learn from them besides the last ones.
+    """
+
+    num_classes: int
+    dropout: float = 0.1
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, inputs: Float[Array, "b h w m"], train: bool = False
+    ) -> Float[Array, "b h w c"]:
+        """Scores before softmax."""
+        shared = {"dtype": self.dtype, "axis_name": self.axis_name}
+        reduced = ConvBN(inputs.shape[-1] // 4, name="reduce", **shared)(inputs, train)
+        reduced = ChannelDropout(self.dropout, self.axis_name)(reduced, train)
+        return score_map(reduced, self.num_classes, "logit")
 
 
 class Segmenter(nn.Module):
     """Backbone, context block and a 1 x 1 classifier of its features.
 
-    `fine_boundary` adds a second classifier, for boundaries, on the same features.
+    `fine_boundary` adds a second classifier, for boundaries, on the same features. An `auxiliary`
+    head gives the coarse scores, of the backbone's `auxiliary_stage`, where the block gives none.
     """
 
     backbone: nn.Module
@@ -18,6 +42,8 @@ class Segmenter(nn.Module):
     num_classes: int
     dropout: float = 0.1
     fine_boundary: bool = False
+    auxiliary: nn.Module | None = None
+    auxiliary_stage: str = ""
     axis_name: str | None = None
 
     @nn.compact
@@ -25,13 +51,18 @@ class Segmenter(nn.Module):
         self, images: Float[Array, "b H W 3"], train: bool = False, with_regions: bool = False
     ) -> Outputs:
         """Score maps of normalised images; the regions too if asked for and if there are any."""
-        context = self.context(self.backbone(images, train), train)
+        stages = self.backbone(images, train)
+        context = self.context(stages, train)
+        coarse = context.coarse
+        if self.auxiliary is not None:
+            coarse = self.auxiliary(stages[self.auxiliary_stage], train)
         features = ChannelDropout(self.dropout, self.axis_name)(context.features, train)
-        fine_boundary = score_conv(2, "fine_boundary_logit") if self.fine_boundary else None
         return Outputs(
-            fine=score_conv(self.num_classes, "fine_logit")(features),
-            coarse=context.coarse,
+            fine=score_map(features, self.num_classes, "fine_logit"),
+            coarse=coarse,
             boundary=context.boundary,
             regions=context.regions if with_regions else None,
-            fine_boundary=fine_boundary(features) if fine_boundary else None,
+            fine_boundary=(
+                score_map(features, 2, "fine_boundary_logit") if self.fine_boundary else None
+            ),
         )

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
-from ranet_data.folder.classes import default_color
 
 from ranet_jax import input as data_input
 from ranet_jax.cli import main
 from ranet_jax.config import default_config
+from ranet_jax.dataset import default_color
 from ranet_jax.errors import UserError
 
 NAMES = ["ground", "road", "sky"]

@@ -1,14 +1,17 @@
-"""Backbones by name; a new family adds a file here and its names to `build_backbone`."""
+"""Backbones by name; a new family adds a file here and its names to the functions below."""
 
 import flax.linen as nn
 from ml_collections import ConfigDict
 
+from ranet_jax.models.backbones.hrnet import HRNet
+from ranet_jax.models.backbones.mobilenet import MobileNetV2
 from ranet_jax.models.backbones.resnet import BLOCKS, ResNet
 from ranet_jax.models.layers import Dtype
 
-__all__ = ["ResNet", "build_backbone"]
+__all__ = ["HRNet", "MobileNetV2", "ResNet", "auxiliary_stage", "build_backbone", "last_stage"]
 
 RESNETS = {f"resnet{depth}": depth for depth in BLOCKS}
+BACKBONES = (*RESNETS, "hrnetv2_w48", "mobilenetv2")
 
 
 def build_backbone(model: ConfigDict, dtype: Dtype, axis_name: str | None) -> nn.Module:
@@ -17,8 +20,22 @@ def build_backbone(model: ConfigDict, dtype: Dtype, axis_name: str | None) -> nn
     Raises:
       ValueError: the name or one of its settings is no choice.
     """
-    if model.backbone not in RESNETS:
-        raise ValueError(f"backbone is {model.backbone!r}; choose one of {tuple(RESNETS)}.")
+    if model.backbone not in BACKBONES:
+        raise ValueError(f"backbone is {model.backbone!r}; choose one of {BACKBONES}.")
+    if model.backbone not in RESNETS and (model.stem, model.stages, model.width) != (
+        "conv7",
+        4,
+        64,
+    ):
+        raise ValueError(
+            f"stem, stages and width are settings of ResNets; {model.backbone} has none."
+        )
+    if model.backbone == "hrnetv2_w48":
+        if model.output_stride != 4:
+            raise ValueError(f"output_stride is {model.output_stride}; that of HRNetV2 is 4.")
+        return HRNet(dtype=dtype, axis_name=axis_name)
+    if model.backbone == "mobilenetv2":
+        return MobileNetV2(output_stride=model.output_stride, dtype=dtype, axis_name=axis_name)
     released = model.context == "ranet" and model.variant == "released"
     return ResNet(
         depth=RESNETS[model.backbone],
@@ -32,3 +49,20 @@ def build_backbone(model: ConfigDict, dtype: Dtype, axis_name: str | None) -> nn
         dtype=dtype,
         axis_name=axis_name,
     )
+
+
+def last_stage(model: ConfigDict) -> str:
+    """Name of the features that context blocks see."""
+    stages = {"hrnetv2_w48": "features", "mobilenetv2": "stage7"}
+    return stages.get(model.backbone, f"layer{model.stages}")
+
+
+def auxiliary_stage(model: ConfigDict) -> str:
+    """Name of the earlier features that an auxiliary head sees.
+
+    Raises:
+      ValueError: the backbone has none.
+    """
+    if model.backbone == "hrnetv2_w48" or model.stages == 1:
+        raise ValueError(f"{model.backbone} has no earlier stage for an auxiliary head.")
+    return "stage5" if model.backbone == "mobilenetv2" else f"layer{model.stages - 1}"

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float
 from ranet_jax.models.layers import Dtype, batch_norm, conv
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
-STEMS = ("conv7", "deep")
+# Convolutions of a stem: kernel size, and their widths in channels of the first stage.
+STEMS = {"conv7": (7, (1,)), "deep": (3, (1, 1, 2)), "v1c": (3, (0.5, 0.5, 1))}
 OUTPUT_STRIDES = (4, 8, 16, 32)
 
 
@@ -69,13 +70,15 @@ class ResNet(nn.Module):
     Attributes:
       depth: 18, 34, 50 or 101.
       output_stride: input pixels a pixel of the last stage: 4, 8, 16 or 32.
-      stem: "conv7" (one 7 x 7 convolution) or "deep" (three of 3 x 3).
+      stem: "conv7" (one 7 x 7 convolution), or three of 3 x 3: "deep" (of 64, 64 and 128 channels
+        where the first stage has 64) or "v1c" (32, 32 and 64).
       stages: residual stages that are built, 1 to 4.
       width: channels of the first stage (64 in the published networks).
       multi_grid: factors on the dilation of the fourth stage's blocks, in turn.
       dilate_first_block: dilate a dilated stage's first block like its others; by default that
         block keeps the dilation of the stage before, as torchvision's does.
       ceil_pool: max-pool the last odd row and column too (PyTorch's `ceil_mode`).
+      num_classes: categories of the classifier of whole images; None for no classifier.
     """
 
     depth: int
@@ -86,6 +89,7 @@ class ResNet(nn.Module):
     multi_grid: tuple[int, ...] = (1,)
     dilate_first_block: bool = False
     ceil_pool: bool = False
+    num_classes: int | None = None
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
 
@@ -93,7 +97,7 @@ class ResNet(nn.Module):
         for name, choices in (
             ("depth", tuple(BLOCKS)),
             ("output_stride", OUTPUT_STRIDES),
-            ("stem", STEMS),
+            ("stem", tuple(STEMS)),
             ("stages", (1, 2, 3, 4)),
         ):
             if getattr(self, name) not in choices:
@@ -103,12 +107,10 @@ class ResNet(nn.Module):
         super().__post_init__()
 
     def _stem(self, images: Array, train: bool) -> Array:
-        kernel, widths = 7, [self.width]
-        if self.stem == "deep":
-            kernel, widths = 3, [self.width, self.width, 2 * self.width]
+        kernel, widths = STEMS[self.stem]
         x = images.astype(self.dtype)
-        for index, width in enumerate(widths):
-            stride = 2 if index == 0 else 1
+        for index, factor in enumerate(widths):
+            stride, width = (2 if index == 0 else 1), int(self.width * factor)
             x = conv(width, kernel, stride=stride, dtype=self.dtype, name=f"conv{index + 1}")(x)
             x = batch_norm(
                 train, dtype=self.dtype, axis_name=self.axis_name, name=f"bn{index + 1}"
@@ -119,8 +121,11 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(
         self, images: Float[Array, "b H W 3"], train: bool = False
-    ) -> dict[str, Float[Array, "b _ _ _"]]:
-        """Features of normalised images by stage: "stem" (stride 2), "layer1" to "layer4"."""
+    ) -> dict[str, Float[Array, "b ..."]]:
+        """Features of normalised images by stage: "stem" (stride 2), "layer1" to "layer4".
+
+        A classifier adds its scores as "logits" [b, num_classes].
+        """
         x = self._stem(images, train)
         features = {"stem": x}
         pad = (1, 2) if self.ceil_pool else (1, 1)
@@ -151,4 +156,7 @@ class ResNet(nn.Module):
                     name=f"layer{stage + 1}_block{block}",
                 )(x, train)
             features[f"layer{stage + 1}"] = x
+        if self.num_classes is not None:
+            mean = jnp.mean(x, axis=(1, 2))
+            features["logits"] = nn.Dense(self.num_classes, dtype=self.dtype, name="fc")(mean)
         return features

@@ -3,6 +3,9 @@
 import flax.linen as nn
 from ml_collections import ConfigDict
 
+from ranet_jax.models.backbones import last_stage
+from ranet_jax.models.context.aspp import ASPPContext
+from ranet_jax.models.context.fcn import FCNContext
 from ranet_jax.models.context.non_local import NonLocalContext
 from ranet_jax.models.context.plain import PlainContext
 from ranet_jax.models.context.ranet import REGION_PATHS, RANetContext
@@ -10,6 +13,8 @@ from ranet_jax.models.context.released import ReleasedContext
 from ranet_jax.models.layers import Dtype
 
 __all__ = [
+    "ASPPContext",
+    "FCNContext",
     "NonLocalContext",
     "PlainContext",
     "RANetContext",
@@ -18,7 +23,7 @@ __all__ = [
     "holds_pair_tables",
 ]
 
-CONTEXTS = ("ranet", "nonlocal", "none")
+CONTEXTS = ("ranet", "nonlocal", "aspp", "fcn", "none")
 VARIANTS = ("paper", "released")
 BOTTLENECK_RESNETS = ("resnet50", "resnet101")
 
@@ -40,12 +45,21 @@ def build_context(
             f"region_path is {model.region_path!r}; choose one of {tuple(REGION_PATHS)}."
         )
     shared = {"channels": model.channels, "dtype": dtype, "axis_name": axis_name}
+    stage = last_stage(model)
+    if model.aspp_rates and model.context not in ("ranet", "aspp"):
+        raise ValueError(f"context {model.context!r} has no ASPP; leave aspp_rates empty.")
     if model.context == "none":
-        return PlainContext(stage=f"layer{model.stages}", **shared)
+        return PlainContext(stage, **shared)
+    if model.context == "fcn":
+        return FCNContext(stage, **shared)
+    if model.context == "aspp":
+        if not model.aspp_rates:
+            raise ValueError('context "aspp" needs aspp_rates, such as (12, 24, 36).')
+        return ASPPContext(stage, tuple(model.aspp_rates), **shared)
     if model.context == "nonlocal":
         if model.channels < 2:
             raise ValueError('context "nonlocal" halves the channels; choose 2 or more.')
-        return NonLocalContext(stage=f"layer{model.stages}", **shared)
+        return NonLocalContext(stage, **shared)
     shared |= {
         "num_classes": num_classes,
         "num_regions": model.num_regions,
@@ -54,6 +68,8 @@ def build_context(
     }
     if model.variant == "released":
         settings = (model.stem, model.stages, model.output_stride)
+        if model.aspp_rates:
+            raise ValueError('variant "released" has no ASPP; leave aspp_rates empty.')
         if model.backbone not in BOTTLENECK_RESNETS or settings != ("deep", 4, 8):
             raise ValueError(
                 f'variant "released" is made for a backbone of {BOTTLENECK_RESNETS},'
@@ -61,7 +77,8 @@ def build_context(
             )
         return ReleasedContext(dropout=model.dropout, **shared)
     return RANetContext(
-        stage=f"layer{model.stages}",
+        stage=stage,
+        aspp_rates=tuple(model.aspp_rates),
         kernel_size=model.kernel_size,
         region_path=model.region_path,
         **shared,

@@ -39,7 +39,7 @@ class NonLocalContext(nn.Module):
 
     @nn.compact
     def __call__(
-        self, features: dict[str, Float[Array, "b _ _ _"]], train: bool = False
+        self, features: dict[str, Float[Array, "b ..."]], train: bool = False
     ) -> ContextOutput:
         """Features [b, h, w, channels] of the backbone's stage."""
         shared = {"dtype": self.dtype, "axis_name": self.axis_name}

@@ -1,4 +1,4 @@
-"""No context: the head of a fully convolutional network (Long et al., 2015), the baseline."""
+"""No context: the baseline that the other blocks are measured against."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ class PlainContext(nn.Module):
 
     @nn.compact
     def __call__(
-        self, features: dict[str, Float[Array, "b _ _ _"]], train: bool = False
+        self, features: dict[str, Float[Array, "b ..."]], train: bool = False
     ) -> ContextOutput:
         """Features [b, h, w, channels] of the backbone's stage."""
         shared = {"dtype": self.dtype, "axis_name": self.axis_name}

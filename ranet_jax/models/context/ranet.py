@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ranet_jax import ops
-from ranet_jax.models.layers import ConvBN, Dtype, score_conv
+from ranet_jax.models.context.aspp import ASPP
+from ranet_jax.models.layers import ConvBN, Dtype, score_map
 from ranet_jax.models.outputs import ContextOutput, Regions
 from ranet_jax.ops import dense, streaming
 
@@ -41,8 +42,8 @@ class RegionConstructionBlock(nn.Module):
         self, visual: Float[Array, "b h w m"]
     ) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w 2"], Regions]:
         """Coarse scores, boundary scores (both before softmax) and regions of feature maps."""
-        coarse = score_conv(self.num_classes, "semantic_logit")(visual)
-        boundary = score_conv(2, "boundary_logit")(visual)
+        coarse = score_map(visual, self.num_classes, "semantic_logit")
+        boundary = score_map(visual, 2, "boundary_logit")
         deviation = self.param(
             "group_kernel_deviation", nn.initializers.zeros, (self.kernel_size,) * 2
         )
@@ -84,11 +85,11 @@ class RegionInteractionBlock(nn.Module):
 class RANetContext(nn.Module):
     """The context block of the paper on one stage of a backbone.
 
-    A 3 x 3 convolution gives the visual features A; RCB and RIB give the contextual features O;
-    a last 3 x 3 convolution fuses A with the projected O. RIB gets A / m^(1/4), so that its logits
-    are scaled dot products of m channels; the projection's BatchNorm starts at scale 0, as
-    non-local blocks do (Wang et al., 2018), so that training starts from the network without
-    context.
+    A 3 x 3 convolution, or an ASPP of `aspp_rates`, gives the visual features A; RCB and RIB give
+    the contextual features O; a last 3 x 3 convolution fuses A with the projected O. RIB gets
+    A / m^(1/4), so that its logits are scaled dot products of m channels; the projection's
+    BatchNorm starts at scale 0, as non-local blocks do (Wang et al., 2018), so that training
+    starts from the network without context.
     """
 
     num_classes: int
@@ -99,16 +100,21 @@ class RANetContext(nn.Module):
     threshold: float = 0.8
     kernel_size: int = 1
     region_path: str = "streaming"
+    aspp_rates: tuple[int, ...] = ()
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
     def __call__(
-        self, features: dict[str, Float[Array, "b _ _ _"]], train: bool = False
+        self, features: dict[str, Float[Array, "b ..."]], train: bool = False
     ) -> ContextOutput:
         """Features [b, h, w, channels], coarse and boundary scores, and regions."""
         shared = {"dtype": self.dtype, "axis_name": self.axis_name}
-        visual = ConvBN(self.channels, name="reduce", **shared)(features[self.stage], train)
+        if self.aspp_rates:
+            reduce: nn.Module = ASPP(self.aspp_rates, self.channels, name="aspp", **shared)
+        else:
+            reduce = ConvBN(self.channels, name="reduce", **shared)
+        visual = reduce(features[self.stage], train)
         coarse, boundary, regions = RegionConstructionBlock(
             self.num_classes,
             self.num_regions,

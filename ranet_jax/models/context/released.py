@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ranet_jax import ops
-from ranet_jax.models.layers import ChannelDropout, ConvBN, Dtype, conv, score_conv
+from ranet_jax.models.layers import ChannelDropout, ConvBN, Dtype, conv, score_map
 from ranet_jax.models.outputs import ContextOutput, Regions
 from ranet_jax.ops.released import (
     attend,
@@ -112,14 +112,14 @@ class ReleasedContext(nn.Module):
 
     @nn.compact
     def __call__(
-        self, features: dict[str, Float[Array, "b _ _ _"]], train: bool = False
+        self, features: dict[str, Float[Array, "b ..."]], train: bool = False
     ) -> ContextOutput:
         """Features [b, h, w, channels], coarse and boundary scores, and regions."""
         shared = {"dtype": self.dtype, "axis_name": self.axis_name}
         dsn = ConvBN(self.channels, use_bias=True, activation=None, name="dsn", **shared)
         stem = ChannelDropout(self.dropout, self.axis_name)(dsn(features["layer3"], train), train)
-        coarse = score_conv(self.num_classes, "dsn_semantic_logit")(stem)
-        boundary = score_conv(2, "dsn_boundary_logit")(stem)
+        coarse = score_map(stem, self.num_classes, "dsn_semantic_logit")
+        boundary = score_map(stem, 2, "dsn_boundary_logit")
         regions, indices, valid = jax.vmap(self.construct)(
             nn.softmax(boundary)[..., 1], nn.softmax(coarse)
         )

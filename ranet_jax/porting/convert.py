@@ -1,0 +1,130 @@
+"""From a state dict to the arrays of a Flax module and back, each of them accounted for."""
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from ranet_jax.errors import UserError
+from ranet_jax.porting.files import StateDict
+from ranet_jax.porting.naming import Entry, Naming
+
+Shape = tuple[int, ...]
+# By paths like `params/conv1/kernel`.
+Arrays = dict[str, np.ndarray]
+
+
+def choose_naming(namings: tuple[Naming, ...], tensors: StateDict) -> Naming:
+    """The naming that has a place for most of the tensors."""
+    return max(namings, key=lambda naming: sum(naming.knows(name) for name in tensors))
+
+
+def to_arrays(
+    tensors: StateDict,
+    naming: Naming,
+    expected: Mapping[str, Shape],
+    allow_missing: str | None = None,
+) -> tuple[Arrays, StateDict, list[str]]:
+    """Make the arrays of a module out of the tensors of a state dict, every one used once.
+
+    Args:
+      tensors: state dict.
+      naming: its names.
+      expected: shapes of the module's arrays.
+      allow_missing: regular expression of arrays that the state dict may lack, searched for in
+        their names there and in their paths here.
+
+    Returns:
+      The arrays, in float32; the tensors that no array can give back bit by bit; the paths of
+      the arrays that are missing.
+
+    Raises:
+      UserError: arrays are missing, tensors are unexpected or shapes differ: it lists them all.
+    """
+    arrays: Arrays = {}
+    kept: StateDict = {}
+    unexpected, mismatching = [], []
+    used: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        entry = naming.to_target(name, expected.__contains__)
+        if entry is None or not (entry.target is None or entry.target in expected):
+            unexpected.append(f"{name} {tensor.shape}")
+        elif entry.target is None:
+            kept[name] = tensor
+        elif entry.target in used:
+            unexpected.append(f"{name} {tensor.shape}, besides {used[entry.target]}")
+        else:
+            used[entry.target] = name
+            shape = _source_shape(entry, expected[entry.target])
+            if tensor.shape != shape:
+                mismatching.append(f"{name} {tensor.shape}, where the network has {shape}")
+                continue
+            array = entry.transform.forward(tensor).astype(np.float32)
+            arrays[entry.target] = array
+            if not np.array_equal(entry.transform.backward(array), tensor):
+                kept[name] = tensor
+    absent = [path for path in expected if path not in used]
+    allowed = [path for path in absent if _is_allowed(path, naming, allow_missing)]
+    missing = [
+        f"{_source_name(path, naming)} {expected[path]} of the network"
+        for path in absent
+        if path not in allowed
+    ]
+    if missing or unexpected or mismatching:
+        lists = {"missing": missing, "unexpected": unexpected, "mismatching": mismatching}
+        raise UserError(
+            f"The weights do not fit the network: {len(missing)} of its arrays are missing,"
+            f" {len(unexpected)} tensors are unexpected and {len(mismatching)} of another shape;"
+            " name the network they belong to, or allow those to be missing that may be."
+            + "".join(f"\n  {title}: {line}" for title, lines in lists.items() for line in lines)
+        )
+    return arrays, kept, allowed
+
+
+def to_tensors(arrays: Arrays, naming: Naming, kept: StateDict | None = None) -> StateDict:
+    """Make a state dict out of the arrays of a module.
+
+    Args:
+      arrays: the module's.
+      naming: names of the state dict.
+      kept: tensors that `to_arrays` returned beside the arrays; those that still make the same
+        arrays, and those that make none, come back as they were.
+
+    Raises:
+      UserError: the naming has no name for an array.
+    """
+    kept = kept or {}
+    tensors: StateDict = {}
+    made_of_kept = set()
+    for path, array in arrays.items():
+        entry = naming.to_source(path)
+        if entry is None:
+            raise UserError(f"The naming {naming.name!r} has no name for {path}; choose another.")
+        original = kept.get(entry.source)
+        made_of_kept.add(entry.source)
+        if original is not None and np.array_equal(
+            entry.transform.forward(original).astype(np.float32), array
+        ):
+            tensors[entry.source] = original
+        else:
+            tensors[entry.source] = entry.transform.backward(array)
+    return tensors | {k: v for k, v in kept.items() if k not in made_of_kept}
+
+
+def _source_shape(entry: Entry, shape: Shape) -> Shape:
+    return entry.transform.backward(np.broadcast_to(np.float32(0), shape)).shape
+
+
+def _source_name(path: str, naming: Naming) -> str:
+    entry = naming.to_source(path)
+    return path if entry is None else entry.source
+
+
+def _is_allowed(path: str, naming: Naming, allow_missing: str | None) -> bool:
+    if allow_missing is None:
+        return False
+    try:
+        pattern = re.compile(allow_missing)
+    except re.error as error:
+        raise UserError(f"{allow_missing!r} is no regular expression: {error}.") from error
+    return any(pattern.search(name) for name in (path, _source_name(path, naming)))

@@ -1,0 +1,141 @@
+"""What a PyTorch state dict calls each array of a Flax module, written as a table.
+
+A line of the table is a pair of templates, of a tensor's name in the state dict and of an array's
+path in the variables, with a transform between their values. Fields in braces stand for the same
+text on both sides: `{name}` for an identifier, any other field for a number. So
+
+    layer{s}.{b}.conv{i}.weight  <->  params/layer{s}_block{b}/conv{i}/kernel
+
+is read in both directions, and the first line of a table that fits decides.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+IDENTIFIER, NUMBER = r"[A-Za-z_]\w*", r"\d+"
+
+
+@dataclass(frozen=True)
+class Transform:
+    """From a tensor of PyTorch to an array of Flax, and back."""
+
+    forward: Callable[[np.ndarray], np.ndarray]
+    backward: Callable[[np.ndarray], np.ndarray]
+
+
+SAME = Transform(lambda x: x, lambda x: x)
+# Convolutions: out, in, height, width <-> height, width, in, out.
+KERNEL = Transform(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))
+# Linear layers: out, in <-> in, out.
+MATRIX = Transform(lambda x: x.T, lambda x: x.T)
+# InPlace-ABN scales by |weight| + epsilon where BatchNorm scales by the weight.
+ABN_EPSILON = np.float32(1e-5)
+ABN_SCALE = Transform(lambda x: np.abs(x) + ABN_EPSILON, lambda x: x - ABN_EPSILON)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of a table; with no `target` the tensor is one the network does not compute with."""
+
+    source: str
+    target: str | None
+    transform: Transform = SAME
+
+
+@dataclass(frozen=True)
+class Naming:
+    """A table of names, and whose they are."""
+
+    name: str
+    entries: tuple[Entry, ...]
+
+    def knows(self, source: str) -> bool:
+        """Whether an entry fits a tensor's name."""
+        return any(_fields(entry.source, source) is not None for entry in self.entries)
+
+    def to_target(self, source: str, exists: Callable[[str], bool]) -> Entry | None:
+        """The first entry that fits a tensor's name and leads to an array that exists, filled in.
+
+        Where none leads to one, the first that fits.
+        """
+        fitting = [
+            replace(entry, source=source, target=entry.target and entry.target.format(**fields))
+            for entry in self.entries
+            if (fields := _fields(entry.source, source)) is not None
+        ]
+        arrays = (entry for entry in fitting if entry.target is None or exists(entry.target))
+        return next(arrays, fitting[0] if fitting else None)
+
+    def to_source(self, target: str) -> Entry | None:
+        """The first entry that fits an array's path, filled in."""
+        for entry in self.entries:
+            fields = None if entry.target is None else _fields(entry.target, target)
+            if fields is not None:
+                return replace(entry, source=entry.source.format(**fields), target=target)
+        return None
+
+
+def _fields(template: str, text: str) -> dict[str, str] | None:
+    match = _pattern(template).fullmatch(text)
+    return None if match is None else match.groupdict()
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
+    parts, seen = [], set()
+    for literal, field in re.findall(r"([^{}]*)(?:\{(\w+)\})?", template):
+        parts.append(re.escape(literal))
+        if field in seen:
+            parts.append(f"(?P={field})")
+        elif field:
+            seen.add(field)
+            parts.append(f"(?P<{field}>{IDENTIFIER if field == 'name' else NUMBER})")
+    return re.compile("".join(parts))
+
+
+def conv(source: str, target: str) -> list[Entry]:
+    """A convolution, with or without bias."""
+    return [
+        Entry(f"{source}.weight", f"params/{target}/kernel", KERNEL),
+        Entry(f"{source}.bias", f"params/{target}/bias"),
+    ]
+
+
+def linear(source: str, target: str) -> list[Entry]:
+    """A linear layer."""
+    return [
+        Entry(f"{source}.weight", f"params/{target}/kernel", MATRIX),
+        Entry(f"{source}.bias", f"params/{target}/bias"),
+    ]
+
+
+def norm(source: str, target: str, scale: Transform = SAME) -> list[Entry]:
+    """BatchNorm; its count of batches seen is of no use to a momentum that is fixed."""
+    return [
+        Entry(f"{source}.weight", f"params/{target}/scale", scale),
+        Entry(f"{source}.bias", f"params/{target}/bias"),
+        Entry(f"{source}.running_mean", f"batch_stats/{target}/mean"),
+        Entry(f"{source}.running_var", f"batch_stats/{target}/var"),
+        Entry(f"{source}.num_batches_tracked", None),
+    ]
+
+
+def conv_norm(source: str, target: str, scale: Transform = SAME) -> list[Entry]:
+    """`layers.ConvBN`: convolution 0 and BatchNorm 1 of a `Sequential`."""
+    return conv(f"{source}.0", f"{target}/conv") + norm(f"{source}.1", f"{target}/bn", scale)
+
+
+def within(entries: Iterable[Entry], prefix: str, module: str) -> list[Entry]:
+    """The same entries of a part of a network: its prefix in the state dict, its module's name."""
+
+    def move(path: str | None) -> str | None:
+        if path is None:
+            return None
+        collection, rest = path.split("/", 1)
+        return f"{collection}/{module}/{rest}"
+
+    return [replace(e, source=prefix + e.source, target=move(e.target)) for e in entries]
