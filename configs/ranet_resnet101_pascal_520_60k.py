@@ -4,6 +4,7 @@ ResNet-101 at output stride 8, crops of 520 x 520, batches of 8, 60,000 steps, l
 decayed linearly; 4,998 training and 5,105 test images, 59 categories. The paper used
 eight GPUs with 12 GB and starts from ImageNet weights.
 
+    ranet port resnet101.pth --model resnet101 --output weights/resnet101
     ranet train --config configs/ranet_resnet101_pascal_520_60k.py --workdir runs/pascal
     ranet evaluate runs/pascal --config.eval.flip=True \\
         --config.eval.scales="(0.5, 0.75, 1.0, 1.25, 1.5, 1.75)"
@@ -22,6 +23,7 @@ def get_config() -> ConfigDict:
     config.data.brightness = 10 / 255
 
     config.model.backbone = "resnet101"
+    config.model.init_from = "weights/resnet101"
     config.model.dtype = "bfloat16"
 
     config.optimizer.learning_rate = 0.001

@@ -200,7 +200,8 @@ def override(config: ConfigDict, arguments: list[str]) -> ConfigDict:
             raise UserError(
                 f"{argument!r} is no option; fields are set as --config.section.field=value."
             )
-        set_field(config, name, text if field_type(name) is str else _value(text))
+        is_text = field_type(name) is str and text != "None"
+        set_field(config, name, text if is_text else _value(text))
     return config
 
 

@@ -20,7 +20,7 @@ from ranet_jax import checkpoints, ops
 from ranet_jax.config import check_config, config_to_json, differing_fields
 from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import UserError
-from ranet_jax.models import Outputs, build_model, holds_pair_tables
+from ranet_jax.models import PAIRWISE, Outputs, build_model, holds_pair_tables
 from ranet_jax.preprocessing import Normalization
 from ranet_jax.windows import slide
 
@@ -81,7 +81,7 @@ class InferenceSettings:
         training crop if that is larger.
         """
         section, max_pixels = config.eval, None
-        if config.model.context != "none":
+        if config.model.context in PAIRWISE:
             seen = TABLE_PIXELS if holds_pair_tables(config.model) else STREAMING_PIXELS
             seen *= config.model.output_stride**2
             max_pixels = max(math.prod(config.data.crop_size), seen)

@@ -61,6 +61,11 @@ def initialize(model: ConfigDict, variables: dict[str, Any]) -> tuple[dict[str, 
 
 def _read(directory: str) -> dict[str, Any]:
     path = pathlib.Path(directory).absolute()
+    if not path.is_dir():
+        raise UserError(
+            f"config.model.init_from is {directory!r}, which is missing; make it with `ranet port`,"
+            " or set None to start from random weights."
+        )
     if (path / "variables").is_dir():
         return checkpoints.read_variables(path / "variables")
     _, _, variables, _ = checkpoints.load_variables(path)

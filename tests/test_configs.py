@@ -17,6 +17,7 @@ CONFIGS = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("*.py")
 
 # torchvision's 44,549,160 less its classifier of 1,000 classes.
 RESNET101 = 44_549_160 - 1000 * (2048 + 1)
+MOBILENETV2 = 3_504_872 - 1000 * (1280 + 1)
 
 
 def conv_bn(kernel_size, inputs, outputs):
@@ -34,10 +35,17 @@ def resnet18(width, stages):
     return count
 
 
-def ranet(inputs, width, classes, kernel_size=1):
+def aspp(inputs, width):
+    """A 1 x 1 convolution, three of 3 x 3, one of the mean, and the one that fuses them."""
+    branches = 2 * conv_bn(1, inputs, width) + 3 * conv_bn(3, inputs, width)
+    return branches + conv_bn(1, 5 * width, width)
+
+
+def ranet(inputs, width, classes, kernel_size=1, reduction=None):
     """Reduction, the heads and W^g of the RCB, projection, fusion and the fine classifier."""
     heads = classes * (width + 1) + 2 * (width + 1) + kernel_size**2
-    blocks = conv_bn(3, inputs, width) + conv_bn(1, width, width) + conv_bn(3, 2 * width, width)
+    reduction = conv_bn(3, inputs, width) if reduction is None else reduction
+    blocks = reduction + conv_bn(1, width, width) + conv_bn(3, 2 * width, width)
     return blocks + heads + classes * (width + 1)
 
 
@@ -55,10 +63,30 @@ def released(width, classes):
     return blocks + 5 * conv_bn(3, width, width) + 2 * (classes + 2) * (width + 1)
 
 
+def hrnet_head(classes):
+    """Bottlenecks that widen the branches, convolutions that join them, and the classifier."""
+    count = 0
+    for branch, width in enumerate((32, 64, 128, 256)):
+        inputs, outputs = 48 * 2**branch, 4 * width
+        count += conv_bn(1, inputs, width) + conv_bn(3, width, width) + conv_bn(1, width, outputs)
+        count += conv_bn(1, inputs, outputs)
+        if branch < 3:
+            count += conv_bn(3, outputs, 2 * outputs) + 2 * outputs
+    return count + conv_bn(1, 1024, 2048) + 2048 + classes * (2048 + 1)
+
+
+# timm's 77,469,864 less what only classifies images.
+HRNETV2_W48 = 77_469_864 - hrnet_head(1000)
 # Categories and parameters.
 TABLE = {
     "camvid": (11, RESNET101 + ranet(2048, 512, 11)),
     "camvid_cpu": (11, resnet18(32, 4) + ranet(256, 128, 11)),
+    "camvid_mobilenetv2": (11, MOBILENETV2 + ranet(320, 128, 11)),
+    "camvid_resnet18_pretrained": (11, resnet18(64, 3) + ranet(256, 128, 11)),
+    "ranet_hrnetv2_w48_aspp_cityscapes_769_40k": (
+        19,
+        HRNETV2_W48 + ranet(720, 512, 19, reduction=aspp(720, 512)),
+    ),
     "ranet_resnet101_cityscapes_769_40k": (19, RESNET101 + ranet(2048, 512, 19)),
     "ranet_resnet101_coco_stuff_520_60k": (171, RESNET101 + ranet(2048, 512, 171)),
     "ranet_resnet101_pascal_520_60k": (59, RESNET101 + ranet(2048, 512, 59)),

@@ -6,11 +6,19 @@ from ml_collections import ConfigDict
 
 from ranet_jax.errors import UserError
 from ranet_jax.models.backbones import auxiliary_stage, build_backbone
-from ranet_jax.models.context import build_context, holds_pair_tables
+from ranet_jax.models.context import PAIRWISE, build_context, holds_pair_tables
 from ranet_jax.models.outputs import ContextOutput, Outputs, Regions
 from ranet_jax.models.segmenter import AuxiliaryHead, Segmenter
 
-__all__ = ["ContextOutput", "Outputs", "Regions", "Segmenter", "build_model", "holds_pair_tables"]
+__all__ = [
+    "PAIRWISE",
+    "ContextOutput",
+    "Outputs",
+    "Regions",
+    "Segmenter",
+    "build_model",
+    "holds_pair_tables",
+]
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 

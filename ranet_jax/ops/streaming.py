@@ -178,7 +178,8 @@ def _sum_together(inputs: _Inputs, weight: Array, labels: Array) -> Array:
         attention = jnp.where(_together(pairs, labels), attention, 0)
         return _add(_add(total, 0, attention), pairs.shift, attention)
 
-    return visit_pairs(visit, labels.shape, (inputs, labels), inputs.boundary)
+    height, width = labels.shape
+    return visit_pairs(visit, (height, width), (inputs, labels), inputs.boundary)
 
 
 def _together(pairs: Pairs, labels: Array) -> Array:

@@ -61,7 +61,7 @@ def to_arrays(
                 continue
             array = entry.transform.forward(tensor).astype(np.float32)
             arrays[entry.target] = array
-            if not np.array_equal(entry.transform.backward(array), tensor):
+            if not _same_bits(entry.transform.backward(array), tensor):
                 kept[name] = tensor
     absent = [path for path in expected if path not in used]
     allowed = [path for path in absent if _is_allowed(path, naming, allow_missing)]
@@ -103,12 +103,17 @@ def to_tensors(arrays: Arrays, naming: Naming, kept: StateDict | None = None) ->
         original = kept.get(entry.source)
         made_of_kept.add(entry.source)
         if original is not None and np.array_equal(
-            entry.transform.forward(original).astype(np.float32), array
+            entry.transform.forward(original).astype(np.float32), array, equal_nan=True
         ):
             tensors[entry.source] = original
         else:
             tensors[entry.source] = entry.transform.backward(array)
     return tensors | {k: v for k, v in kept.items() if k not in made_of_kept}
+
+
+def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether dtype and bits are the same, as those of 0.0 and -0.0 are not."""
+    return a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 
 def _source_shape(entry: Entry, shape: Shape) -> Shape:

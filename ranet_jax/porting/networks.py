@@ -64,7 +64,7 @@ def _resnet(depth: int, deep: bool = False) -> Network:
         stem = "conv7"
         if deep:
             last = source("params/conv3/kernel")
-            stem = "deep" if last is not None and last[0] == 128 else "v1c"
+            stem = "deep" if last is not None and last[:1] == (128,) else "v1c"
         return ResNet(depth, output_stride=output_stride, stem=stem, num_classes=num_classes)
 
     namings = (tables.RESNET, tables.RESNET_MMSEG, tables.RESNET_TIMM) if deep else (tables.RESNET,)

@@ -86,10 +86,8 @@ def verify(ported: Ported, tensors: StateDict) -> list[Difference]:
                     f"Stage {stage} has shape {ours[stage].shape}, but PyTorch's"
                     f" {expected.shape}; report this as a bug of ranet_jax."
                 )
-            scale = max(float(np.abs(expected).max()), np.finfo(np.float32).tiny)
-            differences.setdefault(stage, []).append(
-                float(np.abs(ours[stage] - expected).max()) / scale
-            )
+            difference, scale = np.abs(ours[stage] - expected).max(), np.abs(expected).max()
+            differences.setdefault(stage, []).append(float(difference / (scale or 1.0)))
     return [Difference(stage, shapes[stage], *pair) for stage, pair in differences.items()]
 
 

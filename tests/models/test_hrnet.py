@@ -1,5 +1,6 @@
 """HRNetV2 against the whole network in NumPy, and its nearest upsampling."""
 
+import functools
 import math
 
 import jax
@@ -10,15 +11,28 @@ from numpy_layers import convolve, normalise, random_variables
 
 from ranet_jax.models.backbones.hrnet import HRNet, resize_nearest
 
+# Compiling these networks takes a minute otherwise, running them no time at all.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+NETWORK = HRNet(width=3, num_classes=5, dtype=jnp.float64)
 
-def float64_variables(network):
+
+@functools.cache
+def float64_variables():
     """Random variables as NumPy arrays, whose BatchNorms keep sums of many branches small."""
-    single = network.clone(dtype=jnp.float32)
+    single = NETWORK.clone(dtype=jnp.float32)
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     return jax.tree_util.tree_map_with_path(
         lambda path, x: np.asarray(x * 0.3 if path[-1].key == "scale" else x, np.float64),
         random_variables(single, image),
     )
+
+
+@functools.cache
+def shapes_of_w48(size, num_classes):
+    """What it returns for two images, and its variables."""
+    network = HRNet(num_classes=num_classes)
+    images = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
+    return jax.eval_shape(network.init_with_output, jax.random.key(0), images)
 
 
 def images(seed, shape):
@@ -121,14 +135,12 @@ class NumpyHRNet:
         return features
 
 
-@pytest.mark.parametrize("size", [(33, 50), (64, 32)])
-def test_network_equals_numpy_in_float64(size):
-    """Odd sizes, whose branches have 9 x 13, 5 x 7, 3 x 4 and 2 x 2 pixels, and whole factors."""
-    network = HRNet(width=3, num_classes=5, dtype=jnp.float64)
-    image = images(0, (1, *size, 3))
+def test_network_equals_numpy_in_float64():
+    """Branches of 9 x 16, 5 x 8, 3 x 4 and 2 x 2 pixels: whole factors on one axis alone."""
+    image = images(0, (1, 33, 64, 3))
+    variables = float64_variables()
     with jax.enable_x64(True):
-        variables = float64_variables(network)
-        features = network.apply(variables, jnp.asarray(image))
+        features = jax.jit(NETWORK.apply, compiler_options=QUICK)(variables, image)
     expected = NumpyHRNet(variables)(image[0])
     assert set(features) == set(expected)
     for name, value in expected.items():
@@ -138,28 +150,27 @@ def test_network_equals_numpy_in_float64(size):
 
 
 @pytest.mark.parametrize(
-    "size, strides",
+    "size, num_classes, sizes",
     [
-        ((96, 128), ((24, 32), (12, 16), (6, 8), (3, 4))),
-        ((97, 130), ((25, 33), (13, 17), (7, 9), (4, 5))),
+        ((96, 128), 1000, ((24, 32), (12, 16), (6, 8), (3, 4))),
+        ((97, 130), None, ((25, 33), (13, 17), (7, 9), (4, 5))),
     ],
 )
-def test_feature_sizes_and_names(size, strides):
-    image = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
-    shapes, _ = jax.eval_shape(HRNet().init_with_output, jax.random.key(0), image)
-    expected = {"stem": (0, 64), "layer1": (0, 256), "features": (0, 720)}
-    expected |= {f"stage{stage}": (0, 48) for stage in (2, 3, 4)}
-    expected |= {f"stage4_branch{b}": (b, 48 * 2**b) for b in (1, 2, 3)}
-    assert {name: x.shape for name, x in shapes.items()} == {
-        name: (2, *strides[branch], channels) for name, (branch, channels) in expected.items()
-    }
+def test_feature_sizes_and_names(size, num_classes, sizes):
+    shapes, _ = shapes_of_w48(size, num_classes)
+    channels = {"stem": (0, 64), "layer1": (0, 256), "features": (0, 720)}
+    channels |= {f"stage{stage}": (0, 48) for stage in (2, 3, 4)}
+    channels |= {f"stage4_branch{b}": (b, 48 * 2**b) for b in (1, 2, 3)}
+    expected = {name: (2, *sizes[branch], c) for name, (branch, c) in channels.items()}
+    if num_classes is not None:
+        expected["logits"] = (2, num_classes)
+    assert {name: x.shape for name, x in shapes.items()} == expected
 
 
 def test_published_parameter_count():
     """77,469,864 parameters, the number of the published W48 of 1,000 classes."""
-    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    params = jax.eval_shape(HRNet(num_classes=1000).init, jax.random.key(0), image)["params"]
-    assert sum(x.size for x in jax.tree.leaves(params)) == 77_469_864
+    _, variables = shapes_of_w48((96, 128), 1000)
+    assert sum(x.size for x in jax.tree.leaves(variables["params"])) == 77_469_864
 
 
 def test_width_that_is_no_choice():
@@ -182,25 +193,33 @@ def test_resize_nearest_by_hand():
         assert "".join(str(int(x)) for x in resize_nearest(row, (1, size)).ravel()) == expected
 
 
-def test_training_is_the_same_on_parts_of_a_batch():
-    """Every statistic moves, and becomes that of the batch of both parts."""
-    network = HRNet(width=2, num_classes=5, dtype=jnp.float64)
-    shared = network.clone(axis_name="data")
-    batch = images(2, (4, 33, 64, 3))
+def test_training_moves_every_statistic():
+    variables = float64_variables()
+
+    def step(variables, x):
+        return NETWORK.apply(variables, x, train=True, mutable=["batch_stats"])[1]["batch_stats"]
 
     # Flax promotes the dtype of statistics by itself.
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        variables = float64_variables(network)
-
-        def step(module, x):
-            features, updates = module.apply(variables, x, train=True, mutable=["batch_stats"])
-            return features["logits"], updates["batch_stats"]
-
-        logits, stats = step(network, jnp.asarray(batch))
-        parts = jnp.asarray(batch.reshape(2, 2, *batch.shape[1:]))
-        mapped, shared_stats = jax.vmap(lambda x: step(shared, x), axis_name="data")(parts)
-    moved = jax.tree.map(lambda x, y: bool((x != y).any()), stats, variables["batch_stats"])
+        batch = images(2, (2, 33, 64, 3))
+        stats = jax.jit(step, compiler_options=QUICK)(variables, batch)
+    moved = jax.tree.map(
+        lambda x, y: bool((np.asarray(x) != y).any()), stats, variables["batch_stats"]
+    )
     assert all(jax.tree.leaves(moved))
-    np.testing.assert_allclose(mapped.reshape(4, 5), logits, rtol=1e-6, atol=1e-6)
-    for one, both in zip(jax.tree.leaves(stats), jax.tree.leaves(shared_stats), strict=True):
-        np.testing.assert_allclose(both[0], one, rtol=1e-6, atol=1e-6)
+    convolved = [convolve(x, variables["params"]["conv1"]["kernel"], 2, 1, 1) for x in batch]
+    mean = 0.9 * variables["batch_stats"]["bn1"]["mean"] + 0.1 * np.mean(convolved, axis=(0, 1, 2))
+    np.testing.assert_allclose(stats["bn1"]["mean"], mean, rtol=1e-9)
+
+
+def test_every_statistic_is_shared_over_the_axis():
+    network = HRNet(width=3, num_classes=5, axis_name="data")
+    variables = jax.tree.map(lambda x: x.astype(np.float32), float64_variables())
+
+    def step(x):
+        return network.apply(variables, x, train=True, mutable=["batch_stats"])[1]
+
+    images = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+    jaxpr = jax.make_jaxpr(step, axis_env=[("data", 2)])(images)
+    sums = [equation for equation in jaxpr.eqns if equation.primitive.name.startswith("psum")]
+    assert len(sums) == len(jax.tree.leaves(variables["batch_stats"])) // 2

@@ -53,14 +53,27 @@ def output_shapes(model, size, with_regions=False):
         (RELEASED, PAPER | {"fine_boundary"}),
         ({"context": "none", "stages": 2}, {"fine"}),
         ({"context": "none", "variant": "released", "stages": 2}, {"fine"}),
+        ({"context": "none", "auxiliary": True, "stages": 2}, {"fine", "coarse"}),
+        ({"context": "fcn", "stages": 2}, {"fine"}),
+        ({"context": "aspp", "aspp_rates": (2, 4), "stages": 2}, {"fine"}),
+        ({"aspp_rates": (2, 4), "stages": 2}, PAPER),
+        (
+            {"context": "fcn", "backbone": "mobilenetv2", "width": 64, "auxiliary": True},
+            {"fine", "coarse"},
+        ),
     ],
 )
 def test_outputs_of_each_context(settings, names):
     model = tiny_model(**settings)
     shapes = output_shapes(model, (33, 41))
     assert shapes == {name: (2, 5, 6, SCORES[name]) for name in names}
-    regions = {"regions": {"labels": (2, 30), "score": (2, 30)}} if "coarse" in names else {}
+    regions = {"regions": {"labels": (2, 30), "score": (2, 30)}} if "boundary" in names else {}
     assert output_shapes(model, (33, 41), with_regions=True) == shapes | regions
+
+
+def test_hrnet_scores_at_stride_4():
+    settings = {"backbone": "hrnetv2_w48", "width": 64, "output_stride": 4, "context": "fcn"}
+    assert output_shapes(tiny_model(**settings), (64, 96)) == {"fine": (2, 16, 24, CLASSES)}
 
 
 @pytest.mark.parametrize("stride", [8, 16, 32])
@@ -122,6 +135,23 @@ def test_bfloat16_gives_float32_scores():
 def test_a_value_that_is_no_choice_is_named(field, value):
     with pytest.raises(UserError, match=f"{field} is {value!r}; choose one of"):
         tiny_model(**{field: value})
+
+
+@pytest.mark.parametrize(
+    "settings, sentence",
+    [
+        ({"context": "aspp"}, "needs aspp_rates"),
+        ({"context": "fcn", "aspp_rates": (6,)}, "'fcn' has no ASPP"),
+        ({"auxiliary": True}, "has coarse scores of its own"),
+        ({"context": "fcn", "auxiliary": True, "stages": 1}, "has no earlier stage"),
+        ({"backbone": "mobilenetv2"}, "mobilenetv2 has none"),
+        ({"backbone": "hrnetv2_w48", "width": 64}, "that of HRNetV2 is 4"),
+        ({"backbone": "mobilenetv2", "width": 64, "output_stride": 4}, "output_stride is 4"),
+    ],
+)
+def test_settings_that_do_not_go_together(settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        tiny_model(**settings)
 
 
 @pytest.mark.parametrize(

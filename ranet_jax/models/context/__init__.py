@@ -13,6 +13,7 @@ from ranet_jax.models.context.released import ReleasedContext
 from ranet_jax.models.layers import Dtype
 
 __all__ = [
+    "PAIRWISE",
     "ASPPContext",
     "FCNContext",
     "NonLocalContext",
@@ -24,6 +25,8 @@ __all__ = [
 ]
 
 CONTEXTS = ("ranet", "nonlocal", "aspp", "fcn", "none")
+# Those that compare all pairs of feature pixels, and cannot take images of any size.
+PAIRWISE = ("ranet", "nonlocal")
 VARIANTS = ("paper", "released")
 BOTTLENECK_RESNETS = ("resnet50", "resnet101")
 
