@@ -34,11 +34,12 @@ class Outputs:
     """Score maps before softmax, at feature resolution, in float32.
 
     `fine` and `coarse` have a channel a category; `boundary` and `fine_boundary` have two, the
-    second for "boundary". A network without an output has None there; `regions` come on request.
+    second for "boundary". Coarse scores of an auxiliary head have its stage's resolution. A network
+    without an output has None there; `regions` come on request.
     """
 
     fine: Float[Array, "b h w c"]
-    coarse: Float[Array, "b h w c"] | None = None
+    coarse: Float[Array, "b h2 w2 c"] | None = None
     boundary: Float[Array, "b h w 2"] | None = None
     regions: Regions | None = None
     fine_boundary: Float[Array, "b h w 2"] | None = None

@@ -102,6 +102,8 @@ def port_state_dict(
     num_classes: int | None = None,
 ) -> Ported:
     """`port` of tensors by name, with all there is to know of it."""
+    if num_classes is not None and num_classes < 1:
+        raise UserError(f"A classifier of {num_classes} classes cannot be; choose 1 or more.")
     network = find_network(model)
     naming = choose_naming(network.namings, tensors)
     stride = network.output_stride if output_stride is None else output_stride

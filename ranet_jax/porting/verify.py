@@ -212,7 +212,13 @@ def import_torchvision() -> Any:
 def _timm(ported: Ported, name: str, **settings: Any) -> Any:
     import_torchvision()  # which timm imports
     timm = import_optional("timm", "verify a network")
-    return timm.create_model(name, num_classes=ported.num_classes or 0, **settings)
+    try:
+        return timm.create_model(name, num_classes=ported.num_classes or 0, **settings)
+    except AssertionError as error:
+        raise UserError(
+            f"timm has no {name} of output stride {ported.output_stride} to compare with; port it"
+            " without --verify."
+        ) from error
 
 
 def _timm_resnet(ported: Ported) -> Any:

@@ -53,7 +53,6 @@ def output_shapes(model, size, with_regions=False):
         (RELEASED, PAPER | {"fine_boundary"}),
         ({"context": "none", "stages": 2}, {"fine"}),
         ({"context": "none", "variant": "released", "stages": 2}, {"fine"}),
-        ({"context": "none", "auxiliary": True, "stages": 2}, {"fine", "coarse"}),
         ({"context": "fcn", "stages": 2}, {"fine"}),
         ({"context": "aspp", "aspp_rates": (2, 4), "stages": 2}, {"fine"}),
         ({"aspp_rates": (2, 4), "stages": 2}, PAPER),
@@ -69,6 +68,11 @@ def test_outputs_of_each_context(settings, names):
     assert shapes == {name: (2, 5, 6, SCORES[name]) for name in names}
     regions = {"regions": {"labels": (2, 30), "score": (2, 30)}} if "boundary" in names else {}
     assert output_shapes(model, (33, 41), with_regions=True) == shapes | regions
+
+
+def test_auxiliary_scores_have_the_size_of_their_stage():
+    shapes = output_shapes(tiny_model(context="none", auxiliary=True, stages=2), (33, 41))
+    assert shapes == {"fine": (2, 5, 6, CLASSES), "coarse": (2, 9, 11, CLASSES)}
 
 
 def test_hrnet_scores_at_stride_4():

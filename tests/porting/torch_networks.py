@@ -13,6 +13,8 @@ with warnings.catch_warnings(action="ignore"):
     torchvision = import_torchvision()
     import timm
 
+# Compiling is most of the time that large networks take here.
+QUICK = {"xla_backend_optimization_level": 0}
 __all__ = ["timm", "torchvision"]
 
 
@@ -63,7 +65,8 @@ def apply(module, variables, images, dtype):
     """Outputs of a ported module that computes in a dtype."""
     with jax.enable_x64(dtype == "float64"):
         cast = jax.tree.map(lambda x: jnp.asarray(x, dtype), variables)
-        outputs = jax.jit(module.apply)(cast, jnp.asarray(images, dtype))
+        compiled = jax.jit(module.apply, compiler_options=QUICK)
+        outputs = compiled(cast, jnp.asarray(images, dtype))
         stages = outputs if isinstance(outputs, dict) else vars(outputs)
         return {k: np.asarray(stage) for k, stage in stages.items() if stage is not None}
 
