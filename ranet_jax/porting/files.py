@@ -36,7 +36,7 @@ def read_state_dict(path: pathlib.Path) -> StateDict:
 def read_tensors(path: pathlib.Path) -> StateDict:
     """The same with all of each name."""
     if not path.is_file():
-        raise UserError(f"{path} is missing; name a file of weights.")
+        raise UserError(f"{path} is missing, or no file; name a file of weights.")
     if path.suffix not in READERS:
         raise UserError(
             f"{path} has none of the endings {', '.join(READERS)}; name a file of weights."
@@ -95,7 +95,7 @@ def _read_safetensors(path: pathlib.Path) -> Any:
 
 def _read_npz(path: pathlib.Path) -> Any:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return dict(archive)
     except Exception as error:
         if "Object arrays" in str(error):

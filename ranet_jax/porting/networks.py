@@ -1,5 +1,6 @@
 """The networks that can be carried over: how each is built to fit a state dict, and its names."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -90,6 +91,7 @@ def _mobilenet() -> Network:
 
 
 def _segmenter(name: str, config: ConfigDict, optional_auxiliary: bool = False) -> Network:
+    config = copy.deepcopy(config)  # which what is found in a state dict changes
     model = config.model
     is_resnet = model.backbone.startswith("resnet")
     own = tables.segmenter_naming(

@@ -1,0 +1,492 @@
+"""Coverage of a state dict's tensors: each used once, each array filled, or a report of it all."""
+
+import functools
+import importlib.util
+import pathlib
+import re
+
+import jax
+import numpy as np
+import pytest
+import torch
+from torch_networks import timm
+from torch_networks import torchvision as tv
+
+from ranet_jax.errors import UserError
+from ranet_jax.porting import port, port_state_dict, tables
+from ranet_jax.porting.carry import IMAGES, flatten
+from ranet_jax.porting.networks import NETWORKS, find_network
+
+CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def resnet18():
+    """State dict of a ResNet-18 with five classes, as arrays."""
+    torch.manual_seed(0)
+    model = timm.create_model("resnet18", num_classes=5)
+    return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(state):
+        path = tmp_path / "weights.npz"
+        np.savez(path, **state)
+        return path
+
+    return save
+
+
+def without(state, pattern):
+    return {name: value for name, value in state.items() if not re.search(pattern, name)}
+
+
+def report(state, model="resnet18", **arguments):
+    with pytest.raises(UserError) as caught:
+        port_state_dict(state, model, **arguments)
+    return str(caught.value).splitlines()
+
+
+def refused(state, model="resnet18", **arguments):
+    (line,) = report(state, model, **arguments)
+    assert line.endswith(".")
+    return line
+
+
+# ---------------------------------------------------------------------------------- the report
+
+
+def test_all_that_does_not_fit_is_in_one_report(resnet18):
+    state = without(resnet18, r"layer2\.1\.bn2\.running_var|layer3\.0\.conv1\.weight")
+    state["layer5.0.conv1.weight"] = np.zeros((3, 4), np.float32)
+    state["conv1.bias"] = np.zeros(64, np.float32)
+    state["layer1.0.conv1.weight"] = np.zeros((64, 64, 1, 1), np.float32)
+    state["fc.weight"] = np.zeros((512, 5), np.float32)
+    head, *lines = report(state)
+    assert head.startswith(
+        "The weights do not fit the network: 2 of its arrays are missing, 2 tensors are unexpected"
+        " and 2 of another shape;"
+    )
+    assert sorted(lines) == [
+        "  mismatching: fc.weight (512, 5), where the network has (5, 512)",
+        "  mismatching: layer1.0.conv1.weight (64, 64, 1, 1), where the network has (64, 64, 3, 3)",
+        "  missing: layer2.1.bn2.running_var (128,) of the network",
+        "  missing: layer3.0.conv1.weight (3, 3, 128, 256) of the network",
+        "  unexpected: conv1.bias (64,)",
+        "  unexpected: layer5.0.conv1.weight (3, 4)",
+    ]
+
+
+def test_shapes_are_equal_or_wrong_however_many_elements(resnet18):
+    """A BatchNorm's scale as [64, 1], a kernel turned: neither is taken for what it holds."""
+    state = dict(resnet18)
+    state["bn1.weight"] = state["bn1.weight"][:, None]
+    state["conv1.weight"] = state["conv1.weight"].transpose(2, 3, 1, 0)
+    state["fc.bias"] = np.zeros((), np.float32)
+    lines = report(state)
+    assert "  mismatching: bn1.weight (64, 1), where the network has (64,)" in lines
+    assert "  mismatching: conv1.weight (7, 7, 3, 64), where the network has (64, 3, 7, 7)" in lines
+    assert any("fc.bias ()" in line for line in lines)
+
+
+def test_the_weights_of_another_depth_do_not_fit(resnet18):
+    head, *lines = report(resnet18, "resnet34")
+    blocks = (3 + 4 + 6 + 3) - (2 + 2 + 2 + 2)
+    arrays = 2 + 2 * 4  # of a block: two kernels, two BatchNorms
+    assert f"network: {blocks * arrays} of its arrays are missing, 0 tensors are" in head
+    assert "  missing: layer3.5.conv2.weight (3, 3, 256, 256) of the network" in lines
+    assert not [line for line in lines if not line.startswith("  missing: layer")]
+
+
+def test_two_tensors_for_one_array(tmp_path):
+    """The number of a submodule that torchvision's first block does not have."""
+    model = tv.models.mobilenet_v2(num_classes=2)
+    state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    state["features.1.conv.1.0.weight"] = state["features.1.conv.0.0.weight"]
+    _, line = report(state, "mobilenetv2")
+    assert line == (
+        "  unexpected: features.1.conv.1.0.weight (32, 1, 3, 3), besides features.1.conv.0.0.weight"
+    )
+
+
+def test_an_added_tensor_of_a_known_kind_is_unexpected(resnet18):
+    state = resnet18 | {"fc2.weight": np.zeros((5, 512), np.float32)}
+    assert report(state)[1:] == ["  unexpected: fc2.weight (5, 512)"]
+
+
+def test_unknown_networks_are_told_the_known_ones(resnet18):
+    line = refused(resnet18, "resnet19")
+    assert line.startswith("There is no network 'resnet19' to carry over; choose one of ")
+    for name in (
+        *("resnet18", "resnet34", "resnet50", "resnet101", "resnet101_v1c", "hrnetv2_w48"),
+        *("mobilenetv2", "fcn_resnet101", "deeplabv3_resnet101", "ranet_released"),
+    ):
+        assert re.search(rf"\b{name}\b", line)
+        assert name in NETWORKS
+
+
+@pytest.mark.parametrize(
+    ("model", "stride"),
+    [("resnet18", 12), ("resnet18", 0), ("mobilenetv2", 64), ("hrnetv2_w48", 8)],
+)
+def test_output_strides_that_are_none(resnet18, model, stride):
+    line = refused(resnet18, model, output_stride=stride)
+    assert line.startswith(f"There is no such {model}: ")
+    assert str(stride) in line
+
+
+def test_a_segmenter_s_output_stride_that_is_none():
+    state = {"classifier.4.bias": np.zeros(3, np.float32)}
+    line = refused(state, "fcn_resnet101", output_stride=7)
+    assert "output_stride is 7" in line
+
+
+def test_a_segmenter_needs_a_classifier(resnet18):
+    assert "no classifier, without which there is no fcn" in refused(resnet18, "fcn_resnet101")
+
+
+@pytest.mark.parametrize("classes", [0, -3])
+def test_classes_that_cannot_be(resnet18, classes):
+    assert f"A classifier of {classes} classes cannot be" in refused(resnet18, num_classes=classes)
+
+
+# ------------------------------------------------------------------------------- what may lack
+
+
+PARTS = {"by the file's names": r"layer4|^fc\.", "by our paths": r"params/layer4|stats/layer4|/fc/"}
+
+
+@pytest.mark.parametrize("pattern", PARTS.values(), ids=PARTS)
+def test_what_may_be_missing_has_its_initial_values(resnet18, pattern):
+    state = without(resnet18, r"layer4|fc\.weight")
+    assert len(report(state)) == 1 + 25 + 1  # of 5 convolutions, 5 BatchNorms and the classifier
+    ported = port_state_dict(state, "resnet18", allow_missing=pattern)
+    arrays = flatten(ported.variables)
+    assert set(ported.fresh) == {
+        path for path in arrays if "layer4" in path or path == "params/fc/kernel"
+    }
+    np.testing.assert_array_equal(arrays["params/fc/bias"], state["fc.bias"])
+    initial = {"scale": 1, "bias": 0, "mean": 0, "var": 1}
+    for path in ported.fresh:
+        leaf = path.rsplit("/")[-1]
+        if leaf == "kernel":
+            assert 0.005 < arrays[path].std() < 0.1
+        else:
+            np.testing.assert_array_equal(arrays[path], initial[leaf])
+    np.testing.assert_array_equal(
+        arrays["batch_stats/layer3_block1/bn2/var"], state["layer3.1.bn2.running_var"]
+    )
+    first, second = ported.summary().splitlines()
+    assert first == (
+        "resnet18: 76 arrays in the names of torchvision, output stride 32, 5 classes."
+    )
+    assert second.startswith("26 arrays have new initial values, those of fc, layer4_block0/bn1,")
+
+
+def test_what_is_not_allowed_is_still_reported(resnet18):
+    state = without(resnet18, r"layer4|layer1\.0\.bn1\.bias")
+    _, line = report(state, allow_missing="layer4")
+    assert line == "  missing: layer1.0.bn1.bias (64,) of the network"
+
+
+def test_an_allowance_is_none_for_unexpected_or_mismatching_tensors(resnet18):
+    state = resnet18 | {"layer4.9.conv1.weight": np.zeros(3, np.float32)}
+    state["layer4.0.conv1.weight"] = np.zeros((4, 4), np.float32)
+    lines = report(state, allow_missing=".*")[1:]
+    assert len(lines) == 2
+    assert any(line.startswith("  unexpected: layer4.9.conv1.weight (3,)") for line in lines)
+    assert any(line.startswith("  mismatching: layer4.0.conv1.weight (4, 4)") for line in lines)
+
+
+@pytest.mark.parametrize("pattern", ["layer4(", "*"])
+def test_what_is_no_regular_expression(resnet18, pattern):
+    line = refused(without(resnet18, "layer4"), allow_missing=pattern)
+    assert line.startswith(f"{pattern!r} is no regular expression: ")
+
+
+def test_a_whole_file_needs_no_allowance(resnet18):
+    ported = port_state_dict(resnet18, "resnet18", allow_missing="layer4")
+    assert ported.fresh == ()
+    assert ported.summary() == (
+        "resnet18: 102 arrays in the names of torchvision, output stride 32, 5 classes."
+    )
+
+
+# --------------------------------------------------------------------------------- classifiers
+
+
+def test_a_source_without_classifier_builds_none(resnet18, saved):
+    module, variables = port(saved(without(resnet18, "fc")), "resnet18")
+    assert module.num_classes is None
+    assert "fc" not in variables["params"]
+    ported = port_state_dict(without(resnet18, "fc"), "resnet18", output_stride=8)
+    assert ported.summary() == (
+        "resnet18: 100 arrays in the names of torchvision, output stride 8, no classifier."
+    )
+
+
+@pytest.mark.parametrize("pattern", ["nothing", r"^fc\."])
+def test_another_number_of_classes_renews_the_classifier_alone(resnet18, pattern):
+    state = resnet18 if pattern == "nothing" else without(resnet18, pattern)
+    ported = port_state_dict(state, "resnet18", num_classes=3)
+    arrays = flatten(ported.variables)
+    assert set(ported.fresh) == {"params/fc/kernel", "params/fc/bias"}
+    assert arrays["params/fc/kernel"].shape == (512, 3)
+    np.testing.assert_array_equal(arrays["params/fc/bias"], np.zeros(3))
+    np.testing.assert_array_equal(
+        arrays["params/layer4_block1/bn2/scale"], resnet18["layer4.1.bn2.weight"]
+    )
+    assert ported.summary() == (
+        "resnet18: 100 arrays in the names of torchvision, output stride 32, 3 classes.\n"
+        "2 arrays have new initial values, those of fc."
+    )
+
+
+def test_the_same_number_of_classes_keeps_the_classifier(resnet18):
+    ported = port_state_dict(resnet18, "resnet18", num_classes=5)
+    assert ported.fresh == ()
+    kernel = ported.variables["params"]["fc"]["kernel"]
+    np.testing.assert_array_equal(kernel, resnet18["fc.weight"].T)
+
+
+def test_another_number_of_classes_allows_nothing_else_to_be_missing(resnet18):
+    _, line = report(without(resnet18, r"^bn1\.bias"), num_classes=3)
+    assert line == "  missing: bn1.bias (64,) of the network"
+
+
+# -------------------------------------------------------------------------------- whole values
+
+
+def test_every_value_of_a_network_is_where_it_belongs(resnet18, saved):
+    """By hand: the modules' names written out, kernels turned, counts of batches left out."""
+    _, variables = port(saved(resnet18), "resnet18", output_stride=8)
+    arrays, expected = flatten(variables), {}
+    leaves = {"running_mean": "mean", "running_var": "var", "bias": "bias", "weight": "scale"}
+    for name, value in resnet18.items():
+        *modules, leaf = name.split(".")
+        if leaf == "num_batches_tracked":
+            continue
+        if modules[0].startswith("layer"):
+            modules[:2] = [f"{modules[0]}_block{modules[1]}"]
+        module = "/".join(modules)
+        module = module.replace("downsample/0", "conv_shortcut")
+        module = module.replace("downsample/1", "bn_shortcut")
+        if value.ndim == 4:
+            value, leaf = np.moveaxis(value, (0, 1), (3, 2)), "kernel"
+        elif value.ndim == 2:
+            value, leaf = value.T, "kernel"
+        else:
+            leaf = leaves[leaf]
+        collection = "batch_stats" if leaf in ("mean", "var") else "params"
+        expected[f"{collection}/{module}/{leaf}"] = value
+    assert arrays.keys() == expected.keys()
+    for path, value in expected.items():
+        assert arrays[path].dtype == np.float32
+        np.testing.assert_array_equal(arrays[path], value, err_msg=path)
+
+
+# ---------------------------------------------------------------------------- tables both ways
+
+
+def shapes(network, last=(7,)):
+    """Shapes of the network's arrays with seven classes; `last` decides on a deep stem's kind."""
+    module = network.build(network.output_stride, 7, lambda path: last)
+    return flatten(jax.eval_shape(module.init, jax.random.PRNGKey(0), IMAGES))
+
+
+@functools.cache
+def named_shapes(name, last=(7,)):
+    return shapes(find_network(name), last)
+
+
+def assert_reads_both_ways(naming, arrays):
+    sources = {}
+    for path in arrays:
+        there = naming.to_source(path)
+        assert there is not None, (naming.name, path)
+        assert there.source not in sources, (naming.name, path, sources[there.source])
+        sources[there.source] = path
+        back = naming.to_target(there.source, arrays.__contains__)
+        assert back.target == path, (naming.name, there.source)
+        assert back.transform is there.transform, (naming.name, there.source)
+        assert naming.knows(there.source)
+
+
+@pytest.mark.parametrize(
+    ("name", "last"), [*((name, (7,)) for name in NETWORKS), ("resnet101_v1c", (128,))]
+)
+def test_every_array_of_a_network_has_a_name_that_leads_back(name, last):
+    arrays = named_shapes(name, last)
+    assert len(arrays) > 90
+    for naming in find_network(name).namings:
+        assert_reads_both_ways(naming, arrays)
+
+
+def load_config(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+def structure(config):
+    """What of a config decides on the arrays' names."""
+    model = config.model
+    return (
+        *(model.backbone, model.stem, model.stages, model.context, model.variant),
+        *(bool(model.aspp_rates), model.auxiliary, model.kernel_size > 1),
+    )
+
+
+STRUCTURES = {structure(config): config for config in map(load_config, CONFIGS)}
+
+
+@pytest.mark.parametrize("config", STRUCTURES.values(), ids=lambda c: c.model.context)
+def test_every_array_of_the_configs_has_a_name_that_leads_back(config):
+    network = find_network(config)
+    assert network.namings[-1].name == "ranet_jax"
+    assert_reads_both_ways(network.namings[-1], shapes(network))
+
+
+# ------------------------------------------------------------------------------- spot checks
+
+SPOTS = {
+    tables.RESNET: {
+        "conv1.weight": "params/conv1/kernel",
+        "bn1.running_mean": "batch_stats/bn1/mean",
+        "layer2.0.downsample.0.weight": "params/layer2_block0/conv_shortcut/kernel",
+        "layer2.0.downsample.1.running_var": "batch_stats/layer2_block0/bn_shortcut/var",
+        "layer3.22.conv3.weight": "params/layer3_block22/conv3/kernel",
+        "layer1.2.bn3.bias": "params/layer1_block2/bn3/bias",
+        "layer1.2.bn3.num_batches_tracked": None,
+        "fc.weight": "params/fc/kernel",
+    },
+    tables.RESNET_MMSEG: {
+        "stem.3.weight": "params/conv2/kernel",
+        "stem.7.weight": "params/bn3/scale",
+    },
+    tables.RESNET_TIMM: {
+        "conv1.6.weight": "params/conv3/kernel",
+        "bn1.weight": "params/bn3/scale",
+    },
+    tables.MOBILENETV2: {
+        "features.0.0.weight": "params/stem/conv/kernel",
+        "features.1.conv.0.0.weight": "params/block1/depthwise/conv/kernel",
+        "features.1.conv.1.weight": "params/block1/project/conv/kernel",
+        "features.1.conv.2.running_var": "batch_stats/block1/project/bn/var",
+        "features.17.conv.0.0.weight": "params/block17/expand/conv/kernel",
+        "features.17.conv.1.1.weight": "params/block17/depthwise/bn/scale",
+        "features.17.conv.2.weight": "params/block17/project/conv/kernel",
+        "features.17.conv.3.bias": "params/block17/project/bn/bias",
+        "features.18.1.bias": "params/head/bn/bias",
+        "classifier.1.bias": "params/classifier/bias",
+    },
+    tables.MOBILENETV2_FLAT: {
+        "features.1.conv.3.weight": "params/block1/project/conv/kernel",
+        "features.2.conv.6.weight": "params/block2/project/conv/kernel",
+        "features.2.conv.4.running_mean": "batch_stats/block2/depthwise/bn/mean",
+    },
+    tables.HRNET: {
+        "conv2.weight": "params/conv2/kernel",
+        "layer1.0.downsample.1.weight": "params/layer1_block0/bn_shortcut/scale",
+        "transition1.1.0.0.weight": "params/transition1_branch1_down0/conv/kernel",
+        "transition1.0.1.bias": "params/transition1_branch0/bn/bias",
+        "stage2.0.branches.1.3.conv2.weight": "params/stage2_module0_branch1_block3/conv2/kernel",
+        "stage3.2.fuse_layers.0.2.1.weight": "params/stage3_module2_fuse0_2/bn/scale",
+        "stage4.1.fuse_layers.3.0.2.0.weight": "params/stage4_module1_fuse3_0_down2/conv/kernel",
+        "incre_modules.3.0.downsample.0.weight": "params/incre3/conv_shortcut/kernel",
+        "downsamp_modules.2.0.bias": "params/downsamp2/conv/bias",
+        "final_layer.1.running_var": "batch_stats/final/bn/var",
+    },
+    tables.FCN: {
+        "backbone.layer4.2.conv2.weight": "params/backbone/layer4_block2/conv2/kernel",
+        "classifier.0.weight": "params/context/reduce/conv/kernel",
+        "classifier.1.running_mean": "batch_stats/context/reduce/bn/mean",
+        "classifier.4.bias": "params/fine_logit/bias",
+        "aux_classifier.4.weight": "params/auxiliary/logit/kernel",
+    },
+    tables.DEEPLABV3: {
+        "classifier.0.convs.0.0.weight": "params/context/aspp/branch0/conv/kernel",
+        "classifier.0.convs.3.1.bias": "params/context/aspp/branch3/bn/bias",
+        "classifier.0.convs.4.1.weight": "params/context/aspp/pool/conv/kernel",
+        "classifier.0.convs.4.2.running_var": "batch_stats/context/aspp/pool/bn/var",
+        "classifier.0.project.1.weight": "params/context/aspp/project/bn/scale",
+        "classifier.1.weight": "params/context/fuse/conv/kernel",
+        "classifier.4.weight": "params/fine_logit/kernel",
+    },
+    tables.RELEASED: {
+        "layer4.0.bn2.weight": "params/backbone/layer4_block0/bn2/scale",
+        "dsn.0.bias": "params/context/dsn/conv/bias",
+        "dsn_boundary_logit.weight": "params/context/dsn_boundary_logit/kernel",
+        "rib.collect_conv.0.weight": "params/context/collect_conv/conv/kernel",
+        "rib.collect_conv.1.weight": "params/context/collect_conv/bn/scale",
+        "head_boundary_logit.bias": "params/fine_boundary_logit/bias",
+        "head.0.weight": None,
+        "rcb.conv_1x1_group.bias": None,
+    },
+}
+SPOT_LIST = [(table, *spot) for table, spots in SPOTS.items() for spot in spots.items()]
+
+
+NETWORK_OF_TABLE = {
+    tables.RESNET: "resnet101",
+    tables.RESNET_MMSEG: "resnet101_v1c",
+    tables.RESNET_TIMM: "resnet101_v1c",
+    tables.MOBILENETV2: "mobilenetv2",
+    tables.MOBILENETV2_FLAT: "mobilenetv2",
+    tables.HRNET: "hrnetv2_w48",
+    tables.FCN: "fcn_resnet101",
+    tables.DEEPLABV3: "deeplabv3_resnet101",
+    tables.RELEASED: "ranet_released",
+}
+
+
+@pytest.mark.parametrize(("table", "source", "target"), SPOT_LIST)
+def test_names_and_paths_by_hand(table, source, target):
+    arrays = named_shapes(NETWORK_OF_TABLE[table])
+    entry = table.to_target(source, arrays.__contains__)
+    assert entry.target == target
+    if target is not None:
+        assert target in arrays
+        assert table.to_source(target).source == source
+
+
+@pytest.mark.parametrize("table", [tables.RESNET, tables.HRNET, tables.RELEASED])
+@pytest.mark.parametrize("source", ["layer1.0.conv1", "layerA.0.conv1.weight", "x", ""])
+def test_names_that_are_nobody_s(table, source):
+    assert not table.knows(source)
+    assert table.to_target(source, lambda path: True) is None
+
+
+def test_a_convolution_s_kernel_is_turned():
+    weight = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
+    entry = tables.RESNET.to_target("conv1.weight", lambda path: True)
+    kernel = entry.transform.forward(weight)
+    assert kernel.shape == (4, 5, 3, 2)
+    for o, i, h, w in np.ndindex(2, 3, 4, 5):
+        assert kernel[h, w, i, o] == weight[o, i, h, w]
+    np.testing.assert_array_equal(entry.transform.backward(kernel), weight)
+
+
+def test_a_linear_layer_s_matrix_is_turned():
+    weight = np.arange(6, dtype=np.float32).reshape(2, 3)
+    entry = tables.RESNET.to_target("fc.weight", lambda path: True)
+    np.testing.assert_array_equal(entry.transform.forward(weight), [[0, 3], [1, 4], [2, 5]])
+    np.testing.assert_array_equal(entry.transform.backward(weight.T), weight)
+
+
+def test_vectors_stay_as_they_are():
+    for name in ("bn1.weight", "bn1.bias", "bn1.running_mean", "bn1.running_var", "fc.bias"):
+        entry = tables.RESNET.to_target(name, lambda path: True)
+        np.testing.assert_array_equal(entry.transform.forward(np.array([-1.0, 2.0])), [-1.0, 2.0])
+
+
+@pytest.mark.parametrize("name", ["rib.collect_conv.1", "bn2", "layer1.0.downsample.1", "dsn.1"])
+def test_the_released_code_s_scales_are_absolute_and_an_epsilon_more(name):
+    weight = np.array([-0.5, 0.0, 2.0], np.float32)
+    entry = tables.RELEASED.to_target(f"{name}.weight", lambda path: "dsn_dsn" not in path)
+    scale = entry.transform.forward(weight)
+    assert scale.dtype == np.float32
+    np.testing.assert_array_equal(scale, np.float32([0.5, 0.0, 2.0]) + np.float32(1e-5))
+    np.testing.assert_allclose(entry.transform.backward(scale), [0.5, 0.0, 2.0], atol=1e-7)
