@@ -8,7 +8,7 @@ from functools import partial
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from ranet_jax.config import config_from_json, config_to_json, default_config
+from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
 from ranet_jax.models import build_model
 from ranet_jax.models.backbones import HRNet, MobileNetV2, ResNet
@@ -51,7 +51,7 @@ def find_network(model: str | ConfigDict) -> Network:
       UserError: there is none of the name.
     """
     if isinstance(model, ConfigDict):
-        return _segmenter("segmenter", config_from_json(config_to_json(model)))
+        return _segmenter("segmenter", model)
     if model not in NETWORKS:
         raise UserError(
             f"There is no network {model!r} to carry over; choose one of {', '.join(NETWORKS)},"

@@ -157,7 +157,7 @@ def test_a_prefix_of_some_names_is_part_of_them(tmp_path):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (None, "FILE is missing; name a file of weights."),
+        (None, "FILE is missing"),
         (b"", "FILE is empty; copy or download it again."),
         (np.random.default_rng(0).bytes(5000), "FILE is damaged, or is no {} file"),
         (b"<!DOCTYPE html>\n<html><body>404. Not found.</body></html>", "FILE is damaged, or is"),
