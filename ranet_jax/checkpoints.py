@@ -28,6 +28,8 @@ RUNTIME_FIELDS = frozenset(
     {
         "data.data_dir",
         "model.region_path",
+        "model.init_from",
+        "model.init_allow_missing",
         "train.parallel",
         "train.log_every",
         "train.checkpoint_every",
@@ -40,7 +42,8 @@ State = TypeVar("State")
 def prepare_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata) -> None:
     """Make the working directory of a config, or see that it is this config's already.
 
-    `RUNTIME_FIELDS` may differ: they change nothing of what the steps compute, but for rounding.
+    `RUNTIME_FIELDS` may differ: they change nothing of what the steps from the checkpoint on
+    compute, but for rounding.
     A field that is younger than the directory had its default then. A directory without a
     finished checkpoint holds nothing to protect and is described anew.
 

@@ -57,6 +57,7 @@ def default_config() -> ConfigDict:
     config.loss.coarse = 0.4
     config.loss.boundary = 0.2 * 0.4
     config.loss.fine_boundary = 0.2  # of the released variant, which has this output
+    config.loss.class_weights = ()  # factor of each class's pixels in fine and coarse; () for 1
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 0.001
@@ -210,6 +211,11 @@ def check_config(config: ConfigDict) -> None:
         raise UserError(f"config.model.kernel_size is {model.kernel_size}; choose an odd size.")
     if not 0 <= model.dropout < 1:
         raise UserError(f"config.model.dropout is {model.dropout}; choose 0 or more, less than 1.")
+    for weight in config.loss.class_weights:
+        if not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+            raise UserError(
+                f"config.loss.class_weights holds {weight!r}; choose numbers of 0 or more."
+            )
     low, high = config.data.scale_range
     if not 0 < low <= high:
         raise UserError(f"config.data.scale_range is {(low, high)}; choose 0 < low <= high.")

@@ -1,5 +1,7 @@
 """The losses of the design: cross-entropy on fine, coarse and boundary scores."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -12,15 +14,22 @@ Labels = UInt8[Array, "b H W"] | Int[Array, "b H W"]
 
 
 def cross_entropy_sum(
-    logits: Float[Array, "b H W c"], targets: Int[Array, "b H W"], valid: Bool[Array, "b H W"]
+    logits: Float[Array, "b H W c"],
+    targets: Int[Array, "b H W"],
+    valid: Bool[Array, "b H W"],
+    class_weights: Sequence[float] = (),
 ) -> Float[Array, ""]:
     """Softmax cross-entropy summed over the valid pixels, in nats.
+
+    With class weights, that of a pixel is multiplied by the weight of its target.
 
     A target that is not valid may hold any value: it is replaced before the logarithm, so that
     neither the sum nor its gradient sees it.
     """
     replaced = jnp.where(valid, targets, 0)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, replaced)
+    if class_weights:
+        losses *= jnp.asarray(class_weights, losses.dtype)[replaced]
     return jnp.sum(jnp.where(valid, losses, 0.0))
 
 
@@ -35,6 +44,7 @@ def segmentation_loss(
     weights: dict[str, float],
     ignore_label: int,
     count: Float[Array, ""],
+    class_weights: Sequence[float] = (),
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Weighted sum of the losses of every output the network has, and each of them unweighted.
 
@@ -48,21 +58,24 @@ def segmentation_loss(
       ignore_label: value of pixels without a category.
       count: pixels to average over: the valid ones of these labels or, where they are a part of
         a larger batch, of all of it. An all-ignored batch gives loss 0.
+      class_weights: factor by category of a pixel's fine and coarse losses; none for 1. They do
+        not change the number of pixels to average over.
     """
     shape = (labels.shape[1], labels.shape[2])
     valid = labels != ignore_label
     targets = labels.astype(jnp.int32)
     boundaries = jax.vmap(lambda x: ops.boundary_target(x, ignore_label))(labels).astype(jnp.int32)
     terms = {}
-    for name, target in (
-        ("fine", targets),
-        ("coarse", targets),
-        ("boundary", boundaries),
-        ("fine_boundary", boundaries),
+    for name, target, factors in (
+        ("fine", targets, class_weights),
+        ("coarse", targets, class_weights),
+        ("boundary", boundaries, ()),
+        ("fine_boundary", boundaries, ()),
     ):
         scores = getattr(outputs, name)
         if scores is not None:
             resized = ops.resize_bilinear(scores, shape)
-            terms[name] = cross_entropy_sum(resized, target, valid) / jnp.maximum(count, 1.0)
-    total = sum((weights[name] * term for name, term in terms.items()), start=jnp.float32(0))
-    return total, terms
+            total = cross_entropy_sum(resized, target, valid, factors)
+            terms[name] = total / jnp.maximum(count, 1.0)
+    loss = sum((weights[name] * term for name, term in terms.items()), start=jnp.float32(0))
+    return loss, terms

@@ -61,6 +61,7 @@ def train(
     # ---- Set-up -------------------------------------------------------------------------------
     check_config(config)
     _check_devices(config)
+    _check_class_weights(config, dataset)
     model = build_model(config, dataset.num_classes, parallel.AXIS)
     init_rng, state_rng = jax.random.split(jax.random.PRNGKey(config.seed))
     variables = init_variables(model, init_rng, config.data.crop_size)
@@ -130,6 +131,15 @@ def train(
                 )
         manager.wait_until_finished()
     return evaluate(state) if result is None else result
+
+
+def _check_class_weights(config: ConfigDict, dataset: DatasetMetadata) -> None:
+    weights = config.loss.class_weights
+    if weights and len(weights) != dataset.num_classes:
+        raise UserError(
+            f"config.loss.class_weights has {len(weights)} entries, but data set"
+            f" {dataset.name!r} has {dataset.num_classes} classes; give one for each class, or ()."
+        )
 
 
 def _check_devices(config: ConfigDict) -> None:

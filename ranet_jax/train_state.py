@@ -67,6 +67,7 @@ def make_step(
     "gradient_norm".
     """
     weights = dict(config.loss)
+    class_weights = weights.pop("class_weights")
     parts = config.train.microbatches
     ema_decay = config.optimizer.ema_decay
 
@@ -82,7 +83,9 @@ def make_step(
                 rngs={"dropout": rng},
                 mutable=["batch_stats"],
             )
-            total, terms = segmentation_loss(outputs, part["label"], weights, ignore_label, count)
+            total, terms = segmentation_loss(
+                outputs, part["label"], weights, ignore_label, count, class_weights
+            )
             return total, (updated["batch_stats"], {"loss": total} | terms)
 
         def accumulate(carry: tuple[Any, Any], indexed: tuple[Array, Batch]) -> Any:

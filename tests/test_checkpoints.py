@@ -205,6 +205,14 @@ def test_a_workdir_goes_on_whatever_its_regions_were_computed_by(workdir):
     assert files(workdir) == before
 
 
+def test_a_workdir_goes_on_where_its_starting_weights_are_elsewhere(workdir):
+    with checkpoints.open_manager(workdir, keep=1) as manager:
+        checkpoints.save(manager, 1, state(1))
+    config = training.tiny_config()
+    config.model.init_from, config.model.init_allow_missing = "moved", "fc"
+    checkpoints.prepare_workdir(workdir, config, DATASET)
+
+
 def test_a_workdir_older_than_a_field_had_its_default(workdir):
     with checkpoints.open_manager(workdir, keep=1) as manager:
         checkpoints.save(manager, 1, state(1))

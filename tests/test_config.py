@@ -130,6 +130,8 @@ def test_differing_fields():
         ("eval.batch_size", 0, "choose 1 or more"),
         ("optimizer.lr_multipliers", ("backbone", 0.1), "give pairs"),
         ("optimizer.lr_multipliers", (("backbone", -1.0),), "give pairs"),
+        ("loss.class_weights", (1.0, -1.0), "choose numbers of 0 or more"),
+        ("loss.class_weights", (1.0, "2"), "choose numbers of 0 or more"),
     ],
 )
 def test_numbers_out_of_range(name, value, sentence):

@@ -11,12 +11,13 @@ from ranet_jax.models import Outputs
 WEIGHTS = {"fine": 1.0, "coarse": 0.4, "boundary": 0.08, "fine_boundary": 0.2}
 
 
-def nll(logits, targets, valid):
+def nll(logits, targets, valid, class_weights=(1.0, 1.0, 1.0)):
     logits = np.asarray(logits, np.float64)
     shifted = logits - logits.max(axis=-1, keepdims=True)
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return -sum(
-        log_probabilities[index][targets[index]] for index in zip(*np.nonzero(valid), strict=True)
+        class_weights[targets[index]] * log_probabilities[index][targets[index]]
+        for index in zip(*np.nonzero(valid), strict=True)
     )
 
 
@@ -83,6 +84,23 @@ def test_terms_and_weights():
     np.testing.assert_allclose(
         total, sum(WEIGHTS[name] * value for name, value in expected.items()), rtol=1e-5
     )
+
+
+def test_class_weights_scale_the_losses_of_their_categories():
+    rng, labels = example()
+    weights = (0.5, 3.0, 0.0)
+    scores = rng.normal(size=(2, *labels.shape, 3)).astype(np.float32)
+    boundary = rng.normal(size=(*labels.shape, 2)).astype(np.float32)
+    fine, coarse, edges = (jnp.asarray(x) for x in (*scores, boundary))
+    outputs = Outputs(fine=fine, coarse=coarse, boundary=edges)
+    count = count_valid(jnp.asarray(labels), 255)
+    _, plain = segmentation_loss(outputs, jnp.asarray(labels), WEIGHTS, 255, count)
+    _, terms = segmentation_loss(outputs, jnp.asarray(labels), WEIGHTS, 255, count, weights)
+    valid = labels != 255
+    for name, logits in zip(("fine", "coarse"), scores, strict=True):
+        expected = nll(logits, labels, valid, weights) / valid.sum()
+        np.testing.assert_allclose(terms[name], expected, rtol=1e-5)
+    assert terms["boundary"] == plain["boundary"]
 
 
 def test_scores_are_resized_to_the_labels():

@@ -265,6 +265,10 @@ def test_bad_input(whole, tmp_path):
     with pytest.raises(UserError, match="batch_size 12 does not divide by 8 devices"):
         run(tmp_path / "a", config)
     config = training.tiny_config(STEPS)
+    config.loss.class_weights = (1.0,) * 5
+    with pytest.raises(UserError, match="class_weights has 5 entries, but data set .* classes"):
+        run(tmp_path / "a", config)
+    config = training.tiny_config(STEPS)
     config.optimizer.learning_rate = 0.5
     before = (whole[0] / "config.json").read_bytes()
     with pytest.raises(UserError, match=r"another config \(optimizer.learning_rate differ\)"):
