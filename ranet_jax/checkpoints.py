@@ -230,7 +230,7 @@ def read_variables(directory: pathlib.Path) -> dict[str, Any]:
             return checkpointer.restore(directory)
     except (ValueError, OSError, KeyError) as error:
         raise UserError(
-            f"{directory} cannot be read ({str(error).splitlines()[0]}); export the model again."
+            f"{directory} cannot be read ({str(error).splitlines()[0]}); make it again."
         ) from error
 
 

@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         help="give a classifier of other classes new weights",
     )
     port.add_argument("--allow-missing", metavar="REGEX", help="arrays that SOURCE may lack")
+    port.add_argument("--prefix", help="take the tensors whose names begin so alone")
     port.add_argument("--dataset", metavar="NAME", help="prepared data set a segmenter scores")
     port.add_argument("--data-dir", help="where it is (default: TFDS's directory)")
     port.add_argument(
@@ -294,7 +295,8 @@ def _port(arguments: argparse.Namespace) -> int:
 def _refuse(arguments: argparse.Namespace, options: tuple[str, ...], why: str) -> None:
     """Raise `UserError` if one of the options is given."""
     for option in options:
-        if getattr(arguments, option.removeprefix("--").replace("-", "_")):
+        value = getattr(arguments, option.removeprefix("--").replace("-", "_"))
+        if value is not None and value is not False:
             raise UserError(f"{option} {why}; leave it out.")
 
 
@@ -307,10 +309,10 @@ def _port_in(arguments: argparse.Namespace) -> int:
         if getattr(arguments, option) is None:
             raise UserError(f"`ranet port` needs --{option}; see `ranet port --help`.")
     output, source = pathlib.Path(arguments.output), pathlib.Path(arguments.source)
-    if output.exists():
+    if os.path.lexists(output):
         raise UserError(f"{output} exists already; choose another directory.")
     is_config = arguments.model.endswith(".py")
-    tensors = porting.read_state_dict(source)
+    tensors = porting.read_state_dict(source, arguments.prefix)
     ported = porting.port_state_dict(
         tensors,
         load_config(arguments.model) if is_config else arguments.model,
@@ -344,16 +346,19 @@ def _port_in(arguments: argparse.Namespace) -> int:
 def _port_back(arguments: argparse.Namespace) -> int:
     from ranet_jax import porting
 
-    forward = ("--model", "--output-stride", "--num-classes", "--allow-missing", "--dataset")
-    _refuse(arguments, (*forward, "--data-dir", "--verify"), "does not go with --reverse")
+    forward = ("--model", "--output-stride", "--num-classes", "--allow-missing", "--prefix")
+    others = ("--dataset", "--data-dir", "--verify")
+    _refuse(arguments, (*forward, *others), "does not go with --reverse")
     if arguments.format is None:
         raise UserError("--reverse needs --format pth or --format safetensors.")
     checkpoint = pathlib.Path(arguments.source)
     output = pathlib.Path(arguments.output or f"{checkpoint.absolute().name}.{arguments.format}")
     if output.suffix != f".{arguments.format}":
         raise UserError(f"{output} does not end in .{arguments.format}; give both one format.")
-    naming = porting.reverse(checkpoint, output, arguments.naming)
+    naming, left_out = porting.reverse(checkpoint, output, arguments.naming)
     print(f"Written to {output}, in the names of {naming}.")
+    if left_out:
+        print(f"{len(left_out)} arrays that its source lacked are left out.")
     return 0
 
 

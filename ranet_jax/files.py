@@ -37,7 +37,7 @@ def new_directory(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
       UserError: the path exists already, or cannot be made.
     """
     target = pathlib.Path(path).absolute()
-    if target.exists():
+    if os.path.lexists(target):
         raise UserError(f"{target} exists already; choose another directory.")
     partial = target.with_name(f".{target.name}.partial")
     try:

@@ -10,13 +10,15 @@ from ml_collections import ConfigDict
 
 from ranet_jax import checkpoints
 from ranet_jax.errors import UserError
+from ranet_jax.porting.store import read_description
 
 
 def initialize(model: ConfigDict, variables: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
     """Replace a segmenter's initial variables by those of `config.model.init_from`, if it is set.
 
     What holds a segmenter gives all its arrays; a backbone gives the segmenter's backbone. Every
-    array it should give must be there in the same shape, or match `init_allow_missing`.
+    array it should give must be there in the same shape, or match `init_allow_missing`; arrays
+    that the network does not have (classifiers, later stages) are left out.
 
     Args:
       model: the `model` section of a config.
@@ -26,11 +28,17 @@ def initialize(model: ConfigDict, variables: dict[str, Any]) -> tuple[dict[str, 
       The variables, and a sentence of what was taken; None if nothing was to be.
 
     Raises:
-      UserError: the directory cannot be read, or arrays are missing or of another shape.
+      UserError: the directory cannot be read or holds another backbone, or arrays are missing or
+        of another shape.
     """
     if model.init_from is None:
         return variables, None
-    found = _read(model.init_from)
+    found, backbone = _read(model.init_from)
+    if backbone != model.backbone:
+        raise UserError(
+            f"config.model.init_from {model.init_from} holds the weights of {backbone}, but"
+            f" config.model.backbone is {model.backbone!r}; make them the same."
+        )
     arrays, given = (flax.traverse_util.flatten_dict(x, sep="/") for x in (variables, found))
     wanted = list(arrays)
     if "backbone" not in found["params"]:
@@ -46,30 +54,39 @@ def initialize(model: ConfigDict, variables: dict[str, Any]) -> tuple[dict[str, 
             for path in wrong
         )
         raise UserError(
-            f"{model.init_from} lacks {len(wrong)} arrays of the network; set"
-            " config.model.init_allow_missing to a regular expression of those that may start"
-            f" anew.{lines}"
+            f"{model.init_from} lacks {len(wrong)} arrays of the network, or has them in another"
+            " shape; set config.model.init_allow_missing to a regular expression of those that may"
+            f" start anew.{lines}"
         )
     unused = len(given) - len(taken)
+    anew = sorted({path.split("/", 1)[1].rsplit("/", 1)[0] for path in arrays if path not in taken})
     sentence = (
-        f"{len(taken)} arrays start from {model.init_from}, {len(arrays) - len(taken)} anew;"
-        f" {unused} of its arrays are not of this network."
+        f"{len(taken)} arrays start from {model.init_from}, {len(arrays) - len(taken)} anew"
+        + (f" ({', '.join(anew)})" if anew else "")
+        + f"; {unused} of its arrays are not of this network."
     )
     replaced = arrays | {path: np.asarray(given[path]) for path in taken}
     return flax.traverse_util.unflatten_dict(replaced, sep="/"), sentence
 
 
-def _read(directory: str) -> dict[str, Any]:
+def _read(directory: str) -> tuple[dict[str, Any], str]:
+    """The directory's variables, and the name of their backbone."""
     path = pathlib.Path(directory).absolute()
     if not path.is_dir():
         raise UserError(
-            f"config.model.init_from is {directory!r}, which is missing; make it with `ranet port`,"
-            " or set None to start from random weights."
+            f"config.model.init_from is {directory!r}, which is no directory; make it with `ranet"
+            " port`, or set None to start from random weights."
         )
-    if (path / "variables").is_dir():
-        return checkpoints.read_variables(path / "variables")
-    _, _, variables, _ = checkpoints.load_variables(path)
-    return variables
+    ported = read_description(path)
+    if ported is None or (path / "config.json").is_file():
+        config, _, variables, _ = checkpoints.load_variables(path)
+        backbone = config.model.backbone
+    else:
+        variables = checkpoints.read_variables(path / "variables")
+        backbone = ported["network"].removesuffix("_v1c")
+    if not isinstance(variables, dict) or "params" not in variables:
+        raise UserError(f"{directory} holds no parameters of a network; make it again.")
+    return variables, backbone
 
 
 def _allowed(path: str, pattern: str | None) -> bool:

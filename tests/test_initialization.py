@@ -12,6 +12,7 @@ import training
 from ranet_jax import checkpoints
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
+from ranet_jax.files import write_json
 from ranet_jax.inference import load
 from ranet_jax.initialization import initialize
 from ranet_jax.models import build_model
@@ -74,9 +75,10 @@ def exported(tmp_path, donor):
 def backbone(tmp_path):
     """Write a directory of a backbone alone, as `ranet port` does."""
 
-    def write(variables):
+    def write(variables, network="resnet18"):
         directory = tmp_path / "backbone"
         directory.mkdir()
+        write_json(directory / "port.json", {"network": network, "naming": "", "fresh": []})
         checkpoints.write_variables(directory / "variables", variables)
         return directory
 
@@ -136,9 +138,27 @@ def test_a_backbone_gives_the_backbone_alone(backbone, donor, fresh):
     assert_equal(fresh, unflatten(before))
     taken = len(before) - len(others)
     assert sentence == (
-        f"{taken} arrays start from {directory}, {len(others)} anew; 0 of its arrays are not of"
-        " this network."
+        f"{taken} arrays start from {directory}, {len(others)} anew (context/fuse/bn,"
+        " context/fuse/conv, context/reduce/bn, context/reduce/conv, fine_logit); 0 of its arrays"
+        " are not of this network."
     )
+
+
+def test_the_weights_of_another_backbone_are_none(backbone, donor, fresh):
+    """A deeper network of the same widths has all the arrays of a shallower one."""
+    directory = backbone(backbone_of(donor), "resnet34")
+    assert refusal(model_config(init_from=str(directory)), fresh) == (
+        f"config.model.init_from {directory} holds the weights of resnet34, but"
+        " config.model.backbone is 'resnet18'; make them the same."
+    )
+
+
+def test_a_description_without_network_is_refused(backbone, donor, fresh):
+    directory = backbone(backbone_of(donor))
+    for text in ("{}", "[]", '{"network": 3}'):
+        (directory / "port.json").write_text(text)
+        complaint = refusal(model_config(init_from=str(directory)), fresh)
+        assert complaint.startswith(f"{directory / 'port.json'} lacks a field 'network' of type")
 
 
 def test_arrays_that_no_one_asked_for_are_counted(backbone, donor, fresh):
@@ -183,8 +203,8 @@ def test_missing_and_mismatching_arrays_are_all_listed(backbone, donor, fresh):
     directory = backbone(given)
     head, *lines = refusal(model_config(init_from=str(directory)), fresh).splitlines()
     assert head == (
-        f"{directory} lacks 2 arrays of the network; set config.model.init_allow_missing to a"
-        " regular expression of those that may start anew."
+        f"{directory} lacks 2 arrays of the network, or has them in another shape; set"
+        " config.model.init_allow_missing to a regular expression of those that may start anew."
     )
     assert sorted(lines) == [
         "  batch_stats/backbone/bn1/mean (4,): has shape (3,)",
@@ -208,8 +228,8 @@ def test_a_model_of_other_classes_lacks_its_classifier(exported, donor):
     assert_equal(variables["batch_stats"], donor["batch_stats"])
     count = len(flatten(donor))
     assert sentence == (
-        f"{count - 2} arrays start from {exported}, 2 anew; 2 of its arrays are not of this"
-        " network."
+        f"{count - 2} arrays start from {exported}, 2 anew (fine_logit); 2 of its arrays are not of"
+        " this network."
     )
 
 
@@ -234,8 +254,8 @@ def test_a_directory_that_is_missing(tmp_path, fresh):
     path = str(tmp_path / "nowhere")
     complaint = refusal(model_config(init_from=path), fresh)
     assert complaint == (
-        f"config.model.init_from is {path!r}, which is missing; make it with `ranet port`, or set"
-        " None to start from random weights."
+        f"config.model.init_from is {path!r}, which is no directory; make it with `ranet port`, or"
+        " set None to start from random weights."
     )
 
 

@@ -266,7 +266,7 @@ def test_bad_input(whole, tmp_path):
         run(tmp_path / "a", config)
     config = training.tiny_config(STEPS)
     config.loss.class_weights = (1.0,) * 5
-    with pytest.raises(UserError, match="class_weights has 5 entries, but data set .* classes"):
+    with pytest.raises(UserError, match=r"class_weights has 5 entries, but data set .* classes"):
         run(tmp_path / "a", config)
     config = training.tiny_config(STEPS)
     config.optimizer.learning_rate = 0.5

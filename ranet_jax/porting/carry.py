@@ -1,6 +1,6 @@
 """From the file of a state dict to a Flax module and its variables."""
 
-import pathlib
+import os
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,15 +62,19 @@ class Ported:
             lines.append(
                 f"{len(self.fresh)} arrays have new initial values, those of {', '.join(modules)}."
             )
+        broken = [p for p, x in flatten(self.variables).items() if not np.isfinite(x).all()]
+        if broken:
+            lines.append(f"{len(broken)} arrays hold NaN or infinity: {', '.join(broken)}.")
         return "\n".join(lines)
 
 
 def port(
-    path: str | pathlib.Path,
+    path: str | os.PathLike[str],
     model: str | ConfigDict,
     output_stride: int | None = None,
     allow_missing: str | None = None,
     num_classes: int | None = None,
+    prefix: str | None = None,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Make a Flax module and its variables of a file of PyTorch weights.
 
@@ -82,6 +86,7 @@ def port(
         values.
       num_classes: classes to have a classifier of, which gets its initial values if the file's
         has another number; the file's own if not given.
+      prefix: take only the tensors whose names begin so: those of a part of a larger network.
 
     Returns:
       The module and its variables, NumPy arrays in float32.
@@ -89,7 +94,7 @@ def port(
     Raises:
       UserError: the file cannot be read or is not of this network.
     """
-    tensors = read_state_dict(pathlib.Path(path))
+    tensors = read_state_dict(path, prefix)
     ported = port_state_dict(tensors, model, output_stride, allow_missing, num_classes)
     return ported.module, ported.variables
 
@@ -104,6 +109,7 @@ def port_state_dict(
     """`port` of tensors by name, with all there is to know of it."""
     if num_classes is not None and num_classes < 1:
         raise UserError(f"A classifier of {num_classes} classes cannot be; choose 1 or more.")
+    allowed = [] if not allow_missing else [_compile(allow_missing)]
     network = find_network(model)
     naming = choose_naming(network.namings, tensors)
     stride = network.output_stride if output_stride is None else output_stride
@@ -114,14 +120,17 @@ def port_state_dict(
 
     found = source(network.classifier)
     classes = found[0] if found else None
+    taken = tensors
     if num_classes is not None and num_classes != classes:
-        tensors = {k: v for k, v in tensors.items() if not _is_classifier(k, naming)}
+        taken = {k: v for k, v in tensors.items() if not _is_classifier(k, naming)}
         classes = num_classes
-        allow_missing = "|".join(filter(None, [allow_missing, CLASSIFIERS.pattern]))
+        allowed.append(CLASSIFIERS)
+    if classes == 0:
+        raise UserError("The file's classifier has 0 classes; choose a number with --num-classes.")
     module = build_module(network, stride, classes, source)
     shapes = jax.eval_shape(module.init, jax.random.PRNGKey(0), IMAGES)
     expected = {path: value.shape for path, value in flatten(shapes).items()}
-    arrays, kept, fresh = to_arrays(tensors, naming, expected, allow_missing)
+    arrays, kept, fresh = to_arrays(taken, naming, expected, allowed)
     if fresh:
         initial = flatten(jax.jit(module.init)(jax.random.PRNGKey(0), jnp.zeros(IMAGES.shape)))
         arrays |= {path: np.asarray(initial[path]) for path in fresh}
@@ -141,6 +150,13 @@ def build_module(
         return network.build(output_stride, num_classes, source)
     except ValueError as error:
         raise UserError(f"There is no such {network.name}: {error}") from error
+
+
+def _compile(allow_missing: str) -> re.Pattern[str]:
+    try:
+        return re.compile(allow_missing)
+    except re.error as error:
+        raise UserError(f"{allow_missing!r} is no regular expression: {error}.") from error
 
 
 def flatten(variables: Any) -> dict[str, Any]:

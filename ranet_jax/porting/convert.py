@@ -1,7 +1,7 @@
 """From a state dict to the arrays of a Flax module and back, each of them accounted for."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -23,7 +23,7 @@ def to_arrays(
     tensors: StateDict,
     naming: Naming,
     expected: Mapping[str, Shape],
-    allow_missing: str | None = None,
+    allowed: Sequence[re.Pattern[str]] = (),
 ) -> tuple[Arrays, StateDict, list[str]]:
     """Make the arrays of a module out of the tensors of a state dict, every one used once.
 
@@ -31,19 +31,20 @@ def to_arrays(
       tensors: state dict.
       naming: its names.
       expected: shapes of the module's arrays.
-      allow_missing: regular expression of arrays that the state dict may lack, searched for in
-        their names there and in their paths here.
+      allowed: patterns of arrays that the state dict may lack, searched for in their names there
+        and in their paths here.
 
     Returns:
       The arrays, in float32; the tensors that no array can give back bit by bit; the paths of
       the arrays that are missing.
 
     Raises:
-      UserError: arrays are missing, tensors are unexpected or shapes differ: it lists them all.
+      UserError: arrays are missing, tensors are unexpected, of another shape or of integers,
+        or too large for float32: it lists them all.
     """
     arrays: Arrays = {}
     kept: StateDict = {}
-    unexpected, mismatching = [], []
+    unexpected, mismatching, unusable = [], [], []
     used: dict[str, str] = {}
     for name, tensor in tensors.items():
         entry = naming.to_target(name, expected.__contains__)
@@ -59,16 +60,21 @@ def to_arrays(
             if tensor.shape != shape:
                 mismatching.append(f"{name} {tensor.shape}, where the network has {shape}")
                 continue
-            array = entry.transform.forward(tensor).astype(np.float32)
+            values = entry.transform.forward(tensor)
+            array = _to_float32(values)
             arrays[entry.target] = array
+            if tensor.dtype.kind in "iub":
+                unusable.append(f"{name} of {tensor.dtype}")
+            elif np.isinf(array[np.isfinite(values)]).any():
+                unusable.append(f"{name} holds numbers too large for float32")
             if not _same_bits(entry.transform.backward(array), tensor):
                 kept[name] = tensor
     absent = [path for path in expected if path not in used]
-    allowed = [path for path in absent if _is_allowed(path, naming, allow_missing)]
+    fresh = [path for path in absent if _is_allowed(path, naming, allowed)]
     missing = [
         f"{_source_name(path, naming)} {expected[path]} of the network"
         for path in absent
-        if path not in allowed
+        if path not in fresh
     ]
     if missing or unexpected or mismatching:
         lists = {"missing": missing, "unexpected": unexpected, "mismatching": mismatching}
@@ -77,8 +83,14 @@ def to_arrays(
             f" {len(unexpected)} tensors are unexpected and {len(mismatching)} of another shape;"
             " name the network they belong to, or allow those to be missing that may be."
             + "".join(f"\n  {title}: {line}" for title, lines in lists.items() for line in lines)
+            + _hint(unexpected, naming)
         )
-    return arrays, kept, allowed
+    if unusable:
+        raise UserError(
+            f"{len(unusable)} of the tensors are no weights in float32; save the network as such."
+            + "".join(f"\n  unusable: {line}" for line in unusable)
+        )
+    return arrays, kept, fresh
 
 
 def to_tensors(arrays: Arrays, naming: Naming, kept: StateDict | None = None) -> StateDict:
@@ -91,7 +103,7 @@ def to_tensors(arrays: Arrays, naming: Naming, kept: StateDict | None = None) ->
         arrays, and those that make none, come back as they were.
 
     Raises:
-      UserError: the naming has no name for an array.
+      UserError: the naming has no name for an array, or no tensor of it makes the array.
     """
     kept = kept or {}
     tensors: StateDict = {}
@@ -103,12 +115,24 @@ def to_tensors(arrays: Arrays, naming: Naming, kept: StateDict | None = None) ->
         original = kept.get(entry.source)
         made_of_kept.add(entry.source)
         if original is not None and np.array_equal(
-            entry.transform.forward(original).astype(np.float32), array, equal_nan=True
+            _to_float32(entry.transform.forward(original)), array, equal_nan=True
         ):
             tensors[entry.source] = original
-        else:
-            tensors[entry.source] = entry.transform.backward(array)
+            continue
+        tensors[entry.source] = entry.transform.backward(array)
+        if not np.allclose(
+            entry.transform.forward(tensors[entry.source]), array, rtol=1e-6, atol=0, equal_nan=True
+        ):
+            raise UserError(
+                f"In the naming {naming.name!r} no tensor {entry.source} stands for the values of"
+                f" {path}: its layer scales by the weight's absolute value; choose another naming."
+            )
     return tensors | {k: v for k, v in kept.items() if k not in made_of_kept}
+
+
+def _to_float32(array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
 
 
 def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
@@ -125,11 +149,20 @@ def _source_name(path: str, naming: Naming) -> str:
     return path if entry is None else entry.source
 
 
-def _is_allowed(path: str, naming: Naming, allow_missing: str | None) -> bool:
-    if allow_missing is None:
-        return False
-    try:
-        pattern = re.compile(allow_missing)
-    except re.error as error:
-        raise UserError(f"{allow_missing!r} is no regular expression: {error}.") from error
-    return any(pattern.search(name) for name in (path, _source_name(path, naming)))
+def _is_allowed(path: str, naming: Naming, allowed: Sequence[re.Pattern[str]]) -> bool:
+    names = (path, _source_name(path, naming))
+    return any(pattern.search(name) for pattern in allowed for name in names)
+
+
+def _hint(unexpected: list[str], naming: Naming) -> str:
+    """A remedy where the network is a part of a larger one, whose tensors have a prefix."""
+    firsts = {name.split(".")[0] + "." for name in unexpected}
+    prefixes = [
+        first
+        for first in sorted(firsts)
+        if any(naming.knows(name.split()[0].removeprefix(first)) for name in unexpected)
+        and not any(naming.knows(name.split()[0]) for name in unexpected)
+    ]
+    if not prefixes:
+        return ""
+    return f"\nThe prefix {prefixes[0]} (--prefix) takes the tensors whose names begin so alone."

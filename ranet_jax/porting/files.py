@@ -1,5 +1,6 @@
 """State dicts in files: PyTorch's own (.pth, .pt), safetensors and NumPy archives."""
 
+import contextlib
 import importlib
 import os
 import pathlib
@@ -19,31 +20,62 @@ from ranet_jax.errors import UserError
 
 StateDict = dict[str, np.ndarray]
 # Where training scripts keep the weights beside the optimiser's state, the epoch and so on.
-WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state", "net", "weights")
+# The first that is there counts, so a moving average only where there is nothing else.
+WRAPPERS = (
+    *("state_dict", "model", "model_state_dict", "model_state", "net", "weights", "params"),
+    *("state_dict_ema", "model_ema", "params_ema"),
+)
+# Names this deep inside others belong to a dictionary that holds itself.
+DEEPEST = 8
 # What wrapping a network in another module puts before every name.
-PREFIXES = ("module.", "model.", "backbone.", "encoder.")
+PREFIXES = ("module.", "model.", "_orig_mod.", "backbone.", "encoder.")
 
 
-def read_state_dict(path: pathlib.Path) -> StateDict:
+def read_state_dict(path: str | os.PathLike[str], prefix: str | None = None) -> StateDict:
     """Tensors of a file by name, without what a training script wrapped around them.
+
+    Args:
+      path: .pth, .pt, .pth.tar, .ckpt or .bin of PyTorch, .safetensors or .npz.
+      prefix: take only the tensors whose names begin so, without it: those of a part.
+
+    Returns:
+      Arrays in the dtypes they are stored in.
 
     Raises:
       UserError: the file is missing, of no known format, cut off, holds code or no tensors.
     """
-    return _without_prefix(read_tensors(path))
+    tensors = read_tensors(path)
+    if prefix is not None:
+        part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        if not part:
+            raise UserError(
+                f"{path} holds no tensor whose name begins with {prefix!r}; its names are such as"
+                f" {next(iter(tensors))!r}."
+            )
+        tensors = part
+    return _without_prefix(tensors)
 
 
-def read_tensors(path: pathlib.Path) -> StateDict:
+def read_tensors(path: str | os.PathLike[str]) -> StateDict:
     """The same with all of each name."""
-    if not path.is_file():
-        raise UserError(f"{path} is missing, or no file; name a file of weights.")
-    if path.suffix not in READERS:
+    path = pathlib.Path(path)
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise UserError(f"{path} is missing, or no file; name a file of weights.") from error
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); name a file of weights."
+        ) from error
+    read = next((READERS[end] for end in READERS if path.name.lower().endswith(end)), None)
+    if read is None:
         raise UserError(
             f"{path} has none of the endings {', '.join(READERS)}; name a file of weights."
         )
-    if path.stat().st_size == 0:
+    if empty:
         raise UserError(f"{path} is empty; copy or download it again.")
-    return _tensors(_unwrap(READERS[path.suffix](path)), path)
+    return _tensors(_unwrap(read(path)), path)
 
 
 def import_optional(name: str, purpose: str) -> Any:
@@ -68,8 +100,14 @@ def _read_torch(path: pathlib.Path) -> Any:
             with zipfile.ZipFile(path) as archive:
                 if archive.testzip() is not None:  # PyTorch itself compares no checksums
                     raise _damaged(path)
+                if any("/code/" in name for name in archive.namelist()):
+                    raise UserError(
+                        f"{path} is a TorchScript program; save the network's state_dict() alone."
+                    )
         with warnings.catch_warnings(action="ignore"):  # of old pickle protocols
             return torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\w[\w.]*)", str(error))
         if named is None:
@@ -111,19 +149,17 @@ def _damaged(path: pathlib.Path) -> UserError:
 
 
 READERS: dict[str, Callable[[pathlib.Path], Any]] = {
-    ".pth": _read_torch,
-    ".pt": _read_torch,
+    **dict.fromkeys((".pth", ".pt", ".pth.tar", ".ckpt", ".bin"), _read_torch),
     ".safetensors": _read_safetensors,
     ".npz": _read_npz,
 }
 
 
 def _unwrap(found: Any) -> Any:
-    while isinstance(found, Mapping):
-        inner = next((found[k] for k in WRAPPERS if isinstance(found.get(k), Mapping)), None)
-        if inner is None:
+    for _ in range(DEEPEST):
+        if not isinstance(found, Mapping):
             break
-        found = inner
+        found = next((found[k] for k in WRAPPERS if isinstance(found.get(k), Mapping)), found)
     return found
 
 
@@ -141,22 +177,35 @@ def _tensors(found: Any, path: pathlib.Path) -> StateDict:
 
 
 def _to_numpy(value: Any, name: str, path: pathlib.Path) -> np.ndarray:
-    """The tensor's values; half precision widens to float32, which loses nothing."""
+    """The tensor's values in its own dtype, native byte order."""
     wrong = UserError(
-        f"{path} holds {name!r}, a tensor that is not dense and real; save the network in float32."
+        f"{path} holds {name!r}, which is no dense tensor of a usual type; save the network in"
+        " float32."
     )
     if not isinstance(value, np.ndarray):
         dense = str(value.layout) == "torch.strided" and not value.is_meta
         if value.is_quantized or not dense or value.is_complex():
             raise wrong
+        if value.is_floating_point() and value.dtype.itemsize < 2:
+            raise wrong
         value = value.detach()
-        narrow = value.is_floating_point() and value.dtype.itemsize < 4
-        value = (value.float() if narrow else value).numpy()
-    if value.dtype in (np.float16, ml_dtypes.bfloat16):
-        return value.astype(np.float32)
-    if value.dtype.kind not in "fiub":
+        if str(value.dtype) == "torch.bfloat16":
+            torch = import_optional("torch", f"read {path}")
+            value = value.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+        else:
+            value = value.numpy()
+    if value.dtype.kind not in "fiub" and value.dtype != ml_dtypes.bfloat16:
         raise wrong
-    return value
+    return value.astype(value.dtype.newbyteorder("="), copy=False)
+
+
+def to_torch(value: np.ndarray) -> Any:
+    """A tensor of PyTorch with the array's values and dtype."""
+    torch = import_optional("torch", "make tensors")
+    value = np.array(value, order="C")
+    if value.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(value)
 
 
 def _without_prefix(tensors: StateDict) -> StateDict:
@@ -167,32 +216,36 @@ def _without_prefix(tensors: StateDict) -> StateDict:
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
 
 
-def write_state_dict(path: pathlib.Path, tensors: StateDict) -> None:
+def write_state_dict(path: str | os.PathLike[str], tensors: StateDict) -> None:
     """Write tensors by name to a new .pth or .safetensors file, whole or not at all.
 
     Raises:
       UserError: the file exists, cannot be written, or has another ending.
     """
+    path = pathlib.Path(path)
     if path.suffix not in WRITERS:
         raise UserError(f"{path} ends in none of {', '.join(WRITERS)}; choose such a file.")
-    if path.exists():
+    if os.path.lexists(path):
         raise UserError(f"{path} exists already; choose another file.")
     partial = path.with_name(f".{path.name}.partial")
     try:
-        WRITERS[path.suffix](partial, {k: np.array(v, order="C") for k, v in tensors.items()})
+        WRITERS[path.suffix](partial, tensors)
         os.replace(partial, path)
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise UserError(f"{path} cannot be written ({error}); choose another file.") from error
 
 
 def _write_torch(path: pathlib.Path, tensors: StateDict) -> None:
     torch = import_optional("torch", f"write {path}")
-    torch.save({name: torch.from_numpy(value) for name, value in tensors.items()}, path)
+    torch.save({name: to_torch(value) for name, value in tensors.items()}, path)
 
 
 def _write_safetensors(path: pathlib.Path, tensors: StateDict) -> None:
-    safetensors.numpy.save_file(tensors, path)
+    safetensors.numpy.save_file(
+        {name: np.array(value, order="C") for name, value in tensors.items()}, path
+    )
 
 
 WRITERS: dict[str, Callable[[pathlib.Path, StateDict], None]] = {

@@ -9,6 +9,7 @@ import flax.linen as nn
 from ml_collections import ConfigDict
 
 from ranet_jax.config import default_config
+from ranet_jax.dataset import IGNORE_LABEL
 from ranet_jax.errors import UserError
 from ranet_jax.models import build_model
 from ranet_jax.models.backbones import HRNet, MobileNetV2, ResNet
@@ -19,6 +20,7 @@ from ranet_jax.porting.naming import Naming
 
 # Shape of the tensor that an array of the module is made of, or None if the state dict has none.
 Source = Callable[[str], Shape | None]
+FINE_CLASSIFIER = "params/fine_logit/bias"
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,10 @@ def _mobilenet() -> Network:
 def _segmenter(name: str, config: ConfigDict, optional_auxiliary: bool = False) -> Network:
     config = copy.deepcopy(config)  # which what is found in a state dict changes
     model = config.model
+    if model.backbone not in NETWORKS or NETWORKS[model.backbone]().config is not None:
+        raise UserError(f"There are no names for config.model.backbone {model.backbone!r}.")
     is_resnet = model.backbone.startswith("resnet")
-    own = tables.segmenter_naming(
-        tables.RESNET if is_resnet else NETWORKS[model.backbone]().namings[0]
-    )
+    own = tables.segmenter_naming(NETWORKS[model.backbone]().namings[0])
     others = []
     if is_resnet and model.context == "fcn":
         others = [tables.FCN]
@@ -105,9 +107,20 @@ def _segmenter(name: str, config: ConfigDict, optional_auxiliary: bool = False) 
     elif model.context == "ranet" and model.variant == "released":
         others = [tables.RELEASED]
 
+    namings = (*others, own)
+    classifiers = [entry.source for n in namings if (entry := n.to_source(FINE_CLASSIFIER))]
+
     def build(output_stride: int, num_classes: int | None, source: Source) -> nn.Module:
         if num_classes is None:
-            raise UserError(f"The weights hold no classifier, without which there is no {name}.")
+            raise UserError(
+                f"The weights hold no classifier ({' or '.join(classifiers)}), without which there"
+                f" is no {name}; name the network they belong to, or --num-classes of a new one."
+            )
+        if num_classes > IGNORE_LABEL:
+            raise UserError(
+                f"The classifier has {num_classes} classes; a segmenter has {IGNORE_LABEL} at most,"
+                " as its labels are bytes and one value is ignored."
+            )
         with model.unlocked():
             model.output_stride = output_stride
             model.dtype = "float32"
@@ -115,9 +128,7 @@ def _segmenter(name: str, config: ConfigDict, optional_auxiliary: bool = False) 
                 model.auxiliary = source("params/auxiliary/logit/bias") is not None
         return build_model(config, num_classes)
 
-    return Network(
-        name, (*others, own), model.output_stride, "params/fine_logit/bias", build, config
-    )
+    return Network(name, namings, model.output_stride, FINE_CLASSIFIER, build, config)
 
 
 def _torchvision_segmenter(name: str, context: str) -> Network:

@@ -7,7 +7,9 @@ of batches, weights the network does not compute with). That of a segmenter has 
 """
 
 import hashlib
+import os
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +23,14 @@ from ranet_jax.porting.files import StateDict, read_tensors, write_state_dict
 from ranet_jax.porting.naming import Naming
 from ranet_jax.porting.networks import Network, find_network
 
+Path = str | os.PathLike[str]
 KEPT = "kept.safetensors"
+# Fields of port.json that are read again.
+FIELDS = {"network": str, "naming": str, "fresh": list}
 
 
 def write_ported(
-    directory: pathlib.Path, ported: Ported, source: pathlib.Path, dataset: DatasetMetadata | None
+    directory: Path, ported: Ported, source: Path, dataset: DatasetMetadata | None = None
 ) -> None:
     """Write a ported network, whole or not at all.
 
@@ -58,8 +63,8 @@ def write_ported(
             "output_stride": ported.output_stride,
             "num_classes": ported.num_classes,
             "fresh": list(ported.fresh),
-            "source": source.name,
-            "sha256": _sha256(source),
+            "source": pathlib.Path(source).name,
+            "sha256": _sha256(pathlib.Path(source)),
         }
         write_json(partial / "port.json", description)
 
@@ -69,7 +74,26 @@ def _sha256(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def reverse(checkpoint: pathlib.Path, output: pathlib.Path, naming: str | None = None) -> str:
+def read_description(directory: Path) -> dict[str, Any] | None:
+    """Fields of a ported network's `port.json`; None where there is none.
+
+    Raises:
+      UserError: the file is no description of a ported network.
+    """
+    path = pathlib.Path(directory) / "port.json"
+    if not path.is_file():
+        return None
+    fields = read_json(path)
+    for name, kind in FIELDS.items():
+        if not isinstance(fields, dict) or not isinstance(fields.get(name), kind):
+            raise UserError(
+                f"{path} lacks a field {name!r} of type {kind.__name__}; restore it from a copy, or"
+                " port the network again."
+            )
+    return fields
+
+
+def reverse(checkpoint: Path, output: Path, naming: str | None = None) -> tuple[str, list[str]]:
     """Write the weights of a checkpoint as a state dict.
 
     Args:
@@ -80,29 +104,30 @@ def reverse(checkpoint: pathlib.Path, output: pathlib.Path, naming: str | None =
         the network has.
 
     Returns:
-      The naming.
+      The naming, and the paths of arrays that are left out: those of a ported network that the
+      file it comes from lacked.
 
     Raises:
       UserError: there is no checkpoint, it has no such naming, or the file cannot be written.
     """
-    description = checkpoint / "port.json"
-    ported = read_json(description) if description.is_file() else None
+    checkpoint = pathlib.Path(checkpoint)
+    ported = read_description(checkpoint)
     if ported is not None and not (checkpoint / "config.json").is_file():
         network = find_network(ported["network"])
         variables = checkpoints.read_variables(checkpoint.absolute() / "variables")
     else:
         config, _, variables, _ = checkpoints.load_variables(checkpoint)
         network = find_network(config)
-    arrays = {path: np.asarray(array) for path, array in flatten(variables).items()}
     kept: StateDict = {}
+    fresh: list[str] = []
     if ported is not None:
-        arrays = {path: array for path, array in arrays.items() if path not in ported["fresh"]}
-        naming = naming or ported["naming"]
+        fresh, naming = ported["fresh"], naming or ported["naming"]
         if naming == ported["naming"] and (checkpoint / KEPT).is_file():
             kept = read_tensors(checkpoint / KEPT)
+    arrays = {p: np.asarray(array) for p, array in flatten(variables).items() if p not in fresh}
     chosen = _find_naming(network, naming)
     write_state_dict(output, to_tensors(arrays, chosen, kept))
-    return chosen.name
+    return chosen.name, fresh
 
 
 def _find_naming(network: Network, name: str | None) -> Naming:

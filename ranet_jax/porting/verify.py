@@ -17,7 +17,7 @@ from ranet_jax.models import Segmenter
 from ranet_jax.porting import tables
 from ranet_jax.porting.carry import Ported, flatten
 from ranet_jax.porting.convert import to_tensors
-from ranet_jax.porting.files import StateDict, import_optional
+from ranet_jax.porting.files import StateDict, import_optional, to_torch
 from ranet_jax.porting.naming import Naming
 
 # Largest difference of a stage that passes in float32, relative to the stage's largest value.
@@ -131,9 +131,8 @@ def _renamed(ported: Ported, tensors: StateDict, naming: Naming) -> StateDict:
 
 
 def _load(model: Any, tensors: StateDict) -> None:
-    torch = import_optional("torch", "verify a network")
     result = model.load_state_dict(
-        {name: torch.from_numpy(np.array(value)) for name, value in tensors.items()}, strict=False
+        {name: to_torch(value) for name, value in tensors.items()}, strict=False
     )
     missing = [name for name in result.missing_keys if not name.endswith("num_batches_tracked")]
     if missing or result.unexpected_keys:

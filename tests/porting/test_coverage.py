@@ -143,7 +143,8 @@ def test_a_segmenter_s_output_stride_that_is_none():
 
 
 def test_a_segmenter_needs_a_classifier(resnet18):
-    assert "no classifier, without which there is no fcn" in refused(resnet18, "fcn_resnet101")
+    complaint = refused(resnet18, "fcn_resnet101")
+    assert "no classifier (classifier.4.bias or fine_logit.bias), without which" in complaint
 
 
 @pytest.mark.parametrize("classes", [0, -3])
@@ -256,6 +257,91 @@ def test_the_same_number_of_classes_keeps_the_classifier(resnet18):
 def test_another_number_of_classes_allows_nothing_else_to_be_missing(resnet18):
     _, line = report(without(resnet18, r"^bn1\.bias"), num_classes=3)
     assert line == "  missing: bn1.bias (64,) of the network"
+
+
+@pytest.mark.parametrize("num_classes", [2, 5])
+def test_another_number_of_classes_renews_both_of_a_segmenter_s_classifiers(num_classes):
+    model = tv.models.segmentation.fcn_resnet101(
+        weights=None, weights_backbone=None, num_classes=3, aux_loss=True
+    )
+    state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    ported = port_state_dict(state, "fcn_resnet101", num_classes=num_classes)
+    assert set(ported.fresh) == {
+        f"params/{module}/{leaf}"
+        for module in ("fine_logit", "auxiliary/logit")
+        for leaf in ("kernel", "bias")
+    }
+    assert ported.variables["params"]["auxiliary"]["logit"]["bias"].shape == (num_classes,)
+
+
+def test_a_classifier_of_no_classes_is_none(resnet18):
+    empty = {"fc.weight": np.zeros((0, 512), np.float32), "fc.bias": np.zeros(0, np.float32)}
+    assert "has 0 classes" in refused(resnet18 | empty)
+
+
+def test_a_segmenter_has_fewer_classes_than_bytes_have_values(resnet18):
+    backbone = {f"backbone.{name}": value for name, value in resnet18.items()}
+    assert "has 256 classes; a segmenter has 255 at most" in refused(
+        backbone, "fcn_resnet101", num_classes=256
+    )
+
+
+# ----------------------------------------------------------------------- a part of the tensors
+
+
+@pytest.fixture
+def segmenter(resnet18):
+    """The tensors of a segmenter around a ResNet-18, as toolboxes of segmentation call them."""
+    head = np.ones((3, 512, 1, 1), np.float32)
+    backbone = without(resnet18, "fc")
+    state = {f"backbone.{name}": value for name, value in backbone.items()}
+    return state | {"decode_head.conv_seg.weight": head}
+
+
+def test_a_network_within_another_is_pointed_to(segmenter):
+    first, *_, last = report(segmenter)
+    assert "121 tensors are unexpected" in first
+    assert last == ("The prefix backbone. (--prefix) takes the tensors whose names begin so alone.")
+
+
+def test_a_prefix_takes_a_network_out_of_another(segmenter, saved, resnet18):
+    _, variables = port(saved(segmenter), "resnet18", prefix="backbone.")
+    kernel = variables["params"]["layer3_block0"]["conv1"]["kernel"]
+    expected = resnet18["layer3.0.conv1.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(kernel, expected)
+    assert "fc" not in variables["params"]
+
+
+def test_a_prefix_of_nothing_is_refused(segmenter, saved):
+    with pytest.raises(UserError, match=r"holds no tensor whose name begins with 'head\.'; its"):
+        port(saved(segmenter), "resnet18", prefix="head.")
+
+
+# ------------------------------------------------------------------------------ unusable values
+
+
+def test_what_float32_cannot_hold_is_listed(resnet18):
+    changed = {
+        "bn1.bias": np.full(64, 1e39),
+        "layer1.0.bn1.bias": np.ones(64, np.int64),
+        "fc.bias": np.ones(5, bool),
+    }
+    first, *lines = report(resnet18 | changed)
+    assert first == "3 of the tensors are no weights in float32; save the network as such."
+    assert sorted(lines) == [
+        "  unusable: bn1.bias holds numbers too large for float32",
+        "  unusable: fc.bias of bool",
+        "  unusable: layer1.0.bn1.bias of int64",
+    ]
+
+
+def test_nan_and_infinity_are_carried_over_and_said(resnet18):
+    broken = {"bn1.bias": np.full(64, np.nan, np.float32), "fc.bias": np.full(5, np.inf)}
+    ported = port_state_dict(resnet18 | broken, "resnet18")
+    last = ported.summary().splitlines()[-1]
+    assert last.startswith("2 arrays hold NaN or infinity: ")
+    assert "params/bn1/bias" in last
+    assert "params/fc/bias" in last
 
 
 # -------------------------------------------------------------------------------- whole values

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import safetensors.numpy
 import torch
 from ml_collections import ConfigDict
+from safetensors.torch import load_file, save_file
 from torch_networks import randomised, run, timm
 from torch_networks import torchvision as tv
 
@@ -329,6 +331,39 @@ def test_double_precision_comes_back_in_double_precision(tmp_path):
     back = tmp_path / "back.pth"
     assert command(output, "--reverse", "--format", "pth", "--output", back) == 0
     assert_same_bits(read_back(back), state)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_half_precision_comes_back_in_half_precision(tmp_path, dtype, ending):
+    model = timm.create_model("resnet18", num_classes=2).to(getattr(torch, dtype))
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    output, back = tmp_path / "out", tmp_path / f"back.{ending}"
+    assert command(tmp_path / "w.safetensors", "--model", "resnet18", "--output", output) == 0
+    assert command(output, "--reverse", "--format", ending, "--output", back) == 0
+    found = torch.load(back) if ending == "pth" else load_file(back)
+    for name, tensor in model.state_dict().items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor), name
+
+
+def test_arrays_the_source_lacked_are_left_out_and_counted(source, tmp_path, capsys):
+    output, back = tmp_path / "ported", tmp_path / "back.safetensors"
+    arguments = (source, "--model", "resnet18", "--output", output, "--num-classes", "9")
+    assert command(*arguments) == 0
+    capsys.readouterr()
+    assert command(output, "--reverse", "--format", "safetensors", "--output", back) == 0
+    assert "\n2 arrays that its source lacked are left out.\n" in capsys.readouterr().out
+    assert not any(name.startswith("fc.") for name in load_file(back))
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"network": 1, "naming": "", "fresh": []}'])
+def test_a_description_that_is_malformed(ported, tmp_path, sentence, text):
+    copy = tmp_path / "copy"
+    shutil.copytree(ported, copy)
+    (copy / "port.json").write_text(text)
+    complaint = sentence(copy, "--reverse", "--format", "pth", "--output", tmp_path / "x.pth")
+    assert complaint.startswith(f"{copy / 'port.json'} lacks a field 'network' of type str; ")
 
 
 def test_files_and_namings_that_are_wrong(ported, tmp_path, sentence):

@@ -10,8 +10,10 @@ from torch_networks import apply, assert_close, channels_last, image, run, timm
 from torch_networks import torchvision as tv
 
 from ranet_jax.errors import UserError
-from ranet_jax.porting import port_state_dict, read_state_dict, reverse, write_ported
+from ranet_jax.porting import port_state_dict, read_state_dict, reverse, tables, write_ported
 from ranet_jax.porting.carry import flatten
+from ranet_jax.porting.convert import to_tensors
+from ranet_jax.porting.networks import find_network
 
 assert tv  # which timm needs, imported with care
 CLASSES = 3
@@ -262,9 +264,21 @@ def test_the_way_back_gives_the_file_bit_by_bit(tmp_path, tensors, ported):
     source.write_bytes(b"which is here only to be summed")
     write_ported(tmp_path / "ported", ported, source, None)
     output = tmp_path / "back.safetensors"
-    assert reverse(tmp_path / "ported", output) == "released"
+    assert reverse(tmp_path / "ported", output) == ("released", [])
     back = read_state_dict(output)
     assert back.keys() == tensors.keys()
     for name, tensor in tensors.items():
         assert (back[name].dtype, back[name].shape) == (tensor.dtype, tensor.shape), name
         assert back[name].tobytes() == tensor.tobytes(), name
+
+
+def test_scales_that_no_weight_makes_are_not_written(ported):
+    """Trained on, a scale may fall below zero, which the absolute value of no weight is."""
+    arrays = flatten(ported.variables)
+    path = "params/context/dsn/bn/scale"
+    arrays = arrays | {path: np.full_like(arrays[path], -0.5)}
+    with pytest.raises(UserError, match=rf"'released' no tensor dsn\.1\.weight .* {path}: "):
+        to_tensors(arrays, tables.RELEASED)
+    own = find_network("ranet_released").namings[-1]
+    back = to_tensors(arrays, own)
+    np.testing.assert_array_equal(back["context.dsn.bn.weight"], arrays[path])

@@ -90,18 +90,18 @@ HALVES = [1.0, -2.5, 0.0, 65504.0, 2.0**-24, 1 / 3]
 
 @pytest.mark.parametrize("save_as", ["zip.pth", "legacy.pth", "weights.safetensors"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_widens_exactly(tmp_path, save_as, dtype):
+def test_half_precision_is_read_as_it_is(tmp_path, save_as, dtype):
     FORMATS[save_as](tmp_path / save_as, {"x": torch.tensor(HALVES, dtype=getattr(torch, dtype))})
     numpy_dtype = np.float16 if dtype == "float16" else ml_dtypes.bfloat16
-    expected = np.array([float(numpy_dtype(value)) for value in HALVES], np.float32)
-    assert expected[-1] != np.float32(1 / 3)
+    expected = np.array([numpy_dtype(value) for value in HALVES], numpy_dtype)
     assert_same(read_state_dict(tmp_path / save_as), {"x": expected})
 
 
-def test_half_precision_of_numpy_widens_exactly(tmp_path):
-    np.savez(tmp_path / "x.npz", x=np.array([1 / 3, 65504.0], np.float16))
-    expected = np.array([0.333251953125, 65504.0], np.float32)
-    assert_same(read_state_dict(tmp_path / "x.npz"), {"x": expected})
+def test_the_other_byte_order_is_turned_round(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.array([1 / 3, -2.0], ">f4"))
+    found = read_state_dict(tmp_path / "x.npz")
+    assert_same(found, {"x": np.array([1 / 3, -2.0], np.float32)})
+    assert found["x"].dtype.isnative
 
 
 @both_pickles
@@ -125,6 +125,9 @@ def test_views_of_one_storage_are_read_as_they_were(tmp_path):
         lambda state: {"model": state},
         lambda state: {"model_state_dict": state},
         lambda state: {"model": {"state_dict": state}},
+        lambda state: {"model_ema": {}, "state_dict": state},
+        lambda state: {"params_ema": state, "iteration": 7},
+        lambda state: {f"_orig_mod.{name}": tensor for name, tensor in state.items()},
         lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
         lambda state: {f"backbone.{name}": tensor for name, tensor in state.items()},
         lambda state: {f"module.backbone.{name}": tensor for name, tensor in state.items()},
@@ -142,6 +145,12 @@ def test_prefixes_are_recognised_outside_of_pytorch_s_files(tmp_path):
     for name in ("weights.safetensors", "weights.npz"):
         FORMATS[name](tmp_path / name, prefixed)
         assert_same(read_state_dict(tmp_path / name), VALUES)
+
+
+@pytest.mark.parametrize("name", ["w.pth.tar", "w.ckpt", "pytorch_model.bin", "w.PTH", "w.Pt"])
+def test_pytorch_s_files_have_many_endings(tmp_path, name):
+    save_zip(tmp_path / name, tensors())
+    assert_same(read_state_dict(str(tmp_path / name)), VALUES)
 
 
 def test_a_prefix_of_some_names_is_part_of_them(tmp_path):
@@ -178,11 +187,11 @@ def test_a_directory_is_no_file(tmp_path):
     assert refusal(tmp_path / "w.pth").startswith("FILE is missing")
 
 
-@pytest.mark.parametrize("name", ["w.h5", "w", "w.bin", "w.PTH.txt"])
+@pytest.mark.parametrize("name", ["w.h5", "w", "w.tar", "w.PTH.txt"])
 def test_unknown_endings_are_told_the_known_ones(tmp_path, name):
     save_zip(tmp_path / name, tensors())
     sentence = refusal(tmp_path / name)
-    assert "none of the endings .pth, .pt, .safetensors, .npz" in sentence
+    assert "none of the endings .pth, .pt, .pth.tar, .ckpt, .bin, .safetensors, .npz" in sentence
 
 
 @every_format
@@ -255,6 +264,26 @@ def test_a_file_that_would_execute_a_command_is_refused_by_name(tmp_path, save, 
         assert witness.exists(), "the file would not have executed anything"
 
 
+def test_a_program_is_refused(tmp_path):
+    with warnings.catch_warnings(action="ignore"):  # of its being old
+        module = torch.jit.trace(torch.nn.Linear(2, 3), torch.ones(1, 2))
+        torch.jit.save(module, tmp_path / "w.pth")
+    assert refusal(tmp_path / "w.pth").startswith("FILE is a TorchScript program; save the")
+
+
+def test_a_dictionary_that_holds_itself_is_refused(tmp_path):
+    state = {}
+    state["model"] = state
+    torch.save(state, tmp_path / "w.pth")
+    assert refusal(tmp_path / "w.pth").startswith("FILE holds 'model', which is no tensor; save")
+
+
+@pytest.mark.parametrize("path", ["x" * 300 + ".pth", "/proc/self/mem.pth/w.pth"])
+def test_paths_that_no_file_can_have(path):
+    with pytest.raises(UserError, match="name a file of weights"):
+        read_state_dict(path)
+
+
 @both_pickles
 def test_a_whole_network_is_refused(tmp_path, save):
     save(tmp_path / "w.pth", torch.nn.Linear(2, 3))
@@ -312,7 +341,7 @@ def test_tensors_that_are_not_dense_and_real(tmp_path, save, kind):
     with warnings.catch_warnings(action="ignore"):
         save(tmp_path / "w.pth", {"good": torch.ones(2), "bad": unusual(kind)})
     sentence = refusal(tmp_path / "w.pth")
-    assert sentence.startswith("FILE holds 'bad', a tensor that is not dense and real; save")
+    assert sentence.startswith("FILE holds 'bad', which is no dense tensor of a usual type; save")
 
 
 @pytest.mark.parametrize(
@@ -320,12 +349,12 @@ def test_tensors_that_are_not_dense_and_real(tmp_path, save, kind):
 )
 def test_arrays_that_are_not_real_numbers(tmp_path, array):
     np.savez(tmp_path / "w.npz", good=np.ones(2), bad=array)
-    assert refusal(tmp_path / "w.npz").startswith("FILE holds 'bad', a tensor that is not dense")
+    assert refusal(tmp_path / "w.npz").startswith("FILE holds 'bad', which is no dense tensor")
 
 
 def test_safetensors_of_types_that_are_not_numpy_s(tmp_path):
     save_safetensors(tmp_path / "c.safetensors", {"bad": torch.ones(2, dtype=torch.complex64)})
-    assert refusal(tmp_path / "c.safetensors").startswith("FILE holds 'bad', a tensor that is not")
+    assert refusal(tmp_path / "c.safetensors").startswith("FILE holds 'bad', which is no dense")
     save_safetensors(tmp_path / "f.safetensors", {"x": torch.ones(2).to(torch.float8_e4m3fn)})
     assert "a type that NumPy lacks; save the network in float32" in refusal(
         tmp_path / "f.safetensors"
@@ -369,6 +398,12 @@ def test_an_existing_file_is_left_alone(tmp_path, ending):
     with pytest.raises(UserError, match=f"^{path} exists already; choose another file\\.$"):
         write_state_dict(path, VALUES)
     assert path.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_a_name_that_no_file_can_have_is_not_written(tmp_path, ending):
+    with pytest.raises(UserError, match="cannot be written"):
+        write_state_dict(tmp_path / f"{'x' * 300}.{ending}", VALUES)
 
 
 @pytest.mark.parametrize("name", ["w.npz", "w.pt", "w"])
