@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from ranet_jax import input as pipeline
 from ranet_jax import ops, visualize
+from ranet_jax.config import config_to_json
 from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import UserError
 from ranet_jax.files import check_json_output, write_json
@@ -37,8 +38,10 @@ from ranet_jax.inference import (
 from ranet_jax.metrics import SegmentationScores, check_labels, confusion_matrix
 from ranet_jax.models import Outputs
 from ranet_jax.preprocessing import Normalization
+from ranet_jax.tally import Journal, Tally, evaluation_key
 
 OUTPUTS = ("fine", "coarse")
+JOURNAL_SECONDS = 30.0
 Batch = dict[str, np.ndarray]
 
 
@@ -132,6 +135,7 @@ def evaluate_batches(
     settings: InferenceSettings,
     total: int | None = None,
     progress: bool = True,
+    journal: Journal | None = None,
 ) -> EvaluationResult:
     """Score a network on this host's batches, and sum the counts over all hosts.
 
@@ -145,6 +149,8 @@ def evaluate_batches(
       settings: scales, flips and windows.
       total: number of this host's images, for the progress bar.
       progress: show a progress bar, on the first host.
+      journal: file of what is counted so far, written every `JOURNAL_SECONDS`; an evaluation that
+        was cut off goes on from there. The batches must come in the same order again.
 
     Raises:
       UserError: a label is out of range, or there are no images at all.
@@ -153,11 +159,17 @@ def evaluate_batches(
     local_variables = jax.tree.map(_local_copy, variables)
     placed: dict[int, Any] = {}
     size = dataset.num_classes
-    counts = {name: np.zeros((size, size), np.int64) for name in OUTPUTS}
-    seen = dict.fromkeys(OUTPUTS, 0)
+    tally = (journal and journal.read()) or Tally.empty(OUTPUTS, size)
     hidden = not progress or jax.process_index() != 0
-    with tqdm(total=total, unit="image", desc="evaluate", disable=hidden) as bar:
-        for batch in batches:
+    with tqdm(
+        total=total,
+        initial=tally.images["fine"],
+        unit="image",
+        desc="evaluate",
+        disable=hidden,
+    ) as bar:
+        written = time.monotonic()
+        for batch in itertools.islice(batches, tally.batches, None):
             check_labels(batch["label"], size, dataset.ignore_label)
             mesh = _local_mesh(len(batch["image"]))
             if mesh.size not in placed:
@@ -169,12 +181,18 @@ def evaluate_batches(
             )
             num_images = int(batch["mask"].sum())
             for name, matrix in matrices.items():
-                counts[name] += np.asarray(matrix, np.int64)
-                seen[name] += num_images
+                tally.confusion[name] += np.asarray(matrix, np.int64)
+                tally.images[name] += num_images
+            tally.batches += 1
             bar.update(num_images)
-            bar.set_postfix_str(f"mIoU {_percent(SegmentationScores(counts['fine']).miou)}")
+            miou = SegmentationScores(tally.confusion["fine"]).miou
+            bar.set_postfix_str(f"mIoU {_percent(miou)}")
+            if journal is not None and time.monotonic() - written > JOURNAL_SECONDS:
+                written = time.monotonic()
+                journal.write(dataclasses.replace(tally, seconds=tally.seconds + written - start))
 
-    flat = np.concatenate([[seen["fine"], seen["coarse"]], *(counts[n].ravel() for n in OUTPUTS)])
+    images = [tally.images[name] for name in OUTPUTS]
+    flat = np.concatenate([images, *(tally.confusion[name].ravel() for name in OUTPUTS)])
     summed = sum_over_hosts(flat)
     fine_images, coarse_images = summed[:2]
     fine, coarse = summed[2:].reshape(2, size, size)
@@ -184,7 +202,7 @@ def evaluate_batches(
         dataset=dataset,
         settings=settings,
         num_images=int(fine_images),
-        seconds=time.monotonic() - start,
+        seconds=tally.seconds + time.monotonic() - start,
         fine=SegmentationScores(fine),
         coarse=SegmentationScores(coarse) if coarse_images else None,
     )
@@ -254,6 +272,8 @@ def evaluate_checkpoint(
 ) -> EvaluationResult:
     """Score a checkpoint on a split of its data set and write the scores as JSON.
 
+    One that was cut off goes on where it was when it is started again in the same way.
+
     Args:
       path: working directory (its best checkpoint), a checkpoint of it, or an exported model.
       split: of the data set; the config's `data.eval_split` if not given.
@@ -272,6 +292,7 @@ def evaluate_checkpoint(
     check_json_output(report, "scores")
     builder = pipeline.open_dataset(model.config.data)
     _check_classes(path, model.dataset, pipeline.dataset_metadata(builder))
+    journal = _journal(model, report, split, builder)
     result = evaluate_batches(
         model.forward,
         model.variables,
@@ -280,6 +301,7 @@ def evaluate_checkpoint(
         model.settings,
         total=pipeline.num_examples(builder, split),
         progress=progress,
+        journal=journal,
     )
     header = {"checkpoint": str(path), "step": model.step, "split": split}
     try:
@@ -292,7 +314,16 @@ def evaluate_checkpoint(
             f"{report} or its pictures cannot be written ({error.strerror}); make room or choose"
             f" another output. The scores are:\n{result.table()}"
         ) from error
+    journal.remove()
     return result
+
+
+def _journal(model: Model, report: Path, split: str, builder: Any) -> Journal:
+    """The journal of this host's part of an evaluation, beside its report."""
+    host = (jax.process_index(), jax.process_count())
+    examples = str(builder.info.full_name), pipeline.num_examples(builder, split)
+    key = evaluation_key(model.variables, config_to_json(model.config), split, *examples, *host)
+    return Journal(report.with_name(f".{report.stem}.{host[0]}.npz"), key)
 
 
 def _model_directory(path: Path) -> Path:

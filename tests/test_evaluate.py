@@ -1,11 +1,13 @@
 import dataclasses
 import errno
+import itertools
 import json
 import os
 import socket
 import subprocess
 import sys
 import textwrap
+import types
 from pathlib import Path
 
 import jax
@@ -26,6 +28,7 @@ from ranet_jax.evaluate import (
 from ranet_jax.inference import InferenceSettings
 from ranet_jax.metrics import SegmentationScores
 from ranet_jax.models import Outputs
+from ranet_jax.tally import Journal, Tally
 
 SETTINGS = InferenceSettings()
 VARIABLES = {"params": {"gain": np.float32(1)}, "batch_stats": {}}
@@ -275,7 +278,8 @@ def saved_model(tmp_path, monkeypatch):
         splits.append(split)
         return batched(images, labels, 3)
 
-    monkeypatch.setattr(evaluate.pipeline, "open_dataset", lambda data: "builder")
+    builder = types.SimpleNamespace(info=types.SimpleNamespace(full_name="colours/1.0.0"))
+    monkeypatch.setattr(evaluate.pipeline, "open_dataset", lambda data: builder)
     monkeypatch.setattr(evaluate.pipeline, "dataset_metadata", lambda builder: DATASET)
     monkeypatch.setattr(evaluate.pipeline, "num_examples", lambda builder, split: 4)
     monkeypatch.setattr(evaluate.pipeline, "evaluation_batches", evaluation_batches)
@@ -290,6 +294,63 @@ def test_a_checkpoint_is_scored_into_its_directory(saved_model):
     assert fields["split"] == "val"
     assert fields["checkpoint"] == str(path)
     assert fields["fine"]["miou"] == 1.0
+
+
+def interrupted(batches, after):
+    yield from itertools.islice(batches, after)
+    raise KeyboardInterrupt
+
+
+def test_an_evaluation_goes_on_where_it_was_cut_off(saved_model, monkeypatch):
+    """Of two batches the first is counted once, and forgotten where the weights have changed."""
+    path, _ = saved_model
+    whole = evaluate_checkpoint(path, progress=False)
+    (path / "evaluation_val.json").unlink()
+    listing = sorted(p.name for p in path.iterdir())
+
+    monkeypatch.setattr(evaluate, "JOURNAL_SECONDS", 0.0)
+    batches = evaluate.pipeline.evaluation_batches
+
+    def stopping(*arguments):
+        return interrupted(batches(*arguments), 1)
+
+    model = evaluate.load(path)
+    forward, passes = model.forward, []
+    model.forward = lambda *arguments: passes.append(1) or forward(*arguments)
+
+    def cut_off():
+        monkeypatch.setattr(evaluate.pipeline, "evaluation_batches", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_checkpoint(path, progress=False)
+        monkeypatch.setattr(evaluate.pipeline, "evaluation_batches", batches)
+        passes.clear()
+
+    cut_off()
+    resumed = evaluate_checkpoint(path, progress=False)
+    assert len(passes) == 1
+    np.testing.assert_array_equal(resumed.fine.confusion, whole.fine.confusion)
+    assert (resumed.num_images, resumed.seconds > 0) == (4, True)
+    (path / "evaluation_val.json").unlink()
+    assert sorted(p.name for p in path.iterdir()) == listing
+
+    cut_off()
+    model.variables = jax.tree.map(lambda x: x + 1, model.variables)
+    evaluate_checkpoint(path, progress=False)
+    assert len(passes) == 2
+
+
+def test_a_damaged_journal_is_none(tmp_path):
+    tally = Tally.empty(("fine",), 3)
+    tally.confusion["fine"][1, 2] = 2**40
+    journal = Journal(tmp_path / "j.npz", "key")
+    assert journal.read() is None
+    journal.write(dataclasses.replace(tally, batches=3, seconds=1.5))
+    found = journal.read()
+    assert (found.batches, found.seconds) == (3, 1.5)
+    np.testing.assert_array_equal(found.confusion["fine"], tally.confusion["fine"])
+    assert dataclasses.replace(journal, key="other").read() is None
+    (tmp_path / "j.npz").write_bytes((tmp_path / "j.npz").read_bytes()[:40])
+    assert journal.read() is None
 
 
 def test_split_output_and_pictures_can_be_chosen(saved_model, tmp_path):

@@ -1,0 +1,85 @@
+"""Counts of an evaluation under way, kept in a file so that an interruption loses little."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import zipfile
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Int64
+
+
+@dataclasses.dataclass
+class Tally:
+    """Confusion matrices and numbers of images by output, of the batches counted so far.
+
+    `seconds` is how long earlier runs took over them.
+    """
+
+    confusion: dict[str, Int64[np.ndarray, "c c"]]
+    images: dict[str, int]
+    batches: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def empty(cls, outputs: tuple[str, ...], num_classes: int) -> "Tally":
+        """Of no batch."""
+        shape = (num_classes, num_classes)
+        confusion = {name: np.zeros(shape, np.int64) for name in outputs}
+        return cls(confusion, dict.fromkeys(outputs, 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Journal:
+    """A file for the tally of one evaluation, which `key` tells from all others."""
+
+    path: pathlib.Path
+    key: str
+
+    def read(self) -> Tally | None:
+        """The tally that `write` left; None if there is none, or it is of another evaluation."""
+        try:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+                fields = dict(found)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            return None
+        if str(fields["key"]) != self.key:
+            return None
+        names = [str(name) for name in fields["outputs"]]
+        return Tally(
+            {name: fields[f"confusion_{name}"] for name in names},
+            {name: int(fields[f"images_{name}"]) for name in names},
+            int(fields["batches"]),
+            float(fields["seconds"]),
+        )
+
+    def write(self, tally: Tally) -> None:
+        """Replace the file in one step; where none can be written there is none."""
+        fields: dict[str, Any] = {"key": self.key, "batches": tally.batches}
+        fields["seconds"] = tally.seconds
+        fields["outputs"] = list(tally.confusion)
+        fields |= {f"confusion_{name}": matrix for name, matrix in tally.confusion.items()}
+        fields |= {f"images_{name}": count for name, count in tally.images.items()}
+        partial = self.path.with_name(f"{self.path.name}.partial")
+        with contextlib.suppress(OSError):
+            with partial.open("wb") as file:
+                np.savez(file, **fields)
+            os.replace(partial, self.path)
+
+    def remove(self) -> None:
+        """Delete the file, if there is one."""
+        self.path.unlink(missing_ok=True)
+
+
+def evaluation_key(variables: Any, *description: Any) -> str:
+    """SHA-256 of a network's arrays and of what else an evaluation depends on, as JSON holds it."""
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    for path, array in jax.tree_util.tree_leaves_with_path(variables):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
