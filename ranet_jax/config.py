@@ -47,6 +47,9 @@ def default_config() -> ConfigDict:
     config.model.threshold = 0.8  # tau of Eq. 4
     config.model.kernel_size = 1  # k of W^g in Eq. 4
     config.model.region_path = "streaming"  # or "dense", with tables of all pixel pairs
+    config.model.region_scores = "both"  # or "boundary", "semantic": what tells pixels apart
+    config.model.intra_region = True  # whether Eqs. 6 and 8 exchange context within regions
+    config.model.inter_region = True  # whether Eq. 7 does between them
     config.model.aspp_rates = ()  # dilations of an ASPP in place of the block's first convolution
     config.model.auxiliary = False  # whether an earlier stage gives coarse scores to blocks without
     config.model.dropout = 0.1

@@ -49,7 +49,7 @@ def scores(pixels, head):
     return pixels @ kernel[0, 0] + bias
 
 
-def expected_construction(visual, heads):
+def expected_construction(visual, heads, region_scores="both"):
     """Coarse scores, boundary scores, labels, J and representatives of [h, w, m] features."""
     pixels = np.asarray(visual, np.float64).reshape(HEIGHT * WIDTH, -1)
     coarse = scores(pixels, heads["semantic_logit"])
@@ -58,9 +58,11 @@ def expected_construction(visual, heads):
     kernel = DEVIATION_UNIT * deviation
     kernel[len(kernel) // 2, len(kernel) // 2] += 1
 
+    crossing = reference.segment_max(softmax(boundary)[:, 1].reshape(HEIGHT, WIDTH))
+    divergence = reference.jensen_shannon(softmax(coarse))
     attention = reference.region_attention(
-        reference.segment_max(softmax(boundary)[:, 1].reshape(HEIGHT, WIDTH)),
-        reference.jensen_shannon(softmax(coarse)),
+        np.zeros_like(crossing) if region_scores == "semantic" else crossing,
+        np.zeros_like(divergence) if region_scores == "boundary" else divergence,
     )
     attention = reference.regularize(attention, kernel, (HEIGHT, WIDTH))
     labels = reference.partition(reference.region_decision(attention, SETTINGS["threshold"]))
@@ -104,6 +106,46 @@ def test_blocks_equal_the_reference(kernel_size):
         labels, score, chosen = found
         expected = expected_interaction(visual[i], score, labels, chosen)
         np.testing.assert_allclose(outputs[i].reshape(expected.shape), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("region_scores", ["boundary", "semantic"])
+def test_one_kind_of_score_alone_makes_other_regions(region_scores):
+    """As if all pixels were of one category, or as if no boundary lay between them."""
+    visual, heads = visual_features(), random_heads()
+    module = block(region_scores=region_scores)
+    _, _, regions = jax.jit(module.apply)({"params": heads}, visual)
+    for i in range(2):
+        _, _, labels, score, chosen = expected_construction(visual[i], heads, region_scores)
+        np.testing.assert_array_equal(regions.labels[i], labels)
+        np.testing.assert_allclose(regions.score[i], score, rtol=1e-5)
+        np.testing.assert_array_equal(regions.representatives.indices[i], chosen[1])
+        assert not np.allclose(score, expected_construction(visual[i], heads)[3])
+
+
+def test_interaction_without_one_of_its_parts():
+    visual, heads = visual_features(), random_heads()
+    _, _, regions = block().apply({"params": heads}, visual)
+    outputs = {
+        parts: RegionInteractionBlock(*parts).apply({}, visual, regions)
+        for parts in ((True, False), (False, True))
+    }
+    for i in range(2):
+        _, _, labels, score, chosen = expected_construction(visual[i], heads)
+        pixels = np.asarray(visual[i], np.float64).reshape(HEIGHT * WIDTH, -1)
+        _, indices, valid = chosen
+        assert valid.any()
+        assert not valid.all()
+        within = score[indices][..., None] * reference.collect(pixels, score, labels, chosen)
+        expected = reference.distribute(pixels, score, labels, chosen, within)
+        found = outputs[True, False][i].reshape(expected.shape)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+        expected = score[:, None] * pixels
+        between = reference.interact(expected[indices] * valid[..., None], score, chosen)
+        for place in zip(*np.nonzero(valid), strict=True):
+            expected[indices[place]] = between[place]
+        found = outputs[False, True][i].reshape(expected.shape)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def assert_leaves_close(found, expected):

@@ -8,7 +8,7 @@ from ranet_jax.models.context.aspp import ASPPContext
 from ranet_jax.models.context.fcn import FCNContext
 from ranet_jax.models.context.non_local import NonLocalContext
 from ranet_jax.models.context.plain import PlainContext
-from ranet_jax.models.context.ranet import REGION_PATHS, RANetContext
+from ranet_jax.models.context.ranet import REGION_PATHS, REGION_SCORES, RANetContext
 from ranet_jax.models.context.released import ReleasedContext
 from ranet_jax.models.layers import Dtype
 
@@ -69,7 +69,18 @@ def build_context(
         "per_region": model.per_region,
         "threshold": model.threshold,
     }
+    if model.region_scores not in REGION_SCORES:
+        raise ValueError(
+            f"region_scores is {model.region_scores!r}; choose one of {REGION_SCORES}."
+        )
+    if not (model.intra_region or model.inter_region):
+        raise ValueError("intra_region and inter_region are both False; leave one True.")
     if model.variant == "released":
+        if (model.region_scores, model.intra_region, model.inter_region) != ("both", True, True):
+            raise ValueError(
+                'variant "released" has no parts to leave out; region_scores is "both",'
+                " intra_region and inter_region are True."
+            )
         settings = (model.stem, model.stages, model.output_stride)
         if model.aspp_rates:
             raise ValueError('variant "released" has no ASPP; leave aspp_rates empty.')
@@ -84,6 +95,9 @@ def build_context(
         aspp_rates=tuple(model.aspp_rates),
         kernel_size=model.kernel_size,
         region_path=model.region_path,
+        region_scores=model.region_scores,
+        intra_region=model.intra_region,
+        inter_region=model.inter_region,
         **shared,
     )
 

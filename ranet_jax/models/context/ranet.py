@@ -13,6 +13,8 @@ from ranet_jax.ops import dense, streaming
 
 # How Eqs. 1-5 are computed: without tables of all pairs of pixels, or with them.
 REGION_PATHS = {"streaming": streaming.region_map, "dense": dense.region_map}
+# The score maps that tell pixels apart: both, or one alone, as in Table 1 of the paper.
+REGION_SCORES = ("both", "boundary", "semantic")
 
 # W^g of Eq. 4 is learned as its deviation from the identity in this unit, so that it moves a
 # thousand times slower than other parameters and weight decay draws it back to the identity. Left
@@ -28,7 +30,11 @@ def group_kernel(deviation: Float[Array, "k k"]) -> Float[Array, "k k"]:
 
 
 class RegionConstructionBlock(nn.Module):
-    """RCB: boundary and semantic scores of each pixel, the regions they make, and their scores."""
+    """RCB: boundary and semantic scores of each pixel, the regions they make, and their scores.
+
+    With `region_scores` "boundary" all pixels count as one category (E = 0), with "semantic" no
+    boundary lies between them (D = 0).
+    """
 
     num_classes: int
     num_regions: int = 64
@@ -36,6 +42,7 @@ class RegionConstructionBlock(nn.Module):
     threshold: float = 0.8
     kernel_size: int = 1
     region_path: str = "streaming"
+    region_scores: str = "both"
 
     @nn.compact
     def __call__(
@@ -58,12 +65,25 @@ class RegionConstructionBlock(nn.Module):
             )
             return Regions(labels, score, representatives)
 
-        regions = jax.vmap(construct)(nn.softmax(boundary)[..., 1], nn.softmax(coarse))
+        crossing, probabilities = nn.softmax(boundary)[..., 1], nn.softmax(coarse)
+        if self.region_scores == "boundary":
+            probabilities = jnp.full_like(probabilities, 1 / self.num_classes)
+        elif self.region_scores == "semantic":
+            crossing = jnp.zeros_like(crossing)
+        regions = jax.vmap(construct)(crossing, probabilities)
         return coarse, boundary, regions
 
 
 class RegionInteractionBlock(nn.Module):
-    """RIB: collection, interaction and distribution of context through the representatives."""
+    """RIB: collection, interaction and distribution of context through the representatives.
+
+    Without `intra_region` nothing is collected or distributed: representatives gather from those
+    of other regions, and all other pixels keep O_i = J_i A_i. Without `inter_region` regions do
+    not interact: A^g = J A^l.
+    """
+
+    intra_region: bool = True
+    inter_region: bool = True
 
     @nn.compact
     def __call__(
@@ -73,9 +93,18 @@ class RegionInteractionBlock(nn.Module):
 
         def interact(features: Array, regions: Regions) -> Array:
             score, labels, representatives = regions.score, regions.labels, regions.representatives
-            local = ops.collect(features, score, labels, representatives)
-            context = ops.interact(local, score, representatives)
-            return ops.distribute(features, score, labels, representatives, context)
+            scored = score[:, None].astype(features.dtype) * features
+            indices, valid = representatives.indices, representatives.valid
+            local = scored[indices]
+            if self.intra_region:
+                local = ops.collect(features, score, labels, representatives)
+            context = score[indices][..., None].astype(features.dtype) * local
+            if self.inter_region:
+                context = ops.interact(local, score, representatives)
+            if self.intra_region:
+                return ops.distribute(features, score, labels, representatives, context)
+            places = jnp.where(valid, indices, len(score))
+            return scored.at[places].set(context, mode="drop")
 
         batch, height, width, channels = visual.shape
         flat = visual.reshape(batch, height * width, channels)
@@ -100,6 +129,9 @@ class RANetContext(nn.Module):
     threshold: float = 0.8
     kernel_size: int = 1
     region_path: str = "streaming"
+    region_scores: str = "both"
+    intra_region: bool = True
+    inter_region: bool = True
     aspp_rates: tuple[int, ...] = ()
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
@@ -122,9 +154,11 @@ class RANetContext(nn.Module):
             self.threshold,
             self.kernel_size,
             self.region_path,
+            self.region_scores,
             name="rcb",
         )(visual)
-        context = RegionInteractionBlock(name="rib")(visual * self.channels**-0.25, regions)
+        interaction = RegionInteractionBlock(self.intra_region, self.inter_region, name="rib")
+        context = interaction(visual * self.channels**-0.25, regions)
         project = ConvBN(
             self.channels, 1, activation=None, initial_scale=0.0, name="project", **shared
         )
