@@ -1,4 +1,4 @@
-"""The command `ranet`: prepare | train | evaluate | predict | port | bench | inspect.
+"""The command `ranet`: prepare | train | evaluate | predict | port | bench | reproduce | inspect.
 
 Errors of input end in one sentence on standard error and exit status 1. Training that SIGTERM
 stopped has exit status 143: the same command goes on.
@@ -141,6 +141,23 @@ def _parser() -> argparse.ArgumentParser:
             help="of the feature map (default: 97 97)",
         )
         subject.add_argument("--output", metavar="FILE.json", help="where to write the results too")
+
+    reproduce = commands.add_parser(
+        "reproduce", help="train and measure the rows of a table of the paper", epilog=overriding
+    )
+    reproduce.add_argument("table", choices=("table1", "table2", "table3", "table4"))
+    reproduce.add_argument("--data", required=True, metavar="NAME", help="prepared data set")
+    reproduce.add_argument("--output", required=True, help="directory of runs and tables")
+    reproduce.add_argument("--config", help="file of configs/ (default: that of the data set)")
+    reproduce.add_argument("--data-dir", help="where it is (default: TFDS's directory)")
+    reproduce.add_argument("--steps", type=int, help="of each training (default: the config's)")
+    reproduce.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="trainings of each row (default: 1)"
+    )
+    reproduce.add_argument(
+        "--rows", nargs="+", metavar="RUN", help="train these alone, such as: none ranet"
+    )
+    reproduce.set_defaults(run=_reproduce, takes_overrides=True)
 
     inspect = commands.add_parser(
         "inspect", help="parameters and feature sizes of a config", epilog=overriding
@@ -390,6 +407,22 @@ def _bench_heads(arguments: argparse.Namespace) -> int:
     print(heads.heads_report(costs, size))
     if arguments.output is not None:
         write_results(arguments.output, heads.heads_results(costs, size, arguments.num_classes))
+    return 0
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    from ranet_jax import reproduce
+
+    config = load_config(arguments.config or str(reproduce.base_config(arguments.data)))
+    config.data.name, config.data.data_dir = arguments.data, arguments.data_dir
+    if arguments.steps is not None:
+        config.train.steps = config.train.eval_every = arguments.steps
+    config = override(config, arguments.overrides)
+    check_config(config)
+    table = reproduce.reproduce(
+        arguments.table, config, arguments.output, arguments.seeds, arguments.rows
+    )
+    print(f"\n{table}\n\nWritten to {arguments.output}/{arguments.table}.md and .json.")
     return 0
 
 

@@ -15,6 +15,7 @@
     8    distribute               A, J, regions, A^g        O, every pixel's context
     -    boundary_target          label map                 the boundary to learn
     -    resize_bilinear          maps                      maps of another size
+    -    adaptive_average_pool    maps                      their means over a grid
 
 Pixels are numbered row-major, n = h * w. Batches go through `jax.vmap`. `ranet_jax.ops.reference`
 states Eqs. 1-8 again as NumPy loops, to compare with.
@@ -22,6 +23,7 @@ states Eqs. 1-8 again as NumPy loops, to compare with.
 
 from ranet_jax.ops.boundary import segment_max
 from ranet_jax.ops.interaction import collect, distribute, interact
+from ranet_jax.ops.pool import adaptive_average_pool
 from ranet_jax.ops.regions import (
     Representatives,
     partition,
@@ -38,6 +40,7 @@ from ranet_jax.ops.targets import boundary_target
 
 __all__ = [
     "Representatives",
+    "adaptive_average_pool",
     "boundary_target",
     "collect",
     "distribute",

@@ -8,6 +8,7 @@ from ranet_jax.models.context.aspp import ASPPContext
 from ranet_jax.models.context.fcn import FCNContext
 from ranet_jax.models.context.non_local import NonLocalContext
 from ranet_jax.models.context.plain import PlainContext
+from ranet_jax.models.context.psp import PSPContext
 from ranet_jax.models.context.ranet import REGION_PATHS, REGION_SCORES, RANetContext
 from ranet_jax.models.context.released import ReleasedContext
 from ranet_jax.models.layers import Dtype
@@ -17,6 +18,7 @@ __all__ = [
     "ASPPContext",
     "FCNContext",
     "NonLocalContext",
+    "PSPContext",
     "PlainContext",
     "RANetContext",
     "ReleasedContext",
@@ -24,7 +26,7 @@ __all__ = [
     "holds_pair_tables",
 ]
 
-CONTEXTS = ("ranet", "nonlocal", "aspp", "fcn", "none")
+CONTEXTS = ("ranet", "nonlocal", "psp", "aspp", "fcn", "none")
 # Those that compare all pairs of feature pixels, and cannot take images of any size.
 PAIRWISE = ("ranet", "nonlocal")
 VARIANTS = ("paper", "released")
@@ -55,6 +57,8 @@ def build_context(
         return PlainContext(stage, **shared)
     if model.context == "fcn":
         return FCNContext(stage, **shared)
+    if model.context == "psp":
+        return PSPContext(stage, **shared)
     if model.context == "aspp":
         if not model.aspp_rates:
             raise ValueError('context "aspp" needs aspp_rates, such as (12, 24, 36).')

@@ -1,0 +1,281 @@
+"""Training of a table's rows, each once for each seed, and the table of what came out."""
+
+import math
+import os
+import pathlib
+import platform
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from ranet_jax import input as pipeline
+from ranet_jax.bench import heads
+from ranet_jax.bench.measure import table as markdown_table
+from ranet_jax.checkpoints import RUNTIME_FIELDS
+from ranet_jax.config import config_from_json, config_to_json, differing_fields, set_field
+from ranet_jax.errors import UserError
+from ranet_jax.files import read_json, write_json
+from ranet_jax.reproduce.tables import RANET, TABLES, Row
+from ranet_jax.train import train
+
+# Experiments to start from, files of the top-level folder configs/.
+BASES = {
+    "cityscapes": "ranet_resnet101_cityscapes_769_40k.py",
+    "pascal_context": "ranet_resnet101_pascal_520_60k.py",
+    "coco_stuff": "ranet_resnet101_coco_stuff_520_60k.py",
+    "camvid": "camvid_resnet18_pretrained.py",
+    "shapes": "shapes.py",
+}
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
+
+
+def base_config(dataset: str) -> pathlib.Path:
+    """File of the experiment that a data set's tables start from.
+
+    Raises:
+      UserError: there is none.
+    """
+    path = CONFIGS / BASES.get(dataset, "")
+    if not path.is_file():
+        raise UserError(
+            f"There is no experiment on data set {dataset!r} to start from; name one with --config."
+        )
+    return path
+
+
+def reproduce(
+    name: str,
+    config: ConfigDict,
+    output: str | os.PathLike[str],
+    seeds: int = 1,
+    rows: Sequence[str] | None = None,
+) -> str:
+    """Train the rows of a table and write `NAME.md` and `NAME.json`.
+
+    Runs live in `OUTPUT/runs/RUN/seed_N`; a finished one is not trained again, and one that was
+    cut off goes on. The files are written anew after every run.
+
+    Args:
+      name: of the table, a key of `TABLES`.
+      config: experiment whose model is RANet; every row changes fields of it.
+      output: directory.
+      seeds: trainings of each row, of seeds 0, 1, ...; 0 for costs alone.
+      rows: names of the runs to train; all of the table's if not given.
+
+    Returns:
+      The table in Markdown.
+
+    Raises:
+      UserError: a run is not of the table, or belongs to another config; or what training raises.
+    """
+    directory = pathlib.Path(output)
+    chosen = _chosen_rows(name, rows)
+    if config.model.context != RANET:
+        raise UserError(
+            f"config.model.context is {config.model.context!r}; the rows of {name} change an"
+            f" experiment of {RANET!r}."
+        )
+    if seeds < (0 if name == "table3" else 1):
+        raise UserError(f"{seeds} trainings of each row make no {name}; choose 1 or more.")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"Directory {directory} cannot be made ({error.strerror}); choose another --output."
+        ) from error
+    costs = _costs({row.costs for row in chosen if row.costs is not None})
+    text = _write(name, config, directory, seeds, chosen, costs)
+    runs = [(row, s) for row in {row.run: row for row in chosen}.values() for s in range(seeds)]
+    runs = [(row, s) for row, s in runs if _result(row, config, directory, s) is None]
+    start = time.monotonic()
+    for done, (row, seed) in enumerate(runs):
+        print(f"{name}: {row.run}, seed {seed}, run {done + 1} of {len(runs)}", end="")
+        pace = (time.monotonic() - start) / max(done, 1) / 60
+        print(f", {pace * (len(runs) - done):.0f} minutes left" if done else "", flush=True)
+        _run(row, config, directory, seed)
+        text = _write(name, config, directory, seeds, chosen, costs)
+    return text
+
+
+def _costs(names: set[str]) -> dict[str, dict[str, float]]:
+    """What heads add to a network at the size of the paper's Table 3, by their names there."""
+    measured = [heads.measure_head(h) for h in heads.table3_heads((97, 97), 19) if h.name in names]
+    return {
+        cost.name: {
+            "gmacs": cost.counts.macs / 1e9,
+            "parameters": cost.counts.parameters / 1e6,
+            "memory": cost.backward.temp_bytes / 1e6,
+        }
+        for cost in measured
+    }
+
+
+def _chosen_rows(name: str, rows: Sequence[str] | None) -> list[Row]:
+    known = [row.run for row in TABLES[name].rows]
+    for run in rows or ():
+        if run not in known:
+            raise UserError(f"{name} has no row {run!r}; choose of {', '.join(known)}.")
+    return [row for row in TABLES[name].rows if rows is None or row.run in rows]
+
+
+def _row_config(row: Row, config: ConfigDict, seed: int) -> ConfigDict:
+    changed = config_from_json(config_to_json(config))
+    for field, value in {**row.fields, "seed": seed}.items():
+        set_field(changed, field, value)
+    return changed
+
+
+def _workdir(directory: pathlib.Path, row: Row, seed: int) -> pathlib.Path:
+    return directory / "runs" / row.run / f"seed_{seed}"
+
+
+def _run(row: Row, config: ConfigDict, directory: pathlib.Path, seed: int) -> None:
+    """Train a row with a seed, and write its scores beside it."""
+    workdir = _workdir(directory, row, seed)
+    changed = _row_config(row, config, seed)
+    builder = pipeline.open_dataset(changed.data)
+    result = train(
+        changed,
+        workdir,
+        pipeline.dataset_metadata(builder),
+        lambda step: pipeline.train_batches(changed, builder, step),
+        lambda: pipeline.evaluation_batches(changed, builder, changed.data.eval_split),
+    )
+    write_json(
+        workdir / "result.json", {"config": config_to_json(changed), "result": result.to_json()}
+    )
+
+
+def _result(
+    row: Row, config: ConfigDict, directory: pathlib.Path, seed: int
+) -> dict[str, Any] | None:
+    """The scores of a finished run; None if it is not finished.
+
+    Raises:
+      UserError: it was another experiment.
+    """
+    workdir = _workdir(directory, row, seed)
+    if not (workdir / "result.json").is_file():
+        return None
+    fields = read_json(workdir / "result.json")
+    wanted = config_to_json(_row_config(row, config, seed))
+    names = [n for n in differing_fields(fields["config"], wanted) if n not in RUNTIME_FIELDS]
+    if names:
+        raise UserError(
+            f"{workdir} was trained with another config ({', '.join(names)} differ); choose another"
+            " --output or the config it was trained with."
+        )
+    return fields["result"]
+
+
+def _write(
+    name: str,
+    config: ConfigDict,
+    directory: pathlib.Path,
+    seeds: int,
+    rows: Sequence[Row],
+    costs: dict[str, dict[str, float]],
+) -> str:
+    """Write what the finished runs come to, and return it in Markdown."""
+    found = [_scores(row, config, directory, seeds) for row in rows]
+    results = {
+        "table": name,
+        "title": TABLES[name].title,
+        "dataset": config.data.name,
+        "split": config.data.eval_split,
+        "hardware": hardware(),
+        "config": config_to_json(config),
+        "rows": [
+            {
+                "method": row.method,
+                "run": row.run,
+                "output": row.output,
+                "fields": dict(row.fields),
+                "paper": dict(row.paper),
+                "costs": costs.get(row.costs or ""),
+                **scores,
+            }
+            for row, scores in zip(rows, found, strict=True)
+        ],
+    }
+    text = _markdown(results)
+    write_json(directory / f"{name}.json", results)
+    (directory / f"{name}.md").write_text(text + "\n")
+    return text
+
+
+def _scores(row: Row, config: ConfigDict, directory: pathlib.Path, seeds: int) -> dict[str, Any]:
+    """Mean IoU in percent of each finished seed, their mean and sample standard deviation."""
+    mious = {}
+    for seed in range(seeds):
+        result = _result(row, config, directory, seed)
+        if result is not None and result.get(row.output) is not None:
+            mious[str(seed)] = 100 * (result[row.output]["miou"] or math.nan)
+    values = list(mious.values())
+    return {
+        "miou_by_seed": mious,
+        "miou": statistics.mean(values) if values else None,
+        "deviation": statistics.stdev(values) if len(values) > 1 else None,
+    }
+
+
+def _markdown(results: dict[str, Any]) -> str:
+    """The table with the paper's figures beside ours, and what they were measured on."""
+    config = results["config"]
+    dataset, train_fields = results["dataset"], config["train"]
+    paper_on = dataset if dataset in results["rows"][0]["paper"] else "cityscapes"
+    header = ["method", f"paper, {paper_on} val", f"here, {dataset} {results['split']}", "seeds"]
+    published = heads.PUBLISHED if results["table"] == "table3" else {}
+    if published:
+        header += ["GMACs, paper", "here", "parameters (M), paper", "here"]
+        header += ["memory (MB), paper", "here"]
+    lines = []
+    for row in results["rows"]:
+        paper = row["paper"].get(paper_on)
+        cells = [row["method"], _number(paper, 1), _spread(row), str(len(row["miou_by_seed"]))]
+        if published:
+            measured = [row["costs"][q] for q in ("gmacs", "parameters", "memory")]
+            for pair in zip(published[row["method"]], measured, strict=True):
+                cells += [_number(number, 0) for number in pair]
+        lines.append(cells)
+    height, width = config["data"]["crop_size"]
+    notes = [
+        "",
+        "Costs are what a head adds on features of 97 x 97 x 512; `ranet bench heads` says how they"
+        " are counted.",
+    ]
+    return "\n".join(
+        [
+            f"# {results['title']} ({results['table']} of the paper)",
+            "",
+            markdown_table(header, lines),
+            "",
+            f"Mean IoU in percent, here the mean over the seeds and their standard deviation, after"
+            f" {train_fields['steps']} steps of {train_fields['batch_size']} crops of"
+            f" {height} x {width} with {config['model']['backbone']} at output stride"
+            f" {config['model']['output_stride']}, on {results['hardware']}.",
+            *(notes if published else []),
+        ]
+    )
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _spread(row: dict[str, Any]) -> str:
+    spread = "" if row["deviation"] is None else f" ± {row['deviation']:.2f}"
+    return _number(row["miou"]) + spread
+
+
+def hardware() -> str:
+    """Devices that JAX computes on."""
+    devices = jax.devices()
+    kind = devices[0].device_kind
+    if devices[0].platform == "cpu":
+        return f"{os.cpu_count()} CPU cores ({platform.machine()})"
+    return f"{len(devices)} x {kind}"

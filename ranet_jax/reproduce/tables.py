@@ -1,0 +1,128 @@
+"""Tables 1 to 4 of the paper: their rows, what each changes of the network, their figures.
+
+Figures are mean IoUs in percent on the validation set of Cityscapes if nothing else is said. The
+rows of one `run` are one network, which is trained once for all tables.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table.
+
+    Attributes:
+      method: what the table calls it.
+      run: name of the network, a directory's.
+      paper: mean IoU in the paper, in percent; by data set where it has several.
+      fields: what the network has other than RANet, by field of the config.
+      output: which of the network's segmentations is scored.
+      costs: name of its line in `ranet bench heads`, where the table has costs.
+    """
+
+    method: str
+    run: str
+    paper: Mapping[str, float]
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    output: str = "fine"
+    costs: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its title and its rows."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+def _context(name: str) -> dict[str, Any]:
+    return {"model.context": name}
+
+
+def _cityscapes(miou: float) -> dict[str, float]:
+    return {"cityscapes": miou}
+
+
+RANET = "ranet"
+TABLES = {
+    "table1": Table(
+        "Ways of propagating context",
+        (
+            Row("backbone alone", "none", _cityscapes(77.5), _context("none")),
+            Row("SPP", "psp", _cityscapes(79.6), _context("psp")),
+            Row("non-local attention", "nonlocal", _cityscapes(80.5), _context("nonlocal")),
+            Row(
+                "RANet, boundary map alone",
+                "boundary",
+                _cityscapes(80.8),
+                {"model.region_scores": "boundary"},
+            ),
+            Row(
+                "RANet, semantic map alone",
+                "semantic",
+                _cityscapes(81.3),
+                {"model.region_scores": "semantic"},
+            ),
+            Row(
+                "RANet, no intra-region communication",
+                "no_intra",
+                _cityscapes(79.2),
+                {"model.intra_region": False},
+            ),
+            Row(
+                "RANet, no inter-region communication",
+                "no_inter",
+                _cityscapes(81.1),
+                {"model.inter_region": False},
+            ),
+            Row("RANet", RANET, _cityscapes(81.9)),
+        ),
+    ),
+    "table2": Table(
+        "Number K of representative pixels of a region",
+        tuple(
+            Row(
+                f"K = {number}",
+                RANET if number == 8 else f"k{number}",
+                _cityscapes(miou),
+                {"model.per_region": number},
+            )
+            for number, miou in ((2, 81.2), (4, 81.6), (6, 81.7), (8, 81.9), (10, 81.8), (12, 81.6))
+        ),
+    ),
+    "table3": Table(
+        "Attention methods and their costs",
+        (
+            Row(
+                "Asymmetric non-local",
+                "asymmetric",
+                _cityscapes(81.0),
+                _context("asymmetric"),
+                costs="asymmetric non-local",
+            ),
+            Row("CCNet", "ccnet", _cityscapes(81.1), _context("ccnet"), costs="CCNet"),
+            Row("DANet", "danet", _cityscapes(81.5), _context("danet"), costs="DANet"),
+            Row("PSANet", "psanet", _cityscapes(80.6), _context("psanet"), costs="PSANet"),
+            Row("RANet", RANET, _cityscapes(81.9), costs="RANet, the paper's equations"),
+        ),
+    ),
+    "table4": Table(
+        "Coarse and fine segmentation",
+        (
+            Row(
+                "coarse segmentation",
+                RANET,
+                {"cityscapes": 77.3, "pascal_context": 51.2, "coco_stuff": 37.9},
+                output="coarse",
+            ),
+            Row(
+                "fine segmentation",
+                RANET,
+                {"cityscapes": 81.9, "pascal_context": 54.9, "coco_stuff": 40.7},
+            ),
+        ),
+    ),
+}
