@@ -20,11 +20,16 @@ def decode_image(encoded: bytes, path: Path) -> Image.Image:
 
 
 def read_mask(path: Path) -> Image.Image:
+    """`decode_mask` of a file."""
+    return decode_mask(path.read_bytes(), path)
+
+
+def decode_mask(encoded: bytes, path: Path) -> Image.Image:
     """Mask whose pixels are class numbers, with its palette if it has one (mode P, else L).
 
-    Raises UserError if the file is damaged, or not of one channel of eight bits.
+    Raises UserError if it is damaged, or not of one channel of eight bits.
     """
-    image = decode_image(path.read_bytes(), path)
+    image = decode_image(encoded, path)
     if image.mode not in ("L", "P"):
         raise UserError(f"{path} is not an 8-bit image of one channel (its mode is {image.mode}).")
     return image

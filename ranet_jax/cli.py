@@ -78,7 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     predict = commands.add_parser("predict", help="segment images", epilog=overriding)
     predict.add_argument("checkpoint", help="working directory, checkpoint or exported model")
     predict.add_argument("images", nargs="+", help="image files, or directories of them")
-    predict.add_argument("--output", required=True, help="directory of the pictures")
+    predict.add_argument(
+        "--output", required=True, help="directory of the pictures; with --submission, a .zip"
+    )
+    predict.add_argument(
+        "--submission",
+        choices=("cityscapes",),
+        help="write the label images that this benchmark's server takes",
+    )
     predict.set_defaults(run=_predict, takes_overrides=True)
 
     port = commands.add_parser("port", help="carry weights over from PyTorch, or back")
@@ -150,7 +157,9 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--output", required=True, help="directory of runs and tables")
     reproduce.add_argument("--config", help="file of configs/ (default: that of the data set)")
     reproduce.add_argument("--data-dir", help="where it is (default: TFDS's directory)")
-    reproduce.add_argument("--steps", type=int, help="of each training (default: the config's)")
+    reproduce.add_argument(
+        "--steps", type=int, help="of each training, warm-up in proportion (default: the config's)"
+    )
     reproduce.add_argument(
         "--seeds", type=int, default=1, metavar="N", help="trainings of each row (default: 1)"
     )
@@ -301,6 +310,12 @@ def _predict(arguments: argparse.Namespace) -> int:
     model = load(
         arguments.checkpoint, configure=lambda config: override(config, arguments.overrides)
     )
+    if arguments.submission is not None:
+        from ranet_jax.submission import write_submission
+
+        count = write_submission(model, arguments.submission, arguments.images, arguments.output)
+        print(f"{count} label images are in {arguments.output}.")
+        return 0
     failures = predict_files(model, arguments.images, arguments.output)
     return 1 if failures else 0
 
@@ -416,6 +431,9 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config or str(reproduce.base_config(arguments.data)))
     config.data.name, config.data.data_dir = arguments.data, arguments.data_dir
     if arguments.steps is not None:
+        check_config(config)
+        warmup = config.optimizer.warmup_steps * arguments.steps // config.train.steps
+        config.optimizer.warmup_steps = warmup
         config.train.steps = config.train.eval_every = arguments.steps
     config = override(config, arguments.overrides)
     check_config(config)

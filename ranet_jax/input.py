@@ -92,6 +92,9 @@ def prepare(
     splits = builder.info.splits.items()
     counts = ", ".join(f"{split} {info.num_examples}" for split, info in splits)
     print(f"Data set {name!r} is prepared: {counts}.")
+    for split, official in getattr(builder, "OFFICIAL_COUNTS", {}).items():
+        if split in builder.info.splits and builder.info.splits[split].num_examples != official:
+            print(f"Note: the official split {split} has {official} examples; some are missing.")
     return dataset_metadata(builder)
 
 

@@ -37,7 +37,9 @@ def read_image(path: str | os.PathLike) -> UInt8[np.ndarray, "H W 3"]:
                 upright = upright.convert("RGBA")
             return np.asarray(upright.convert("RGB"))
     except UNREADABLE as error:
-        raise UserError(f"{path} cannot be read as an image ({error}); left out.") from error
+        raise UserError(
+            f"{path} cannot be read as an image ({error}); restore it or leave it out."
+        ) from error
 
 
 def _eight_bits(grey: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:

@@ -3,6 +3,7 @@ import math
 import jax
 import numpy as np
 import pytest
+import sklearn.metrics
 
 from ranet_jax.errors import UserError
 from ranet_jax.metrics import SegmentationScores, check_labels, confusion_matrix
@@ -109,3 +110,20 @@ def test_a_negative_label_is_refused_and_valid_labels_pass():
         check_labels(np.array([[0, -1]], np.int32), 3)
     check_labels(np.array([[0, 1, 2, 255]], np.uint8), 3)
     check_labels(np.array([[0, 1, 2, -1]], np.int32), 3, ignore_label=-1)
+
+
+def test_scores_equal_scikit_learn_s():
+    rng = np.random.default_rng(5)
+    truth = rng.choice([0, 1, 2, 3, 255], (3, 40, 50), p=[0.4, 0.3, 0.15, 0.1, 0.05])
+    chosen = np.where(rng.random(truth.shape) < 0.6, truth % 5, rng.integers(0, 5, truth.shape))
+    found = confusion_matrix(truth.astype(np.uint8), chosen.astype(np.int32), 5)
+    counted = truth != 255
+    pair = truth[counted], chosen[counted]
+    expected = sklearn.metrics.confusion_matrix(*pair, labels=range(5))
+    np.testing.assert_array_equal(found, expected)
+    scores = SegmentationScores(np.asarray(found, np.int64))
+    jaccard = sklearn.metrics.jaccard_score(*pair, labels=range(5), average=None)
+    np.testing.assert_allclose(scores.class_iou, jaccard, rtol=1e-12)
+    assert scores.pixel_accuracy == pytest.approx(sklearn.metrics.accuracy_score(*pair))
+    recall = sklearn.metrics.recall_score(*pair, labels=range(4), average="macro")
+    assert scores.mean_accuracy == pytest.approx(recall)

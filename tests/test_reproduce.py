@@ -157,6 +157,7 @@ def test_the_command(trained, tmp_path, capsys):
     assert main(["reproduce", "table1", *arguments, "--config.optimizer.momentum=0.5"]) == 0
     config = read(tmp_path)["config"]
     assert (config["train"]["steps"], config["train"]["eval_every"]) == (7, 7)
+    assert config["optimizer"]["warmup_steps"] == 0
     assert config["optimizer"]["momentum"] == 0.5
     assert config["data"]["name"] == "shapes"
     assert "| backbone alone" in capsys.readouterr().out

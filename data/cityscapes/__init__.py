@@ -1,0 +1,1 @@
+"""Cityscapes in its nineteen evaluated categories, read from the official archives."""
