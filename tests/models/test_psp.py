@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy_layers import random_variables
+from torch_layers import channels_first, channels_last, conv_bn_relu, functional, resize
 
 from ranet_jax.models.context import PSPContext
 
@@ -17,16 +18,6 @@ def stages(height, width):
     return {"layer3": jnp.zeros((2, 1, 1, 1)), "layer4": jnp.asarray(values, jnp.float32)}
 
 
-def conv_bn_relu(x, params, stats):
-    """The layer that `ConvBN` is, by PyTorch's functions in float64."""
-    arrays = [params["conv"]["kernel"], *(stats["bn"][k] for k in ("mean", "var"))]
-    arrays += [params["bn"][k] for k in ("scale", "bias")]
-    kernel, *norm = (torch.from_numpy(np.asarray(a, np.float64)) for a in arrays)
-    weight = kernel.permute(3, 2, 0, 1)
-    x = torch.nn.functional.conv2d(x, weight, padding=weight.shape[-1] // 2)
-    return torch.nn.functional.batch_norm(x, *norm, eps=1e-5).relu()
-
-
 @pytest.mark.parametrize("shape", [(3, 8), (7, 7)])
 def test_it_equals_pytorch(shape):
     module, inputs = PSPContext("layer4", CHANNELS), stages(*shape)
@@ -34,23 +25,15 @@ def test_it_equals_pytorch(shape):
     output = jax.jit(module.apply)(variables, inputs)
     assert (output.coarse, output.boundary, output.regions) == (None, None, None)
 
-    functional = torch.nn.functional
-    params, stats = variables["params"], variables["batch_stats"]
-    stage = torch.from_numpy(np.asarray(inputs["layer4"], np.float64)).permute(0, 3, 1, 2)
+    stage = channels_first(inputs["layer4"])
     levels = [stage]
     for bins in (1, 2, 3, 6):
-        name = f"pool{bins}"
-        reduced = conv_bn_relu(
-            functional.adaptive_avg_pool2d(stage, bins), params[name], stats[name]
-        )
+        means = functional.adaptive_avg_pool2d(stage, bins)
+        reduced = conv_bn_relu(means, variables, f"pool{bins}")
         assert reduced.shape[1] == STAGE_CHANNELS // 4
-        levels.append(
-            functional.interpolate(reduced, size=shape, mode="bilinear", align_corners=True)
-        )
-    expected = conv_bn_relu(torch.cat(levels, dim=1), params["fuse"], stats["fuse"])
-    np.testing.assert_allclose(
-        output.features, expected.permute(0, 2, 3, 1).numpy(), rtol=1e-4, atol=1e-4
-    )
+        levels.append(resize(reduced, shape))
+    expected = conv_bn_relu(torch.cat(levels, dim=1), variables, "fuse")
+    np.testing.assert_allclose(output.features, channels_last(expected), rtol=1e-4, atol=1e-4)
 
 
 def test_parameters_are_those_of_pspnet():

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ from numpy_layers import random_variables
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
 from ranet_jax.models import build_model
+from ranet_jax.models.context import CONTEXTS
 from ranet_jax.models.context.ranet import REGION_PATHS
 from ranet_jax.ops import dense
 
@@ -168,3 +170,26 @@ def test_settings_that_do_not_go_together(settings, sentence):
 def test_the_released_variant_is_one_network(field, value):
     with pytest.raises(UserError, match=f"is made for .*{field}"):
         tiny_model(**RELEASED | {field: value})
+
+
+@pytest.mark.parametrize("context", sorted(CONTEXTS))
+def test_every_context_block_learns(context):
+    """All its parameters have finite gradients, and some of the block's are not 0."""
+    settings = {"aspp_rates": (2,)} if context == "aspp" else {}
+    module = tiny_model(context=context, stages=1, **settings)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(1, 17, 19, 3)), jnp.float32)
+    variables = random_variables(module, images)
+
+    def loss(params):
+        outputs, _ = module.apply(
+            variables | {"params": params},
+            images,
+            train=True,
+            rngs={"dropout": jax.random.PRNGKey(0)},
+            mutable=["batch_stats"],
+        )
+        return jnp.sum(nn.log_softmax(outputs.fine)[..., 0])
+
+    gradients = jax.jit(jax.grad(loss))(variables["params"])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(gradients["context"]))

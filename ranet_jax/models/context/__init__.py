@@ -1,13 +1,19 @@
 """Context blocks by name: each takes a backbone's stages and returns a `ContextOutput`."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 from ml_collections import ConfigDict
 
 from ranet_jax.models.backbones import last_stage
 from ranet_jax.models.context.aspp import ASPPContext
+from ranet_jax.models.context.asymmetric import AsymmetricContext
+from ranet_jax.models.context.ccnet import CCContext
+from ranet_jax.models.context.danet import DAContext
 from ranet_jax.models.context.fcn import FCNContext
 from ranet_jax.models.context.non_local import NonLocalContext
 from ranet_jax.models.context.plain import PlainContext
+from ranet_jax.models.context.psanet import PSAContext
 from ranet_jax.models.context.psp import PSPContext
 from ranet_jax.models.context.ranet import REGION_PATHS, REGION_SCORES, RANetContext
 from ranet_jax.models.context.released import ReleasedContext
@@ -16,8 +22,12 @@ from ranet_jax.models.layers import Dtype
 __all__ = [
     "PAIRWISE",
     "ASPPContext",
+    "AsymmetricContext",
+    "CCContext",
+    "DAContext",
     "FCNContext",
     "NonLocalContext",
+    "PSAContext",
     "PSPContext",
     "PlainContext",
     "RANetContext",
@@ -26,9 +36,22 @@ __all__ = [
     "holds_pair_tables",
 ]
 
-CONTEXTS = ("ranet", "nonlocal", "psp", "aspp", "fcn", "none")
+# Blocks that a stage and a number of channels describe.
+SIMPLE: dict[str, Callable[..., nn.Module]] = {
+    "nonlocal": NonLocalContext,
+    "asymmetric": AsymmetricContext,
+    "ccnet": CCContext,
+    "danet": DAContext,
+    "psanet": PSAContext,
+    "psp": PSPContext,
+    "fcn": FCNContext,
+    "none": PlainContext,
+}
+CONTEXTS = ("ranet", "aspp", *SIMPLE)
+# Those that hold tables of all pairs of feature pixels.
+TABLES = ("nonlocal", "danet", "psanet")
 # Those that compare all pairs of feature pixels, and cannot take images of any size.
-PAIRWISE = ("ranet", "nonlocal")
+PAIRWISE = ("ranet", *TABLES)
 VARIANTS = ("paper", "released")
 BOTTLENECK_RESNETS = ("resnet50", "resnet101")
 
@@ -53,20 +76,14 @@ def build_context(
     stage = last_stage(model)
     if model.aspp_rates and model.context not in ("ranet", "aspp"):
         raise ValueError(f"context {model.context!r} has no ASPP; leave aspp_rates empty.")
-    if model.context == "none":
-        return PlainContext(stage, **shared)
-    if model.context == "fcn":
-        return FCNContext(stage, **shared)
-    if model.context == "psp":
-        return PSPContext(stage, **shared)
+    if model.context in SIMPLE:
+        if model.context == "nonlocal" and model.channels < 2:
+            raise ValueError('context "nonlocal" halves the channels; choose 2 or more.')
+        return SIMPLE[model.context](stage, **shared)
     if model.context == "aspp":
         if not model.aspp_rates:
             raise ValueError('context "aspp" needs aspp_rates, such as (12, 24, 36).')
         return ASPPContext(stage, tuple(model.aspp_rates), **shared)
-    if model.context == "nonlocal":
-        if model.channels < 2:
-            raise ValueError('context "nonlocal" halves the channels; choose 2 or more.')
-        return NonLocalContext(stage, **shared)
     shared |= {
         "num_classes": num_classes,
         "num_regions": model.num_regions,
@@ -109,6 +126,6 @@ def build_context(
 def holds_pair_tables(model: ConfigDict) -> bool:
     """Whether the block that `model` names holds tables of all pairs of feature pixels."""
     if model.context != "ranet":
-        return model.context == "nonlocal"
+        return model.context in TABLES
     streams = model.region_path == "streaming" and model.kernel_size == 1
     return model.variant == "released" or not streams

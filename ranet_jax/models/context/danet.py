@@ -1,0 +1,77 @@
+"""Dual attention of DANet (Fu et al., 2019): between positions and between channels."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ranet_jax.models.layers import ConvBN, Dtype, conv
+from ranet_jax.models.outputs import ContextOutput
+from ranet_jax.ops.interaction import exact_einsum
+
+
+def position_attention(
+    query: Float[Array, "n d"], key: Float[Array, "n d"], value: Float[Array, "n m"]
+) -> Float[Array, "n m"]:
+    """Average the values of all pixels by a softmax of Q . K, `softmax(Q K^T) V`, in float32."""
+    logits = exact_einsum("qd,kd->qk", query.astype(jnp.float32), key.astype(jnp.float32))
+    gathered = exact_einsum("qk,km->qm", nn.softmax(logits), value.astype(jnp.float32))
+    return gathered.astype(value.dtype)
+
+
+def channel_attention(features: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """Average channels by a softmax of how little they resemble each other, in float32.
+
+    Of E = X^T X, channel c weighs channel d by the softmax over d of max_d E_cd - E_cd.
+    """
+    x = features.astype(jnp.float32)
+    energy = exact_einsum("nc,nd->cd", x, x)
+    weights = nn.softmax(jnp.max(energy, axis=-1, keepdims=True) - energy)
+    return exact_einsum("cd,nd->nc", weights, x).astype(features.dtype)
+
+
+class DAContext(nn.Module):
+    """Both attentions on one stage, each between two 3 x 3 convolutions, and their sum.
+
+    What each gathers is added with a learned factor that starts at 0. Queries and keys have an
+    eighth of the channels. The table of all pairs of pixels makes memory O(n^2).
+    """
+
+    stage: str
+    channels: int = 512
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, features: dict[str, Float[Array, "b ..."]], train: bool = False
+    ) -> ContextOutput:
+        """Features [b, h, w, channels] of the backbone's stage."""
+        shared = {"dtype": self.dtype, "axis_name": self.axis_name}
+
+        def conv_bn(name: str, inputs: Array) -> Array:
+            return ConvBN(self.channels, name=name, **shared)(inputs, train)
+
+        def add(name: str, inputs: Array, gathered: Array) -> Array:
+            factor = self.param(name, nn.initializers.zeros, ()).astype(self.dtype)
+            return inputs + factor * gathered.reshape(inputs.shape)
+
+        def embed(name: str, width: int) -> Array:
+            layer = conv(width, 1, use_bias=True, dtype=self.dtype, name=name)
+            return _flat(layer(positions))
+
+        positions = conv_bn("position_reduce", features[self.stage])
+        inner = max(1, self.channels // 8)
+        gathered = jax.vmap(position_attention)(
+            embed("query", inner), embed("key", inner), embed("value", self.channels)
+        )
+        positions = conv_bn("position_fuse", add("position_gamma", positions, gathered))
+
+        channels = conv_bn("channel_reduce", features[self.stage])
+        gathered = jax.vmap(channel_attention)(_flat(channels))
+        channels = conv_bn("channel_fuse", add("channel_gamma", channels, gathered))
+        return ContextOutput(positions + channels)
+
+
+def _flat(maps: Float[Array, "b h w m"]) -> Float[Array, "b n m"]:
+    return maps.reshape(maps.shape[0], -1, maps.shape[-1])
