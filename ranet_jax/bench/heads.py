@@ -15,7 +15,15 @@ from ranet_jax.bench.flops import count_flops
 from ranet_jax.bench.measure import Measurement, compile_and_measure, table
 from ranet_jax.bench.regions import region_flops
 from ranet_jax.errors import UserError
-from ranet_jax.models.context import NonLocalContext, RANetContext, ReleasedContext
+from ranet_jax.models.context import (
+    AsymmetricContext,
+    CCContext,
+    DAContext,
+    NonLocalContext,
+    PSAContext,
+    RANetContext,
+    ReleasedContext,
+)
 
 CHANNELS = 512
 # Table 3 of the paper at [1, 97, 97, 512]: FLOPS (G), parameters (M), memory (MB).
@@ -32,17 +40,17 @@ Features = dict[str, jax.ShapeDtypeStruct]
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """A context block, the features it reads, and which of its convolutions is left out.
+    """A context block, the features it reads, and which of its convolutions is left out, if any.
 
-    `reduction` names the 3 x 3 convolution that reduces a stage of the backbone to the block's
-    channels; the block is measured on what that gives. `extra_flops` are element-wise ones that
-    no formula of shapes tells.
+    `reduction` names the one 3 x 3 convolution that reduces a stage of the backbone to the block's
+    channels; the block is measured on what that gives. Blocks that reduce a stage twice keep both.
+    `extra_flops` are element-wise ones that no formula of shapes tells.
     """
 
     name: str
     module: nn.Module
     features: Features
-    reduction: str
+    reduction: str | None = None
     extra_flops: int = 0
 
 
@@ -108,6 +116,10 @@ def table3_heads(size: tuple[int, int], num_classes: int, channels: int = CHANNE
             "feats_conv",
         ),
         Head("non-local block", NonLocalContext("layer4", channels), last, "reduce"),
+        Head("asymmetric non-local", AsymmetricContext("layer4", channels), last, "reduce"),
+        Head("CCNet", CCContext("layer4", channels), last, "reduce"),
+        Head("DANet", DAContext("layer4", channels), last),
+        Head("PSANet", PSAContext("layer4", channels), last),
     ]
 
 
@@ -162,8 +174,8 @@ def _forward(head: Head, variables: Any, features: Any) -> Any:
         return head.module.apply(variables, features, train=False)
 
 
-def _left_out(name: str) -> AbstractContextManager[None]:
-    """Within this, the submodule of that name returns its input and has no parameters."""
+def _left_out(name: str | None) -> AbstractContextManager[None]:
+    """Within this, the submodule of that name, if any, returns its input, without parameters."""
 
     def skip(call: Callable[..., Any], arguments: tuple, keywords: dict, context: Any) -> Any:
         left_out = context.module.path == (name,) and context.method_name == "__call__"
@@ -202,7 +214,8 @@ def _notes(shape: tuple[int, ...]) -> str:
     """How each column was counted, in lines of 100 characters."""
     opening = (
         f"Each head is counted on features of {list(shape)}, without the 3x3 convolution that makes"
-        " them of a backbone's last stage. The released code also reads a stage of"
+        " them of a backbone's last stage; DANet and PSANet, which reduce the stage for each of two"
+        " branches, keep both. The released code also reads a stage of"
         f" {2 * shape[-1]} channels, for its coarse scores; its lists of representatives are as"
         " long as the image has pixels, padded."
     )

@@ -29,7 +29,7 @@ def compared():
 
 
 def test_features_are_those_of_the_paper():
-    paper, released, non_local = heads.table3_heads((97, 97), 19)
+    paper, released, non_local, *_ = heads.table3_heads((97, 97), 19)
     one = {"layer4": jax.ShapeDtypeStruct((1, 97, 97, 512), jnp.float32)}
     assert paper.features == non_local.features == one
     more = {"layer3": jax.ShapeDtypeStruct((1, 97, 97, 1024), jnp.float32)}
@@ -94,6 +94,22 @@ def test_numbers_out_of_range(size, classes, sentence):
         heads.table3_heads(size, classes)
 
 
+def test_the_rivals_parameters():
+    """Layer by layer at 512 channels, of which a quarter are 128, an eighth 64."""
+    wide, square, norm = 9 * 512 * 512, 512 * 512, 2 * 512
+    qkv = 2 * (512 * 64 + 64) + square + 512
+    half = 512 * 256
+    expected = {
+        "asymmetric non-local": (half + 512) + (half + 256) + (half + 512) + 2 * square + norm,
+        "CCNet": qkv + 1 + (wide + norm) + (2 * wide + norm),
+        "DANet": qkv + 2 + 4 * (wide + norm),
+        "PSANet": 4 * (square + norm) + 2 * 512 * 97**2 + (2 * square + norm) + (2 * wide + norm),
+    }
+    compared = {head.name: head for head in heads.table3_heads((97, 97), 19)[3:]}
+    found = {name: heads.count_head(head).parameters for name, head in compared.items()}
+    assert found == expected
+
+
 # ------------------------------------------------------------------------------- command line
 
 
@@ -116,7 +132,7 @@ def test_command(counted_alone, tmp_path, capsys):
     measured, published, notes = text.split("\n\n")
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in measured.splitlines()]
     rows = {first: dict(zip(cells[0][1:], others, strict=True)) for first, *others in cells[2:]}
-    assert len(rows) == 3
+    assert len(rows) == 7
     results = json.loads(output.read_text())
     assert results["features"] == [1, 3, 5, 512]
     for head in results["heads"]:
