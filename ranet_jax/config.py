@@ -39,7 +39,7 @@ def default_config() -> ConfigDict:
     config.model.stages = 4  # residual stages that are built
     config.model.width = 64  # channels of the first stage
     config.model.output_stride = 8
-    # or "nonlocal", "asymmetric", "ccnet", "danet", "psanet", "psp", "aspp", "fcn" or "none"
+    # or "nonlocal", "asymmetric", "ccnet", "danet", "psanet", "ocr", "psp", "aspp", "fcn", "none"
     config.model.context = "ranet"
     config.model.variant = "paper"  # or "released": what the authors' code does
     config.model.channels = 512

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from ranet_jax.errors import UserError
 from ranet_jax.models.backbones import auxiliary_stage, build_backbone
-from ranet_jax.models.context import PAIRWISE, build_context, holds_pair_tables
+from ranet_jax.models.context import COARSE, PAIRWISE, build_context, holds_pair_tables
 from ranet_jax.models.outputs import ContextOutput, Outputs, Regions
 from ranet_jax.models.segmenter import AuxiliaryHead, Segmenter
 
@@ -39,9 +39,9 @@ def build_model(config: ConfigDict, num_classes: int, axis_name: str | None = No
     try:
         auxiliary = None
         if model.auxiliary:
-            if model.context == "ranet":
+            if model.context in COARSE:
                 raise ValueError(
-                    'context "ranet" has coarse scores of its own; auxiliary is False.'
+                    f"context {model.context!r} has coarse scores of its own; auxiliary is False."
                 )
             auxiliary = AuxiliaryHead(num_classes, model.dropout, dtype, axis_name)
         return Segmenter(

@@ -186,6 +186,7 @@ def segmenter_naming(backbone: Naming) -> Naming:
             *conv("context.aspp.{name}.conv", "context/aspp/{name}/conv"),
             *norm("context.aspp.{name}.bn", "context/aspp/{name}/bn"),
             *conv("context.{name}", "context/{name}"),
+            Entry("context.{name}", "params/context/{name}"),
             *conv("context.rcb.{name}", "context/rcb/{name}"),
             Entry(
                 "context.rcb.group_kernel_deviation", "params/context/rcb/group_kernel_deviation"

@@ -12,7 +12,9 @@ import torch
 from torch_networks import timm
 from torch_networks import torchvision as tv
 
+from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
+from ranet_jax.models.context import CONTEXTS
 from ranet_jax.porting import port, port_state_dict, tables
 from ranet_jax.porting.carry import IMAGES, flatten
 from ranet_jax.porting.networks import NETWORKS, find_network
@@ -435,6 +437,14 @@ STRUCTURES = {structure(config): config for config in map(load_config, CONFIGS)}
 def test_every_array_of_the_configs_has_a_name_that_leads_back(config):
     network = find_network(config)
     assert network.namings[-1].name == "ranet_jax"
+    assert_reads_both_ways(network.namings[-1], shapes(network))
+
+
+@pytest.mark.parametrize("context", sorted(set(CONTEXTS) - {"aspp", "ranet"}))
+def test_every_array_of_the_context_blocks_has_a_name_that_leads_back(context):
+    config = default_config()
+    config.model.update(backbone="resnet18", width=4, stages=2, channels=8, context=context)
+    network = find_network(config)
     assert_reads_both_ways(network.namings[-1], shapes(network))
 
 

@@ -5,13 +5,14 @@ from collections.abc import Callable
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from ranet_jax.models.backbones import last_stage
+from ranet_jax.models.backbones import auxiliary_stage, last_stage
 from ranet_jax.models.context.aspp import ASPPContext
 from ranet_jax.models.context.asymmetric import AsymmetricContext
 from ranet_jax.models.context.ccnet import CCContext
 from ranet_jax.models.context.danet import DAContext
 from ranet_jax.models.context.fcn import FCNContext
 from ranet_jax.models.context.non_local import NonLocalContext
+from ranet_jax.models.context.ocr import OCRContext
 from ranet_jax.models.context.plain import PlainContext
 from ranet_jax.models.context.psanet import PSAContext
 from ranet_jax.models.context.psp import PSPContext
@@ -20,6 +21,8 @@ from ranet_jax.models.context.released import ReleasedContext
 from ranet_jax.models.layers import Dtype
 
 __all__ = [
+    "COARSE",
+    "CONTEXTS",
     "PAIRWISE",
     "ASPPContext",
     "AsymmetricContext",
@@ -27,6 +30,7 @@ __all__ = [
     "DAContext",
     "FCNContext",
     "NonLocalContext",
+    "OCRContext",
     "PSAContext",
     "PSPContext",
     "PlainContext",
@@ -47,7 +51,9 @@ SIMPLE: dict[str, Callable[..., nn.Module]] = {
     "fcn": FCNContext,
     "none": PlainContext,
 }
-CONTEXTS = ("ranet", "aspp", *SIMPLE)
+CONTEXTS = ("ranet", "ocr", "aspp", *SIMPLE)
+# Those that give coarse scores.
+COARSE = ("ranet", "ocr")
 # Those that hold tables of all pairs of feature pixels.
 TABLES = ("nonlocal", "danet", "psanet")
 # Those that compare all pairs of feature pixels, and cannot take images of any size.
@@ -84,6 +90,10 @@ def build_context(
         if not model.aspp_rates:
             raise ValueError('context "aspp" needs aspp_rates, such as (12, 24, 36).')
         return ASPPContext(stage, tuple(model.aspp_rates), **shared)
+    if model.context == "ocr":
+        has_earlier = model.backbone != "hrnetv2_w48" and model.stages > 1
+        earlier = auxiliary_stage(model) if has_earlier else stage
+        return OCRContext(num_classes, stage, earlier, **shared)
     shared |= {
         "num_classes": num_classes,
         "num_regions": model.num_regions,

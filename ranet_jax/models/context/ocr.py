@@ -1,0 +1,72 @@
+"""Object-contextual representations (Yuan et al., 2020): pixels gather from soft object regions."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ranet_jax.models.context.non_local import attend
+from ranet_jax.models.layers import ConvBN, Dtype, score_map
+from ranet_jax.models.outputs import ContextOutput
+from ranet_jax.ops import resize_bilinear
+from ranet_jax.ops.interaction import exact_einsum
+
+
+def region_representations(
+    features: Float[Array, "n m"], scores: Float[Array, "n c"]
+) -> Float[Array, "c m"]:
+    """Average the pixels of each category's soft region, `f_k = sum_i softmax_i(s_ik) x_i`.
+
+    The softmax is over the pixels. It and the sums are float32; the result has the dtype of the
+    features.
+    """
+    weights = nn.softmax(scores.astype(jnp.float32), axis=0)
+    averages = exact_einsum("nc,nm->cm", weights, features.astype(jnp.float32))
+    return averages.astype(features.dtype)
+
+
+class OCRContext(nn.Module):
+    """The head of OCRNet on one stage, with coarse scores of an earlier one, `score_stage`.
+
+    A 3 x 3 convolution and a classifier give the coarse scores, resized to the stage. They make a
+    region of each category. Pixels gather from the means of the regions, both embedded in half the
+    channels, and a 1 x 1 convolution fuses what they gather with the reduced stage.
+    """
+
+    num_classes: int
+    stage: str
+    score_stage: str
+    channels: int = 512
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, features: dict[str, Float[Array, "b ..."]], train: bool = False
+    ) -> ContextOutput:
+        """Features [b, h, w, channels] of the backbone's stage, and coarse scores."""
+        shared = {"dtype": self.dtype, "axis_name": self.axis_name}
+        inner = self.channels // 2
+
+        def embed(x: Array, name: str, depth: int = inner) -> Array:
+            return ConvBN(depth, 1, name=name, **shared)(x, train)
+
+        visual = ConvBN(self.channels, name="reduce", **shared)(features[self.stage], train)
+        score_reduce = ConvBN(self.channels, name="score_reduce", **shared)
+        scored = score_reduce(features[self.score_stage], train)
+        coarse = score_map(scored, self.num_classes, "semantic_logit")
+        batch, height, width, _ = visual.shape
+        coarse = resize_bilinear(coarse, (height, width))
+
+        def flat(x: Array) -> Array:
+            return x.reshape(batch, -1, x.shape[-1])
+
+        regions = jax.vmap(region_representations)(flat(visual), flat(coarse))
+        regions = regions[:, :, None, :]
+        query = embed(embed(visual, "pixel1"), "pixel2")
+        key = embed(embed(regions, "region1"), "region2")
+        value = embed(regions, "region_value")
+        gathered = jax.vmap(attend)(flat(query), flat(key), flat(value))
+        context = embed(gathered.reshape(query.shape), "project", self.channels)
+        fused = embed(jnp.concatenate([context, visual], axis=-1), "fuse", self.channels)
+        return ContextOutput(fused, coarse)
