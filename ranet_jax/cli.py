@@ -17,7 +17,14 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from ranet_jax.config import check_config, config_from_json, config_to_json, field_type, set_field
+from ranet_jax.config import (
+    check_config,
+    config_from_json,
+    config_to_json,
+    default_config,
+    field_type,
+    set_field,
+)
 from ranet_jax.errors import Interrupted, UserError
 
 
@@ -242,10 +249,21 @@ def _value(text: str) -> Any:
 
 def _prepare(arguments: argparse.Namespace) -> int:
     from ranet_jax import input as pipeline
+    from ranet_jax.label_statistics import count_labels
 
     metadata = pipeline.prepare(arguments.name, arguments.source, arguments.data_dir)
     names = ", ".join(metadata.class_names)
     print(f"{metadata.name}: {metadata.num_classes} classes ({names}).")
+    data = default_config().data
+    data.name, data.data_dir = arguments.name, arguments.data_dir
+    builder, split = pipeline.open_dataset(data), data.train_split
+    statistics = count_labels(
+        pipeline.label_maps(builder, split),
+        metadata,
+        split,
+        pipeline.num_examples(builder, split),
+    )
+    print(statistics.report())
     return 0
 
 

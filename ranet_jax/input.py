@@ -224,6 +224,13 @@ def _decode(tf: Any, example: dict[str, Any]) -> tuple[Any, Any]:
     return tf.cast(image, tf.float32), label
 
 
+def label_maps(builder: Builder, split: str) -> Iterator[np.ndarray]:
+    """Label maps uint8 [H, W] of a split, in the stored order; images are not decoded."""
+    tf, _ = _import_tensorflow()
+    for example in _read(builder, split):
+        yield tf.io.decode_png(example["label"], channels=1)[..., 0].numpy()
+
+
 # ------------------------------------------------------------------------------- training
 
 

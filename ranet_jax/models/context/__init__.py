@@ -82,9 +82,9 @@ def build_context(
     stage = last_stage(model)
     if model.aspp_rates and model.context not in ("ranet", "aspp"):
         raise ValueError(f"context {model.context!r} has no ASPP; leave aspp_rates empty.")
+    if model.context in ("nonlocal", "ocr") and model.channels < 2:
+        raise ValueError(f"context {model.context!r} halves the channels; choose 2 or more.")
     if model.context in SIMPLE:
-        if model.context == "nonlocal" and model.channels < 2:
-            raise ValueError('context "nonlocal" halves the channels; choose 2 or more.')
         return SIMPLE[model.context](stage, **shared)
     if model.context == "aspp":
         if not model.aspp_rates:

@@ -1,0 +1,49 @@
+"""Counts of categories by hand, and the weights by their formula."""
+
+import numpy as np
+import pytest
+
+from ranet_jax.dataset import DatasetMetadata
+from ranet_jax.label_statistics import count_labels
+
+DATASET = DatasetMetadata(
+    "toy", ("sky", "sea", "gull"), ((0, 0, 1), (0, 1, 0), (1, 0, 0)), ignore_label=255
+)
+MAPS = [
+    np.array([[0, 0, 0, 1]], np.uint8),
+    np.array([[0], [255], [0], [1]], np.uint8),
+]
+
+
+def test_counts_by_hand():
+    found = count_labels(iter(MAPS), DATASET, "train")
+    assert found.pixels.tolist() == [5, 2, 0]
+    assert found.images.tolist() == [2, 2, 0]
+    assert (found.ignored, found.num_images) == (1, 2)
+    np.testing.assert_allclose(found.shares, [5 / 7, 2 / 7, 0])
+
+
+def test_weights_average_one_over_the_pixels():
+    found = count_labels(MAPS, DATASET, "train")
+    first, second, absent = found.class_weights
+    assert absent == 0
+    assert first * 5 / 7 + second * 2 / 7 == pytest.approx(1, abs=0.01)
+    assert second / first == pytest.approx(np.log(1.02 + 5 / 7) / np.log(1.02 + 2 / 7), rel=0.02)
+
+
+def test_the_report_names_what_is_absent():
+    text = count_labels(MAPS, DATASET, "train").report()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert rows[2][:4] == ["sky", "5", "71.43", "2"]
+    assert "2 images; 12.50 percent of the pixels are ignored." in text
+    assert "Not in train, so not to be learned: gull." in text
+    assert "has 2.5 times the pixels of the rarest" in text
+    assert text.splitlines()[-1].startswith("  --config.loss.class_weights='(")
+
+
+def test_nothing_but_ignored_pixels():
+    found = count_labels([np.full((2, 2), 255, np.uint8)], DATASET, "train")
+    assert found.class_weights == (0, 0, 0)
+    text = found.report()
+    assert "100.00 percent of the pixels are ignored" in text
+    assert "class_weights=" not in text
