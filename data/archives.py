@@ -1,70 +1,169 @@
-"""Files of a download, read from its archives or from the folder they were unpacked to."""
+"""Files of a data set's source, read out of an archive or of an unpacked folder alike."""
 
-import re
+import sys
+import tarfile
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from ranet_jax.errors import UserError
 
+# What the standard library raises on archives that are damaged, cut off or encrypted.
+DAMAGED = (OSError, EOFError, RuntimeError, ValueError, zlib.error)
+DAMAGED += (zipfile.BadZipFile, tarfile.TarError)
 
-class Download:
-    """The files of one archive by their names in it.
 
-    They are read from `ROOT/ARCHIVE`, a .zip, or from the folder `ROOT/FOLDER` it unpacks to, which
-    counts first.
+class Member(NamedTuple):
+    """File of an archive, which reads as a `Path` does and prints as ARCHIVE/NAME."""
 
-    Raises:
-      UserError: there is neither, or the archive cannot be read.
+    archive: Path
+    name: str
+    read: Callable[[], bytes]
+
+    def read_bytes(self) -> bytes:
+        """The file's bytes; UserError if they are damaged."""
+        try:
+            return self.read()
+        except DAMAGED as error:
+            raise UserError(f"{self} is damaged ({error}); download the archive again.") from error
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.name}"
+
+
+File = Path | Member
+
+
+class Tree:
+    """Files of one folder of a download, by their path within it.
+
+    They are read out of the archive if the source has it, else out of the unpacked folder.
+
+    Args:
+      source: directory that holds the archive or the folder.
+      archive: name of a .zip or .tar, or of a compressed tar, which is held in memory.
+      folder: path in the archive, whatever comes before it there.
+      origin: where the archive comes from, as a sentence goes on after "from".
+      unpacked: paths in the source, the first of which that exists is read (default: `folder`).
+
+    Raises UserError if neither is there, or the archive cannot be read.
     """
 
-    def __init__(self, root: Path, archive: str, folder: str, homepage: str) -> None:
-        self.path = root / folder
-        self._archive: zipfile.ZipFile | None = None
-        if self.path.is_dir():
-            files = (p for p in self.path.rglob("*") if p.is_file())
-            self.names = {p.relative_to(root).as_posix() for p in files}
-            self._root = root
-            return
-        self.path = root / archive
-        if not self.path.is_file():
+    def __init__(
+        self, source: Path, archive: str, folder: str, origin: str, unpacked: tuple[str, ...] = ()
+    ):
+        self.archive, self.origin = archive, origin
+        candidates = unpacked or (folder,)
+        self.files: dict[str, File]
+        if (source / archive).is_file():
+            self.place = source / archive / folder
+            self.files = dict(_members_under(source / archive, folder))
+        else:
+            existing = (source / name for name in candidates if (source / name).is_dir())
+            place = next(existing, None)
+            if place is None:
+                raise UserError(
+                    f"{source} has neither {archive} nor the folder {candidates[0]} unpacked from "
+                    f"it; download {archive} from {origin}."
+                )
+            self.place = place
+            self.files = {
+                path.relative_to(place).as_posix(): path
+                for path in sorted(place.rglob("*"))
+                if not path.name.startswith(".") and path.is_file()
+            }
+
+    @staticmethod
+    def is_in(source: Path, archive: str, *folders: str) -> bool:
+        """Whether the source has the archive, or a folder unpacked from it."""
+        return (source / archive).is_file() or any((source / name).is_dir() for name in folders)
+
+    def __getitem__(self, name: str) -> File:
+        """File of a path; UserError, which says where it comes from, if it is not there."""
+        try:
+            return self.files[name]
+        except KeyError:
             raise UserError(
-                f"{self.path} is missing, and so is the folder {root / folder} it unpacks to;"
-                f" download it from {homepage}."
+                f"{self.place / name} is missing; it is part of {self.archive} from {self.origin}."
+            ) from None
+
+    def stems(self, suffix: str) -> list[str]:
+        """Paths that end so, without that, in order; UserError if there is none."""
+        found = [name.removesuffix(suffix) for name in self.files if name.endswith(suffix)]
+        if not found:
+            raise UserError(
+                f"{self.place} holds no file *{suffix}; download {self.archive} from {self.origin}."
             )
-        try:
-            self._archive = zipfile.ZipFile(self.path)
-            self.names = set(self._archive.namelist())
-        except (OSError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(
-                f"{self.path} cannot be read ({error}); download it again from {homepage}."
-            ) from error
+        return sorted(found)
 
-    @classmethod
-    def exists(cls, root: Path, archive: str, folder: str) -> bool:
-        """Whether there is the archive or its folder."""
-        return (root / archive).is_file() or (root / folder).is_dir()
 
-    def matching(self, pattern: str) -> Iterator[re.Match[str]]:
-        """Matches of the names that fit a pattern as a whole, in the order of the names."""
-        for name in sorted(self.names):
-            match = re.fullmatch(pattern, name)
-            if match is not None:
-                yield match
+def read_list(tree: Tree, name: str) -> list[str]:
+    """First word of each line of a list; UserError if there is none, or one twice."""
+    words = [line.split()[0] for line in read_lines(tree[name])]
+    if not words:
+        raise UserError(f"{tree[name]} names no images; download {tree.archive} again.")
+    word, count = Counter(words).most_common(1)[0]
+    if count > 1:
+        raise UserError(f"{tree[name]} names image {word} {count} times; leave one of the lines.")
+    return words
 
-    def read(self, name: str) -> bytes:
-        """Contents of a file.
 
-        Raises:
-          UserError: it is missing or damaged.
-        """
-        if name not in self.names:
-            raise UserError(f"{self.path} holds no {name}; download it again, whole.")
-        try:
-            if self._archive is None:
-                return (self._root / name).read_bytes()
-            return self._archive.read(name)
-        except (OSError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(
-                f"{name} in {self.path} cannot be read ({error}); download it again."
-            ) from error
+def read_lines(file: File) -> list[str]:
+    """Lines of a text that are not blank; UserError if it is no text."""
+    try:
+        lines = file.read_bytes().decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is no text ({error}); download it again.") from error
+    return [line for line in lines if line.strip()]
+
+
+def _members_under(archive: Path, folder: str) -> Iterator[tuple[str, Member]]:
+    """Path within the folder of each file of an archive that lies there, and the file."""
+    try:
+        members = list(_zip_members(archive) if archive.suffix == ".zip" else _tar_members(archive))
+    except DAMAGED as error:
+        raise UserError(
+            f"{archive} cannot be read as an archive ({error}); download it again."
+        ) from error
+    for member in members:
+        _, found, path = f"/{member.name}".partition(f"/{folder}/")
+        if found and not path.rsplit("/", 1)[-1].startswith("."):
+            yield path, member
+
+
+def _zip_members(path: Path) -> Iterator[Member]:
+    archive = zipfile.ZipFile(path)
+    for info in archive.infolist():
+        if not info.is_dir():
+            yield Member(path, info.filename, partial(archive.read, info))
+
+
+def _tar_members(path: Path) -> Iterator[Member]:
+    with tarfile.open(path) as archive:
+        for info in archive:
+            if not info.isfile():
+                continue
+            if path.suffix == ".tar":
+                yield Member(path, info.name, partial(_read_range, path, info))
+            else:
+                content = archive.extractfile(info).read()
+                yield Member(path, info.name, partial(bytes, content))
+
+
+def _read_range(path: Path, info: tarfile.TarInfo) -> bytes:
+    with path.open("rb") as file:
+        file.seek(info.offset_data)
+        content = file.read(info.size)
+    if len(content) < info.size:
+        raise EOFError(f"{info.size} bytes were expected, {len(content)} are there")
+    return content
+
+
+def note_count(what: str, found: int, unit: str, official: int) -> None:
+    """Say on standard error that a part of a data set is not of the official size."""
+    if found != official:
+        print(f"{what} has {found} {unit}; officially it has {official}.", file=sys.stderr)

@@ -1,15 +1,16 @@
 """Reading of image files and of masks of class numbers, with faults told by the file's name."""
 
 import io
-from pathlib import Path
 
+import numpy as np
 from PIL import Image
+from ranet_data.archives import File
 
 from ranet_jax.errors import UserError
 from ranet_jax.files import UNREADABLE
 
 
-def decode_image(encoded: bytes, path: Path) -> Image.Image:
+def decode_image(encoded: bytes, path: File) -> Image.Image:
     """Decode the whole of an image file; UserError if it is damaged."""
     try:
         image = Image.open(io.BytesIO(encoded))
@@ -19,24 +20,19 @@ def decode_image(encoded: bytes, path: Path) -> Image.Image:
     return image
 
 
-def read_mask(path: Path) -> Image.Image:
-    """`decode_mask` of a file."""
-    return decode_mask(path.read_bytes(), path)
-
-
-def decode_mask(encoded: bytes, path: Path) -> Image.Image:
+def read_mask(path: File) -> Image.Image:
     """Mask whose pixels are class numbers, with its palette if it has one (mode P, else L).
 
-    Raises UserError if it is damaged, or not of one channel of eight bits.
+    Raises UserError if the file is damaged, or not of one channel of eight bits.
     """
-    image = decode_image(encoded, path)
+    image = decode_image(path.read_bytes(), path)
     if image.mode not in ("L", "P"):
         raise UserError(f"{path} is not an 8-bit image of one channel (its mode is {image.mode}).")
     return image
 
 
 def check_same_size(
-    image: Image.Image, image_path: Path, mask: Image.Image, mask_path: Path
+    image: Image.Image, image_path: File, mask: Image.Image, mask_path: File
 ) -> None:
     """Raise UserError unless an image and its mask are of one size."""
     if image.size != mask.size:
@@ -44,3 +40,22 @@ def check_same_size(
             f"{image_path} is {image.width} x {image.height} but its label {mask_path} is "
             f"{mask.width} x {mask.height}; they must be of one size."
         )
+
+
+def read_matlab_labels(path: File, variable: str) -> np.ndarray:
+    """Label numbers int64 [H, W] of a MATLAB file; UserError if it does not hold such a matrix."""
+    from scipy.io import loadmat
+
+    try:
+        variables = loadmat(io.BytesIO(path.read_bytes()), variable_names=[variable])
+    except UserError:
+        raise
+    except Exception as error:  # of any kind: it trips over what it happens to meet
+        raise UserError(f"{path} cannot be read as a MATLAB file ({error}).") from error
+    labels = variables.get(variable)
+    if not isinstance(labels, np.ndarray) or labels.ndim != 2 or labels.dtype.kind not in "uif":
+        raise UserError(f"{path} holds no matrix of numbers called {variable}.")
+    numbers = labels.astype(np.int64)
+    if (numbers != labels).any():
+        raise UserError(f"{variable} of {path} holds numbers that are not whole.")
+    return numbers

@@ -92,9 +92,6 @@ def prepare(
     splits = builder.info.splits.items()
     counts = ", ".join(f"{split} {info.num_examples}" for split, info in splits)
     print(f"Data set {name!r} is prepared: {counts}.")
-    for split, official in getattr(builder, "OFFICIAL_COUNTS", {}).items():
-        if split in builder.info.splits and builder.info.splits[split].num_examples != official:
-            print(f"Note: the official split {split} has {official} examples; some are missing.")
     return dataset_metadata(builder)
 
 
@@ -216,19 +213,19 @@ def _read(builder: Builder, share: Any) -> Any:
     )
 
 
+def label_maps(builder: Builder, split: str) -> Iterator[np.ndarray]:
+    """Label uint8 [H, W] of each example of a split, in the stored order."""
+    tf, _ = _import_tensorflow()
+    for example in _read(builder, split).prefetch(2).as_numpy_iterator():
+        yield tf.io.decode_png(example["label"], channels=1).numpy()[..., 0]
+
+
 def _decode(tf: Any, example: dict[str, Any]) -> tuple[Any, Any]:
     """Float32 RGB image [H, W, 3] in 0..255 and uint8 label [H, W, 1] of an encoded example."""
     # Reads PNG as well as JPEG, and JPEG as Pillow reads it.
     image = tf.io.decode_jpeg(example["image"], channels=3, dct_method="INTEGER_ACCURATE")
     label = tf.io.decode_png(example["label"], channels=1)
     return tf.cast(image, tf.float32), label
-
-
-def label_maps(builder: Builder, split: str) -> Iterator[np.ndarray]:
-    """Label maps uint8 [H, W] of a split, in the stored order; images are not decoded."""
-    tf, _ = _import_tensorflow()
-    for example in _read(builder, split):
-        yield tf.io.decode_png(example["label"], channels=1)[..., 0].numpy()
 
 
 # ------------------------------------------------------------------------------- training

@@ -41,7 +41,7 @@ class Format:
 FORMATS = {
     # Single-channel PNGs of ids named CITY_123456_123456*.png, at the root of the archive.
     "cityscapes": Format(
-        class_names=tuple(cityscapes.CLASSES),
+        class_names=tuple(label.name for label in cityscapes.TRAINED),
         image=re.compile(r"([a-z-]+_\d{6}_\d{6})_leftImg8bit\.png"),
         suffix="_labelIds.png",
         encode=cityscapes.to_ids,

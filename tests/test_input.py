@@ -475,8 +475,11 @@ def test_unprepared_data_set_names_the_command(config, tmp_path, name, command):
 
 
 def test_unprepared_data_set_of_another_name_names_the_known_ones(config):
-    config.data.name = "ade20k"
-    message = r"'ade20k' is not prepared in .*; `ranet prepare` builds camvid, cityscapes, folder,"
+    config.data.name = "weather"
+    message = (
+        r"'weather' is not prepared in .*; `ranet prepare` builds camvid, .*folder, .*shapes, "
+        "others"
+    )
     with pytest.raises(UserError, match=message):
         data_input.open_dataset(config.data)
 
@@ -494,9 +497,8 @@ def test_default_directory_is_read_when_called(config, data_dir, tmp_path, monke
 
 
 def test_unknown_data_set_and_needless_source_are_refused(tmp_path):
-    with pytest.raises(
-        UserError, match="no data set 'shape'; choose one of camvid, cityscapes, folder, shapes"
-    ):
+    message = r"no data set 'shape'; choose one of camvid, .*folder, .*shapes\."
+    with pytest.raises(UserError, match=message):
         data_input.prepare("shape", None, str(tmp_path))
     with pytest.raises(UserError, match="'shapes' is drawn by a program and takes no source"):
         data_input.prepare("shapes", str(tmp_path), str(tmp_path))

@@ -5,8 +5,9 @@ import zipfile
 import numpy as np
 import pytest
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
+from cityscapesscripts.helpers import labels as official_labels
 from PIL import Image
-from ranet_data.cityscapes.labels import CLASSES, to_train_ids
+from ranet_data.cityscapes.labels import LABELS, TRAINED, to_train_ids
 
 from ranet_jax import cli, inference, submission
 from ranet_jax.config import default_config
@@ -15,11 +16,19 @@ from ranet_jax.errors import UserError
 from ranet_jax.metrics import SegmentationScores, confusion_matrix
 from ranet_jax.submission import write_submission
 
-CITYSCAPES = DatasetMetadata(
-    "cityscapes", tuple(CLASSES), tuple(color for _, color in CLASSES.values())
-)
+CLASSES = tuple(label.name for label in TRAINED)
+CITYSCAPES = DatasetMetadata("cityscapes", CLASSES, tuple(label.color for label in TRAINED))
 NAMES = ("frankfurt_000000_000294", "munster_000001_000019", "bad-honnef_000002_000019")
 SIZE = (12, 20)
+
+
+def test_the_table_of_labels_is_the_official_one():
+    expected = [
+        (x.id, x.name, x.trainId if 0 <= x.trainId < 255 else None, x.color)
+        for x in official_labels.labels
+        if x.id >= 0
+    ]
+    assert [tuple(label) for label in LABELS] == expected
 
 
 class RedModel(inference.Model):

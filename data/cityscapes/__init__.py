@@ -1,1 +1,1 @@
-"""Cityscapes in its nineteen evaluated categories, read from the official archives."""
+"""Cityscapes in nineteen categories, with its table of label ids."""

@@ -1,45 +1,56 @@
-"""TFDS builder of Cityscapes from the official archives or their unpacked folders."""
+"""TFDS builder of Cityscapes, from the official archives or their unpacked folders."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
-from ranet_data.archives import Download
-from ranet_data.cityscapes.labels import CLASSES, NUM_IDS, to_train_ids
-from ranet_data.masks import check_same_size, decode_image, decode_mask
+from ranet_data.archives import File, Tree, note_count
+from ranet_data.cityscapes.labels import LABELS, TRAINED, to_train_ids
+from ranet_data.masks import check_same_size, decode_image, read_mask
 
 from ranet_jax.dataset import IGNORE_LABEL
 from ranet_jax.errors import UserError
 
-HOMEPAGE = "https://www.cityscapes-dataset.com"
+ORIGIN = "https://www.cityscapes-dataset.com/downloads/"
 LAYOUT = (
-    "The source folder holds leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, or the "
-    "folders leftImg8bit and gtFine they unpack to; with leftImg8bit_trainextra.zip and "
-    "gtCoarse.zip besides (or train_extra in the folders leftImg8bit and gtCoarse), there is a "
-    "split train_extra."
+    "The source folder holds leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, and "
+    "leftImg8bit_trainextra.zip and gtCoarse.zip if the coarse labels are wanted, or the folders "
+    f"leftImg8bit, gtFine and gtCoarse unpacked from them; they come from {ORIGIN}."
 )
+IMAGE_SUFFIX = "_leftImg8bit.png"
 
 
-class Part(NamedTuple):
-    """A split: where its images and labels are, and what the names of the labels hold."""
+class Split(NamedTuple):
+    """A split's archives, the folder and suffix of its labels, and its official size."""
 
-    images: Download
-    labels: Download
-    annotation: str  # gtFine or gtCoarse
+    images: str
+    labels: str
+    kind: str
+    size: int
+
+    @property
+    def label_suffix(self) -> str:
+        """How the names of the labels end."""
+        return f"_{self.kind}_labelIds.png"
+
+
+FINE = ("leftImg8bit_trainvaltest.zip", "gtFine_trainvaltest.zip", "gtFine")
+SPLITS = {
+    "train": Split(*FINE, 2975),
+    "val": Split(*FINE, 500),
+    "test": Split(*FINE, 1525),
+    "train_extra": Split("leftImg8bit_trainextra.zip", "gtCoarse.zip", "gtCoarse", 19998),
+}
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Pairs images with their label ids; images keep their encoded bytes."""
+    """Pairs images with `labelIds`, which become train ids; images keep their encoded bytes."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain dict)
     MANUAL_DOWNLOAD_INSTRUCTIONS = LAYOUT
-    OFFICIAL_COUNTS = MappingProxyType(
-        {"train": 2975, "val": 500, "test": 1525, "train_extra": 19998}
-    )
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
@@ -51,10 +62,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 }
             ),
             supervised_keys=("image", "label"),
-            homepage=HOMEPAGE,
+            homepage="https://www.cityscapes-dataset.com/",
             metadata=tfds.core.MetadataDict(
-                class_names=list(CLASSES),
-                palette=[color for _, color in CLASSES.values()],
+                class_names=[label.name for label in TRAINED],
+                palette=[label.color for label in TRAINED],
                 ignore_label=IGNORE_LABEL,
             ),
         )
@@ -62,57 +73,48 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
-        parts = _parts(Path(dl_manager.manual_dir))
-        pairs = {split: _list_pairs(split, part) for split, part in parts.items()}
-        return {split: self._generate_examples(parts[split], pairs[split]) for split in parts}
+        source = Path(dl_manager.manual_dir)
+        names = [name for name in SPLITS if name != "train_extra" or _has_coarse(source)]
+        pairs = {name: _list_pairs(source, name) for name in names}
+        return {name: self._generate_examples(pairs[name]) for name in names}
 
     def _generate_examples(
-        self, part: Part, pairs: list[tuple[str, str, str]]
+        self, pairs: list[tuple[str, File, File]]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        for name, image_name, label_name in pairs:
-            image_path, label_path = part.images.path / image_name, part.labels.path / label_name
-            encoded = part.images.read(image_name)
-            mask = decode_mask(part.labels.read(label_name), label_path)
-            check_same_size(decode_image(encoded, image_path), image_path, mask, label_path)
+        for name, image_file, label_file in pairs:
+            encoded = image_file.read_bytes()
+            mask = read_mask(label_file)
+            check_same_size(decode_image(encoded, image_file), image_file, mask, label_file)
             ids = np.asarray(mask)
-            if ids.max() >= NUM_IDS:
+            if ids.max() >= len(LABELS):
                 raise UserError(
-                    f"{label_path} has value {ids.max()}; ids go from 0 to {NUM_IDS - 1}."
+                    f"{label_file} has label id {ids.max()}; ids go from 0 to {LABELS[-1].id}."
                 )
-            yield name, {"image": encoded, "label": to_train_ids(ids)[..., None], "name": name}
+            label = to_train_ids(ids)
+            yield name, {"image": encoded, "label": label[..., None], "name": name}
 
 
-def _parts(source: Path) -> dict[str, Part]:
-    """The splits that the source has; UserError if an archive is missing."""
-    images = Download(source, "leftImg8bit_trainvaltest.zip", "leftImg8bit", HOMEPAGE)
-    fine = Download(source, "gtFine_trainvaltest.zip", "gtFine", HOMEPAGE)
-    parts = {split: Part(images, fine, "gtFine") for split in ("train", "val", "test")}
-    extra = ("leftImg8bit_trainextra.zip", "leftImg8bit/train_extra")
-    coarse = ("gtCoarse.zip", "gtCoarse")
-    if Download.exists(source, *extra) or Download.exists(source, *coarse):
-        parts["train_extra"] = Part(
-            Download(source, *extra, HOMEPAGE), Download(source, *coarse, HOMEPAGE), "gtCoarse"
-        )
-    return parts
+def _has_coarse(source: Path) -> bool:
+    """Whether the source has a part of `train_extra`."""
+    _, _, kind, _ = split = SPLITS["train_extra"]
+    return Tree.is_in(source, split.images, "leftImg8bit/train_extra") or Tree.is_in(
+        source, split.labels, f"{kind}/train_extra"
+    )
 
 
-def _list_pairs(split: str, part: Part) -> list[tuple[str, str, str]]:
+def _list_pairs(source: Path, name: str) -> list[tuple[str, File, File]]:
     """Name, image and label of each example in order; UserError if one lacks its counterpart."""
-    place = rf"{split}/(?P<city>[a-z-]+)/(?P<name>(?P=city)_\d{{6}}_\d{{6}})"
-    annotation = part.annotation
-    images = {
-        m["name"]: m[0] for m in part.images.matching(rf"leftImg8bit/{place}_leftImg8bit.png")
-    }
-    labels = {
-        m["name"]: m[0]
-        for m in part.labels.matching(rf"{annotation}/{place}_{annotation}_labelIds.png")
-    }
-    if not images:
-        raise UserError(f"{part.images.path} holds no image of split {split}. {LAYOUT}")
-    for name in sorted(images.keys() ^ labels.keys()):
-        found, lacking = ("image", part.labels) if name in images else ("label", part.images)
-        raise UserError(
-            f"The {found} of {name} has no counterpart in {lacking.path}; download it again from"
-            f" {HOMEPAGE}."
+    split = SPLITS[name]
+    images = Tree(source, split.images, f"leftImg8bit/{name}", ORIGIN)
+    labels = Tree(source, split.labels, f"{split.kind}/{name}", ORIGIN)
+    stems = sorted({*images.stems(IMAGE_SUFFIX), *labels.stems(split.label_suffix)})
+    pairs = [
+        (
+            stem.rsplit("/", 1)[-1],
+            images[f"{stem}{IMAGE_SUFFIX}"],
+            labels[f"{stem}{split.label_suffix}"],
         )
-    return [(name, images[name], labels[name]) for name in sorted(images)]
+        for stem in stems
+    ]
+    note_count(f"Split {name}", len(pairs), "images", split.size)
+    return pairs

@@ -1,55 +1,80 @@
-"""The numbers of Cityscapes: ids 0 to 33 in its files, of which nineteen are evaluated.
+"""The label ids of Cityscapes, the 19 of them that are trained on, and ways between both."""
 
-A train id is the number of an evaluated category here and in the field, 0 to 18 in the order of
-`CLASSES`. The benchmark's server wants ids.
-"""
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
 
 from ranet_jax.dataset import IGNORE_LABEL
 
-NUM_IDS = 34
-# By name of a category: its id and its colour.
-CLASSES = {
-    "road": (7, (128, 64, 128)),
-    "sidewalk": (8, (244, 35, 232)),
-    "building": (11, (70, 70, 70)),
-    "wall": (12, (102, 102, 156)),
-    "fence": (13, (190, 153, 153)),
-    "pole": (17, (153, 153, 153)),
-    "traffic light": (19, (250, 170, 30)),
-    "traffic sign": (20, (220, 220, 0)),
-    "vegetation": (21, (107, 142, 35)),
-    "terrain": (22, (152, 251, 152)),
-    "sky": (23, (70, 130, 180)),
-    "person": (24, (220, 20, 60)),
-    "rider": (25, (255, 0, 0)),
-    "car": (26, (0, 0, 142)),
-    "truck": (27, (0, 0, 70)),
-    "bus": (28, (0, 60, 100)),
-    "train": (31, (0, 80, 100)),
-    "motorcycle": (32, (0, 0, 230)),
-    "bicycle": (33, (119, 11, 32)),
-}
-_IDS = np.array([number for number, _ in CLASSES.values()], np.uint8)
-_TRAIN_IDS = np.full(NUM_IDS, IGNORE_LABEL, np.uint8)
-_TRAIN_IDS[_IDS] = np.arange(len(_IDS))
+
+class Label(NamedTuple):
+    """Row of the table: id in the `labelIds` files, number in training (or None), RGB colour."""
+
+    id: int
+    name: str
+    train_id: int | None
+    color: tuple[int, int, int]
 
 
-def to_train_ids(ids: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
-    """Train ids of ids, the ignore label for those that are not evaluated.
+LABELS = (
+    Label(0, "unlabeled", None, (0, 0, 0)),
+    Label(1, "ego vehicle", None, (0, 0, 0)),
+    Label(2, "rectification border", None, (0, 0, 0)),
+    Label(3, "out of roi", None, (0, 0, 0)),
+    Label(4, "static", None, (0, 0, 0)),
+    Label(5, "dynamic", None, (111, 74, 0)),
+    Label(6, "ground", None, (81, 0, 81)),
+    Label(7, "road", 0, (128, 64, 128)),
+    Label(8, "sidewalk", 1, (244, 35, 232)),
+    Label(9, "parking", None, (250, 170, 160)),
+    Label(10, "rail track", None, (230, 150, 140)),
+    Label(11, "building", 2, (70, 70, 70)),
+    Label(12, "wall", 3, (102, 102, 156)),
+    Label(13, "fence", 4, (190, 153, 153)),
+    Label(14, "guard rail", None, (180, 165, 180)),
+    Label(15, "bridge", None, (150, 100, 100)),
+    Label(16, "tunnel", None, (150, 120, 90)),
+    Label(17, "pole", 5, (153, 153, 153)),
+    Label(18, "polegroup", None, (153, 153, 153)),
+    Label(19, "traffic light", 6, (250, 170, 30)),
+    Label(20, "traffic sign", 7, (220, 220, 0)),
+    Label(21, "vegetation", 8, (107, 142, 35)),
+    Label(22, "terrain", 9, (152, 251, 152)),
+    Label(23, "sky", 10, (70, 130, 180)),
+    Label(24, "person", 11, (220, 20, 60)),
+    Label(25, "rider", 12, (255, 0, 0)),
+    Label(26, "car", 13, (0, 0, 142)),
+    Label(27, "truck", 14, (0, 0, 70)),
+    Label(28, "bus", 15, (0, 60, 100)),
+    Label(29, "caravan", None, (0, 0, 90)),
+    Label(30, "trailer", None, (0, 0, 110)),
+    Label(31, "train", 16, (0, 80, 100)),
+    Label(32, "motorcycle", 17, (0, 0, 230)),
+    Label(33, "bicycle", 18, (119, 11, 32)),
+)
+TRAINED = tuple(label for label in LABELS if label.train_id is not None)  # by train id
 
-    Raises:
-      IndexError: a number is no id.
-    """
-    return _TRAIN_IDS[ids]
+
+def _table(pairs: list[tuple[int, int]], otherwise: int) -> np.ndarray:
+    """Table uint8 [256] of the pairs (from, to); all other values go to `otherwise`."""
+    table = np.full(256, otherwise, np.uint8)
+    for value, result in pairs:
+        table[value] = result
+    table.flags.writeable = False
+    return table
 
 
-def to_ids(train_ids: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
-    """Ids of train ids.
+# Indexed by an array of labels: TRAIN_IDS[ids], where all that is not trained on is 255, and
+# IDS[train_ids], where 255 and all that is no train id is 0, unlabeled.
+TRAIN_IDS = _table([(label.id, label.train_id) for label in TRAINED], IGNORE_LABEL)
+IDS = _table([(label.train_id, label.id) for label in TRAINED], 0)
 
-    Raises:
-      IndexError: a number is no train id.
-    """
-    return _IDS[train_ids]
+
+def to_train_ids(ids: np.ndarray) -> np.ndarray:
+    """Train ids uint8 of `labelIds`, 255 for every other id; same shape."""
+    return TRAIN_IDS[ids]
+
+
+def to_ids(train_ids: np.ndarray) -> np.ndarray:
+    """`labelIds` uint8 of train ids, as the test server reads them; 0 for 255; same shape."""
+    return IDS[train_ids]

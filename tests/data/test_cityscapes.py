@@ -1,189 +1,267 @@
-"""Cityscapes builder on miniature archives in the official layout."""
-
-import hashlib
+"""Cityscapes builder on miniature archives in the official layout, and on their folders."""
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
-from cityscapes_source import EXTRA, NAMES, image, label_ids, make_source, png
-from cityscapesscripts.helpers import labels as official
-from ranet_data.cityscapes import cityscapes_dataset_builder as module
-from ranet_data.cityscapes.labels import CLASSES, NUM_IDS, to_ids, to_train_ids
+from miniature import examples, mask, opened, picture, records, stripes, write_archive, write_folder
+from ranet_data.cityscapes import cityscapes_dataset_builder, labels
 
 from ranet_jax import input as data_input
-from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
 
-TRAIN_IDS = {x.id: x.trainId for x in official.labels if x.id >= 0}
+IMAGES, LABELS = "leftImg8bit_trainvaltest.zip", "gtFine_trainvaltest.zip"
+EXTRA_IMAGES, EXTRA_LABELS = "leftImg8bit_trainextra.zip", "gtCoarse.zip"
+# Label ids of each example, and the train ids that they become.
+EXAMPLES = {
+    "train/aachen/aachen_000000_000019": ((7, 8, 11, 12, 13, 17), (0, 1, 2, 3, 4, 5)),
+    "train/aachen/aachen_000001_000019": ((0, 1, 2, 3, 4, 5, 6), (255,) * 7),
+    "train/ulm/ulm_000000_000019": ((19, 20, 21, 22, 23, 24, 25, 26), tuple(range(6, 14))),
+    "val/lindau/lindau_000000_000019": ((27, 28, 31, 32, 33), (14, 15, 16, 17, 18)),
+    "val/lindau/lindau_000001_000019": ((9, 10, 14, 15, 16, 18, 29, 30), (255,) * 8),
+    "test/bonn/bonn_000000_000019": ((1, 2, 3), (255, 255, 255)),
+}
+EXTRA = {"train_extra/erlangen/erlangen_000000_000000": ((0, 7, 26), (255, 0, 13))}
 
 
-def prepare(source, root):
-    return data_input.prepare("cityscapes", str(source), str(root))
+def make_files():
+    """Content of each archive by path in it, with files that are not read."""
+    files = {IMAGES: {"README": b"-"}, LABELS: {}, EXTRA_IMAGES: {}, EXTRA_LABELS: {}}
+    for number, (place, (ids, _)) in enumerate((EXAMPLES | EXTRA).items()):
+        fine = place in EXAMPLES
+        kind = "gtFine" if fine else "gtCoarse"
+        images, annotations = (IMAGES, LABELS) if fine else (EXTRA_IMAGES, EXTRA_LABELS)
+        files[images][f"leftImg8bit/{place}_leftImg8bit.png"] = picture(number)
+        files[annotations] |= {
+            f"{kind}/{place}_{kind}_labelIds.png": mask(ids),
+            f"{kind}/{place}_{kind}_color.png": picture(number + 100),
+            f"{kind}/{place}_{kind}_polygons.json": b"{}",
+        }
+    return files
 
 
-def examples(root, split):
-    builder = tfds.builder_from_directory(root / "cityscapes" / "1.0.0")
-    found = tfds.as_numpy(builder.as_dataset(split=split))
-    return {example["name"].decode(): example for example in found}
+def write_source(root, files, unpacked=False):
+    for archive, content in files.items():
+        if unpacked:
+            write_folder(root, content)
+        elif content:
+            write_archive(root / archive, content)
+    return root
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["zipped", "unpacked"])
-def prepared(request, tmp_path_factory):
-    root = tmp_path_factory.mktemp("cityscapes")
-    source = make_source(root / "source", request.param, extra=True)
-    return root / "tfds", prepare(source, root / "tfds")
+def prepare(source):
+    data_dir = source.parent / "tfds"
+    data_input.prepare("cityscapes", str(source), str(data_dir))
+    return data_dir
 
 
-def test_the_table_of_labels_is_the_official_one():
-    assert len(TRAIN_IDS) == NUM_IDS
-    expected = sorted(
-        (x.trainId, x.name, x.id, x.color) for x in official.labels if 0 <= x.trainId < 255
-    )
-    found = [(n, name, *pair) for n, (name, pair) in enumerate(CLASSES.items())]
-    assert found == expected
-    ids = np.arange(NUM_IDS, dtype=np.uint8)
-    assert to_train_ids(ids).tolist() == [TRAIN_IDS[i] for i in range(NUM_IDS)]
-    evaluated = np.arange(19, dtype=np.uint8)
-    np.testing.assert_array_equal(to_train_ids(to_ids(evaluated)), evaluated)
+@pytest.fixture
+def files():
+    files = make_files()
+    files[EXTRA_IMAGES].clear()
+    files[EXTRA_LABELS].clear()
+    return files
 
 
-@pytest.mark.parametrize("split", [*NAMES, *EXTRA])
-def test_splits_hold_their_images_and_train_ids(prepared, split):
-    found = examples(prepared[0], split)
-    assert sorted(found) == sorted((NAMES | EXTRA)[split])
-    for name, example in found.items():
-        np.testing.assert_array_equal(example["image"], image(name))
-        expected = np.vectorize(TRAIN_IDS.get)(label_ids(name))
-        assert (expected == 255).any()
-        np.testing.assert_array_equal(example["label"][..., 0], expected)
-        if split == "test":
-            assert (expected == 255).all()
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    return prepare(write_source(tmp_path_factory.mktemp("cityscapes") / "source", make_files()))
+
+
+# ---------------------------------------------------------------------------------- labels
+
+
+def test_table_of_labels():
+    assert [label.id for label in labels.LABELS] == list(range(34))
+    assert [label.train_id for label in labels.TRAINED] == list(range(19))
+    by_name = {label.name: label for label in labels.LABELS}
+    assert by_name["road"] == (7, "road", 0, (128, 64, 128))
+    assert by_name["train"] == (31, "train", 16, (0, 80, 100))
+    assert by_name["bicycle"] == (33, "bicycle", 18, (119, 11, 32))
+    assert by_name["trailer"].train_id is None
+
+
+def test_ids_map_to_train_ids_and_back():
+    ids = np.array([[0, 7, 29], [33, 31, 11]], np.uint8)
+    train_ids = labels.to_train_ids(ids)
+    np.testing.assert_array_equal(train_ids, np.array([[255, 0, 255], [18, 16, 2]], np.uint8))
+    np.testing.assert_array_equal(labels.to_ids(train_ids), [[0, 7, 0], [33, 31, 11]])
+    assert train_ids.dtype == labels.to_ids(train_ids).dtype == np.uint8
+    numbers = np.arange(19)
+    np.testing.assert_array_equal(labels.to_train_ids(labels.to_ids(numbers)), numbers)
+
+
+# ------------------------------------------------------------------------ what is prepared
+
+
+def test_labels_become_train_ids(prepared):
+    for split in ("train", "val", "test", "train_extra"):
+        found = examples("cityscapes", prepared, split)
+        expected = {
+            place.rsplit("/", 1)[1]: train_ids
+            for place, (_, train_ids) in (EXAMPLES | EXTRA).items()
+            if place.startswith(f"{split}/")
+        }
+        assert found.keys() == expected.keys()
+        for name, train_ids in expected.items():
+            np.testing.assert_array_equal(found[name][1], stripes(train_ids))
+
+
+def test_images_keep_their_bytes(prepared):
+    found = examples("cityscapes", prepared, "train") | examples("cityscapes", prepared, "test")
+    for number, place in enumerate(EXAMPLES):
+        if not place.startswith("val/"):
+            assert found[place.rsplit("/", 1)[1]][0] == picture(number)
 
 
 def test_metadata(prepared):
-    metadata = prepared[1]
-    assert (metadata.name, metadata.num_classes) == ("cityscapes", 19)
-    assert metadata.class_names[18] == "bicycle"
-    assert metadata.palette[0] == (128, 64, 128)
+    metadata = data_input.dataset_metadata(opened("cityscapes", prepared))
+    assert metadata.num_classes == 19
+    assert (metadata.class_names[0], metadata.class_names[18]) == ("road", "bicycle")
+    assert metadata.palette[13] == (0, 0, 142)
+    assert metadata.ignore_label == 255
 
 
-def test_without_the_coarse_archives_there_is_no_extra_split(tmp_path, capsys):
-    prepare(make_source(tmp_path / "source", True), tmp_path / "tfds")
-    builder = tfds.builder_from_directory(tmp_path / "tfds" / "cityscapes" / "1.0.0")
-    assert set(builder.info.splits) == set(NAMES)
-    shown = capsys.readouterr().out
-    assert "Note: the official split train has 2975 examples; some are missing." in shown
-    assert "train_extra" not in shown
+def test_unpacked_folders_give_the_same_records(prepared, tmp_path):
+    """As does preparing twice: the records do not depend on the run."""
+    unpacked = prepare(write_source(tmp_path / "source", make_files(), unpacked=True))
+    assert len(records("cityscapes", prepared)) == 4
+    assert records("cityscapes", unpacked) == records("cityscapes", prepared)
 
 
-def hashes(root):
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in root.rglob("*.tfrecord*")
-    }
+def test_archives_go_before_folders(prepared, tmp_path):
+    source = write_source(tmp_path / "source", make_files())
+    write_folder(source, {"gtFine/train/aachen/a_gtFine_labelIds.png": b"cut off while unpacked"})
+    assert records("cityscapes", prepare(source)) == records("cityscapes", prepared)
 
 
-def test_prepared_twice_gives_the_same_records(tmp_path):
-    source = make_source(tmp_path / "source", True)
-    for name in ("a", "b"):
-        prepare(source, tmp_path / name)
-    assert len(hashes(tmp_path / "a")) == 3
-    assert hashes(tmp_path / "a") == hashes(tmp_path / "b")
+def test_interrupted_preparation_leaves_nothing_and_is_made_good(prepared, tmp_path, monkeypatch):
+    """Cut off within the second split, when records of the first are written."""
+    source = write_source(tmp_path / "source", make_files())
+    calls = []
 
-
-def test_a_preparation_that_was_cut_off_leaves_nothing_that_loads(tmp_path, monkeypatch):
-    source, read = make_source(tmp_path / "source", True), module.Download.read
-    config = default_config().data
-    config.name, config.data_dir = "cityscapes", str(tmp_path / "tfds")
-
-    def cut_off(self, name):
-        if "frankfurt" in name:
+    def stop(*arguments):
+        calls.append(arguments)
+        if len(calls) == 5:
             raise KeyboardInterrupt
-        return read(self, name)
+        return labels.to_train_ids(*arguments)
 
-    monkeypatch.setattr(module.Download, "read", cut_off)
-    with pytest.raises(KeyboardInterrupt):
-        prepare(source, tmp_path / "tfds")
-    with pytest.raises(UserError, match="ranet prepare cityscapes"):
-        data_input.open_dataset(config)
-    monkeypatch.setattr(module.Download, "read", read)
-    prepare(source, tmp_path / "tfds")
-    assert data_input.open_dataset(config).info.splits["val"].num_examples == 1
-
-
-# ----------------------------------------------------------------------------- what is refused
+    with monkeypatch.context() as patch:
+        patch.setattr(cityscapes_dataset_builder, "to_train_ids", stop)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(source)
+    with pytest.raises(UserError, match="'cityscapes' is not prepared"):
+        opened("cityscapes", tmp_path / "tfds")
+    assert records("cityscapes", prepare(source)) == records("cityscapes", prepared)
 
 
-def refusal(source, tmp_path):
-    with pytest.raises(UserError) as caught:
-        prepare(source, tmp_path / "tfds")
-    assert not list((tmp_path / "tfds").rglob("dataset_info.json"))
-    return str(caught.value)
+def test_without_coarse_labels_there_is_no_split_of_them(files, tmp_path, capsys):
+    data_dir = prepare(write_source(tmp_path / "source", files))
+    assert set(opened("cityscapes", data_dir).info.splits) == {"train", "val", "test"}
+    notes = capsys.readouterr().err
+    assert "Split train has 3 images; officially it has 2975." in notes
+    assert "Split test has 1 images; officially it has 1525." in notes
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("part", ["leftImg8bit", "gtFine"])
-def test_a_missing_download_is_named_with_its_origin(tmp_path, part, zipped):
-    source = make_source(tmp_path / "source", zipped)
-    lacking = source / (f"{part}_trainvaltest.zip" if zipped else part)
-    lacking.rename(tmp_path / "elsewhere")
-    complaint = refusal(source, tmp_path)
-    assert complaint.startswith(f"{source / part}_trainvaltest.zip is missing, and so is the fold")
-    assert "download it from https://www.cityscapes-dataset.com" in complaint
+# ---------------------------------------------------------------------------------- faults
 
 
-def test_coarse_labels_need_their_images(tmp_path):
-    source = make_source(tmp_path / "source", True, extra=True)
-    (source / "leftImg8bit_trainextra.zip").unlink()
-    assert "leftImg8bit_trainextra.zip is missing" in refusal(source, tmp_path)
+@pytest.mark.parametrize("archive", [IMAGES, LABELS])
+def test_missing_archive_is_named(files, tmp_path, archive):
+    files[archive].clear()
+    source = write_source(tmp_path / "source", files)
+    folder = "leftImg8bit/train" if archive == IMAGES else "gtFine/train"
+    message = (
+        f"{source} has neither {archive} nor the folder {folder} unpacked from it; "
+        rf"download {archive} from https://www.cityscapes-dataset.com/downloads/\.$"
+    )
+    with pytest.raises(UserError, match=message):
+        prepare(source)
 
 
-def test_a_cut_off_archive_is_named(tmp_path):
-    source = make_source(tmp_path / "source", True)
-    archive = source / "gtFine_trainvaltest.zip"
+def test_half_of_the_coarse_part_is_named(tmp_path):
+    for archive, other in ((EXTRA_IMAGES, EXTRA_LABELS), (EXTRA_LABELS, EXTRA_IMAGES)):
+        files = make_files()
+        files[archive].clear()
+        source = write_source(tmp_path / other / "source", files)
+        with pytest.raises(UserError, match=f"{source} has neither {archive} nor the folder"):
+            prepare(source)
+
+
+@pytest.mark.parametrize("unpacked", [False, True])
+@pytest.mark.parametrize(
+    ("archive", "place"),
+    [
+        (IMAGES, "leftImg8bit/val/lindau/lindau_000001_000019_leftImg8bit.png"),
+        (LABELS, "gtFine/val/lindau/lindau_000001_000019_gtFine_labelIds.png"),
+    ],
+)
+def test_missing_file_is_named(files, tmp_path, archive, place, unpacked):
+    del files[archive][place]
+    source = write_source(tmp_path / "source", files, unpacked)
+    named = source / place if unpacked else source / archive / place
+    message = rf"^{named} is missing; it is part of {archive} from https://www.cityscapes.*/\.$"
+    with pytest.raises(UserError, match=message):
+        prepare(source)
+
+
+def test_archive_without_a_split_is_named(files, tmp_path):
+    files[LABELS] = {name: data for name, data in files[LABELS].items() if "/test/" not in name}
+    source = write_source(tmp_path / "source", files)
+    message = rf"{source / LABELS}/gtFine/test holds no file \*_gtFine_labelIds.png; download"
+    with pytest.raises(UserError, match=message):
+        prepare(source)
+
+
+def test_archive_that_was_cut_off_is_named(files, tmp_path):
+    source = write_source(tmp_path / "source", files)
+    archive = source / LABELS
     archive.write_bytes(archive.read_bytes()[:-100])
-    assert refusal(source, tmp_path).startswith(f"{archive} cannot be read (")
+    with pytest.raises(UserError, match=rf"{archive} cannot be read as an archive \(.*again\.$"):
+        prepare(source)
 
 
-def test_a_damaged_member_is_named(tmp_path):
-    source = make_source(tmp_path / "source", True)
-    archive = source / "leftImg8bit_trainvaltest.zip"
+def test_damaged_member_is_named(files, tmp_path):
+    place = "gtFine/test/bonn/bonn_000000_000019_gtFine_labelIds.png"
+    source = write_source(tmp_path / "source", files)
+    archive = source / LABELS
     content = bytearray(archive.read_bytes())
-    place = content.index(png(image(NAMES["train"][0]))) + 60
-    content[place] ^= 255
+    start = content.index(place.encode()) + len(place)
+    content[start + 20] ^= 0xFF
     archive.write_bytes(content)
-    complaint = refusal(source, tmp_path)
-    assert f"aachen_000000_000019_leftImg8bit.png in {archive} cannot be read (Bad CRC" in complaint
-
-
-@pytest.mark.parametrize("kind", ["image", "label"])
-def test_images_and_labels_come_in_pairs(tmp_path, kind):
-    source = make_source(tmp_path / "source", False)
-    pattern = "*_leftImg8bit.png" if kind == "label" else "*_labelIds.png"
-    next(source.rglob(f"aachen{pattern}")).unlink()
-    complaint = refusal(source, tmp_path)
-    assert complaint.startswith(f"The {kind} of aachen_000000_000019 has no counterpart in")
-
-
-def test_a_split_without_images_is_named(tmp_path):
-    source = make_source(tmp_path / "source", False)
-    for path in source.rglob("frankfurt*.png"):
-        path.unlink()
-    assert "holds no image of split val" in refusal(source, tmp_path)
+    with pytest.raises(UserError, match=rf"^{archive}/{place} is damaged \(.*archive again\.$"):
+        prepare(source)
 
 
 @pytest.mark.parametrize(
-    ("array", "sentence"),
+    ("content", "message"),
     [
-        (np.full((16, 24), 34, np.uint8), "has value 34; ids go from 0 to 33."),
-        (np.zeros((16, 25), np.uint8), "must be of one size"),
-        (np.zeros((16, 24, 3), np.uint8), "is not an 8-bit image of one channel"),
+        (mask((7, 34)), r"{label} has label id 34; ids go from 0 to 33\.$"),
+        (mask((7, 255)), r"{label} has label id 255; ids go from 0 to 33\.$"),
+        (picture(1), r"{label} is not an 8-bit image of one channel \(its mode is RGB\)\.$"),
+        (mask((7,))[:50], r"{label} cannot be read as an image"),
+        (b"", r"{label} cannot be read as an image"),
     ],
 )
-def test_wrong_labels_are_named(tmp_path, array, sentence):
-    source = make_source(tmp_path / "source", False)
-    label = next(source.rglob("aachen*_labelIds.png"))
-    label.write_bytes(png(array))
-    complaint = refusal(source, tmp_path)
-    assert sentence in complaint
-    assert label.name in complaint
+def test_bad_label_is_named(files, tmp_path, content, message):
+    place = "gtFine/test/bonn/bonn_000000_000019_gtFine_labelIds.png"
+    files[LABELS][place] = content
+    source = write_source(tmp_path / "source", files)
+    with pytest.raises(UserError, match=message.format(label=source / LABELS / place)):
+        prepare(source)
+    with pytest.raises(UserError, match="not prepared"):
+        opened("cityscapes", tmp_path / "tfds")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (picture(1, size=(20, 12)), r"{image} is 20 x 12 but its label {label} is 24 x 16"),
+        (picture(1)[:60], r"{image} cannot be read as an image"),
+    ],
+)
+def test_bad_image_is_named(files, tmp_path, content, message):
+    image = "leftImg8bit/val/lindau/lindau_000001_000019_leftImg8bit.png"
+    files[IMAGES][image] = content
+    source = write_source(tmp_path / "source", files)
+    label = source / LABELS / "gtFine/val/lindau/lindau_000001_000019_gtFine_labelIds.png"
+    with pytest.raises(UserError, match=message.format(image=source / IMAGES / image, label=label)):
+        prepare(source)

@@ -1,0 +1,79 @@
+"""TFDS builder of COCO-Stuff 10k, from the official archive or its unpacked folders."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+from ranet_data.archives import File, Tree, note_count, read_list
+from ranet_data.coco_stuff.labels import CLASS_NAMES, PALETTE, to_categories
+from ranet_data.masks import check_same_size, decode_image, read_matlab_labels
+
+from ranet_jax.dataset import IGNORE_LABEL
+
+ARCHIVE = "cocostuff-10k-v1.1.zip"
+ORIGIN = "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/"
+LISTS = {"train": ("train.txt", 9000), "val": ("test.txt", 1000)}
+LAYOUT = (
+    f"The source folder holds {ARCHIVE}, which comes from {ORIGIN}, or the folders images, "
+    "annotations and imageLists unpacked from it."
+)
+
+Pair = tuple[str, File, File]  # name, image and label
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """Pairs images with label ids, which become categories; images keep their encoded bytes."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain dict)
+    MANUAL_DOWNLOAD_INSTRUCTIONS = LAYOUT
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(None, None, 3)),
+                    "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+                    "name": tfds.features.Text(),
+                }
+            ),
+            supervised_keys=("image", "label"),
+            homepage="https://github.com/nightrome/cocostuff",
+            metadata=tfds.core.MetadataDict(
+                class_names=list(CLASS_NAMES), palette=list(PALETTE), ignore_label=IGNORE_LABEL
+            ),
+        )
+
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
+        pairs = self._list_pairs(Path(dl_manager.manual_dir))
+        return {split: self._generate_examples(pairs[split]) for split in pairs}
+
+    def _generate_examples(self, pairs: list[Pair]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for name, image_file, label_file in pairs:
+            encoded = image_file.read_bytes()
+            label = to_categories(self._read_ids(label_file), label_file)
+            image = decode_image(encoded, image_file)
+            check_same_size(image, image_file, Image.fromarray(label), label_file)
+            yield name, {"image": encoded, "label": label[..., None], "name": name}
+
+    def _list_pairs(self, source: Path) -> dict[str, list[Pair]]:
+        """Pairs of each split; UserError if a file is missing."""
+        lists, images, labels = (
+            Tree(source, ARCHIVE, folder, ORIGIN)
+            for folder in ("imageLists", "images", "annotations")
+        )
+        pairs = {}
+        for split, (listing, size) in LISTS.items():
+            stems = read_list(lists, listing)
+            pairs[split] = [(s, images[f"{s}.jpg"], labels[f"{s}.mat"]) for s in stems]
+            note_count(f"Split {split}", len(stems), "images", size)
+        return pairs
+
+    def _read_ids(self, file: File) -> np.ndarray:
+        """Label ids [H, W], 0 to 182."""
+        return read_matlab_labels(file, "S")

@@ -1,0 +1,1 @@
+"""PASCAL Context in 59 categories, the background ignored."""

@@ -1,0 +1,1 @@
+"""PASCAL Context in 59 categories and the background."""
