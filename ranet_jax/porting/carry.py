@@ -132,8 +132,7 @@ def port_state_dict(
     expected = {path: value.shape for path, value in flatten(shapes).items()}
     arrays, kept, fresh = to_arrays(taken, naming, expected, allowed)
     if fresh:
-        initial = flatten(jax.jit(module.init)(jax.random.PRNGKey(0), jnp.zeros(IMAGES.shape)))
-        arrays |= {path: np.asarray(initial[path]) for path in fresh}
+        arrays |= {path: np.asarray(array) for path, array in _initial(module, fresh).items()}
     variables = flax.traverse_util.unflatten_dict(arrays, sep="/")
     return Ported(network, naming, module, variables, stride, classes, kept, tuple(fresh))
 
@@ -150,6 +149,16 @@ def build_module(
         return network.build(output_stride, num_classes, source)
     except ValueError as error:
         raise UserError(f"There is no such {network.name}: {error}") from error
+
+
+def _initial(module: nn.Module, paths: list[str]) -> dict[str, jax.Array]:
+    """Initial values of some arrays; the others are not compiled, which takes ResNets long."""
+
+    def initialize(rng: jax.Array) -> dict[str, jax.Array]:
+        initial = flatten(module.init(rng, jnp.zeros(IMAGES.shape)))
+        return {path: initial[path] for path in paths}
+
+    return jax.jit(initialize)(jax.random.PRNGKey(0))
 
 
 def _compile(allow_missing: str) -> re.Pattern[str]:

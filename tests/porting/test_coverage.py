@@ -261,19 +261,18 @@ def test_another_number_of_classes_allows_nothing_else_to_be_missing(resnet18):
     assert line == "  missing: bn1.bias (64,) of the network"
 
 
-@pytest.mark.parametrize("num_classes", [2, 5])
-def test_another_number_of_classes_renews_both_of_a_segmenter_s_classifiers(num_classes):
+def test_another_number_of_classes_renews_both_of_a_segmenter_s_classifiers():
     model = tv.models.segmentation.fcn_resnet101(
         weights=None, weights_backbone=None, num_classes=3, aux_loss=True
     )
     state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    ported = port_state_dict(state, "fcn_resnet101", num_classes=num_classes)
+    ported = port_state_dict(state, "fcn_resnet101", num_classes=2)
     assert set(ported.fresh) == {
         f"params/{module}/{leaf}"
         for module in ("fine_logit", "auxiliary/logit")
         for leaf in ("kernel", "bias")
     }
-    assert ported.variables["params"]["auxiliary"]["logit"]["bias"].shape == (num_classes,)
+    assert ported.variables["params"]["auxiliary"]["logit"]["bias"].shape == (2,)
 
 
 def test_a_classifier_of_no_classes_is_none(resnet18):
