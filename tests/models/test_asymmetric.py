@@ -47,5 +47,5 @@ def test_a_constant_map_has_constant_samples():
 
 def test_training_starts_from_the_network_without_context():
     inputs = {"layer4": jnp.ones((1, 3, 3, 4))}
-    params = AsymmetricContext("layer4", 8).init(jax.random.PRNGKey(0), inputs)["params"]
+    params = jax.jit(AsymmetricContext("layer4", 8).init)(jax.random.PRNGKey(0), inputs)["params"]
     assert not np.any(params["project"]["kernel"])

@@ -62,5 +62,5 @@ def test_context_equals_pytorch():
 
 def test_training_starts_from_the_network_without_attention():
     inputs = {"layer4": random_array(1, 3, 3, 4)}
-    params = DAContext("layer4", 8).init(jax.random.PRNGKey(0), inputs)["params"]
+    params = jax.jit(DAContext("layer4", 8).init)(jax.random.PRNGKey(0), inputs)["params"]
     assert (params["position_gamma"], params["channel_gamma"]) == (0, 0)

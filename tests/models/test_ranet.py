@@ -124,9 +124,9 @@ def test_one_kind_of_score_alone_makes_other_regions(region_scores):
 
 def test_interaction_without_one_of_its_parts():
     visual, heads = visual_features(), random_heads()
-    _, _, regions = block().apply({"params": heads}, visual)
+    _, _, regions = jax.jit(block().apply)({"params": heads}, visual)
     outputs = {
-        parts: RegionInteractionBlock(*parts).apply({}, visual, regions)
+        parts: jax.jit(RegionInteractionBlock(*parts).apply)({}, visual, regions)
         for parts in ((True, False), (False, True))
     }
     for i in range(2):
