@@ -57,7 +57,8 @@ def reproduce(
     """Train the rows of a table and write `NAME.md` and `NAME.json`.
 
     Runs live in `OUTPUT/runs/RUN/seed_N`; a finished one is not trained again, and one that was
-    cut off goes on. The files are written anew after every run.
+    cut off goes on. Every row has its first training before any has its second, and the files are
+    written anew after each.
 
     Args:
       name: of the table, a key of `TABLES`.
@@ -89,7 +90,7 @@ def reproduce(
         ) from error
     costs = _costs({row.costs for row in chosen if row.costs is not None})
     text = _write(name, config, directory, seeds, chosen, costs)
-    runs = [(row, s) for row in {row.run: row for row in chosen}.values() for s in range(seeds)]
+    runs = [(row, s) for s in range(seeds) for row in {row.run: row for row in chosen}.values()]
     runs = [(row, s) for row, s in runs if _result(row, config, directory, s) is None]
     start = time.monotonic()
     for done, (row, seed) in enumerate(runs):
