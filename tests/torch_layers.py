@@ -27,10 +27,15 @@ def conv(x, params):
 
 def conv_bn_relu(x, variables, name):
     """`ConvBN` of a name, with running statistics."""
+    return conv_bn(x, variables, name).relu()
+
+
+def conv_bn(x, variables, name):
+    """`ConvBN` without activation."""
     params, stats = variables["params"][name], variables["batch_stats"][name]["bn"]
     norm = [stats["mean"], stats["var"], params["bn"]["scale"], params["bn"]["bias"]]
     x = conv(x, params["conv"])
-    return functional.batch_norm(x, *map(tensor, norm), eps=1e-5).relu()
+    return functional.batch_norm(x, *map(tensor, norm), eps=1e-5)
 
 
 def resize(x, shape):

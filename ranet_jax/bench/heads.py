@@ -116,7 +116,9 @@ def table3_heads(size: tuple[int, int], num_classes: int, channels: int = CHANNE
             "feats_conv",
         ),
         Head("non-local block", NonLocalContext("layer4", channels), last, "reduce"),
-        Head("asymmetric non-local", AsymmetricContext("layer4", channels), last, "reduce"),
+        Head(
+            "asymmetric non-local", AsymmetricContext("layer4", channels=channels), last, "reduce"
+        ),
         Head("CCNet", CCContext("layer4", channels), last, "reduce"),
         Head("DANet", DAContext("layer4", channels), last),
         Head("PSANet", PSAContext("layer4", channels), last),

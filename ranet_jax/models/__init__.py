@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from ranet_jax.errors import UserError
-from ranet_jax.models.backbones import auxiliary_stage, build_backbone
+from ranet_jax.models.backbones import build_backbone, earlier_stage
 from ranet_jax.models.context import COARSE, PAIRWISE, build_context, holds_pair_tables
 from ranet_jax.models.outputs import ContextOutput, Outputs, Regions
 from ranet_jax.models.segmenter import AuxiliaryHead, Segmenter
@@ -43,12 +43,14 @@ def build_model(config: ConfigDict, num_classes: int, axis_name: str | None = No
                 raise ValueError(
                     f"context {model.context!r} has coarse scores of its own; auxiliary is False."
                 )
+            if not earlier_stage(model):
+                raise ValueError(f"{model.backbone} has no earlier stage for an auxiliary head.")
             auxiliary = AuxiliaryHead(num_classes, model.dropout, dtype, axis_name)
         return Segmenter(
             backbone=build_backbone(model, dtype, axis_name),
             context=build_context(model, num_classes, dtype, axis_name),
             auxiliary=auxiliary,
-            auxiliary_stage=auxiliary_stage(model) if model.auxiliary else "",
+            auxiliary_stage=earlier_stage(model),
             num_classes=num_classes,
             dropout=model.dropout,
             fine_boundary=model.context == "ranet" and model.variant == "released",

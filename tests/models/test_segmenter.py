@@ -164,6 +164,21 @@ def test_settings_that_do_not_go_together(settings, sentence):
 
 
 @pytest.mark.parametrize(
+    "settings, earlier",
+    [
+        ({}, "layer3"),
+        ({"stages": 1}, ""),
+        ({"backbone": "mobilenetv2", "stages": 4, "width": 64}, "stage5"),
+        ({"backbone": "hrnetv2_w48", "stages": 4, "width": 64, "output_stride": 4}, ""),
+    ],
+)
+def test_two_stages_are_read_where_there_are_two(settings, earlier):
+    assert tiny_model(context="asymmetric", **settings).context.earlier == earlier
+    ocr = tiny_model(context="ocr", **settings).context
+    assert ocr.score_stage == (earlier or ocr.stage)
+
+
+@pytest.mark.parametrize(
     "field, value",
     [("stages", 3), ("stem", "conv7"), ("output_stride", 16), ("backbone", "resnet34")],
 )

@@ -8,7 +8,7 @@ from ranet_jax.models.backbones.mobilenet import MobileNetV2
 from ranet_jax.models.backbones.resnet import BLOCKS, ResNet
 from ranet_jax.models.layers import Dtype
 
-__all__ = ["HRNet", "MobileNetV2", "ResNet", "auxiliary_stage", "build_backbone", "last_stage"]
+__all__ = ["HRNet", "MobileNetV2", "ResNet", "build_backbone", "earlier_stage", "last_stage"]
 
 RESNETS = {f"resnet{depth}": depth for depth in BLOCKS}
 BACKBONES = (*RESNETS, "hrnetv2_w48", "mobilenetv2")
@@ -57,12 +57,8 @@ def last_stage(model: ConfigDict) -> str:
     return stages.get(model.backbone, f"layer{model.stages}")
 
 
-def auxiliary_stage(model: ConfigDict) -> str:
-    """Name of the earlier features that an auxiliary head sees.
-
-    Raises:
-      ValueError: the backbone has none.
-    """
+def earlier_stage(model: ConfigDict) -> str:
+    """Name of the features before the last; empty if there are none, or the last hold them all."""
     if model.backbone == "hrnetv2_w48" or model.stages == 1:
-        raise ValueError(f"{model.backbone} has no earlier stage for an auxiliary head.")
+        return ""
     return "stage5" if model.backbone == "mobilenetv2" else f"layer{model.stages - 1}"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from ranet_jax.models.backbones import auxiliary_stage, last_stage
+from ranet_jax.models.backbones import earlier_stage, last_stage
 from ranet_jax.models.context.aspp import ASPPContext
 from ranet_jax.models.context.asymmetric import AsymmetricContext
 from ranet_jax.models.context.ccnet import CCContext
@@ -43,7 +43,6 @@ __all__ = [
 # Blocks that a stage and a number of channels describe.
 SIMPLE: dict[str, Callable[..., nn.Module]] = {
     "nonlocal": NonLocalContext,
-    "asymmetric": AsymmetricContext,
     "ccnet": CCContext,
     "danet": DAContext,
     "psanet": PSAContext,
@@ -51,7 +50,7 @@ SIMPLE: dict[str, Callable[..., nn.Module]] = {
     "fcn": FCNContext,
     "none": PlainContext,
 }
-CONTEXTS = ("ranet", "ocr", "aspp", *SIMPLE)
+CONTEXTS = ("ranet", "asymmetric", "ocr", "aspp", *SIMPLE)
 # Those that give coarse scores.
 COARSE = ("ranet", "ocr")
 # Those that hold tables of all pairs of feature pixels.
@@ -86,14 +85,14 @@ def build_context(
         raise ValueError(f"context {model.context!r} halves the channels; choose 2 or more.")
     if model.context in SIMPLE:
         return SIMPLE[model.context](stage, **shared)
+    if model.context == "asymmetric":
+        return AsymmetricContext(stage, earlier_stage(model), **shared)
     if model.context == "aspp":
         if not model.aspp_rates:
             raise ValueError('context "aspp" needs aspp_rates, such as (12, 24, 36).')
         return ASPPContext(stage, tuple(model.aspp_rates), **shared)
     if model.context == "ocr":
-        has_earlier = model.backbone != "hrnetv2_w48" and model.stages > 1
-        earlier = auxiliary_stage(model) if has_earlier else stage
-        return OCRContext(num_classes, stage, earlier, **shared)
+        return OCRContext(num_classes, stage, earlier_stage(model) or stage, **shared)
     shared |= {
         "num_classes": num_classes,
         "num_regions": model.num_regions,

@@ -20,16 +20,27 @@ def sample_pyramid(maps: Float[Array, "h w m"]) -> Float[Array, "s m"]:
     return jnp.concatenate([level.reshape(-1, maps.shape[-1]) for level in levels])
 
 
-class AsymmetricContext(nn.Module):
-    """The pyramid non-local block (APNB) on one stage, which a 3 x 3 convolution reduces.
+def attend_samples(
+    query: Float[Array, "h w d"], key: Float[Array, "h2 w2 d"], value: Float[Array, "h2 w2 m"]
+) -> Float[Array, "h w m"]:
+    """Each pixel gathers by softmax(q P(K)^T / sqrt(d)) P(V), where P is `sample_pyramid`."""
+    rows = query.reshape(-1, query.shape[-1])
+    gathered = attend(rows, sample_pyramid(key), sample_pyramid(value))
+    return gathered.reshape(*query.shape[:2], -1)
 
-    Queries and keys are one embedding of half the channels, the values another; keys and values
-    are sampled by `sample_pyramid`. What is gathered is projected, by weights that start at 0, and
-    a 1 x 1 convolution fuses it with the reduced stage. The published network fuses two stages of
-    the backbone by a like block (AFNB) before this one, which is left out.
+
+class AsymmetricContext(nn.Module):
+    """The two asymmetric blocks, with embeddings of half the channels.
+
+    In the fusion block (AFNB) the pixels of the stage gather from those of the `earlier` one, of
+    any size; without an earlier stage it is left out. A 3 x 3 convolution reduces the result to
+    the channels. In the pyramid block (APNB) its pixels gather from one another, and queries and
+    keys are one embedding. What a block gathers is projected, by weights that start at 0, and a
+    1 x 1 convolution fuses it with the block's input.
     """
 
     stage: str
+    earlier: str = ""
     channels: int = 512
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
@@ -40,22 +51,28 @@ class AsymmetricContext(nn.Module):
     ) -> ContextOutput:
         """Features [b, h, w, channels] of the backbone's stage."""
         shared = {"dtype": self.dtype, "axis_name": self.axis_name}
-        visual = ConvBN(self.channels, name="reduce", **shared)(features[self.stage], train)
         inner = max(1, self.channels // 2)
-        query = ConvBN(inner, 1, name="query_key", **shared)(visual, train)
-        value = conv(inner, 1, use_bias=True, dtype=self.dtype, name="value")(visual)
 
-        def gather(query: Array, value: Array) -> Array:
-            rows = query.reshape(-1, inner)
-            return attend(rows, sample_pyramid(query), sample_pyramid(value)).reshape(value.shape)
+        def embed(x: Array, name: str) -> Array:
+            return ConvBN(inner, 1, name=name, **shared)(x, train)
 
-        project = nn.Conv(
-            self.channels,
-            (1, 1),
-            kernel_init=nn.initializers.zeros,
-            dtype=self.dtype,
-            name="project",
-        )
-        context = project(jax.vmap(gather)(query, value))
+        def value(x: Array, name: str) -> Array:
+            return conv(inner, 1, use_bias=True, dtype=self.dtype, name=name)(x)
+
+        def context(query: Array, key: Array, value: Array, depth: int, name: str) -> Array:
+            zeros = nn.initializers.zeros
+            project = nn.Conv(depth, (1, 1), kernel_init=zeros, dtype=self.dtype, name=name)
+            return project(jax.vmap(attend_samples)(query, key, value))
+
+        visual = features[self.stage]
+        if self.earlier:
+            earlier, depth = features[self.earlier], visual.shape[-1]
+            query, key = embed(visual, "fusion_query"), embed(earlier, "fusion_key")
+            gathered = context(query, key, value(earlier, "fusion_value"), depth, "fusion_project")
+            fuse = ConvBN(depth, 1, activation=None, name="fusion_fuse", **shared)
+            visual = fuse(jnp.concatenate([gathered, visual], axis=-1), train)
+        visual = ConvBN(self.channels, name="reduce", **shared)(visual, train)
+        query = embed(visual, "query_key")
+        gathered = context(query, query, value(visual, "value"), self.channels, "project")
         fuse = ConvBN(self.channels, 1, name="fuse", **shared)
-        return ContextOutput(fuse(jnp.concatenate([context, visual], axis=-1), train))
+        return ContextOutput(fuse(jnp.concatenate([gathered, visual], axis=-1), train))

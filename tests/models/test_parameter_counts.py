@@ -1,0 +1,96 @@
+"""Parameters of the published networks' blocks, put together of PyTorch's layers and counted."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from torch import nn
+
+from ranet_jax.config import default_config
+from ranet_jax.models import build_model
+
+CLASSES = 19
+
+
+def conv_bn(inputs, outputs, size=1):
+    return [nn.Conv2d(inputs, outputs, size, bias=False), nn.BatchNorm2d(outputs)]
+
+
+def biased(inputs, outputs):
+    return [nn.Conv2d(inputs, outputs, 1)]
+
+
+def query_key_value():
+    return [*biased(512, 64), *biased(512, 64), *biased(512, 512)]
+
+
+SCALE = [nn.PReLU()]  # one number, as the weight of an attention's residual is
+# On layer4 of a ResNet-101, 2,048 channels, and on layer3, 1,024; the classifier is left out.
+PUBLISHED = {
+    "psp": [*4 * conv_bn(2048, 512), *conv_bn(4096, 512, 3)],
+    "asymmetric": [
+        *conv_bn(2048, 256),
+        *conv_bn(1024, 256),
+        *biased(1024, 256),
+        *biased(256, 2048),
+        *conv_bn(4096, 2048),
+        *conv_bn(2048, 512, 3),
+        *conv_bn(512, 256),
+        *biased(512, 256),
+        *biased(256, 512),
+        *conv_bn(1024, 512),
+    ],
+    "ccnet": [
+        *conv_bn(2048, 512, 3),
+        *query_key_value(),
+        *SCALE,
+        *conv_bn(512, 512, 3),
+        *conv_bn(2048 + 512, 512, 3),
+    ],
+    "danet": [
+        *2 * conv_bn(2048, 512, 3),
+        *query_key_value(),
+        *2 * SCALE,
+        *2 * conv_bn(512, 512, 3),
+    ],
+    "psanet": [
+        *2 * conv_bn(2048, 512),
+        *2 * conv_bn(512, 512),
+        *2 * [nn.Conv2d(512, 97**2, 1, bias=False)],
+        *conv_bn(1024, 2048),
+        *conv_bn(4096, 512, 3),
+    ],
+    "ocr": [
+        *conv_bn(2048, 512, 3),
+        *conv_bn(1024, 512, 3),
+        *biased(512, CLASSES),
+        *2 * [*conv_bn(512, 256), *conv_bn(256, 256)],
+        *conv_bn(512, 256),
+        *conv_bn(256, 512),
+        *conv_bn(1024, 512),
+    ],
+    "aspp": [
+        *conv_bn(2048, 512),
+        *3 * conv_bn(2048, 512, 3),
+        *conv_bn(2048, 512),
+        *conv_bn(5 * 512, 512),
+        *conv_bn(512, 512, 3),
+    ],
+    "fcn": conv_bn(2048, 512, 3),
+}
+
+
+@pytest.mark.parametrize("context", PUBLISHED)
+def test_parameters_are_those_of_the_published_network(context):
+    config = default_config()
+    config.model.backbone = "resnet101"
+    config.model.context = context
+    if context == "aspp":
+        config.model.aspp_rates = (12, 24, 36)
+    block = build_model(config, CLASSES).context
+    features = {
+        "layer3": jax.ShapeDtypeStruct((1, 9, 9, 1024), jnp.float32),
+        "layer4": jax.ShapeDtypeStruct((1, 9, 9, 2048), jnp.float32),
+    }
+    params = jax.eval_shape(block.init, jax.random.PRNGKey(0), features)["params"]
+    expected = sum(p.numel() for layer in PUBLISHED[context] for p in layer.parameters())
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == expected
