@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from ranet_data.info import class_metadata, segmentation_info
 from ranet_data.masks import check_same_size, decode_image, read_mask
 
 from ranet_jax.dataset import IGNORE_LABEL
@@ -42,21 +43,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = LAYOUT
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(None, None, 3)),
-                    "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
-                    "name": tfds.features.Text(),
-                }
-            ),
-            supervised_keys=("image", "label"),
+        return segmentation_info(
+            self,
+            class_metadata(list(CLASSES), list(CLASSES.values())),
             homepage="http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
-            metadata=tfds.core.MetadataDict(
-                class_names=list(CLASSES),
-                palette=list(CLASSES.values()),
-                ignore_label=IGNORE_LABEL,
-            ),
         )
 
     def _split_generators(

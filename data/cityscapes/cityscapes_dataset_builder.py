@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from ranet_data.archives import File, Tree, note_count
 from ranet_data.cityscapes.labels import LABELS, TRAINED, to_train_ids
+from ranet_data.info import class_metadata, segmentation_info
 from ranet_data.masks import check_same_size, decode_image, read_mask
 
-from ranet_jax.dataset import IGNORE_LABEL
 from ranet_jax.errors import UserError
 
 ORIGIN = "https://www.cityscapes-dataset.com/downloads/"
@@ -53,21 +53,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = LAYOUT
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(None, None, 3)),
-                    "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
-                    "name": tfds.features.Text(),
-                }
-            ),
-            supervised_keys=("image", "label"),
+        return segmentation_info(
+            self,
+            class_metadata([label.name for label in TRAINED], [label.color for label in TRAINED]),
             homepage="https://www.cityscapes-dataset.com/",
-            metadata=tfds.core.MetadataDict(
-                class_names=[label.name for label in TRAINED],
-                palette=[label.color for label in TRAINED],
-                ignore_label=IGNORE_LABEL,
-            ),
         )
 
     def _split_generators(

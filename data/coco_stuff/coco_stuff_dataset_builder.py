@@ -9,9 +9,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from ranet_data.archives import File, Tree, note_count, read_list
 from ranet_data.coco_stuff.labels import CLASS_NAMES, PALETTE, to_categories
+from ranet_data.info import class_metadata, segmentation_info
 from ranet_data.masks import check_same_size, decode_image, read_matlab_labels
-
-from ranet_jax.dataset import IGNORE_LABEL
 
 ARCHIVE = "cocostuff-10k-v1.1.zip"
 ORIGIN = "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/"
@@ -32,19 +31,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = LAYOUT
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(None, None, 3)),
-                    "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
-                    "name": tfds.features.Text(),
-                }
-            ),
-            supervised_keys=("image", "label"),
+        return segmentation_info(
+            self,
+            class_metadata(CLASS_NAMES, PALETTE),
             homepage="https://github.com/nightrome/cocostuff",
-            metadata=tfds.core.MetadataDict(
-                class_names=list(CLASS_NAMES), palette=list(PALETTE), ignore_label=IGNORE_LABEL
-            ),
         )
 
     def _split_generators(

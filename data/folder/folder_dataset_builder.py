@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import ExifTags, Image, ImageOps
 from ranet_data.folder import classes
+from ranet_data.info import class_metadata, segmentation_info
 from ranet_data.masks import check_same_size, decode_image, read_mask
 
 from ranet_jax.dataset import IGNORE_LABEL
@@ -32,17 +33,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = LAYOUT
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(None, None, 3)),
-                    "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
-                    "name": tfds.features.Text(),
-                }
-            ),
-            supervised_keys=("image", "label"),
-            metadata=tfds.core.MetadataDict(),  # filled from the source
-        )
+        return segmentation_info(self)
 
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
@@ -55,9 +46,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         else:
             masks = (mask for split in pairs.values() for _, _, mask in split)
             found = classes.classes_of_palettes(masks, classes_file)
-        self.info.metadata.update(
-            class_names=found.names, palette=found.palette, ignore_label=IGNORE_LABEL
-        )
+        self.info.metadata.update(class_metadata(found.names, found.palette))
         return {split: self._generate_examples(split, pairs[split]) for split in pairs}
 
     def _generate_examples(

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 from ranet_data.archives import File, Tree, note_count, read_list
+from ranet_data.info import class_metadata, segmentation_info
 from ranet_data.masks import check_same_size, decode_image, read_matlab_labels
 from ranet_data.pascal_context import classes
 
@@ -36,18 +37,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     HAS_BACKGROUND = False  # as category 0, before the 59; else it is ignored
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(None, None, 3)),
-                    "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
-                    "name": tfds.features.Text(),
-                }
-            ),
-            supervised_keys=("image", "label"),
-            homepage=LABELS_ORIGIN,
-            metadata=tfds.core.MetadataDict(),  # filled from the source
-        )
+        return segmentation_info(self, homepage=LABELS_ORIGIN)
 
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
@@ -92,11 +82,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         numbers = classes.match_names(all_names, names, chosen)
         with_background = [classes.BACKGROUND, *names.values()]
         first = int(self.HAS_BACKGROUND)
-        self.info.metadata.update(
-            class_names=with_background[1 - first :],
-            palette=[default_color(n) for n in range(1 - first, len(with_background))],
-            ignore_label=IGNORE_LABEL,
-        )
+        palette = [default_color(n) for n in range(1 - first, len(with_background))]
+        self.info.metadata.update(class_metadata(with_background[1 - first :], palette))
         background = 0 if self.HAS_BACKGROUND else IGNORE_LABEL
         return classes.category_table(numbers, max(all_names) + 1, first, background)
 

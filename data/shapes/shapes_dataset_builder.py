@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from ranet_data.info import class_metadata, segmentation_info
 from ranet_data.shapes import scenes
 
 SEED = 0
@@ -18,19 +19,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain dict)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(None, None, 3)),
-                    "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
-                    "name": tfds.features.Text(),
-                }
-            ),
-            supervised_keys=("image", "label"),
-            metadata=tfds.core.MetadataDict(
-                class_names=scenes.CLASS_NAMES, palette=scenes.PALETTE, ignore_label=255
-            ),
-        )
+        return segmentation_info(self, class_metadata(scenes.CLASS_NAMES, scenes.PALETTE))
 
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
