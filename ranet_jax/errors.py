@@ -1,5 +1,7 @@
 """The exceptions that speak to the user."""
 
+import textwrap
+
 
 class UserError(Exception):
     """Bad input: its text is one sentence that names the thing and the remedy."""
@@ -7,3 +9,8 @@ class UserError(Exception):
 
 class Interrupted(Exception):
     """SIGTERM stopped training; its text says how to go on."""
+
+
+def first_sentence(error: Exception) -> str:
+    """What an exception of another library says, cut to a length that can be read."""
+    return textwrap.shorten(str(error).partition(". ")[0], 200).strip("'.")

@@ -14,9 +14,10 @@ from fakes import brightest_channel_model
 from PIL import Image
 
 import ranet_jax
-from ranet_jax import cli
-from ranet_jax.cli import main, override
+from ranet_jax import commands
+from ranet_jax.cli import main
 from ranet_jax.config import default_config
+from ranet_jax.config_files import override
 from ranet_jax.errors import Interrupted
 
 CONFIG = """
@@ -403,6 +404,6 @@ def test_training_that_sigterm_stopped_has_a_status_of_its_own(monkeypatch, caps
     def stop(arguments):
         raise Interrupted("Stopped by SIGTERM after step 3.")
 
-    monkeypatch.setattr(cli, "_train", stop)
-    assert cli.main(["train", "--config", "x.py", "--workdir", "x"]) == 143
+    monkeypatch.setattr(commands, "run_train", stop)
+    assert main(["train", "--config", "x.py", "--workdir", "x"]) == 143
     assert capsys.readouterr().err == "ranet: Stopped by SIGTERM after step 3.\n"

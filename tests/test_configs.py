@@ -11,6 +11,7 @@ import pytest
 
 from ranet_jax import cli
 from ranet_jax.config import default_config
+from ranet_jax.config_files import load_config, override
 from ranet_jax.inspection import parameter_shapes
 
 CONFIGS = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("*.py"))
@@ -105,14 +106,14 @@ def test_every_config_has_a_row():
 def test_it_has_the_fields_of_the_default_and_no_others(path):
     found, expected = (
         flax.traverse_util.flatten_dict(config.to_dict()).keys()
-        for config in (cli.load_config(str(path)), default_config())
+        for config in (load_config(str(path)), default_config())
     )
     assert found == expected
 
 
 @each_config
 def test_its_network_has_as_many_parameters_as_counted_by_hand(path):
-    config = cli.load_config(str(path))
+    config = load_config(str(path))
     config.data.crop_size = (33, 33)  # no parameter depends on it
     classes, expected = TABLE[path.stem]
     with jax.numpy_dtype_promotion("standard"):  # Flax's BatchNorm promotes
@@ -129,8 +130,8 @@ def test_its_docstring_holds_commands_that_parse(path):
     (workdir,) = (line.removeprefix(train) for line in commands if line.startswith(train))
     for command in commands:
         arguments, overrides = cli._parser().parse_known_args(shlex.split(command)[1:])
-        cli.override(cli.load_config(str(path)), overrides)
+        override(load_config(str(path)), overrides)
         if arguments.command in ("evaluate", "predict"):
             assert arguments.checkpoint == f"runs/{workdir}"
         if arguments.command == "prepare":
-            assert arguments.name == cli.load_config(str(path)).data.name
+            assert arguments.name == load_config(str(path)).data.name

@@ -1,0 +1,69 @@
+"""Configs as the command line takes them: Python files, and fields set by arguments."""
+
+import ast
+import importlib.util
+import pathlib
+import traceback
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ranet_jax.config import config_from_json, config_to_json, field_type, set_field
+from ranet_jax.errors import UserError, first_sentence
+
+
+def load_config(path: str) -> ConfigDict:
+    """The config that a Python file's `get_config()` returns.
+
+    Raises:
+      UserError: the file is missing, has no `get_config`, fails, or sets a field that is none.
+    """
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"Config {path} is missing; name a Python file such as configs/shapes.py.")
+    spec = importlib.util.spec_from_file_location("ranet_config", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"Config {path} is no Python file; name one such as configs/shapes.py.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        if not hasattr(module, "get_config"):
+            raise UserError(f"Config {path} has no get_config(); see configs/shapes.py for one.")
+        config = module.get_config()
+        if not isinstance(config, ConfigDict):
+            raise UserError(f"get_config() of {path} returns no ConfigDict; see configs/shapes.py.")
+        return config_from_json(config_to_json(config))
+    except UserError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == spec.origin]
+        place = f" in line {lines[-1]}" if lines else ""
+        reason = first_sentence(error)
+        raise UserError(f"Config {path} fails{place}: {type(error).__name__}: {reason}.") from error
+
+
+def override(config: ConfigDict, arguments: list[str]) -> ConfigDict:
+    """The config with `--config.section.field=value` arguments applied.
+
+    A value is written as in Python: `0.5`, `True`, `None`, `"(0.5, 1.0)"`; text needs no quotes.
+
+    Raises:
+      UserError: an argument names no field, or its value does not fit the field.
+    """
+    for argument in arguments:
+        name, equals, text = argument.removeprefix("--config.").partition("=")
+        if not argument.startswith("--config.") or not equals:
+            raise UserError(
+                f"{argument!r} is no option; fields are set as --config.section.field=value."
+            )
+        is_text = field_type(name) is str and text != "None"
+        set_field(config, name, text if is_text else _value(text))
+    return config
+
+
+def _value(text: str) -> Any:
+    """The Python value that a text writes, or the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (TypeError, ValueError, SyntaxError):
+        return text
