@@ -1,5 +1,6 @@
 """Files of a data set's source, read out of an archive or of an unpacked folder alike."""
 
+import os
 import sys
 import tarfile
 import zipfile
@@ -71,11 +72,7 @@ class Tree:
                     f"it; download {archive} from {origin}."
                 )
             self.place = place
-            self.files = {
-                path.relative_to(place).as_posix(): path
-                for path in sorted(place.rglob("*"))
-                if not path.name.startswith(".") and path.is_file()
-            }
+            self.files = {path.relative_to(place).as_posix(): path for path in files_under(place)}
 
     @staticmethod
     def is_in(source: Path, archive: str, *folders: str) -> bool:
@@ -99,6 +96,16 @@ class Tree:
                 f"{self.place} holds no file *{suffix}; download {self.archive} from {self.origin}."
             )
         return sorted(found)
+
+
+def files_under(folder: Path) -> list[Path]:
+    """Files that are not hidden, in order, in a folder and those below it, links followed."""
+    paths = (
+        Path(directory) / name
+        for directory, _, names in os.walk(folder, followlinks=True)
+        for name in names
+    )
+    return sorted(path for path in paths if not path.name.startswith(".") and path.is_file())
 
 
 def read_list(tree: Tree, name: str) -> list[str]:
@@ -166,4 +173,8 @@ def _read_range(path: Path, info: tarfile.TarInfo) -> bytes:
 def note_count(what: str, found: int, unit: str, official: int) -> None:
     """Say on standard error that a part of a data set is not of the official size."""
     if found != official:
-        print(f"{what} has {found} {unit}; officially it has {official}.", file=sys.stderr)
+        print(
+            f"{what} has {found} {unit}; officially it has {official}. If the source should be"
+            " whole, complete it, delete the data set and prepare it again.",
+            file=sys.stderr,
+        )

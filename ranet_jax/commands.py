@@ -220,7 +220,9 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
     from ranet_jax import reproduce
 
     config = load_config(arguments.config or str(reproduce.base_config(arguments.data)))
-    config.data.name, config.data.data_dir = arguments.data, arguments.data_dir
+    config.data.name = arguments.data
+    if arguments.data_dir is not None:
+        config.data.data_dir = arguments.data_dir
     if arguments.steps is not None:
         check_config(config)
         warmup = config.optimizer.warmup_steps * arguments.steps // config.train.steps

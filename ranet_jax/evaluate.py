@@ -42,6 +42,8 @@ from ranet_jax.tally import Journal, Tally, evaluation_key
 
 OUTPUTS = ("fine", "coarse")
 JOURNAL_SECONDS = 30.0
+# Each size of images compiles anew and takes some megabytes; after so many sizes all are dropped.
+COMPILED_SIZES = 64
 Batch = dict[str, np.ndarray]
 
 
@@ -169,8 +171,14 @@ def evaluate_batches(
         disable=hidden,
     ) as bar:
         written = time.monotonic()
+        sizes: set[tuple[int, ...]] = set()
         for batch in itertools.islice(batches, tally.batches, None):
             check_labels(batch["label"], size, dataset.ignore_label)
+            shapes = batch["image"].shape + batch["label"].shape
+            if len(sizes | {shapes}) > COMPILED_SIZES:
+                jax.clear_caches()
+                sizes.clear()
+            sizes.add(shapes)
             mesh = _local_mesh(len(batch["image"]))
             if mesh.size not in placed:
                 whole = NamedSharding(mesh, PartitionSpec())
@@ -321,7 +329,8 @@ def evaluate_checkpoint(
 def _journal(model: Model, report: Path, split: str, builder: Any) -> Journal:
     """The journal of this host's part of an evaluation, beside its report."""
     host = (jax.process_index(), jax.process_count())
-    examples = str(builder.info.full_name), pipeline.num_examples(builder, split)
+    sizes = [(name, info.num_bytes) for name, info in builder.info.splits.items()]
+    examples = str(builder.info.full_name), pipeline.num_examples(builder, split), sizes
     key = evaluation_key(model.variables, config_to_json(model.config), split, *examples, *host)
     return Journal(report.with_name(f".{report.stem}.{host[0]}.npz"), key)
 

@@ -55,9 +55,14 @@ def new_directory(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write JSON beside the path, then move it there in one step."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text beside the path, then move it there in one step."""
     path = pathlib.Path(path)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
+    partial.write_text(text)
     os.replace(partial, path)
 
 

@@ -8,6 +8,7 @@ import importlib
 import io
 import os
 import pkgutil
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,9 @@ def prepare(
     print(f"Preparing data set {name!r} in {builder.data_path}.")
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
+    # What a killed preparation left, which TFDS never takes up again.
+    for left in builder.data_path.parent.glob(f"incomplete.*_{builder.data_path.name}"):
+        shutil.rmtree(left)
     config = tfds.download.DownloadConfig(manual_dir=source, try_download_gcs=False)
     try:
         # TFDS's own announcements repeat those of this function.

@@ -87,9 +87,12 @@ def write_submission(
     directory = archive.with_suffix("")
     try:
         _claim(directory, model)
-        for target, image in tqdm(images.items(), unit="image", desc="predict"):
-            if not (directory / target).exists():
-                _predict(model, wanted, image, directory / target)
+        missing = {t: image for t, image in images.items() if not (directory / t).exists()}
+        done = len(images) - len(missing)
+        for target, image in tqdm(
+            missing.items(), total=len(images), initial=done, unit="image", desc="predict"
+        ):
+            _predict(model, wanted, image, directory / target)
         _pack(directory, list(images), archive)
     except OSError as error:
         raise UserError(
@@ -124,13 +127,13 @@ def _find_images(
 def _claim(directory: Path, model: Model) -> None:
     """Make the directory of label images, or see that it is this model's."""
     key = evaluation_key(model.variables, config_to_json(model.config))
-    if directory.exists():
+    if directory.exists() and any(directory.iterdir()):
         if not (directory / MODEL).is_file() or read_json(directory / MODEL) != {"sha256": key}:
             raise UserError(
                 f"{directory} is not of this model with these settings; choose another --output."
             )
         return
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / MODEL, {"sha256": key})
 
 

@@ -46,9 +46,9 @@ class Journal:
         try:
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as found:
                 fields = dict(found)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
             return None
-        if str(fields["key"]) != self.key:
+        if str(fields.get("key")) != self.key:
             return None
         names = [str(name) for name in fields["outputs"]]
         return Tally(

@@ -127,6 +127,28 @@ def test_images_of_several_sizes_and_any_settings():
         np.testing.assert_array_equal(result.fine.confusion, expected)
 
 
+@pytest.mark.parametrize("mode", ["whole", "slide"])
+def test_what_is_compiled_for_images_of_many_sizes_is_dropped(mode, monkeypatch):
+    """Of nine sizes no more than four are kept at a time; the counts are the same."""
+    monkeypatch.setattr(evaluate, "COMPILED_SIZES", 4)
+    sizes = [(5 + seed, 6) for seed in range(9)]
+    batches = [
+        batch for seed, size in enumerate(sizes) for batch in batched(*examples(2, size, seed), 2)
+    ]
+    kept = []
+
+    def fed():
+        for batch in batches:
+            yield batch
+            kept.append(evaluate._count._cache_size())
+
+    settings = InferenceSettings(mode=mode, crop_size=(4, 4))
+    result = evaluate_batches(brightest, VARIABLES, fed(), DATASET, settings, progress=False)
+    expected = sum(counted(batch["image"].argmax(-1), batch["label"]) for batch in batches)
+    np.testing.assert_array_equal(result.fine.confusion, expected)
+    assert max(kept[4:]) <= 4
+
+
 def test_scores_are_taken_at_the_labels_resolution():
     image = np.zeros((1, 2, 2, 3), np.float32)
     image[0, :, 0, 0] = image[0, :, 1, 1] = 5
@@ -278,7 +300,9 @@ def saved_model(tmp_path, monkeypatch):
         splits.append(split)
         return batched(images, labels, 3)
 
-    builder = types.SimpleNamespace(info=types.SimpleNamespace(full_name="colours/1.0.0"))
+    builder = types.SimpleNamespace(
+        info=types.SimpleNamespace(full_name="colours/1.0.0", splits={})
+    )
     monkeypatch.setattr(evaluate.pipeline, "open_dataset", lambda data: builder)
     monkeypatch.setattr(evaluate.pipeline, "dataset_metadata", lambda builder: DATASET)
     monkeypatch.setattr(evaluate.pipeline, "num_examples", lambda builder, split: 4)

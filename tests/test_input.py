@@ -1,6 +1,7 @@
 """Batches of small data sets whose pixels tell which example, place and label they come from."""
 
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -509,6 +510,22 @@ def test_unwritable_directory_is_named(tmp_path):
     occupied.write_text("")
     with pytest.raises(UserError, match=f"Preparing 'shapes' in {occupied} failed"):
         data_input.prepare("shapes", None, str(occupied))
+
+
+def test_what_a_killed_preparation_left_is_removed(tmp_path):
+    """SIGKILL while records are written; TFDS would leave them where they are for ever."""
+    program = (
+        "import os, signal, sys\n"
+        "from ranet_data.shapes import scenes\n"
+        "from ranet_jax import input\n"
+        "scenes.render_scene = lambda rng: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "input.prepare('shapes', None, sys.argv[1])\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list((tmp_path / "shapes").iterdir())) == 1
+    data_input.prepare("shapes", None, str(tmp_path))
+    assert [path.name for path in (tmp_path / "shapes").iterdir()] == ["1.0.0"]
 
 
 def test_importing_the_module_does_not_import_tensorflow():

@@ -9,6 +9,7 @@ import training
 
 from ranet_jax.cli import main
 from ranet_jax.config import config_from_json, config_to_json
+from ranet_jax.config_files import load_config
 from ranet_jax.errors import UserError
 from ranet_jax.evaluate import EvaluationResult
 from ranet_jax.inference import InferenceSettings
@@ -60,8 +61,9 @@ def test_a_table_of_two_networks_and_three_seeds(trained, tmp_path, capsys):
     text = reproduce("table1", base(), tmp_path, seeds=3, rows=["none", "ranet"])
     assert trained == [(run, seed) for seed in range(3) for run in ("none", "ranet")]
     assert (tmp_path / "table1.md").read_text() == text + "\n"
-    first, last = read(tmp_path)["rows"]
+    first, *others, last = read(tmp_path)["rows"]
     assert first["run"] == "none"
+    assert all(row["miou"] is None for row in others)
     expected = [miou(correct) for correct in (4, 5, 6)]
     np.testing.assert_allclose(list(first["miou_by_seed"].values()), expected)
     assert first["miou"] == pytest.approx(np.mean(expected))
@@ -74,6 +76,7 @@ def test_a_table_of_two_networks_and_three_seeds(trained, tmp_path, capsys):
         "3",
     ]
     assert "after 6 steps of 8 crops of" in text
+    assert "evaluated on whole images at scale 1.0." in text
     assert "run 6 of 6" in capsys.readouterr().out
 
 
@@ -81,6 +84,8 @@ def test_what_is_finished_is_not_trained_again(trained, tmp_path):
     reproduce("table1", base(), tmp_path, seeds=1, rows=["none"])
     reproduce("table1", base(), tmp_path, seeds=2, rows=["none", "ranet"])
     assert trained == [("none", 0), ("ranet", 0), ("none", 1), ("ranet", 1)]
+    reproduce("table1", base(), tmp_path, seeds=2, rows=["none"])
+    assert [row["run"] for row in read(tmp_path)["rows"] if row["miou"]] == ["none", "ranet"]
     reproduce("table4", base(), tmp_path, seeds=2)
     assert len(trained) == 4
     coarse, fine = json.loads((tmp_path / "table4.json").read_text())["rows"]
@@ -100,7 +105,7 @@ def test_a_table_that_was_cut_off_has_what_is_finished(trained, tmp_path, monkey
     monkeypatch.setattr(runs, "train", cut_off)
     with pytest.raises(KeyboardInterrupt):
         reproduce("table1", base(), tmp_path, rows=["none", "ranet"])
-    first, last = read(tmp_path)["rows"]
+    first, *_, last = read(tmp_path)["rows"]
     assert first["miou"] == pytest.approx(miou(4))
     assert last["miou"] is None
     assert " - |" in (tmp_path / "table1.md").read_text()
@@ -144,8 +149,12 @@ def test_bad_requests(trained, tmp_path):
         reproduce("table2", base(), tmp_path, seeds=0)
     plain = base()
     plain.model.context = "none"
-    with pytest.raises(UserError, match=r"context is 'none'; the rows of table1 change"):
+    with pytest.raises(UserError, match=r"context 'none' and variant 'paper'; the rows of table1"):
         reproduce("table1", plain, tmp_path)
+    few = base()
+    few.model.per_region = 4
+    with pytest.raises(UserError, match="per_region is 4; the rows of table2"):
+        reproduce("table2", few, tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file cannot be made"):
         reproduce("table1", base(), tmp_path / "file")
@@ -167,5 +176,16 @@ def test_the_command(trained, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("dataset", runs.BASES)
-def test_every_base_is_a_config(dataset):
-    assert base_config(dataset).is_file()
+def test_every_row_changes_every_base_to_a_network(dataset):
+    config = load_config(str(base_config(dataset)))
+    for name in TABLES:
+        runs._check_base(name, config)
+
+
+def test_other_blocks_do_without_the_aspp_of_ranet():
+    config = base()
+    config.model.update(aspp_rates=(2, 4), stages=2)
+    for name in TABLES:
+        runs._check_base(name, config)
+    assert runs._row_config(TABLES["table1"].rows[0], config, 0).model.aspp_rates == ()
+    assert runs._row_config(TABLES["table1"].rows[-1], config, 0).model.aspp_rates == (2, 4)

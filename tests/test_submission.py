@@ -130,6 +130,11 @@ def test_one_that_was_cut_off_goes_on_with_the_same_model_alone(images, tmp_path
     assert len(read(archive)) == 3
 
 
+def test_one_that_was_cut_off_at_once_goes_on(images, tmp_path):
+    (tmp_path / "val").mkdir()
+    assert write_submission(RedModel(), "cityscapes", [images], tmp_path / "val.zip") == 3
+
+
 def test_what_cannot_be_submitted(images, tmp_path):
     archive = tmp_path / "out.zip"
 

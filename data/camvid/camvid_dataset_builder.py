@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from ranet_data.archives import read_lines
 from ranet_data.info import class_metadata, segmentation_info
 from ranet_data.masks import check_same_size, decode_image, read_mask
 
@@ -76,9 +77,7 @@ def _list_pairs(source: Path, split: str) -> list[tuple[Path, Path]]:
     listing = source / f"{split}.txt"
     if not listing.is_file():
         raise UserError(f"{listing} is missing. {LAYOUT}")
-    stems = [
-        Path(line.split()[0]).stem for line in listing.read_text().splitlines() if line.strip()
-    ]
+    stems = [Path(line.split()[0]).stem for line in read_lines(listing)]
     if not stems:
         raise UserError(f"{listing} names no images. {LAYOUT}")
     stem, count = Counter(stems).most_common(1)[0]

@@ -30,7 +30,9 @@ class Builder(coco_stuff_dataset_builder.Builder):
             folder = f"{split}2017"
             images = Tree(source, f"{folder}.zip", folder, IMAGES_ORIGIN, (f"images/{folder}",))
             labels = Tree(source, LABELS, folder, LABELS_ORIGIN, (f"annotations/{folder}",))
-            stems = sorted({*images.stems(".jpg"), *labels.stems(".png")})
+            # Other toolboxes write maps of their own beside the official ones.
+            official = {s for s in labels.stems(".png") if not s.endswith("_labelTrainIds")}
+            stems = sorted({*images.stems(".jpg"), *official})
             pairs[split] = [(s, images[f"{s}.jpg"], labels[f"{s}.png"]) for s in stems]
             note_count(f"Split {split}", len(stems), "images", size)
         return pairs

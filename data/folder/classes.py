@@ -88,7 +88,9 @@ def classes_of_palettes(masks: Iterable[Path], classes_file: Path) -> Classes:
                     f"Value {number} has colour {known} in {first} but {color} in {path}; if it is "
                     f"one class in both, name the classes in {classes_file}: {FORM}."
                 )
-    numbers = range(max(colors, default=-1) + 1)
+    if not colors:
+        raise UserError(f"The masks hold no value but {IGNORE_LABEL}, which is ignored.")
+    numbers = range(max(colors) + 1)
     return Classes(
         tuple(f"class_{number}" for number in numbers),
         tuple(colors[n][0] if n in colors else default_color(n) for n in numbers),

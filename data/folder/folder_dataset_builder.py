@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import ExifTags, Image, ImageOps
+from ranet_data.archives import files_under
 from ranet_data.folder import classes
 from ranet_data.info import class_metadata, segmentation_info
 from ranet_data.masks import check_same_size, decode_image, read_mask
 
 from ranet_jax.dataset import IGNORE_LABEL
 from ranet_jax.errors import UserError
+from ranet_jax.files import UNREADABLE
 
 SPLITS = ("train", "val", "test")  # the last may be absent
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -106,8 +108,8 @@ def _list_pairs(source: Path, split: str) -> list[tuple[str, Path, Path]]:
 def _list_files(root: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """Files of some suffixes, by relative path without suffix; UserError if two share that."""
     files: dict[str, Path] = {}
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file():
+    for path in files_under(root):
+        if path.suffix.lower() in suffixes:
             name = path.relative_to(root).with_suffix("").as_posix()
             if name in files:
                 raise UserError(f"{files[name]} and {path} share a name; rename or remove one.")
@@ -123,12 +125,20 @@ def _read_upright(path: Path) -> tuple[bytes, Image.Image]:
     """
     encoded = path.read_bytes()
     image = decode_image(encoded, path)
-    upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    upright = _is_upright(image)
     if upright and image.format in ("JPEG", "MPO", "PNG") and image.mode != "CMYK":
         return encoded, image
     if image.mode.startswith(("I", "F")):
         raise UserError(f"{path} has mode {image.mode}; save it with eight bits a channel.")
-    image = ImageOps.exif_transpose(image).convert("RGB")
+    image = (image if upright else ImageOps.exif_transpose(image)).convert("RGB")
     buffer = io.BytesIO()
     image.save(buffer, "png")
     return buffer.getvalue(), image
+
+
+def _is_upright(image: Image.Image) -> bool:
+    """Whether the image's EXIF asks for no turn, or cannot be read."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    except UNREADABLE:
+        return True

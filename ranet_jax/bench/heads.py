@@ -101,6 +101,7 @@ def table3_heads(size: tuple[int, int], num_classes: int, channels: int = CHANNE
         return jax.ShapeDtypeStruct((1, *size, depth), jnp.float32)
 
     last = {"layer4": stage(channels)}
+    both = {"layer3": stage(2 * channels)} | last
     return [
         Head(
             "RANet, the paper's equations",
@@ -112,12 +113,15 @@ def table3_heads(size: tuple[int, int], num_classes: int, channels: int = CHANNE
         Head(
             "RANet, the released code",
             ReleasedContext(num_classes, channels),
-            {"layer3": stage(2 * channels)} | last,
+            both,
             "feats_conv",
         ),
         Head("non-local block", NonLocalContext("layer4", channels), last, "reduce"),
         Head(
-            "asymmetric non-local", AsymmetricContext("layer4", channels=channels), last, "reduce"
+            "asymmetric non-local",
+            AsymmetricContext("layer4", "layer3", channels),
+            both,
+            "reduce",
         ),
         Head("CCNet", CCContext("layer4", channels), last, "reduce"),
         Head("DANet", DAContext("layer4", channels), last),

@@ -1,6 +1,5 @@
 """Training of a table's rows, each once for each seed, and the table of what came out."""
 
-import math
 import os
 import pathlib
 import platform
@@ -18,8 +17,9 @@ from ranet_jax.bench.measure import table as markdown_table
 from ranet_jax.checkpoints import RUNTIME_FIELDS
 from ranet_jax.config import config_from_json, config_to_json, differing_fields, set_field
 from ranet_jax.errors import UserError
-from ranet_jax.files import read_json, write_json
-from ranet_jax.reproduce.tables import RANET, TABLES, Row
+from ranet_jax.files import read_json, write_json, write_text
+from ranet_jax.models import build_model
+from ranet_jax.reproduce.tables import PER_REGION, RANET, TABLES, Row
 from ranet_jax.train import train
 
 # Experiments to start from, files of the top-level folder configs/.
@@ -65,21 +65,19 @@ def reproduce(
       config: experiment whose model is RANet; every row changes fields of it.
       output: directory.
       seeds: trainings of each row, of seeds 0, 1, ...; 0 for costs alone.
-      rows: names of the runs to train; all of the table's if not given.
+      rows: names of the runs to train; all of the table's if not given. The table has every row
+        and what is finished of it.
 
     Returns:
       The table in Markdown.
 
     Raises:
-      UserError: a run is not of the table, or belongs to another config; or what training raises.
+      UserError: a run is not of the table, or belongs to another config; a row describes no
+        network; or what training raises.
     """
     directory = pathlib.Path(output)
     chosen = _chosen_rows(name, rows)
-    if config.model.context != RANET:
-        raise UserError(
-            f"config.model.context is {config.model.context!r}; the rows of {name} change an"
-            f" experiment of {RANET!r}."
-        )
+    _check_base(name, config)
     if seeds < (0 if name == "table3" else 1):
         raise UserError(f"{seeds} trainings of each row make no {name}; choose 1 or more.")
     try:
@@ -88,17 +86,17 @@ def reproduce(
         raise UserError(
             f"Directory {directory} cannot be made ({error.strerror}); choose another --output."
         ) from error
-    costs = _costs({row.costs for row in chosen if row.costs is not None})
-    text = _write(name, config, directory, seeds, chosen, costs)
-    runs = [(row, s) for s in range(seeds) for row in {row.run: row for row in chosen}.values()]
-    runs = [(row, s) for row, s in runs if _result(row, config, directory, s) is None]
+    costs = _costs({row.costs for row in TABLES[name].rows if row.costs is not None})
+    text = _write(name, config, directory, seeds, costs)
+    todo = [(row, s) for s in range(seeds) for row in {row.run: row for row in chosen}.values()]
+    todo = [(row, s) for row, s in todo if _result(row, config, directory, s) is None]
     start = time.monotonic()
-    for done, (row, seed) in enumerate(runs):
-        print(f"{name}: {row.run}, seed {seed}, run {done + 1} of {len(runs)}", end="")
+    for done, (row, seed) in enumerate(todo):
+        print(f"{name}: {row.run}, seed {seed}, run {done + 1} of {len(todo)}", end="")
         pace = (time.monotonic() - start) / max(done, 1) / 60
-        print(f", {pace * (len(runs) - done):.0f} minutes left" if done else "", flush=True)
+        print(f", {pace * (len(todo) - done):.0f} minutes left" if done else "", flush=True)
         _run(row, config, directory, seed)
-        text = _write(name, config, directory, seeds, chosen, costs)
+        text = _write(name, config, directory, seeds, costs)
     return text
 
 
@@ -123,8 +121,27 @@ def _chosen_rows(name: str, rows: Sequence[str] | None) -> list[Row]:
     return [row for row in TABLES[name].rows if rows is None or row.run in rows]
 
 
+def _check_base(name: str, config: ConfigDict) -> None:
+    """Raise `UserError` unless every row of the table is a network that changes this one alone."""
+    model = config.model
+    if (model.context, model.variant) != (RANET, "paper"):
+        raise UserError(
+            f"config.model has context {model.context!r} and variant {model.variant!r}; the rows"
+            f" of {name} change an experiment of {RANET!r} and 'paper'."
+        )
+    if name == "table2" and model.per_region != PER_REGION:
+        raise UserError(
+            f"config.model.per_region is {model.per_region}; the rows of table2 change an"
+            f" experiment of {PER_REGION}."
+        )
+    for row in TABLES[name].rows:
+        build_model(_row_config(row, config, 0), 2)
+
+
 def _row_config(row: Row, config: ConfigDict, seed: int) -> ConfigDict:
     changed = config_from_json(config_to_json(config))
+    if row.fields.get("model.context", RANET) != RANET:
+        changed.model.aspp_rates = ()  # of RANet's visual features
     for field, value in {**row.fields, "seed": seed}.items():
         set_field(changed, field, value)
     return changed
@@ -178,10 +195,10 @@ def _write(
     config: ConfigDict,
     directory: pathlib.Path,
     seeds: int,
-    rows: Sequence[Row],
     costs: dict[str, dict[str, float]],
 ) -> str:
     """Write what the finished runs come to, and return it in Markdown."""
+    rows = TABLES[name].rows
     found = [_scores(row, config, directory, seeds) for row in rows]
     results = {
         "table": name,
@@ -204,8 +221,14 @@ def _write(
         ],
     }
     text = _markdown(results)
-    write_json(directory / f"{name}.json", results)
-    (directory / f"{name}.md").write_text(text + "\n")
+    try:
+        write_json(directory / f"{name}.json", results)
+        write_text(directory / f"{name}.md", text + "\n")
+    except OSError as error:
+        raise UserError(
+            f"{directory}/{name}.md and .json cannot be written ({error.strerror}); make room or"
+            " choose another --output."
+        ) from error
     return text
 
 
@@ -214,8 +237,9 @@ def _scores(row: Row, config: ConfigDict, directory: pathlib.Path, seeds: int) -
     mious = {}
     for seed in range(seeds):
         result = _result(row, config, directory, seed)
-        if result is not None and result.get(row.output) is not None:
-            mious[str(seed)] = 100 * (result[row.output]["miou"] or math.nan)
+        miou = (result or {}).get(row.output, {}).get("miou")
+        if miou is not None:
+            mious[str(seed)] = 100 * miou
     values = list(mious.values())
     return {
         "miou_by_seed": mious,
@@ -258,14 +282,23 @@ def _markdown(results: dict[str, Any]) -> str:
             f"Mean IoU in percent, here the mean over the seeds and their standard deviation, after"
             f" {train_fields['steps']} steps of {train_fields['batch_size']} crops of"
             f" {height} x {width} with {config['model']['backbone']} at output stride"
-            f" {config['model']['output_stride']}, on {results['hardware']}.",
+            f" {config['model']['output_stride']}, on {results['hardware']}; evaluated on"
+            f" {_protocol(config['eval'])}.",
             *(notes if published else []),
         ]
     )
 
 
+def _protocol(section: dict[str, Any]) -> str:
+    """What an evaluation sees of each image."""
+    seen = "whole images" if section["mode"] == "whole" else "sliding windows"
+    scales = ", ".join(map(str, section["scales"]))
+    flips = " and their mirror images" if section["flip"] else ""
+    return f"{seen} at scale {scales}{flips}"
+
+
 def _number(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _spread(row: dict[str, Any]) -> str:

@@ -100,7 +100,12 @@ def test_the_rivals_parameters():
     qkv = 2 * (512 * 64 + 64) + square + 512
     half = 512 * 256
     expected = {
-        "asymmetric non-local": (half + 512) + (half + 256) + (half + 512) + 2 * square + norm,
+        "asymmetric non-local": sum(
+            [
+                (half + 512) + 2 * (2 * half + 256) + 256 + (half + 512) + 2 * square + norm,
+                (half + 512) + (half + 256) + (half + 512) + 2 * square + norm,
+            ]
+        ),
         "CCNet": qkv + 1 + (wide + norm) + (2 * wide + norm),
         "DANet": qkv + 2 + 4 * (wide + norm),
         "PSANet": 4 * (square + norm) + 2 * 512 * 97**2 + (2 * square + norm) + (2 * wide + norm),

@@ -113,6 +113,12 @@ def test_empty_list_is_named(source, tmp_path):
         data_input.prepare("camvid", str(source), str(tmp_path / "tfds"))
 
 
+def test_list_that_is_no_text_is_named(source, tmp_path):
+    (source / "test.txt").write_bytes("e.jpg".encode("utf-16"))
+    with pytest.raises(UserError, match=rf"{source / 'test.txt'} is no text"):
+        data_input.prepare("camvid", str(source), str(tmp_path / "tfds"))
+
+
 def test_an_image_listed_twice_is_named(source, tmp_path):
     with (source / "val.txt").open("a") as listing:
         listing.write("val/d.jpg valannot/d.png\n")

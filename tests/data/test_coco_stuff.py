@@ -157,6 +157,14 @@ def test_unpacked_folders_give_the_same_records(prepared, tmp_path, capsys):
     assert note in capsys.readouterr().err
 
 
+def test_maps_of_another_toolbox_are_passed_over(tmp_path):
+    files = VERSIONS["coco_stuff_164k"]()
+    for place in [name for name in files[MAPS] if name.endswith(".png")]:
+        files[MAPS][place.replace(".png", "_labelTrainIds.png")] = b"-"
+    data_dir = prepare("coco_stuff_164k", write_source(tmp_path / "source", files))
+    assert len(examples("coco_stuff_164k", data_dir, "train")) == 2
+
+
 # ---------------------------------------------------------------------------------- faults
 
 

@@ -71,6 +71,13 @@ def prepared(tmp_path_factory):
     return source, root / "tfds", metadata
 
 
+def examples_of(data_dir):
+    """Name, image and label of each example of train."""
+    builder = tfds.builder_from_directory(data_dir / "folder" / "1.0.0")
+    for example in tfds.as_numpy(builder.as_dataset(split="train")):
+        yield example["name"].decode(), example["image"], example["label"][..., 0]
+
+
 def prepare(source):
     return data_input.prepare("folder", str(source), str(source.parent / "tfds"))
 
@@ -410,6 +417,36 @@ def test_exif_without_sense_turns_nothing(source, exif):
     Image.open(path).save(buffer, "jpeg", exif=exif)
     path.write_bytes(buffer.getvalue())
     prepare(source)
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+def test_exif_that_is_damaged_turns_nothing(source, suffix):
+    path = source / "images" / "train" / "a.png"
+    image = Image.open(path).convert("RGB")
+    path.unlink()
+    image.save(path.with_suffix(f".{suffix}"), lossless=True, exif=b"Exif\0\0MMx*\0\0\0\x08")
+    prepare(source)
+    (found,) = (image for name, image, _ in examples_of(source.parent / "tfds") if name == "a")
+    np.testing.assert_array_equal(found, image)
+
+
+def test_masks_of_nothing_but_255_have_no_classes(tmp_path):
+    source = make_source(tmp_path / "source", indexed=True, classes=None)
+    for path in (source / "masks").rglob("*.png"):
+        edit(path, lambda mask: mask.point(lambda value: 255))
+    with pytest.raises(UserError, match="The masks hold no value but 255"):
+        prepare(source)
+
+
+def test_linked_folders_are_read(source):
+    for kind in ("images", "masks"):
+        elsewhere = source.parent / kind
+        shutil.move(source / kind / "train", elsewhere)
+        (source / kind / "train").mkdir()
+        (source / kind / "train" / "linked").symlink_to(elsewhere)
+    prepare(source)
+    names = [name for name, *_ in examples_of(source.parent / "tfds")]
+    assert sorted(names) == ["linked/a", "linked/b"]
 
 
 def test_masks_of_255_for_the_foreground_are_told_apart(source):

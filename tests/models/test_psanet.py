@@ -75,6 +75,6 @@ def test_context_equals_pytorch(shape):
             weights = np.stack([softmax(row) for row in logits])
             gathered.append((weights @ image.reshape(-1, 6)).reshape(image.shape))
         branches.append(channels_first(np.stack(gathered)))
-    context = conv_bn_relu(resize(torch.cat(branches, dim=1), shape), variables, "project")
+    context = resize(conv_bn_relu(torch.cat(branches, dim=1), variables, "project"), shape)
     expected = conv_bn_relu(torch.cat([stage, context], dim=1), variables, "fuse")
     np.testing.assert_allclose(output.features, channels_last(expected), rtol=1e-4, atol=1e-4)

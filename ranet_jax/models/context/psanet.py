@@ -60,8 +60,8 @@ class PSAContext(nn.Module):
     """Collection and distribution of one stage at half its resolution.
 
     Each branch reduces the stage to the channels, predicts a logit for every offset and gathers by
-    them. A 1 x 1 convolution of both, back at full resolution, has the stage's channels, and a
-    3 x 3 one fuses it with the stage. Parameters grow with the square of `reach`. Maps may have any
+    them. A 1 x 1 convolution of both has the stage's channels; back at full resolution, a 3 x 3 one
+    fuses it with the stage. Parameters grow with the square of `reach`. Maps may have any
     size. The tables of all pairs of pixels make memory O(n^2).
     """
 
@@ -92,7 +92,8 @@ class PSAContext(nn.Module):
             logits = jax.vmap(partial(pair_logits, reach=self.reach))(offsets)
             rows = reduced.reshape(reduced.shape[0], -1, self.channels)
             branches.append(jax.vmap(gather)(rows, logits).reshape(reduced.shape))
-        context = ops.resize_bilinear(jnp.concatenate(branches, axis=-1), (height, width))
-        context = ConvBN(stage.shape[-1], 1, name="project", **shared)(context, train)
+        project = ConvBN(stage.shape[-1], 1, name="project", **shared)
+        context = project(jnp.concatenate(branches, axis=-1), train)
+        context = ops.resize_bilinear(context, (height, width))
         fuse = ConvBN(self.channels, name="fuse", **shared)
         return ContextOutput(fuse(jnp.concatenate([stage, context], axis=-1), train))
