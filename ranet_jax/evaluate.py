@@ -168,6 +168,7 @@ def evaluate_batches(
         initial=tally.images["fine"],
         unit="image",
         desc="evaluate",
+        leave=None,  # not below the bar of a training
         disable=hidden,
     ) as bar:
         written = time.monotonic()

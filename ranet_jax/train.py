@@ -86,7 +86,6 @@ def train(
             eval_batches(),
             dataset,
             settings,
-            progress=False,
         )
 
     # ---- Resume -------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
-"""Strictness of every test: eight CPU devices, no silent promotion of ranks or dtypes."""
+"""Settings of every test: eight CPU devices, no silent promotion of ranks or dtypes."""
 
 import os
 import tempfile
+
+import xla
 
 
 def pytest_configure(config):
@@ -10,7 +12,7 @@ def pytest_configure(config):
     cache = tempfile.TemporaryDirectory(prefix="ranet_jax_tests_")
     config.add_cleanup(cache.cleanup)
     os.environ |= {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": xla.flags(8),
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": cache.name,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xla
 from fakes import DATASET, brightest_channel_model
 from PIL import Image
 
@@ -257,7 +258,7 @@ def test_two_hosts_get_the_sum_of_their_counts():
     paths = os.pathsep.join([str(root), str(root / "tests"), *filter(None, sys.path)])
     environment = os.environ | {
         "PYTHONPATH": paths,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
+        "XLA_FLAGS": xla.flags(1),
     }
     hosts = [
         subprocess.Popen(

@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from ranet_data.shapes import shapes_dataset_builder
 
 from ranet_jax import input as data_input
 from ranet_jax.config import default_config
@@ -512,7 +513,7 @@ def test_unwritable_directory_is_named(tmp_path):
         data_input.prepare("shapes", None, str(occupied))
 
 
-def test_what_a_killed_preparation_left_is_removed(tmp_path):
+def test_what_a_killed_preparation_left_is_removed(tmp_path, monkeypatch):
     """SIGKILL while records are written; TFDS would leave them where they are for ever."""
     program = (
         "import os, signal, sys\n"
@@ -524,6 +525,7 @@ def test_what_a_killed_preparation_left_is_removed(tmp_path):
     killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert len(list((tmp_path / "shapes").iterdir())) == 1
+    monkeypatch.setattr(shapes_dataset_builder, "SPLIT_SIZES", {"train": 2, "val": 1})
     data_input.prepare("shapes", None, str(tmp_path))
     assert [path.name for path in (tmp_path / "shapes").iterdir()] == ["1.0.0"]
 

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 import training
+import xla
 
 from ranet_jax.checkpoints import load_variables
 from ranet_jax.dataset import DatasetMetadata
@@ -133,7 +134,7 @@ def test_sigkill_resumes_identically(whole, tmp_path):
 
 def test_resumes_on_another_number_of_devices(whole, tmp_path):
     """Stopped on one device by a program of its own, resumed here on eight."""
-    environment = os.environ | {"XLA_FLAGS": ""}
+    environment = os.environ | {"XLA_FLAGS": xla.flags(1)}
     program = [sys.executable, training.__file__, str(tmp_path), str(STEPS), "0.4"]
     process = subprocess.Popen(program, env=environment, stderr=subprocess.PIPE)
     metrics = tmp_path / "metrics.jsonl"
@@ -154,7 +155,7 @@ def start_two_processes(workdir, mode, pause="0"):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         coordinator = f"localhost:{probe.getsockname()[1]}"
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    environment = os.environ | {"XLA_FLAGS": xla.flags(4)}
     program = [sys.executable, training.__file__, str(workdir), str(STEPS), pause, mode]
     return [
         subprocess.Popen(

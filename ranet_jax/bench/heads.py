@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from ranet_jax.bench.flops import count_flops
-from ranet_jax.bench.measure import Measurement, compile_and_measure, table
+from ranet_jax.bench.measure import Measurement, compile_and_measure
 from ranet_jax.bench.regions import region_flops
 from ranet_jax.errors import UserError
+from ranet_jax.markdown import table
 from ranet_jax.models.context import (
     AsymmetricContext,
     CCContext,

@@ -1,4 +1,4 @@
-"""Compile a function, see what it takes, and lay the results out as a table or a file."""
+"""Compile a function, see what it takes, and write results to a file."""
 
 import dataclasses
 import os
@@ -63,24 +63,6 @@ def _best_run(compiled: Callable[..., Any], arguments: Sequence[Any], repeats: i
         jax.block_until_ready(compiled(*arguments))
         runs.append(time.perf_counter() - start)
     return min(runs, default=None)
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown table that reads well as it is: the first column to the left, others to the right.
-
-    | head   | GMACs |
-    |:-------|------:|
-    | RANet  |  47.8 |
-    """
-    lines = [header, *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rules = [f":{'-' * (widths[0] + 1)}", *(f"{'-' * (width + 1)}:" for width in widths[1:])]
-    texts = []
-    for first, *others in lines:
-        cells = [first.ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        texts.append(f"| {' | '.join(cells)} |")
-    return "\n".join([texts[0], f"|{'|'.join(rules)}|", *texts[1:]])
 
 
 def write_results(path: str | os.PathLike[str], results: Any) -> None:

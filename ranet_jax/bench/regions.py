@@ -19,8 +19,9 @@ from jaxtyping import Array
 from tqdm import tqdm
 
 from ranet_jax import ops
-from ranet_jax.bench.measure import Measurement, compile_and_measure, table
+from ranet_jax.bench.measure import Measurement, compile_and_measure
 from ranet_jax.errors import UserError
+from ranet_jax.markdown import table
 from ranet_jax.models.context.ranet import REGION_PATHS
 from ranet_jax.ops.blocks import block_size
 from ranet_jax.ops.pairs import windows

@@ -13,11 +13,11 @@ from ml_collections import ConfigDict
 
 from ranet_jax import input as pipeline
 from ranet_jax.bench import heads
-from ranet_jax.bench.measure import table as markdown_table
 from ranet_jax.checkpoints import RUNTIME_FIELDS
 from ranet_jax.config import config_from_json, config_to_json, differing_fields, set_field
 from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, write_json, write_text
+from ranet_jax.markdown import table
 from ranet_jax.models import build_model
 from ranet_jax.reproduce.tables import PER_REGION, RANET, TABLES, Row
 from ranet_jax.train import train
@@ -277,7 +277,7 @@ def _markdown(results: dict[str, Any]) -> str:
         [
             f"# {results['title']} ({results['table']} of the paper)",
             "",
-            markdown_table(header, lines),
+            table(header, lines),
             "",
             f"Mean IoU in percent, here the mean over the seeds and their standard deviation, after"
             f" {train_fields['steps']} steps of {train_fields['batch_size']} crops of"

@@ -6,11 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ranet_jax.bench.measure import (
-    compile_and_measure,
-    table,
-    write_results,
-)
+from ranet_jax.bench.measure import compile_and_measure, write_results
 from ranet_jax.errors import UserError
 from ranet_jax.files import check_json_output
 
@@ -40,16 +36,6 @@ def test_what_needs_too_much_memory_is_not_run():
     found = compile_and_measure(lambda a, b: jnp.sin(a @ b) @ b, square, square, **limits)
     assert found.run_seconds is None
     assert found.temp_bytes >= 4 * 50 * 50
-
-
-def test_a_table_is_markdown_in_straight_columns():
-    text = table(("head", "GMACs"), [("RANet", "47.8"), ("non-local block", "1234.5")])
-    assert text.splitlines() == [
-        "| head            |  GMACs |",
-        "|:----------------|-------:|",
-        "| RANet           |   47.8 |",
-        "| non-local block | 1234.5 |",
-    ]
 
 
 def test_results_are_written_whole(tmp_path):

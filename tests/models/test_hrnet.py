@@ -11,8 +11,6 @@ from numpy_layers import convolve, normalise, random_variables
 
 from ranet_jax.models.backbones.hrnet import HRNet, resize_nearest
 
-# Compiling these networks takes a minute otherwise, running them no time at all.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 NETWORK = HRNet(width=3, num_classes=5, dtype=jnp.float64)
 
 
@@ -140,7 +138,7 @@ def test_network_equals_numpy_in_float64():
     image = images(0, (1, 33, 64, 3))
     variables = float64_variables()
     with jax.enable_x64(True):
-        features = jax.jit(NETWORK.apply, compiler_options=QUICK)(variables, image)
+        features = jax.jit(NETWORK.apply)(variables, image)
     expected = NumpyHRNet(variables)(image[0])
     assert set(features) == set(expected)
     for name, value in expected.items():
@@ -202,7 +200,7 @@ def test_training_moves_every_statistic():
     # Flax promotes the dtype of statistics by itself.
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         batch = images(2, (2, 33, 64, 3))
-        stats = jax.jit(step, compiler_options=QUICK)(variables, batch)
+        stats = jax.jit(step)(variables, batch)
     moved = jax.tree.map(
         lambda x, y: bool((np.asarray(x) != y).any()), stats, variables["batch_stats"]
     )

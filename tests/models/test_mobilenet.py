@@ -15,10 +15,6 @@ WIDTHS = (16, 24, 32, 64, 96, 160, 320)
 LAST_BLOCKS = (1, 3, 6, 10, 13, 16, 17)
 
 
-# Compiling these networks takes a minute otherwise, running them no time at all.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-
-
 @functools.cache
 def float64_variables():
     """Random variables as NumPy arrays."""
@@ -75,7 +71,7 @@ def test_stages_equal_numpy():
     image = images(1, (1, 33, 46, 3))
     variables = float64_variables()
     with jax.enable_x64(True):
-        features = jax.jit(network.apply, compiler_options=QUICK)(variables, image)
+        features = jax.jit(network.apply)(variables, image)
 
     def conv_bn(x, *path, stride=1, dilation=1, top=6.0):
         params, stats = variables["params"], variables["batch_stats"]
@@ -130,7 +126,7 @@ def test_smaller_stride_subsampled_equals_larger():
     for stride in (8, 16, 32):
         network = MobileNetV2(output_stride=stride, dtype=jnp.float64)
         with jax.enable_x64(True):
-            run = jax.jit(network.apply, compiler_options=QUICK)
+            run = jax.jit(network.apply)
             features[stride] = run(float64_variables(), image)
     for stride in (16, 32):
         for name in ("stage6", "stage7", "head"):
@@ -159,7 +155,7 @@ def test_training_moves_every_statistic_and_drops():
     # Flax promotes the dtype of statistics by itself.
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         batch = images(3, (2, 32, 48, 3))
-        run = jax.jit(step, compiler_options=QUICK)
+        run = jax.jit(step)
         logits, stats = run(variables, batch, jax.random.key(0))
         others, same = run(variables, batch, jax.random.key(1))
     assert not np.allclose(logits, others)

@@ -13,8 +13,6 @@ with warnings.catch_warnings(action="ignore"):
     torchvision = import_torchvision()
     import timm
 
-# Compiling is most of the time that large networks take here.
-QUICK = {"xla_backend_optimization_level": 0}
 __all__ = ["timm", "torchvision"]
 
 
@@ -65,7 +63,7 @@ def apply(module, variables, images, dtype):
     """Outputs of a ported module that computes in a dtype."""
     with jax.enable_x64(dtype == "float64"):
         cast = jax.tree.map(lambda x: jnp.asarray(x, dtype), variables)
-        compiled = jax.jit(module.apply, compiler_options=QUICK)
+        compiled = jax.jit(module.apply)
         outputs = compiled(cast, jnp.asarray(images, dtype))
         stages = outputs if isinstance(outputs, dict) else vars(outputs)
         return {k: np.asarray(stage) for k, stage in stages.items() if stage is not None}

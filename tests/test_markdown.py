@@ -1,0 +1,13 @@
+"""Tables in Markdown, by hand."""
+
+from ranet_jax.markdown import table
+
+
+def test_a_table_is_markdown_in_straight_columns():
+    text = table(("head", "GMACs"), [("RANet", "47.8"), ("non-local block", "1234.5")])
+    assert text.splitlines() == [
+        "| head            |  GMACs |",
+        "|:----------------|-------:|",
+        "| RANet           |   47.8 |",
+        "| non-local block | 1234.5 |",
+    ]
