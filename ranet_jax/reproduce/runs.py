@@ -37,13 +37,15 @@ def base_config(dataset: str) -> pathlib.Path:
     """File of the experiment that a data set's tables start from.
 
     Raises:
-      UserError: there is none.
+      UserError: there is none, or its file is not beside the package.
     """
-    path = CONFIGS / BASES.get(dataset, "")
-    if not path.is_file():
+    if dataset not in BASES:
         raise UserError(
             f"There is no experiment on data set {dataset!r} to start from; name one with --config."
         )
+    path = CONFIGS / BASES[dataset]
+    if not path.is_file():
+        raise UserError(f"{path} is missing; name the experiment to start from with --config.")
     return path
 
 
