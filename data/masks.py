@@ -1,6 +1,7 @@
 """Reading of image files and of masks of class numbers, with faults told by the file's name."""
 
 import io
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -40,6 +41,19 @@ def check_same_size(
             f"{image_path} is {image.width} x {image.height} but its label {mask_path} is "
             f"{mask.width} x {mask.height}; they must be of one size."
         )
+
+
+def labelled_example(
+    name: str, image_file: File, label: np.ndarray, label_file: File
+) -> tuple[str, dict[str, Any]]:
+    """A data set's example under its name: the image keeps its encoded bytes.
+
+    Raises UserError if the image is damaged, or not of the size of its label uint8 [H, W].
+    """
+    encoded = image_file.read_bytes()
+    image = decode_image(encoded, image_file)
+    check_same_size(image, image_file, Image.fromarray(label), label_file)
+    return name, {"image": encoded, "label": label[..., None], "name": name}
 
 
 def read_matlab_labels(path: File, variable: str) -> np.ndarray:

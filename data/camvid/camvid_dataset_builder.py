@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from ranet_data.archives import read_lines
 from ranet_data.info import class_metadata, segmentation_info
-from ranet_data.masks import check_same_size, decode_image, read_mask
+from ranet_data.masks import labelled_example, read_mask
 
 from ranet_jax.dataset import IGNORE_LABEL
 from ranet_jax.errors import UserError
@@ -61,12 +61,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self, pairs: list[tuple[Path, Path]]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for image_path, label_path in pairs:
-            encoded = image_path.read_bytes()
-            mask = read_mask(label_path)
-            check_same_size(decode_image(encoded, image_path), image_path, mask, label_path)
-            label = _ignore_void(np.asarray(mask), label_path)
-            name = image_path.stem
-            yield name, {"image": encoded, "label": label[..., None], "name": name}
+            label = _ignore_void(np.asarray(read_mask(label_path)), label_path)
+            yield labelled_example(image_path.stem, image_path, label, label_path)
 
 
 def _list_pairs(source: Path, split: str) -> list[tuple[Path, Path]]:

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from ranet_data.archives import File, Tree, note_count
 from ranet_data.cityscapes.labels import LABELS, TRAINED, to_train_ids
 from ranet_data.info import class_metadata, segmentation_info
-from ranet_data.masks import check_same_size, decode_image, read_mask
+from ranet_data.masks import labelled_example, read_mask
 
 from ranet_jax.errors import UserError
 
@@ -71,16 +71,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self, pairs: list[tuple[str, File, File]]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, image_file, label_file in pairs:
-            encoded = image_file.read_bytes()
-            mask = read_mask(label_file)
-            check_same_size(decode_image(encoded, image_file), image_file, mask, label_file)
-            ids = np.asarray(mask)
+            ids = np.asarray(read_mask(label_file))
             if ids.max() >= len(LABELS):
                 raise UserError(
                     f"{label_file} has label id {ids.max()}; ids go from 0 to {LABELS[-1].id}."
                 )
-            label = to_train_ids(ids)
-            yield name, {"image": encoded, "label": label[..., None], "name": name}
+            yield labelled_example(name, image_file, to_train_ids(ids), label_file)
 
 
 def _has_coarse(source: Path) -> bool:

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 from ranet_data.archives import File, Tree, note_count, read_list
 from ranet_data.coco_stuff.labels import CLASS_NAMES, PALETTE, to_categories
 from ranet_data.info import class_metadata, segmentation_info
-from ranet_data.masks import check_same_size, decode_image, read_matlab_labels
+from ranet_data.masks import labelled_example, read_matlab_labels
 
 ARCHIVE = "cocostuff-10k-v1.1.zip"
 ORIGIN = "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/"
@@ -45,11 +44,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, pairs: list[Pair]) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, image_file, label_file in pairs:
-            encoded = image_file.read_bytes()
             label = to_categories(self._read_ids(label_file), label_file)
-            image = decode_image(encoded, image_file)
-            check_same_size(image, image_file, Image.fromarray(label), label_file)
-            yield name, {"image": encoded, "label": label[..., None], "name": name}
+            yield labelled_example(name, image_file, label, label_file)
 
     def _list_pairs(self, source: Path) -> dict[str, list[Pair]]:
         """Pairs of each split; UserError if a file is missing."""

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 from ranet_data.archives import File, Tree, note_count, read_list
 from ranet_data.info import class_metadata, segmentation_info
-from ranet_data.masks import check_same_size, decode_image, read_matlab_labels
+from ranet_data.masks import labelled_example, read_matlab_labels
 from ranet_data.pascal_context import classes
 
 from ranet_jax.dataset import IGNORE_LABEL, default_color
@@ -60,17 +59,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self, pairs: list[tuple[str, File, File]], table: np.ndarray
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, image_file, label_file in pairs:
-            encoded = image_file.read_bytes()
             numbers = read_matlab_labels(label_file, "LabelMap")
             wrong = numbers[(numbers < 0) | (numbers >= len(table))]
             if wrong.size:
                 raise UserError(
                     f"{label_file} has class {wrong[0]}; {ALL_CLASSES} goes up to {len(table) - 1}."
                 )
-            label = table[numbers]
-            image = decode_image(encoded, image_file)
-            check_same_size(image, image_file, Image.fromarray(label), label_file)
-            yield name, {"image": encoded, "label": label[..., None], "name": name}
+            yield labelled_example(name, image_file, table[numbers], label_file)
 
     def _read_classes(self, source: Path, labels: Tree) -> np.ndarray:
         """Category uint8 of each of the 459 classes and of 0; fills in the metadata."""
