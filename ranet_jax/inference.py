@@ -181,9 +181,15 @@ def _view(predict: Forward, images: Array, scaled_shape: tuple[int, int], flip: 
 
 
 def _whole(forward: Forward, images: Array, max_pixels: int | None = None) -> ScoreMaps:
-    """Probabilities of whole images, which may compile for each distinct size."""
+    """Probabilities of whole images, which may compile for each distinct size.
+
+    One pass ends before another starts: passes under way together would hold all their memory, and
+    on several CPU devices keep the threads that their exchanges wait for.
+    """
     shape, scores = images.shape[1:3], forward(fit_whole(images, max_pixels))
-    return {name: resized_softmax(maps, shape) for name, maps in scores.items()}
+    return jax.block_until_ready(
+        {name: resized_softmax(maps, shape) for name, maps in scores.items()}
+    )
 
 
 def fit_whole(images: Float[Array, "b H W 3"], max_pixels: int | None) -> Float[Array, "b h w 3"]:
