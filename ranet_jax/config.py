@@ -61,6 +61,7 @@ def default_config() -> ConfigDict:
     config.loss.coarse = 0.4
     config.loss.boundary = 0.2 * 0.4
     config.loss.fine_boundary = 0.2  # of the released variant, which has this output
+    config.loss.branches = 1.0  # of each branch of danet
     config.loss.class_weights = ()  # factor of each class's pixels in fine and coarse; () for 1
 
     config.optimizer = ConfigDict()

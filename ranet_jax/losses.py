@@ -49,33 +49,34 @@ def segmentation_loss(
     """Weighted sum of the losses of every output the network has, and each of them unweighted.
 
     Scores are resized to the labels' resolution. Fine and coarse scores learn the categories;
-    boundary scores learn `ops.boundary_target` of the labels.
+    boundary scores learn `ops.boundary_target` of the labels. Scores of branches learn the
+    categories, each a term of its own.
 
     Args:
       outputs: score maps of the network.
       labels: categories; `ignore_label` takes no part in any of the losses.
-      weights: factor by name of output: fine, coarse, boundary, fine_boundary.
+      weights: factor by name of output: fine, coarse, boundary, fine_boundary, and branches for
+        each of them.
       ignore_label: value of pixels without a category.
       count: pixels to average over: the valid ones of these labels or, where they are a part of
         a larger batch, of all of it. An all-ignored batch gives loss 0.
-      class_weights: factor by category of a pixel's fine and coarse losses; none for 1. They do
-        not change the number of pixels to average over.
+      class_weights: factor by category of a pixel's losses but for boundaries; none for 1. They
+        do not change the number of pixels to average over.
     """
     shape = (labels.shape[1], labels.shape[2])
     valid = labels != ignore_label
     targets = labels.astype(jnp.int32)
     boundaries = jax.vmap(lambda x: ops.boundary_target(x, ignore_label))(labels).astype(jnp.int32)
+    categories = {"fine": outputs.fine, "coarse": outputs.coarse} | outputs.branches
+    edges = {"boundary": outputs.boundary, "fine_boundary": outputs.fine_boundary}
     terms = {}
-    for name, target, factors in (
-        ("fine", targets, class_weights),
-        ("coarse", targets, class_weights),
-        ("boundary", boundaries, ()),
-        ("fine_boundary", boundaries, ()),
-    ):
-        scores = getattr(outputs, name)
-        if scores is not None:
-            resized = ops.resize_bilinear(scores, shape)
-            total = cross_entropy_sum(resized, target, valid, factors)
-            terms[name] = total / jnp.maximum(count, 1.0)
-    loss = sum((weights[name] * term for name, term in terms.items()), start=jnp.float32(0))
+    for scored, target, factors in ((categories, targets, class_weights), (edges, boundaries, ())):
+        for name, scores in scored.items():
+            if scores is not None:
+                resized = ops.resize_bilinear(scores, shape)
+                total = cross_entropy_sum(resized, target, valid, factors)
+                terms[name] = total / jnp.maximum(count, 1.0)
+    loss = jnp.float32(0)
+    for name, term in terms.items():
+        loss += weights["branches" if name in outputs.branches else name] * term
     return loss, terms

@@ -233,7 +233,7 @@ def _legend(
     return legend
 
 
-LOSS_TERMS = ("loss", "fine", "coarse", "boundary", "fine_boundary")
+LOSS_TERMS = ("loss", "fine", "coarse", "boundary", "fine_boundary", "position", "channel")
 SCORES = ("fine_miou", "coarse_miou", "fine_accuracy")
 
 

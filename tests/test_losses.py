@@ -86,6 +86,28 @@ def test_terms_and_weights():
     )
 
 
+def test_branches_learn_the_categories_as_terms_of_their_own():
+    rng, labels = example()
+    fine, one, other = rng.normal(size=(3, *labels.shape, 3)).astype(np.float32)
+    branches = {"position": jnp.asarray(one), "channel": jnp.asarray(other)}
+    outputs = Outputs(fine=jnp.asarray(fine), branches=branches)
+    count = count_valid(jnp.asarray(labels), 255)
+    class_weights = (0.5, 3.0, 1.0)
+    total, terms = segmentation_loss(
+        outputs, jnp.asarray(labels), WEIGHTS | {"branches": 0.7}, 255, count, class_weights
+    )
+    valid = labels != 255
+    expected = {
+        name: nll(logits, labels, valid, class_weights) / valid.sum()
+        for name, logits in (("fine", fine), ("position", one), ("channel", other))
+    }
+    assert terms.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(terms[name], value, rtol=1e-5)
+    weighted = expected["fine"] + 0.7 * (expected["position"] + expected["channel"])
+    np.testing.assert_allclose(total, weighted, rtol=1e-5)
+
+
 def test_class_weights_scale_the_losses_of_their_categories():
     rng, labels = example()
     weights = (0.5, 3.0, 0.0)

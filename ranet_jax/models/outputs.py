@@ -21,12 +21,16 @@ class Regions:
 
 @struct.dataclass
 class ContextOutput:
-    """Features to classify, and the scores and regions a block makes on its way, if any."""
+    """Features to classify, and the scores and regions a block makes on its way, if any.
+
+    `branches` holds the features of parts of the block, by name, that are classified as well.
+    """
 
     features: Float[Array, "b h w m"]
     coarse: Float[Array, "b h w c"] | None = None
     boundary: Float[Array, "b h w 2"] | None = None
     regions: Regions | None = None
+    branches: dict[str, Float[Array, "b h w m"]] = struct.field(default_factory=dict)
 
 
 @struct.dataclass
@@ -35,7 +39,8 @@ class Outputs:
 
     `fine` and `coarse` have a channel a category; `boundary` and `fine_boundary` have two, the
     second for "boundary". Coarse scores of an auxiliary head have its stage's resolution. A network
-    without an output has None there; `regions` come on request.
+    without an output has None there; `regions` come on request. `branches` holds the categories'
+    scores of parts of the context block, by name, which training alone uses.
     """
 
     fine: Float[Array, "b h w c"]
@@ -43,3 +48,4 @@ class Outputs:
     boundary: Float[Array, "b h w 2"] | None = None
     regions: Regions | None = None
     fine_boundary: Float[Array, "b h w 2"] | None = None
+    branches: dict[str, Float[Array, "b h w c"]] = struct.field(default_factory=dict)

@@ -35,6 +35,7 @@ class Segmenter(nn.Module):
 
     `fine_boundary` adds a second classifier, for boundaries, on the same features. An `auxiliary`
     head gives the coarse scores, of the backbone's `auxiliary_stage`, where the block gives none.
+    Branches of the block have a classifier each.
     """
 
     backbone: nn.Module
@@ -56,7 +57,11 @@ class Segmenter(nn.Module):
         coarse = context.coarse
         if self.auxiliary is not None:
             coarse = self.auxiliary(stages[self.auxiliary_stage], train)
-        features = ChannelDropout(self.dropout, self.axis_name)(context.features, train)
+
+        def drop(features: Array) -> Array:
+            return ChannelDropout(self.dropout, self.axis_name)(features, train)
+
+        features = drop(context.features)
         return Outputs(
             fine=score_map(features, self.num_classes, "fine_logit"),
             coarse=coarse,
@@ -65,4 +70,8 @@ class Segmenter(nn.Module):
             fine_boundary=(
                 score_map(features, 2, "fine_boundary_logit") if self.fine_boundary else None
             ),
+            branches={
+                name: score_map(drop(branch), self.num_classes, f"{name}_logit")
+                for name, branch in context.branches.items()
+            },
         )

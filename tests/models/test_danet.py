@@ -58,6 +58,12 @@ def test_context_equals_pytorch():
     channels = conv_bn_relu(x, variables, "channel_fuse")
     expected = channels_last(positions + channels)
     np.testing.assert_allclose(output.features, expected, rtol=1e-4, atol=1e-4)
+    branches = {"position": positions, "channel": channels}
+    assert output.branches.keys() == branches.keys()
+    for name, addend in branches.items():
+        np.testing.assert_allclose(
+            output.branches[name], channels_last(addend), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_training_starts_from_the_network_without_attention():

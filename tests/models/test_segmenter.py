@@ -20,6 +20,7 @@ CLASSES = 5
 PAPER = {"fine", "coarse", "boundary"}
 RELEASED = {"variant": "released", "backbone": "resnet50", "stem": "deep"}
 SCORES = {"fine": CLASSES, "coarse": CLASSES, "boundary": 2, "fine_boundary": 2}
+SCORES |= {"position": CLASSES, "channel": CLASSES}
 
 
 def tiny_model(**settings):
@@ -35,6 +36,7 @@ def output_arrays(model, size, with_regions=False):
     def run(images):
         outputs, _ = model.init_with_output(jax.random.key(0), images, with_regions=with_regions)
         named = {field.name: getattr(outputs, field.name) for field in dataclasses.fields(outputs)}
+        named |= named.pop("branches")
         regions = named.pop("regions")
         if regions is not None:
             named["regions"] = {"labels": regions.labels, "score": regions.score}
@@ -56,6 +58,7 @@ def output_shapes(model, size, with_regions=False):
         ({"context": "none", "stages": 2}, {"fine"}),
         ({"context": "none", "variant": "released", "stages": 2}, {"fine"}),
         ({"context": "fcn", "stages": 2}, {"fine"}),
+        ({"context": "danet", "stages": 2}, {"fine", "position", "channel"}),
         ({"context": "aspp", "aspp_rates": (2, 4), "stages": 2}, {"fine"}),
         ({"aspp_rates": (2, 4), "stages": 2}, PAPER),
         (

@@ -33,6 +33,8 @@ def channel_attention(features: Float[Array, "n m"]) -> Float[Array, "n m"]:
 class DAContext(nn.Module):
     """Both attentions on one stage, each between two 3 x 3 convolutions, and their sum.
 
+    The sum is classified and, for training, each of the two by itself.
+
     What each gathers is added with a learned factor that starts at 0. Queries and keys have an
     eighth of the channels. The table of all pairs of pixels makes memory O(n^2).
     """
@@ -70,7 +72,8 @@ class DAContext(nn.Module):
         channels = conv_bn("channel_reduce", features[self.stage])
         gathered = jax.vmap(channel_attention)(_flat(channels))
         channels = conv_bn("channel_fuse", add("channel_gamma", channels, gathered))
-        return ContextOutput(positions + channels)
+        branches = {"position": positions, "channel": channels}
+        return ContextOutput(positions + channels, branches=branches)
 
 
 def _flat(maps: Float[Array, "b h w m"]) -> Float[Array, "b n m"]:
