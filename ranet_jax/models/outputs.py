@@ -40,7 +40,7 @@ class Outputs:
     `fine` and `coarse` have a channel a category; `boundary` and `fine_boundary` have two, the
     second for "boundary". Coarse scores of an auxiliary head have its stage's resolution. A network
     without an output has None there; `regions` come on request. `branches` holds the categories'
-    scores of parts of the context block, by name, which training alone uses.
+    scores of parts of the context block by name, in training.
     """
 
     fine: Float[Array, "b h w c"]

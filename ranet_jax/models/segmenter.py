@@ -35,7 +35,7 @@ class Segmenter(nn.Module):
 
     `fine_boundary` adds a second classifier, for boundaries, on the same features. An `auxiliary`
     head gives the coarse scores, of the backbone's `auxiliary_stage`, where the block gives none.
-    Branches of the block have a classifier each.
+    Branches of the block have a classifier each, in training.
     """
 
     backbone: nn.Module
@@ -62,6 +62,7 @@ class Segmenter(nn.Module):
             return ChannelDropout(self.dropout, self.axis_name)(features, train)
 
         features = drop(context.features)
+        branches = context.branches if train or self.is_initializing() else {}
         return Outputs(
             fine=score_map(features, self.num_classes, "fine_logit"),
             coarse=coarse,
@@ -72,6 +73,6 @@ class Segmenter(nn.Module):
             ),
             branches={
                 name: score_map(drop(branch), self.num_classes, f"{name}_logit")
-                for name, branch in context.branches.items()
+                for name, branch in branches.items()
             },
         )

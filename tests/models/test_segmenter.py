@@ -75,6 +75,22 @@ def test_outputs_of_each_context(settings, names):
     assert output_shapes(model, (33, 41), with_regions=True) == shapes | regions
 
 
+def test_branches_are_classified_in_training_alone():
+    model = tiny_model(context="danet", stages=1)
+    images = jnp.zeros((1, 17, 17, 3))
+
+    def branches(train):
+        def run(images):
+            variables = model.init(jax.random.key(0), images)
+            rngs = {"dropout": jax.random.key(0)}
+            outputs, _ = model.apply(variables, images, train, rngs=rngs, mutable=["batch_stats"])
+            return outputs.branches
+
+        return set(jax.eval_shape(run, images))
+
+    assert (branches(train=True), branches(train=False)) == ({"position", "channel"}, set())
+
+
 def test_auxiliary_scores_have_the_size_of_their_stage():
     shapes = output_shapes(tiny_model(context="none", auxiliary=True, stages=2), (33, 41))
     assert shapes == {"fine": (2, 5, 6, CLASSES), "coarse": (2, 9, 11, CLASSES)}
