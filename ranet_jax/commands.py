@@ -98,10 +98,15 @@ def run_predict(arguments: argparse.Namespace) -> int:
         arguments.checkpoint, configure=lambda config: override(config, arguments.overrides)
     )
     if arguments.submission is not None:
-        from ranet_jax.submission import write_submission
+        from ranet_jax.submission import FORMATS, write_submission
 
         count = write_submission(model, arguments.submission, arguments.images, arguments.output)
         print(f"{count} label images are in {arguments.output}.")
+        wanted = FORMATS[arguments.submission].num_images
+        if count != wanted:
+            print(
+                f"The server of {arguments.submission} scores all {wanted} images of its test set."
+            )
         return 0
     failures = predict_files(model, arguments.images, arguments.output)
     return 1 if failures else 0

@@ -292,8 +292,8 @@ def evaluate_checkpoint(
       progress: show a progress bar.
 
     Raises:
-      UserError: no checkpoint, no data set or one with other classes, or the report cannot be
-        written.
+      UserError: no checkpoint, no data set or one with other classes, nothing labelled in the
+        split, or the report cannot be written.
     """
     model = load(path, configure)
     split = split or model.config.data.eval_split
@@ -312,6 +312,13 @@ def evaluate_checkpoint(
         progress=progress,
         journal=journal,
     )
+    if not result.fine.labelled.any():
+        journal.remove()
+        raise UserError(
+            f"No pixel of split {split!r} of {model.dataset.name} has a label to score; name"
+            " another split. Where a benchmark withholds its labels, `ranet predict --submission`"
+            " writes what its server scores."
+        )
     header = {"checkpoint": str(path), "step": model.step, "split": split}
     try:
         write_json(report, header | result.to_json())

@@ -25,6 +25,7 @@ from ranet_jax.preprocessing import Normalization
 
 Builder = Any  # tfds.core.DatasetBuilder, which cannot be named without importing TFDS
 Batch = dict[str, np.ndarray]
+Size = tuple[int, ...]
 
 # Images of rare sizes wait for company; more than this many batches of them do not wait together.
 _WAITING_BATCHES = 4
@@ -357,8 +358,9 @@ def evaluation_batches(
 
     Yields {"image": float32 [B, H, W, 3] normalised, "label": uint8 [B, H, W], "mask": bool [B]}
     with B = `eval.batch_size`. Images wait for others of their size; a batch that stays short is
-    filled with zero images of label 255 and mask False. Raises UserError on an unknown or empty
-    split and on a label out of range.
+    filled with zero images of label 255 and mask False, up to B or, if its size has filled no
+    batch, to a power of two. Raises UserError on an unknown or empty split and on a label out of
+    range.
     """
     tf, _ = _import_tensorflow()
     metadata = dataset_metadata(builder)
@@ -378,26 +380,33 @@ def evaluation_batches(
 
 def _grouped(examples: Iterator[Batch], batch_size: int) -> Iterator[Batch]:
     """Batches of examples of one size, the longest group let go when too many wait."""
-    groups: dict[tuple[int, ...], list[Batch]] = {}
+    groups: dict[Size, list[Batch]] = {}
+    filled: set[Size] = set()  # sizes whose network is compiled for a full batch
+
+    def let_go(size: Size) -> Batch:
+        group = groups.pop(size)
+        power_of_two = 1 << (len(group) - 1).bit_length()
+        return _stack(group, batch_size if size in filled else min(power_of_two, batch_size))
+
     for example in examples:
         size = example["label"].shape
         groups.setdefault(size, []).append(example)
         if len(groups[size]) == batch_size:
-            yield _stack(groups.pop(size), batch_size)
+            filled.add(size)
+            yield let_go(size)
         elif sum(len(group) for group in groups.values()) >= _WAITING_BATCHES * batch_size:
-            longest = max(groups, key=lambda size: len(groups[size]))
-            yield _stack(groups.pop(longest), batch_size)
-    for group in groups.values():
-        yield _stack(group, batch_size)
+            yield let_go(max(groups, key=lambda size: len(groups[size])))
+    for size in list(groups):
+        yield let_go(size)
 
 
-def _stack(examples: list[Batch], batch_size: int) -> Batch:
-    """One batch of `batch_size`, filled up with masked examples."""
-    missing = [(0, batch_size - len(examples))]
+def _stack(examples: list[Batch], length: int) -> Batch:
+    """One batch of `length`, filled up with masked examples."""
+    missing = [(0, length - len(examples))]
     image = np.stack([example["image"] for example in examples])
     label = np.stack([example["label"] for example in examples])
     return {
         "image": np.pad(image, missing + [(0, 0)] * 3),
         "label": np.pad(label, missing + [(0, 0)] * 2, constant_values=IGNORE_LABEL),
-        "mask": np.arange(batch_size) < len(examples),
+        "mask": np.arange(length) < len(examples),
     }

@@ -30,12 +30,14 @@ class Format:
       image: pattern of an image file's name; its first group is the name of the label file.
       suffix: of the label file.
       encode: from the model's label map to the values in the label file.
+      num_images: of the split that the server scores.
     """
 
     class_names: tuple[str, ...]
     image: re.Pattern[str]
     suffix: str
     encode: Callable[[UInt8[np.ndarray, "H W"]], UInt8[np.ndarray, "H W"]]
+    num_images: int
 
 
 FORMATS = {
@@ -45,6 +47,7 @@ FORMATS = {
         image=re.compile(r"([a-z-]+_\d{6}_\d{6})_leftImg8bit\.png"),
         suffix="_labelIds.png",
         encode=cityscapes.to_ids,
+        num_images=1525,
     )
 }
 # File of the directory of label images that says which model they are of.

@@ -405,6 +405,21 @@ def test_a_data_set_of_other_classes_is_refused(saved_model, monkeypatch):
         evaluate_checkpoint(path, progress=False)
 
 
+def test_a_split_without_labels_is_refused_and_nothing_written(saved_model, monkeypatch):
+    path, _ = saved_model
+    listing = sorted(p.name for p in path.iterdir())
+    monkeypatch.setattr(evaluate, "JOURNAL_SECONDS", 0.0)
+    nothing = np.full((4, 8, 10), 255, np.uint8)
+    monkeypatch.setattr(
+        evaluate.pipeline,
+        "evaluation_batches",
+        lambda *_: batched(np.zeros((4, 8, 10, 3), np.float32), nothing, 3),
+    )
+    with pytest.raises(UserError, match="No pixel of split 'test' of colours has a label"):
+        evaluate_checkpoint(path, split="test", progress=False)
+    assert sorted(p.name for p in path.iterdir()) == listing
+
+
 def test_a_missing_output_directory_is_refused_before_the_work(saved_model, tmp_path):
     path, splits = saved_model
     with pytest.raises(UserError, match="missing"):

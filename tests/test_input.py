@@ -351,7 +351,7 @@ def evaluated(config, builder, host=0, hosts=1):
     for batch in data_input.evaluation_batches(config, builder, "val", host, hosts):
         assert batch["image"].dtype == np.float32 and batch["label"].dtype == np.uint8
         assert batch["mask"].dtype == bool and batch["mask"].any()
-        assert len(batch["image"]) == len(batch["label"]) == len(batch["mask"]) == 3
+        assert len(batch["image"]) == len(batch["label"]) == len(batch["mask"]) <= 3
         assert not batch["image"][~batch["mask"]].any()
         assert (batch["label"][~batch["mask"]] == 255).all()
         images, labels = batch["image"][batch["mask"]], batch["label"][batch["mask"]]
@@ -400,6 +400,22 @@ def test_images_of_many_sizes_do_not_pile_up():
         assert len(pulled) - len(given) <= 16
         given += [int(image[0, 0, 0]) for image in batch["image"][batch["mask"]]]
     assert sorted(given) == list(range(60))
+
+
+@pytest.mark.parametrize(
+    ("counts", "lengths"),
+    [([5], [4, 4]), ([1], [1]), ([3], [4]), ([2, 1, 9], [2, 1, 4, 4, 4])],
+)
+def test_a_short_batch_is_filled_up_as_far_as_its_size_needs(counts, lengths):
+    """To 4 where the network is compiled for 4 images of the size, and else to a power of two."""
+    examples = (
+        {"image": np.zeros((5, width, 3), np.float32), "label": np.zeros((5, width), "u1")}
+        for width, count in enumerate(counts, start=1)
+        for _ in range(count)
+    )
+    batches = list(data_input._grouped(examples, 4))
+    assert sorted(len(batch["mask"]) for batch in batches) == sorted(lengths)
+    assert sum(batch["mask"].sum() for batch in batches) == sum(counts)
 
 
 def test_split_may_be_an_expression(config, builder):
