@@ -107,6 +107,8 @@ def open_manager(workdir: Path, keep: int, read_only: bool = False) -> ocp.Check
             best_fn=_miou,
             preservation_policy=policy,
             cleanup_tmp_directories=not read_only,
+            create=not read_only,
+            save_interval_steps=0 if read_only else 1,
             read_only=read_only,
         ),
     )

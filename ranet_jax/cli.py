@@ -70,7 +70,11 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = subparsers.add_parser("predict", help="segment images", epilog=overriding)
     predict.add_argument("checkpoint", help="working directory, checkpoint or exported model")
-    predict.add_argument("images", nargs="+", help="image files, or directories of them")
+    predict.add_argument(
+        "images",
+        nargs="+",
+        help="image files, or directories of them; with --submission at any depth",
+    )
     predict.add_argument(
         "--output", required=True, help="directory of the pictures; with --submission, a .zip"
     )
