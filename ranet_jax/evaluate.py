@@ -22,7 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ranet_jax import input as pipeline
-from ranet_jax import ops, visualize
+from ranet_jax import markdown, ops, visualize
 from ranet_jax.config import config_to_json
 from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import UserError
@@ -93,32 +93,18 @@ class EvaluationResult:
         }
 
     def table(self) -> str:
-        """Text: IoU in percent of each class, then the means; "-" for a class that never occurs."""
-        outputs = self.outputs
-        rows = [["class", *(f"{name} IoU" for name in outputs), "pixels"]]
-        for index, name in enumerate(self.dataset.class_names):
-            ious = [_percent(scores.class_iou[index]) for scores in outputs.values()]
-            rows.append([name, *ious, f"{self.fine.labelled[index]:,}"])
-        summary = [
-            ["mean IoU", *(_percent(scores.miou) for scores in outputs.values())],
-            ["pixel accuracy", *(_percent(scores.pixel_accuracy) for scores in outputs.values())],
-            ["mean accuracy", *(_percent(scores.mean_accuracy) for scores in outputs.values())],
+        """Markdown: IoU in percent of each class, then the means; "-" where nothing was scored."""
+        scores, pixels = self.outputs.values(), self.fine.labelled
+        rows = [
+            [name, *(_percent(score.class_iou[index]) for score in scores), f"{pixels[index]:,}"]
+            for index, name in enumerate(self.dataset.class_names)
         ]
         rows += [
-            [*row, f"{self.fine.labelled.sum():,}" if i == 0 else ""]
-            for i, row in enumerate(summary)
+            ["**mean IoU**", *(_percent(score.miou) for score in scores), f"{pixels.sum():,}"],
+            ["**pixel accuracy**", *(_percent(score.pixel_accuracy) for score in scores), ""],
+            ["**mean accuracy**", *(_percent(score.mean_accuracy) for score in scores), ""],
         ]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if column == 0 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
-        rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-        header, classes, means = lines[0], lines[1:-3], lines[-3:]
-        return "\n".join([header, rule, *classes, rule, *means])
+        return markdown.table(["class", *(f"{name} IoU" for name in self.outputs), "pixels"], rows)
 
 
 def _number_or_none(value: float) -> float | None:

@@ -196,15 +196,14 @@ def hand_made_result():
 
 def test_table_of_a_hand_made_result():
     expected = """
-        class           fine IoU  pixels
-        --------------------------------
-        red                66.67     800
-        green              78.57   1,200
-        blue                   -       0
-        --------------------------------
-        mean IoU           72.62   2,000
-        pixel accuracy     85.00
-        mean accuracy      83.33
+        | class              | fine IoU | pixels |
+        |:-------------------|---------:|-------:|
+        | red                |    66.67 |    800 |
+        | green              |    78.57 |  1,200 |
+        | blue               |        - |      0 |
+        | **mean IoU**       |    72.62 |  2,000 |
+        | **pixel accuracy** |    85.00 |        |
+        | **mean accuracy**  |    83.33 |        |
     """
     assert hand_made_result().table() == textwrap.dedent(expected).strip()
 
@@ -442,6 +441,6 @@ def test_scores_that_cannot_be_written_are_told(saved_model, tmp_path, monkeypat
 
     monkeypatch.setattr(evaluate, "write_json", full)
     path, _ = saved_model
-    message = r"(?s)scores\.json or its pictures cannot be written \(No space.*mean IoU +100\.00"
+    message = r"(?s)scores\.json or its pictures cannot be written \(No space.*mean IoU.* 100\.00 "
     with pytest.raises(UserError, match=message):
         evaluate_checkpoint(path, output=tmp_path / "scores.json", progress=False)
