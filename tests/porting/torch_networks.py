@@ -66,7 +66,7 @@ def apply(module, variables, images, dtype):
         compiled = jax.jit(module.apply)
         outputs = compiled(cast, jnp.asarray(images, dtype))
         stages = outputs if isinstance(outputs, dict) else vars(outputs)
-        return {k: np.asarray(stage) for k, stage in stages.items() if stage is not None}
+        return {k: np.asarray(v) for k, v in stages.items() if isinstance(v, jax.Array)}
 
 
 def assert_close(ours, theirs, dtype, name=""):
