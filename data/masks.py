@@ -10,6 +10,9 @@ from ranet_data.archives import File
 from ranet_jax.errors import UserError
 from ranet_jax.files import UNREADABLE
 
+# Place of the bit depth in a PNG file: its header comes first (PNG specification, 11.2.2).
+_PNG_BIT_DEPTH = 24
+
 
 def decode_image(encoded: bytes, path: File) -> Image.Image:
     """Decode the whole of an image file; UserError if it is damaged."""
@@ -26,9 +29,16 @@ def read_mask(path: File) -> Image.Image:
 
     Raises UserError if the file is damaged, or not of one channel of eight bits.
     """
-    image = decode_image(path.read_bytes(), path)
-    if image.mode not in ("L", "P"):
-        raise UserError(f"{path} is not an 8-bit image of one channel (its mode is {image.mode}).")
+    encoded = path.read_bytes()
+    image = decode_image(encoded, path)
+    kind = image.mode
+    if image.format == "PNG" and kind == "L" and encoded[_PNG_BIT_DEPTH] != 8:
+        kind = f"grey of {encoded[_PNG_BIT_DEPTH]} bits"  # which Pillow spreads over 0..255
+    if kind not in ("L", "P"):
+        raise UserError(
+            f"{path} is not an 8-bit image of one channel (its mode is {kind}); save the class"
+            " numbers as a grey or indexed PNG."
+        )
     return image
 
 

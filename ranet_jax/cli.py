@@ -1,7 +1,7 @@
 """The command `ranet`: prepare | train | evaluate | predict | port | bench | reproduce | inspect.
 
-Errors of input end in one sentence on standard error and exit status 1. Training that SIGTERM
-stopped has exit status 143: the same command goes on.
+Errors of input end in one sentence on standard error and exit status 1. Training that a signal
+stopped has exit status 143 (SIGTERM) or 130 (Ctrl-C): the same command goes on.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except Interrupted as stop:
         print(f"ranet: {stop}", file=sys.stderr)
-        return 143
+        return stop.status
     except KeyboardInterrupt:
         print("ranet: interrupted.", file=sys.stderr)
         return 130
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "images",
         nargs="+",
-        help="image files, or directories of them; with --submission at any depth",
+        help="image files, or directories that hold them; with --submission at any depth",
     )
     predict.add_argument(
         "--output", required=True, help="directory of the pictures; with --submission, a .zip"

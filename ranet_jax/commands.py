@@ -57,9 +57,7 @@ def run_train(arguments: argparse.Namespace) -> int:
 
     config = override(load_config(arguments.config), arguments.overrides)
     check_config(config)
-    builder = pipeline.open_dataset(config.data)
-    for split in (config.data.train_split, config.data.eval_split):
-        pipeline.num_examples(builder, split)  # raises UserError before training starts
+    builder = pipeline.open_for_training(config.data)
     result = train(
         config,
         arguments.workdir,
@@ -109,6 +107,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
             )
         return 0
     failures = predict_files(model, arguments.images, arguments.output)
+    print(f"Written to {arguments.output}.")
     return 1 if failures else 0
 
 
@@ -229,6 +228,8 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
     if arguments.data_dir is not None:
         config.data.data_dir = arguments.data_dir
     if arguments.steps is not None:
+        if arguments.steps < 1:
+            raise UserError(f"--steps is {arguments.steps}; choose 1 or more.")
         check_config(config)
         warmup = config.optimizer.warmup_steps * arguments.steps // config.train.steps
         config.optimizer.warmup_steps = warmup

@@ -214,6 +214,11 @@ def check_config(config: ConfigDict) -> None:
             raise UserError(f"config.{name} is {count}; choose 1 or more.")
     if model.kernel_size % 2 == 0:
         raise UserError(f"config.model.kernel_size is {model.kernel_size}; choose an odd size.")
+    if not 0 < config.optimizer.learning_rate < float("inf"):
+        raise UserError(
+            f"config.optimizer.learning_rate is {config.optimizer.learning_rate}; choose a positive"
+            " number."
+        )
     if not 0 <= model.dropout < 1:
         raise UserError(f"config.model.dropout is {model.dropout}; choose 0 or more, less than 1.")
     for weight in config.loss.class_weights:

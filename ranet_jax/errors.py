@@ -8,9 +8,13 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):
-    """SIGTERM stopped training; its text says how to go on."""
+    """A signal stopped training; its text says how to go on, `status` is the exit status."""
+
+    def __init__(self, text: str, status: int):
+        super().__init__(text)
+        self.status = status
 
 
-def first_sentence(error: Exception) -> str:
+def first_sentence(error: Exception | str) -> str:
     """What an exception of another library says, cut to a length that can be read."""
     return textwrap.shorten(str(error).partition(". ")[0], 200).strip("'.")

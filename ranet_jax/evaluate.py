@@ -28,6 +28,7 @@ from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import UserError
 from ranet_jax.files import check_json_output, write_json
 from ranet_jax.inference import (
+    CompiledSizes,
     InferenceSettings,
     Model,
     ScoreMaps,
@@ -41,9 +42,9 @@ from ranet_jax.preprocessing import Normalization
 from ranet_jax.tally import Journal, Tally, evaluation_key
 
 OUTPUTS = ("fine", "coarse")
+# What the signs of TFDS's expressions for splits become in the names of files.
+_READABLE = str.maketrans({"[": "_", "]": "", ":": "to", "%": "pct", "+": "_and_"})
 JOURNAL_SECONDS = 30.0
-# Each size of images compiles anew and takes some megabytes; after so many sizes all are dropped.
-COMPILED_SIZES = 64
 Batch = dict[str, np.ndarray]
 
 
@@ -158,14 +159,11 @@ def evaluate_batches(
         disable=hidden,
     ) as bar:
         written = time.monotonic()
-        sizes: set[tuple[int, ...]] = set()
+        compiled = CompiledSizes(len(settings.scales))
         for batch in itertools.islice(batches, tally.batches, None):
             check_labels(batch["label"], size, dataset.ignore_label)
             shapes = batch["image"].shape + batch["label"].shape
-            if len(sizes | {shapes}) > COMPILED_SIZES:
-                jax.clear_caches()
-                sizes.clear()
-            sizes.add(shapes)
+            compiled.note(shapes)
             mesh = _local_mesh(len(batch["image"]))
             if mesh.size not in placed:
                 whole = NamedSharding(mesh, PartitionSpec())
@@ -267,7 +265,8 @@ def evaluate_checkpoint(
 ) -> EvaluationResult:
     """Score a checkpoint on a split of its data set and write the scores as JSON.
 
-    One that was cut off goes on where it was when it is started again in the same way.
+    One that was cut off goes on where it was when it is started again in the same way. Of several
+    hosts the first one writes.
 
     Args:
       path: working directory (its best checkpoint), a checkpoint of it, or an exported model.
@@ -281,6 +280,8 @@ def evaluate_checkpoint(
       UserError: no checkpoint, no data set or one with other classes, nothing labelled in the
         split, or the report cannot be written.
     """
+    if pictures < 0:
+        raise UserError(f"{pictures} pictures cannot be drawn; choose 0 or more.")
     model = load(path, configure)
     split = split or model.config.data.eval_split
     report = Path(output) if output else _model_directory(Path(path)) / _report_name(split)
@@ -305,6 +306,8 @@ def evaluate_checkpoint(
             " another split. Where a benchmark withholds its labels, `ranet predict --submission`"
             " writes what its server scores."
         )
+    if jax.process_index() != 0:
+        return result
     header = {"checkpoint": str(path), "step": model.step, "split": split}
     try:
         write_json(report, header | result.to_json())
@@ -336,7 +339,9 @@ def _model_directory(path: Path) -> Path:
 
 
 def _report_name(split: str) -> str:
-    return f"evaluation_{re.sub(r'[^A-Za-z0-9_-]+', '_', split).strip('_')}.json"
+    """File name of a split, which parts of it do not share: `val[:50%]` has `val_to50pct`."""
+    readable = split.translate(_READABLE)
+    return f"evaluation_{re.sub(r'[^A-Za-z0-9_-]+', '_', readable)}.json"
 
 
 def _check_classes(

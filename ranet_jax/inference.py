@@ -31,6 +31,9 @@ TABLE_PIXELS = 5000
 # CPU core. A 1024 x 2048 image has so many at output stride 8.
 STREAMING_PIXELS = 128 * 256
 
+# Each size that a network sees compiles anew and takes megabytes; after so many, all are dropped.
+COMPILED_SIZES = 64
+
 ScoreMaps = dict[str, Array]
 # Normalised images [b, H, W, 3] -> score maps before softmax [b, h, w, c] by name.
 Forward = Callable[[Array], ScoreMaps]
@@ -98,6 +101,21 @@ class InferenceSettings:
     def single_pass(self) -> bool:
         """Whether one forward pass over the whole image is all there is to do."""
         return self.mode == "whole" and self.scales == (1.0,) and not self.flip
+
+
+class CompiledSizes:
+    """A bound on what is kept compiled for images of many sizes, each seen at `views` scales."""
+
+    def __init__(self, views: int):
+        self._views = views
+        self._sizes: set[tuple[int, ...]] = set()
+
+    def note(self, size: tuple[int, ...]) -> None:
+        """Drop everything that is compiled if images of one more size would be too much."""
+        self._sizes.add(size)
+        if len(self._sizes) * self._views > COMPILED_SIZES:
+            jax.clear_caches()
+            self._sizes = {size}
 
 
 def make_forward(module: nn.Module) -> Callable[..., Outputs]:
@@ -206,8 +224,8 @@ def fit_whole(images: Float[Array, "b H W 3"], max_pixels: int | None) -> Float[
 @functools.cache
 def _report_smaller(shape: tuple[int, int], smaller: tuple[int, int]) -> None:
     tqdm.write(
-        f"ranet: images of {shape[0]} x {shape[1]} are too large for region attention in one"
-        f" pass, which sees them at {smaller[0]} x {smaller[1]}; --config.eval.mode=slide"
+        f"ranet: images of {shape[0]} x {shape[1]} are too large for attention between all pixels"
+        f" in one pass, which sees them at {smaller[0]} x {smaller[1]}; --config.eval.mode=slide"
         " segments windows at full size.",
         file=sys.stderr,
     )

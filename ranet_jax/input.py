@@ -19,7 +19,7 @@ import ml_collections
 import numpy as np
 
 from ranet_jax.dataset import IGNORE_LABEL, DatasetMetadata
-from ranet_jax.errors import UserError
+from ranet_jax.errors import UserError, first_sentence
 from ranet_jax.metrics import check_labels
 from ranet_jax.preprocessing import Normalization
 
@@ -74,11 +74,14 @@ def prepare(
         raise UserError(
             f"There is no data set {name!r}; choose one of {', '.join(known_datasets())}."
         )
-    _, tfds = _import_tensorflow()
+    tf, tfds = _import_tensorflow()
     directory = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
     builder = _builder_class(name)(data_dir=directory)
     if builder.data_path.exists():
-        print(f"Data set {name!r} is prepared; delete {builder.data_path} to build it anew.")
+        unread = "" if source is None else f" already, and {source} was not read"
+        print(
+            f"Data set {name!r} is prepared{unread}; delete {builder.data_path} to build it anew."
+        )
         return dataset_metadata(builder)
     _check_source(name, source, builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
     print(f"Preparing data set {name!r} in {builder.data_path}.")
@@ -92,8 +95,11 @@ def prepare(
         # TFDS's own announcements repeat those of this function.
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(download_config=config)
-    except OSError as error:
-        raise UserError(f"Preparing {name!r} in {directory} failed: {error}.") from error
+    except (OSError, RuntimeError, tf.errors.OpError) as error:  # TFDS's writers raise all three
+        raise UserError(
+            f"Preparing {name!r} in {directory} failed ({first_sentence(error)}); make room or"
+            " choose another --data-dir."
+        ) from error
     splits = builder.info.splits.items()
     counts = ", ".join(f"{split} {info.num_examples}" for split, info in splits)
     print(f"Data set {name!r} is prepared: {counts}.")
@@ -128,18 +134,28 @@ def open_dataset(data: ml_collections.ConfigDict) -> Builder:
     ]
     if not versions:
         raise UserError(
-            f"Data set {data.name!r} is not prepared in {directory}; {_remedy(data.name)}"
+            f"Data set {data.name!r} is not prepared in {directory};"
+            f" {_remedy(data.name, data.data_dir)}"
         )
     return tfds.builder_from_directory(root / str(max(versions)))
 
 
-def _remedy(name: str) -> str:
-    """What to do about a data set that is not prepared."""
+def open_for_training(data: ml_collections.ConfigDict) -> Builder:
+    """Open a data set as `open_dataset` does; UserError if a split to train or score on is none."""
+    builder = open_dataset(data)
+    for split in (data.train_split, data.eval_split):
+        num_examples(builder, split)
+    return builder
+
+
+def _remedy(name: str, data_dir: str | None) -> str:
+    """What to do about a data set that is not prepared in a directory, by default TFDS's."""
     if name not in known_datasets():
         known = ", ".join(known_datasets())
         return f"`ranet prepare` builds {known}, others are built with a TFDS builder of their own."
-    source = "" if _builder_class(name).MANUAL_DOWNLOAD_INSTRUCTIONS is None else " --source DIR"
-    return f"run `ranet prepare {name}{source}`."
+    options = "" if _builder_class(name).MANUAL_DOWNLOAD_INSTRUCTIONS is None else " --source DIR"
+    options += "" if data_dir is None else f" --data-dir {data_dir}"
+    return f"run `ranet prepare {name}{options}`."
 
 
 def _builder_class(name: str) -> Any:
@@ -218,10 +234,25 @@ def _read(builder: Builder, share: Any) -> Any:
     )
 
 
-def label_maps(builder: Builder, split: str) -> Iterator[np.ndarray]:
-    """Label uint8 [H, W] of each example of a split, in the stored order."""
+def _arrays(dataset: Any, builder: Builder) -> Iterator[Any]:
+    """What a tf.data set of a builder's records yields; UserError where they are damaged."""
     tf, _ = _import_tensorflow()
-    for example in _read(builder, split).prefetch(2).as_numpy_iterator():
+    try:
+        yield from dataset.as_numpy_iterator()
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"The records of data set {builder.name!r} are damaged"
+            f" ({first_sentence(error.message)}); delete {builder.data_path} and prepare it again."
+        ) from error
+
+
+def label_maps(builder: Builder, split: str) -> Iterator[np.ndarray]:
+    """Label uint8 [H, W] of each example of a split, in the stored order.
+
+    Raises UserError if the records are damaged.
+    """
+    tf, _ = _import_tensorflow()
+    for example in _arrays(_read(builder, split).prefetch(2), builder):
         yield tf.io.decode_png(example["label"], channels=1).numpy()[..., 0]
 
 
@@ -250,7 +281,8 @@ def train_batches(
     many hosts this is: the order of the host's share is drawn from (seed, epoch), each example's
     augmentation from (seed, its number among those of all hosts), and what comes before
     `start_step` is skipped undecoded. Raises UserError on a batch size that the hosts cannot
-    share, on a split that is unknown or too small for them, and on a label out of range.
+    share, on a split that is unknown or too small for them, on a label out of range, and on
+    damaged records.
     """
     data = config.data
     tf, _ = _import_tensorflow()
@@ -294,11 +326,11 @@ def train_batches(
         .batch(batch_size, drop_remainder=True)
         .prefetch(2)
     )
-    return _checked(batches, dataset_metadata(builder), data.train_split)
+    return _checked(_arrays(batches, builder), dataset_metadata(builder), data.train_split)
 
 
-def _checked(batches: Any, metadata: DatasetMetadata, split: str) -> Iterator[Batch]:
-    for batch in batches.as_numpy_iterator():
+def _checked(batches: Iterator[Batch], metadata: DatasetMetadata, split: str) -> Iterator[Batch]:
+    for batch in batches:
         try:
             check_labels(batch["label"], metadata.num_classes, metadata.ignore_label)
         except UserError as error:
@@ -359,8 +391,8 @@ def evaluation_batches(
     Yields {"image": float32 [B, H, W, 3] normalised, "label": uint8 [B, H, W], "mask": bool [B]}
     with B = `eval.batch_size`. Images wait for others of their size; a batch that stays short is
     filled with zero images of label 255 and mask False, up to B or, if its size has filled no
-    batch, to a power of two. Raises UserError on an unknown or empty split and on a label out of
-    range.
+    batch, to a power of two. Raises UserError on an unknown or empty split, on a label out of
+    range, and on damaged records.
     """
     tf, _ = _import_tensorflow()
     metadata = dataset_metadata(builder)
@@ -375,7 +407,8 @@ def evaluation_batches(
         return {"image": normalise(image), "label": label[..., 0]}
 
     examples = _read(builder, share).map(decoded, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
-    return _grouped(_checked(examples, metadata, split), config.eval.batch_size)
+    checked = _checked(_arrays(examples, builder), metadata, split)
+    return _grouped(checked, config.eval.batch_size)
 
 
 def _grouped(examples: Iterator[Batch], batch_size: int) -> Iterator[Batch]:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from ranet_jax.errors import UserError
 from ranet_jax.models import build_model
 
 
@@ -43,12 +44,14 @@ def inspect_config(config: ConfigDict, num_classes: int, parameters: bool = Fals
     """Text: feature sizes at the training crop, then parameters by module, or one by one.
 
     Raises:
-      UserError: `config.model` describes no network.
+      UserError: `config.model` describes no network, or there are no classes.
     """
+    if num_classes < 1:
+        raise UserError(f"The number of categories is {num_classes}; choose 1 or more.")
     shapes = parameter_shapes(config, num_classes)
     sizes = {path: math.prod(shape) for path, shape in shapes.items()}
     height, width = config.data.crop_size
-    lines = [f"input               {height} x {width} x 3"]
+    lines = [f"input               {height} x {width} x 3, {num_classes} categories"]
     for name, shape in _features(config, num_classes).items():
         lines.append(f"{name:<20}{' x '.join(map(str, shape))}")
     lines.append("")

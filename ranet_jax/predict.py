@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ranet_jax.errors import UserError
 from ranet_jax.files import UNREADABLE
-from ranet_jax.inference import Model
+from ranet_jax.inference import CompiledSizes, Model
 from ranet_jax.visualize import overlay, region_picture, save_label_png
 
 SUFFIXES = ("labels", "overlay", "regions")
@@ -96,6 +96,7 @@ def predict_files(
     directory = Path(output_dir)
     _check_outputs(files, directory)
     failures = []
+    compiled = CompiledSizes(len(model.settings.scales))
     for path in tqdm(files, unit="image", desc="predict", disable=len(files) < 2):
         try:
             image = read_image(path)
@@ -103,6 +104,7 @@ def predict_files(
             tqdm.write(f"ranet: {error}", file=sys.stderr)
             failures.append(str(error))
             continue
+        compiled.note(image.shape)
         try:
             _write_pictures(model, image, directory / path.stem)
         except OSError as error:

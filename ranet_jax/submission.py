@@ -1,5 +1,6 @@
 """Predictions in the format of a benchmark's server: label images in one zip archive."""
 
+import dataclasses
 import os
 import re
 import zipfile
@@ -129,8 +130,9 @@ def _find_images(
 
 def _claim(directory: Path, model: Model) -> None:
     """Make the directory of label images, or see that it is this model's."""
-    key = evaluation_key(model.variables, config_to_json(model.config))
-    if directory.exists() and any(directory.iterdir()):
+    settings = dataclasses.asdict(model.settings)
+    key = evaluation_key(model.variables, config_to_json(model.config), settings)
+    if directory.exists() and any(not p.name.startswith(".") for p in directory.iterdir()):
         if not (directory / MODEL).is_file() or read_json(directory / MODEL) != {"sha256": key}:
             raise UserError(
                 f"{directory} is not of this model with these settings; choose another --output."

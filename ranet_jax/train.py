@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -27,6 +28,9 @@ from ranet_jax.metrics import check_labels
 from ranet_jax.models import build_model
 from ranet_jax.schedules import build_optimizer
 from ranet_jax.train_state import Batch, TrainState, create_state, init_variables, make_step
+
+# Signals that end training after the step under way.
+CAUGHT = (signal.SIGTERM, signal.SIGINT)
 
 
 class NonFiniteLossError(UserError):
@@ -56,7 +60,7 @@ def train(
     Raises:
       UserError: the config does not fit the devices, the data or the working directory.
       NonFiniteLossError: a loss or gradient is not finite; nothing of these steps is saved.
-      Interrupted: SIGTERM came; running the same call again goes on from there.
+      Interrupted: SIGTERM or Ctrl-C came; running the same call again goes on from there.
     """
     # ---- Set-up -------------------------------------------------------------------------------
     check_config(config)
@@ -96,7 +100,7 @@ def train(
         state = checkpoints.restore_latest(manager, state)
         first = int(state.step)
         log = stack.enter_context(MetricsLog(workdir, first, config.train.steps))
-        terminated = stack.enter_context(_catch_sigterm())
+        stopped_by = stack.enter_context(_catch_signals())
 
         # ---- Steps ----------------------------------------------------------------------------
         result: EvaluationResult | None = None
@@ -109,9 +113,9 @@ def train(
             pending.append(metrics)
 
             last = step == config.train.steps
-            stopping = terminated(step)
+            stopping = stopped_by(step)
             evaluating = last or step % config.train.eval_every == 0
-            saving = evaluating or stopping or step % config.train.checkpoint_every == 0
+            saving = evaluating or stopping is not None or step % config.train.checkpoint_every == 0
             if saving or step % config.train.log_every == 0:
                 log.steps(step, jax.device_get(pending), schedule, config.train.batch_size)
                 pending = []
@@ -122,11 +126,12 @@ def train(
                 miou = result.fine.miou
             if saving:
                 checkpoints.save(manager, step, state, miou)
-            if stopping and not last:
+            if stopping is not None and not last:
                 manager.wait_until_finished()
                 raise Interrupted(
-                    f"Stopped by SIGTERM after step {step}, which is saved; run the same command"
-                    " again to go on."
+                    f"Stopped by {stopping.name} after step {step}, which is saved; run the same"
+                    " command again to go on.",
+                    status=128 + stopping,
                 )
         manager.wait_until_finished()
     return evaluate(state) if result is None else result
@@ -152,17 +157,31 @@ def _check_devices(config: ConfigDict) -> None:
 
 
 @contextlib.contextmanager
-def _catch_sigterm() -> Iterator[Callable[[int], bool]]:
-    """Yield a function of the step that says whether to stop after it, the same on all hosts."""
+def _catch_signals() -> Iterator[Callable[[int], signal.Signals | None]]:
+    """Yield a function of the step: the signal to stop after it for, the same on all hosts.
+
+    That is SIGTERM or, where there is one host, the first Ctrl-C (SIGINT); a second one interrupts
+    at once.
+    """
     if jax.process_count() > 1:
-        yield multihost_utils.reached_preemption_sync_point
+        reached = multihost_utils.reached_preemption_sync_point
+        yield lambda step: signal.SIGTERM if reached(step) else None
         return
-    received: list[int] = []
-    previous = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    received: list[signal.Signals] = []
+
+    def receive(number: int, frame: object) -> None:
+        if number == signal.SIGINT:
+            if received:
+                raise KeyboardInterrupt
+            tqdm.write("Stopping after this step; Ctrl-C again stops at once.", file=sys.stderr)
+        received.append(signal.Signals(number))
+
+    previous = {number: signal.signal(number, receive) for number in CAUGHT}
     try:
-        yield lambda step: bool(received)
+        yield lambda step: received[0] if received else None
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _drop_lines_after(path: pathlib.Path, step: int) -> None:

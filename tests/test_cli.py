@@ -159,7 +159,7 @@ def test_inspection_names_the_network(root, capsys):
     arguments = ["--config", str(root / "config.py"), "--num-classes", "11"]
     assert main(["inspect", *arguments, "--config.model.context=none"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["input", "24", "x", "32", "x", "3"]
+    assert lines[0].split() == "input 24 x 32 x 3, 11 categories".split()
     assert "fine                6 x 8 x 11" in lines
     assert lines[-1].endswith("parameters in all")
 
@@ -400,9 +400,9 @@ assert not {"tensorflow", "tensorflow_datasets"} & set(loaded()), loaded()
     subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"XLA_FLAGS": ""})
 
 
-def test_training_that_sigterm_stopped_has_a_status_of_its_own(monkeypatch, capsys):
+def test_training_that_a_signal_stopped_has_a_status_of_its_own(monkeypatch, capsys):
     def stop(arguments):
-        raise Interrupted("Stopped by SIGTERM after step 3.")
+        raise Interrupted("Stopped by SIGTERM after step 3.", status=143)
 
     monkeypatch.setattr(commands, "run_train", stop)
     assert main(["train", "--config", "x.py", "--workdir", "x"]) == 143

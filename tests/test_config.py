@@ -123,6 +123,8 @@ def test_differing_fields():
         ("model.num_regions", 0, "choose 1 or more"),
         ("model.width", 0, "choose 1 or more"),
         ("model.dropout", 1.0, "less than 1"),
+        ("optimizer.learning_rate", -1.0, "choose a positive number"),
+        ("optimizer.learning_rate", float("nan"), "choose a positive number"),
         ("data.crop_size", (0, 128), "choose 1 or more"),
         ("data.shuffle_buffer", 0, "choose 1 or more"),
         ("data.scale_range", (2.0, 0.5), "low <= high"),

@@ -18,7 +18,7 @@ import xla
 from fakes import DATASET, brightest_channel_model
 from PIL import Image
 
-from ranet_jax import evaluate
+from ranet_jax import evaluate, inference
 from ranet_jax.errors import UserError
 from ranet_jax.evaluate import (
     EvaluationResult,
@@ -131,7 +131,7 @@ def test_images_of_several_sizes_and_any_settings():
 @pytest.mark.parametrize("mode", ["whole", "slide"])
 def test_what_is_compiled_for_images_of_many_sizes_is_dropped(mode, monkeypatch):
     """Of nine sizes no more than four are kept at a time; the counts are the same."""
-    monkeypatch.setattr(evaluate, "COMPILED_SIZES", 4)
+    monkeypatch.setattr(inference, "COMPILED_SIZES", 4)
     sizes = [(5 + seed, 6) for seed in range(9)]
     batches = [
         batch for seed, size in enumerate(sizes) for batch in batched(*examples(2, size, seed), 2)
@@ -148,6 +148,36 @@ def test_what_is_compiled_for_images_of_many_sizes_is_dropped(mode, monkeypatch)
     expected = sum(counted(batch["image"].argmax(-1), batch["label"]) for batch in batches)
     np.testing.assert_array_equal(result.fine.confusion, expected)
     assert max(kept[4:]) <= 4
+
+
+def test_every_scale_counts_among_what_is_compiled(monkeypatch):
+    """Of five sizes at two scales no more than two sizes are kept at a time."""
+    monkeypatch.setattr(inference, "COMPILED_SIZES", 4)
+    forward = jax.jit(lambda variables, images: Outputs(fine=variables["params"]["gain"] * images))
+    kept = []
+
+    def fed():
+        for seed in range(5):
+            yield from batched(*examples(2, (5 + seed, 6), seed), 2)
+            kept.append(forward._cache_size())
+
+    settings = InferenceSettings(scales=(1.0, 2.0))
+    evaluate_batches(forward, VARIABLES, fed(), DATASET, settings, progress=False)
+    assert max(kept) == 4
+
+
+@pytest.mark.parametrize(
+    "split, name",
+    [
+        ("val", "val"),
+        ("val[:50]", "val_to50"),
+        ("val[50:]", "val_50to"),
+        ("val[:50%]", "val_to50pct"),
+        ("train+val", "train_and_val"),
+    ],
+)
+def test_parts_of_a_split_have_reports_of_their_own(split, name):
+    assert evaluate._report_name(split) == f"evaluation_{name}.json"
 
 
 def test_scores_are_taken_at_the_labels_resolution():
@@ -380,7 +410,7 @@ def test_a_damaged_journal_is_none(tmp_path):
 def test_split_output_and_pictures_can_be_chosen(saved_model, tmp_path):
     path, splits = saved_model
     evaluate_checkpoint(path, split="test[:2]", progress=False)
-    assert (path / "evaluation_test_2.json").is_file()
+    assert (path / "evaluation_test_to2.json").is_file()
     output = tmp_path / "scores.json"
     evaluate_checkpoint(path, split="train", output=output, pictures=2, progress=False)
     assert json.loads(output.read_text())["split"] == "train"

@@ -483,13 +483,17 @@ def test_newest_version_is_opened_by_number(config, data_dir, tmp_path):
     ("name", "command"),
     [("camvid", "ranet prepare camvid --source DIR"), ("shapes", "ranet prepare shapes")],
 )
-def test_unprepared_data_set_names_the_command(config, tmp_path, name, command):
+def test_unprepared_data_set_names_the_command(config, tmp_path, monkeypatch, name, command):
     config.data.update(name=name, data_dir=str(tmp_path))
     with pytest.raises(UserError) as caught:
         data_input.open_dataset(config.data)
     assert str(caught.value) == (
-        f"Data set '{name}' is not prepared in {tmp_path}; run `{command}`."
+        f"Data set '{name}' is not prepared in {tmp_path}; run `{command} --data-dir {tmp_path}`."
     )
+    config.data.data_dir = None
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    with pytest.raises(UserError, match=f"run `{command}`."):
+        data_input.open_dataset(config.data)
 
 
 def test_unprepared_data_set_of_another_name_names_the_known_ones(config):

@@ -45,7 +45,7 @@ def test_features_and_counts_by_module():
     lines = inspect_config(training.tiny_config(), 3).splitlines()
     sizes = {line.split()[0]: line.split()[1:] for line in lines[: lines.index("")]}
     assert sizes == {
-        "input": ["24", "x", "24", "x", "3"],
+        "input": ["24", "x", "24", "x", "3,", "3", "categories"],
         "stem": ["12", "x", "12", "x", "4"],
         "layer1": ["6", "x", "6", "x", "4"],
         "fine": ["6", "x", "6", "x", "3"],
@@ -69,3 +69,8 @@ def test_a_network_that_is_none():
     config.model.backbone = "resnet19"
     with pytest.raises(UserError, match="backbone is 'resnet19'"):
         inspect_config(config, 3)
+
+
+def test_no_categories_make_no_network():
+    with pytest.raises(UserError, match="number of categories is 0; choose 1 or more"):
+        inspect_config(training.tiny_config(), 0)

@@ -8,7 +8,7 @@ import pytest
 import training
 
 from ranet_jax.cli import main
-from ranet_jax.config import config_from_json, config_to_json
+from ranet_jax.config import config_from_json, config_to_json, set_field
 from ranet_jax.config_files import load_config
 from ranet_jax.errors import UserError
 from ranet_jax.evaluate import EvaluationResult
@@ -48,7 +48,7 @@ def trained(monkeypatch):
         )
 
     monkeypatch.setattr(runs, "train", train)
-    monkeypatch.setattr(runs.pipeline, "open_dataset", lambda data: None)
+    monkeypatch.setattr(runs.pipeline, "open_for_training", lambda data: None)
     monkeypatch.setattr(runs.pipeline, "dataset_metadata", lambda builder: training.DATASET)
     return calls
 
@@ -120,9 +120,24 @@ def test_a_directory_of_another_experiment_is_left_alone(trained, tmp_path):
     other.optimizer.learning_rate = 7.0
     with pytest.raises(UserError, match=r"seed_0 was trained with another config \(optimizer\."):
         reproduce("table1", other, tmp_path, rows=["none"])
+    for field, value in (("model.init_from", "weights"), ("data.data_dir", "elsewhere")):
+        other = base()
+        set_field(other, field, value)
+        with pytest.raises(UserError, match=rf"with another config \({field} differ\)"):
+            reproduce("table1", other, tmp_path, rows=["none"])
     other = base()
     other.train.log_every = 3
     reproduce("table1", other, tmp_path, rows=["none"])
+    assert len(trained) == 1
+
+
+def test_a_field_younger_than_a_run_had_its_default(trained, tmp_path):
+    reproduce("table1", base(), tmp_path, rows=["none"])
+    path = tmp_path / "runs" / "none" / "seed_0" / "result.json"
+    fields = json.loads(path.read_text())
+    del fields["config"]["model"]["inter_region"]
+    path.write_text(json.dumps(fields))
+    reproduce("table1", base(), tmp_path, rows=["none"])
     assert len(trained) == 1
 
 
@@ -151,10 +166,11 @@ def test_bad_requests(trained, tmp_path):
     plain.model.context = "none"
     with pytest.raises(UserError, match=r"context 'none' and variant 'paper'; the rows of table1"):
         reproduce("table1", plain, tmp_path)
-    few = base()
-    few.model.per_region = 4
-    with pytest.raises(UserError, match="per_region is 4; the rows of table2"):
-        reproduce("table2", few, tmp_path)
+    for field, value in (("per_region", 4), ("region_scores", "boundary"), ("inter_region", False)):
+        part = base()
+        part.model[field] = value
+        with pytest.raises(UserError, match=f"{field} is {value!r}; the rows of table1"):
+            reproduce("table1", part, tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file cannot be made"):
         reproduce("table1", base(), tmp_path / "file")
@@ -170,9 +186,19 @@ def test_the_command(trained, tmp_path, capsys):
     assert config["optimizer"]["momentum"] == 0.5
     assert config["data"]["name"] == "shapes"
     assert "| backbone alone" in capsys.readouterr().out
+    assert main(["reproduce", "table1", *arguments, "--steps", "0"]) == 1
+    assert "--steps is 0; choose 1 or more." in capsys.readouterr().err
     arguments[1] = "cats"
     assert main(["reproduce", "table1", *arguments]) == 1
     assert "no experiment on data set 'cats'" in capsys.readouterr().err
+
+
+def test_nothing_is_written_before_the_data_set_is_there(tmp_path, capsys):
+    output = tmp_path / "results"
+    arguments = ["--data", "shapes", "--data-dir", str(tmp_path), "--output", str(output)]
+    assert main(["reproduce", "table1", *arguments]) == 1
+    assert f"run `ranet prepare shapes --data-dir {tmp_path}`." in capsys.readouterr().err
+    assert not output.exists()
 
 
 @pytest.mark.parametrize("dataset", runs.BASES)

@@ -34,8 +34,9 @@ def test_the_table_of_labels_is_the_official_one():
 class RedModel(inference.Model):
     """A pixel's class is its red value."""
 
-    def __init__(self, gain=1.0):
+    def __init__(self, gain=1.0, flip=False):
         self.config = default_config()
+        self.settings = inference.InferenceSettings(flip=flip)
         self.variables = {"params": {"gain": np.float32(gain)}}
         self.dataset = CITYSCAPES
         self.seen = []
@@ -122,8 +123,9 @@ def test_one_that_was_cut_off_goes_on_with_the_same_model_alone(images, tmp_path
     assert not archive.exists()
     (tmp_path / "val" / "munster_000001_000019_labelIds.png").unlink()
     monkeypatch.setattr(submission, "_pack", pack)
-    with pytest.raises(UserError, match="is not of this model with these settings"):
-        write_submission(RedModel(gain=2.0), "cityscapes", [images], archive)
+    for other in (RedModel(gain=2.0), RedModel(flip=True)):
+        with pytest.raises(UserError, match="is not of this model with these settings"):
+            write_submission(other, "cityscapes", [images], archive)
     model.seen.clear()
     write_submission(model, "cityscapes", [images], archive)
     assert len(model.seen) == 1
@@ -132,6 +134,7 @@ def test_one_that_was_cut_off_goes_on_with_the_same_model_alone(images, tmp_path
 
 def test_one_that_was_cut_off_at_once_goes_on(images, tmp_path):
     (tmp_path / "val").mkdir()
+    (tmp_path / "val" / ".model.json.partial").write_text("{")
     assert write_submission(RedModel(), "cityscapes", [images], tmp_path / "val.zip") == 3
 
 

@@ -89,17 +89,34 @@ def test_keeps_the_latest_and_the_best(tmp_path):
     assert load_variables(tmp_path / "checkpoints" / "6")[3] == 6
 
 
-@pytest.mark.parametrize("stop", [1, 5])
-def test_sigterm_saves_and_the_rest_is_identical(whole, tmp_path, stop):
-    def terminate(number):
+@pytest.mark.parametrize(
+    "sent, stop, status",
+    [(signal.SIGTERM, 1, 143), (signal.SIGTERM, 5, 143), (signal.SIGINT, 3, 130)],
+)
+def test_a_signal_saves_and_the_rest_is_identical(whole, tmp_path, sent, stop, status):
+    def interrupt(number):
         if number == stop:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), sent)
 
-    with pytest.raises(Interrupted, match=f"after step {stop}"):
-        run(tmp_path, on_batch=terminate)
+    with pytest.raises(Interrupted, match=f"by {sent.name} after step {stop}") as stopped:
+        run(tmp_path, on_batch=interrupt)
+    assert stopped.value.status == status
     assert steps_saved(tmp_path)[-1] == stop
     run(tmp_path)
     assert_same_run(tmp_path, whole[0])
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path, capsys):
+    def interrupt(number):
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, on_batch=interrupt)
+    assert "Ctrl-C again stops at once" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_sigterm_at_an_evaluation_loses_no_score(tmp_path):

@@ -28,6 +28,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain dict)
     MANUAL_DOWNLOAD_INSTRUCTIONS = LAYOUT
+    FIRST_ID = 0  # what a label file writes as 0
 
     def _info(self) -> tfds.core.DatasetInfo:
         return segmentation_info(
@@ -44,7 +45,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, pairs: list[Pair]) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, image_file, label_file in pairs:
-            label = to_categories(self._read_ids(label_file), label_file)
+            label = to_categories(self._read_ids(label_file), label_file, self.FIRST_ID)
             yield labelled_example(name, image_file, label, label_file)
 
     def _list_pairs(self, source: Path) -> dict[str, list[Pair]]:

@@ -44,16 +44,20 @@ _CATEGORIES[list(IDS)] = range(len(IDS))
 _CATEGORIES[0] = IGNORE_LABEL
 
 
-def to_categories(ids: np.ndarray, file: File) -> np.ndarray:
+def to_categories(ids: np.ndarray, file: File, first_id: int = 0) -> np.ndarray:
     """Categories uint8, 255 where unlabeled, of ids 0 (unlabeled) to 182 read from a file.
+
+    `first_id` is the id that the file writes as 0.
 
     Raises UserError, which names the file, on an id that does not occur in COCO-Stuff.
     """
     known = (ids >= 0) & (ids <= LAST_ID)
     categories = _CATEGORIES[np.where(known, ids, MISSING_IDS[0])]
     if (categories < 0).any():
+        wrong = ids[categories < 0][0]
+        written = f", written as {wrong - first_id}" if first_id else ""
         raise UserError(
-            f"{file} has label id {ids[categories < 0][0]}; ids are 0 (unlabeled) and 1 to "
+            f"{file} has label id {wrong}{written}; ids are 0 (unlabeled) and 1 to "
             f"{LAST_ID} without {', '.join(map(str, MISSING_IDS))}, as version 1.1 has them."
         )
     return categories.astype(np.uint8)

@@ -23,6 +23,7 @@ class Builder(coco_stuff_dataset_builder.Builder):
     """As the builder of COCO-Stuff 10k, from other archives."""
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = LAYOUT
+    FIRST_ID = 1
 
     def _list_pairs(self, source: Path) -> dict[str, list[Pair]]:
         pairs = {}
@@ -39,4 +40,4 @@ class Builder(coco_stuff_dataset_builder.Builder):
 
     def _read_ids(self, file: File) -> np.ndarray:
         """Label ids [H, W] of a map of ids less one, 255 where unlabeled."""
-        return (np.asarray(read_mask(file)).astype(np.int64) + 1) % 256
+        return (np.asarray(read_mask(file)).astype(np.int64) + self.FIRST_ID) % 256

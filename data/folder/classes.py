@@ -28,16 +28,19 @@ def read_classes(path: Path) -> Classes:
     try:
         entries = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}); it holds {FORM}.") from error
+        raise UserError(f"{path} cannot be read as JSON ({error}); write {FORM}.") from error
     if not isinstance(entries, list) or not 2 <= len(entries) <= IGNORE_LABEL:
-        raise UserError(f"{path} does not hold a list of 2 to {IGNORE_LABEL} classes, but {FORM}.")
+        raise UserError(
+            f"{path} does not hold a list of 2 to {IGNORE_LABEL} classes; write {FORM}."
+        )
     if all(_is_name(entry) for entry in entries):
         classes = Classes(tuple(entries), tuple(map(default_color, range(len(entries)))))
     else:
         for number, entry in enumerate(entries):
             if not _is_named_color(entry):
                 raise UserError(
-                    f"Entry {number} of {path} is {json.dumps(entry)}, but the file holds {FORM}."
+                    f"Entry {number} of {path} is {json.dumps(entry)}, which does not fit the"
+                    f" others; write {FORM}."
                 )
         names = tuple(entry["name"] for entry in entries)
         classes = Classes(names, tuple(tuple(entry["color"]) for entry in entries))

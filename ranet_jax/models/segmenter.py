@@ -25,7 +25,7 @@ class AuxiliaryHead(nn.Module):
     ) -> Float[Array, "b h w c"]:
         """Scores before softmax."""
         shared = {"dtype": self.dtype, "axis_name": self.axis_name}
-        reduced = ConvBN(inputs.shape[-1] // 4, name="reduce", **shared)(inputs, train)
+        reduced = ConvBN(max(1, inputs.shape[-1] // 4), name="reduce", **shared)(inputs, train)
         reduced = ChannelDropout(self.dropout, self.axis_name)(reduced, train)
         return score_map(reduced, self.num_classes, "logit")
 

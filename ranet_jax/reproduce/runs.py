@@ -13,13 +13,12 @@ from ml_collections import ConfigDict
 
 from ranet_jax import input as pipeline
 from ranet_jax.bench import heads
-from ranet_jax.checkpoints import RUNTIME_FIELDS
 from ranet_jax.config import config_from_json, config_to_json, differing_fields, set_field
 from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, write_json, write_text
 from ranet_jax.markdown import table
 from ranet_jax.models import build_model
-from ranet_jax.reproduce.tables import PER_REGION, RANET, TABLES, Row
+from ranet_jax.reproduce.tables import RANET, TABLES, WHOLE, Row
 from ranet_jax.train import train
 
 # Experiments to start from, files of the top-level folder configs/.
@@ -27,10 +26,18 @@ BASES = {
     "cityscapes": "ranet_resnet101_cityscapes_769_40k.py",
     "pascal_context": "ranet_resnet101_pascal_520_60k.py",
     "coco_stuff": "ranet_resnet101_coco_stuff_520_60k.py",
-    "camvid": "camvid_resnet18_pretrained.py",
+    "camvid": "ranet_resnet18_camvid_200.py",
     "shapes": "shapes.py",
 }
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
+# Fields that change nothing of a finished run's scores, but for rounding.
+FREE_FIELDS = (
+    "model.region_path",
+    "train.parallel",
+    "train.log_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+)
 
 
 def base_config(dataset: str) -> pathlib.Path:
@@ -75,13 +82,15 @@ def reproduce(
 
     Raises:
       UserError: a run is not of the table, or belongs to another config; a row describes no
-        network; or what training raises.
+        network; the data set is not prepared; or what training raises.
     """
     directory = pathlib.Path(output)
     chosen = _chosen_rows(name, rows)
     _check_base(name, config)
     if seeds < (0 if name == "table3" else 1):
         raise UserError(f"{seeds} trainings of each row make no {name}; choose 1 or more.")
+    if seeds > 0:
+        pipeline.open_for_training(config.data)  # before anything is written
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -131,11 +140,12 @@ def _check_base(name: str, config: ConfigDict) -> None:
             f"config.model has context {model.context!r} and variant {model.variant!r}; the rows"
             f" of {name} change an experiment of {RANET!r} and 'paper'."
         )
-    if name == "table2" and model.per_region != PER_REGION:
-        raise UserError(
-            f"config.model.per_region is {model.per_region}; the rows of table2 change an"
-            f" experiment of {PER_REGION}."
-        )
+    for field, value in WHOLE.items():
+        if model[field] != value:
+            raise UserError(
+                f"config.model.{field} is {model[field]!r}; the rows of {name} change an experiment"
+                f" of {value!r}."
+            )
     for row in TABLES[name].rows:
         build_model(_row_config(row, config, 0), 2)
 
@@ -157,7 +167,7 @@ def _run(row: Row, config: ConfigDict, directory: pathlib.Path, seed: int) -> No
     """Train a row with a seed, and write its scores beside it."""
     workdir = _workdir(directory, row, seed)
     changed = _row_config(row, config, seed)
-    builder = pipeline.open_dataset(changed.data)
+    builder = pipeline.open_for_training(changed.data)
     result = train(
         changed,
         workdir,
@@ -183,7 +193,8 @@ def _result(
         return None
     fields = read_json(workdir / "result.json")
     wanted = config_to_json(_row_config(row, config, seed))
-    names = [n for n in differing_fields(fields["config"], wanted) if n not in RUNTIME_FIELDS]
+    trained = config_to_json(config_from_json(fields["config"]))  # younger fields had their default
+    names = [n for n in differing_fields(trained, wanted) if n not in FREE_FIELDS]
     if names:
         raise UserError(
             f"{workdir} was trained with another config ({', '.join(names)} differ); choose another"

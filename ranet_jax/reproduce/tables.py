@@ -48,7 +48,14 @@ def _cityscapes(miou: float) -> dict[str, float]:
 
 
 RANET = "ranet"
-PER_REGION = 8  # representative pixels of a region, K, in all tables but the second
+PER_REGION = 8  # representative pixels of a region, K, but in rows of the second table
+# Fields of the whole RANet, from which rows leave parts out.
+WHOLE: Mapping[str, Any] = {
+    "per_region": PER_REGION,
+    "region_scores": "both",
+    "intra_region": True,
+    "inter_region": True,
+}
 TABLES = {
     "table1": Table(
         "Ways of propagating context",

@@ -3,6 +3,9 @@
 import io
 import json
 import shutil
+import struct
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,6 +164,28 @@ def test_evaluation_groups_images_by_size(prepared):
     assert sorted(found) == sorted((i.tobytes(), label.tobytes()) for i, label in expected)
 
 
+def truncate(records):
+    records.write_bytes(records.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize("spoil", [truncate, Path.unlink])
+def test_damaged_records_are_told(prepared, tmp_path, capsys, spoil):
+    _, data_dir, _ = prepared
+    shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
+    for split in ("train", "val"):
+        (records,) = (tmp_path / "folder" / "1.0.0").glob(f"folder-{split}.tfrecord*")
+        spoil(records)
+    config = config_of(tmp_path)
+    builder = data_input.open_dataset(config.data)
+    damage = f"records of data set 'folder' are damaged .*; delete {builder.data_path} and prepare"
+    with pytest.raises(UserError, match=damage):
+        list(data_input.evaluation_batches(config, builder, "val"))
+    with pytest.raises(UserError, match=damage):
+        next(data_input.train_batches(config, builder))
+    assert main(["prepare", "folder", "--data-dir", str(tmp_path)]) == 1
+    assert "are damaged" in capsys.readouterr().err
+
+
 def test_training_crops_images_of_every_size(prepared):
     """Each crop and its label lie at one place of one image; what is narrower is padded."""
     source, data_dir, _ = prepared
@@ -303,8 +328,8 @@ def test_mask_without_palette_needs_a_file_of_classes(source):
         ('{"a": 1}', "does not hold a list of 2 to 255 classes"),
         ('["a"]', "does not hold a list of 2 to 255 classes"),
         (json.dumps([str(i) for i in range(256)]), "does not hold a list of 2 to 255 classes"),
-        ('["a", 3]', 'Entry 0 of .* is "a", but'),
-        ('[{"name": "a", "color": [1, 2, 3]}, "b"]', 'Entry 1 of .* is "b", but'),
+        ('["a", 3]', 'Entry 0 of .* is "a", which does not fit the others; write'),
+        ('[{"name": "a", "color": [1, 2, 3]}, "b"]', 'Entry 1 of .* is "b", which does not fit'),
         ('[{"name": "a", "color": [1, 2, 3]}, {"name": "b"}]', "Entry 1 of"),
         ('[{"name": "a", "color": [1, 2, 256]}, "b"]', "Entry 0 of"),
         ('[{"name": "a", "color": [1, 2]}, "b"]', "Entry 0 of"),
@@ -371,6 +396,20 @@ def truncated(path):
     path.write_bytes(path.read_bytes()[:50])
 
 
+def write_four_bits(path):
+    """A grey PNG of zeros with two pixels a byte, which Pillow does not write."""
+    with Image.open(path) as mask:
+        width, height = mask.size
+    rows = (b"\0" + bytes((width + 1) // 2)) * height  # each begins with its filter
+    parts = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 4, 0, 0, 0, 0)),)
+    parts += ((b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    chunks = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
 @pytest.mark.parametrize(
     ("place", "spoil", "message"),
     [
@@ -378,6 +417,7 @@ def truncated(path):
         ("masks/val/c.png", lambda p: edit(p, with_value(254)), "has value 254; values go from 0"),
         ("masks/val/c.png", lambda p: edit(p, lambda m: m.resize((5, 4))), "is 5 x 4; they must"),
         ("masks/val/c.png", lambda p: edit(p, lambda m: m.convert("RGB")), "its mode is RGB"),
+        ("masks/val/c.png", write_four_bits, "its mode is grey of 4 bits"),
         ("masks/val/c.png", truncated, "cannot be read as an image"),
         ("images/val/c.png", truncated, "cannot be read as an image"),
         ("images/train/b.jpg", truncated, "cannot be read as an image"),
@@ -468,5 +508,6 @@ def test_folders_coexist_in_data_directories_of_their_own(source, tmp_path, caps
     arguments = ["--source", str(other), "--data-dir", str(tmp_path / "one")]
     assert main(["prepare", "folder", *arguments]) == 0
     out = capsys.readouterr().out
-    assert f"is prepared; delete {tmp_path / 'one' / 'folder' / '1.0.0'}" in out
+    place = tmp_path / "one" / "folder" / "1.0.0"
+    assert f"is prepared already, and {other} was not read; delete {place}" in out
     assert "folder: 3 classes (ground, road, sky)." in out
