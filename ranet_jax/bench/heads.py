@@ -88,7 +88,8 @@ class HeadCost:
 def table3_heads(size: tuple[int, int], num_classes: int, channels: int = CHANNELS) -> list[Head]:
     """The heads to compare on features of `size` (height, width).
 
-    The released code also reads a stage of twice the channels, from which its coarse scores come.
+    Two also read a stage of twice the channels: the released code, whose coarse scores come from
+    it, and the asymmetric network, whose fusion block takes keys and values from it.
 
     Raises:
       UserError: a number is less than 1.
@@ -223,7 +224,8 @@ def _notes(shape: tuple[int, ...]) -> str:
         f"Each head is counted on features of {list(shape)}, without the 3x3 convolution that makes"
         " them of a backbone's last stage; DANet and PSANet, which reduce the stage for each of two"
         " branches, keep both. The released code also reads a stage of"
-        f" {2 * shape[-1]} channels, for its coarse scores; its lists of representatives are as"
+        f" {2 * shape[-1]} channels, for its coarse scores, and the asymmetric network does for the"
+        " keys and values of its fusion block; the released code's lists of representatives are as"
         " long as the image has pixels, padded."
     )
     columns = (

@@ -96,6 +96,11 @@ def test_auxiliary_scores_have_the_size_of_their_stage():
     assert shapes == {"fine": (2, 5, 6, CLASSES), "coarse": (2, 9, 11, CLASSES)}
 
 
+def test_an_auxiliary_head_of_few_channels_keeps_one():
+    module = tiny_model(context="none", auxiliary=True, stages=2, width=2)
+    assert output_shapes(module, (9, 9)).keys() == {"fine", "coarse"}
+
+
 def test_hrnet_scores_at_stride_4():
     settings = {"backbone": "hrnetv2_w48", "width": 64, "output_stride": 4, "context": "fcn"}
     assert output_shapes(tiny_model(**settings), (64, 96)) == {"fine": (2, 16, 24, CLASSES)}
@@ -204,6 +209,17 @@ def test_two_stages_are_read_where_there_are_two(settings, earlier):
 def test_the_released_variant_is_one_network(field, value):
     with pytest.raises(UserError, match=f"is made for .*{field}"):
         tiny_model(**RELEASED | {field: value})
+
+
+@pytest.mark.parametrize("context", sorted(CONTEXTS))
+def test_every_context_block_takes_one_feature_pixel_in_bfloat16(context):
+    settings = {"aspp_rates": (2,)} if context == "aspp" else {}
+    module = tiny_model(context=context, stages=1, dtype="bfloat16", **settings)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(1, 3, 4, 3)), jnp.float32)
+    with jax.numpy_dtype_promotion("standard"):  # Flax's BatchNorm promotes
+        outputs, _ = jax.jit(module.init_with_output)(jax.random.key(0), images)
+    assert (outputs.fine.shape, outputs.fine.dtype) == ((1, 1, 1, CLASSES), jnp.float32)
+    assert np.isfinite(outputs.fine).all()
 
 
 @pytest.mark.parametrize("context", sorted(CONTEXTS))
