@@ -18,6 +18,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from ranet_jax.batching import batch_by_size
 from ranet_jax.dataset import IGNORE_LABEL, DatasetMetadata
 from ranet_jax.errors import UserError, first_sentence
 from ranet_jax.metrics import check_labels
@@ -25,10 +26,6 @@ from ranet_jax.preprocessing import Normalization
 
 Builder = Any  # tfds.core.DatasetBuilder, which cannot be named without importing TFDS
 Batch = dict[str, np.ndarray]
-Size = tuple[int, ...]
-
-# Images of rare sizes wait for company; more than this many batches of them do not wait together.
-_WAITING_BATCHES = 4
 
 
 def _import_tensorflow() -> tuple[Any, Any]:
@@ -408,38 +405,4 @@ def evaluation_batches(
 
     examples = _read(builder, share).map(decoded, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
     checked = _checked(_arrays(examples, builder), metadata, split)
-    return _grouped(checked, config.eval.batch_size)
-
-
-def _grouped(examples: Iterator[Batch], batch_size: int) -> Iterator[Batch]:
-    """Batches of examples of one size, the longest group let go when too many wait."""
-    groups: dict[Size, list[Batch]] = {}
-    filled: set[Size] = set()  # sizes whose network is compiled for a full batch
-
-    def let_go(size: Size) -> Batch:
-        group = groups.pop(size)
-        power_of_two = 1 << (len(group) - 1).bit_length()
-        return _stack(group, batch_size if size in filled else min(power_of_two, batch_size))
-
-    for example in examples:
-        size = example["label"].shape
-        groups.setdefault(size, []).append(example)
-        if len(groups[size]) == batch_size:
-            filled.add(size)
-            yield let_go(size)
-        elif sum(len(group) for group in groups.values()) >= _WAITING_BATCHES * batch_size:
-            yield let_go(max(groups, key=lambda size: len(groups[size])))
-    for size in list(groups):
-        yield let_go(size)
-
-
-def _stack(examples: list[Batch], length: int) -> Batch:
-    """One batch of `length`, filled up with masked examples."""
-    missing = [(0, length - len(examples))]
-    image = np.stack([example["image"] for example in examples])
-    label = np.stack([example["label"] for example in examples])
-    return {
-        "image": np.pad(image, missing + [(0, 0)] * 3),
-        "label": np.pad(label, missing + [(0, 0)] * 2, constant_values=IGNORE_LABEL),
-        "mask": np.arange(length) < len(examples),
-    }
+    return batch_by_size(checked, config.eval.batch_size)

@@ -44,7 +44,7 @@ _CATEGORIES[list(IDS)] = range(len(IDS))
 _CATEGORIES[0] = IGNORE_LABEL
 
 
-def to_categories(ids: np.ndarray, file: File, first_id: int = 0) -> np.ndarray:
+def to_categories(ids: np.ndarray, file: File, first_id: int) -> np.ndarray:
     """Categories uint8, 255 where unlabeled, of ids 0 (unlabeled) to 182 read from a file.
 
     `first_id` is the id that the file writes as 0.

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from ranet_jax import input as pipeline
 from ranet_jax.bench import heads
+from ranet_jax.checkpoints import RUNTIME_FIELDS
 from ranet_jax.config import config_from_json, config_to_json, differing_fields, set_field
 from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, write_json, write_text
@@ -30,14 +31,9 @@ BASES = {
     "shapes": "shapes.py",
 }
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
-# Fields that change nothing of a finished run's scores, but for rounding.
-FREE_FIELDS = (
-    "model.region_path",
-    "train.parallel",
-    "train.log_every",
-    "train.checkpoint_every",
-    "train.keep_checkpoints",
-)
+# Fields that change nothing of a finished run's scores, but for rounding: where a run started from
+# and what it learned from do, though it may go on without them.
+FREE_FIELDS = RUNTIME_FIELDS - {"data.data_dir", "model.init_from", "model.init_allow_missing"}
 
 
 def base_config(dataset: str) -> pathlib.Path:
