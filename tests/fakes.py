@@ -75,3 +75,23 @@ def primary_image(height, width, seed=0):
     """A uint8 image whose pixels are pure red, green or blue at random."""
     classes = np.random.default_rng(seed).integers(0, 3, (height, width))
     return (255 * np.eye(3)[classes]).astype(np.uint8)
+
+
+def batched(images, labels, batch_size):
+    """Batches of one size, the last one padded with labels that would count if not masked."""
+    for start in range(0, len(images), batch_size):
+        part, truth = images[start : start + batch_size], labels[start : start + batch_size]
+        padding = batch_size - len(part)
+        yield {
+            "image": np.pad(part, ((0, padding), (0, 0), (0, 0), (0, 0))),
+            "label": np.pad(truth, ((0, padding), (0, 0), (0, 0))),
+            "mask": np.arange(batch_size) < len(part),
+        }
+
+
+def counted(predictions, labels):
+    confusion = np.zeros((3, 3), np.int64)
+    for truth, chosen in zip(labels.ravel(), predictions.ravel(), strict=True):
+        if truth != 255:
+            confusion[truth, chosen] += 1
+    return confusion
