@@ -7,21 +7,23 @@ from jaxtyping import Array, Float
 from ranet_jax.ops.shapes import check_shapes
 
 
-def segment_max(boundary: Float[Array, "h w"]) -> Float[Array, "h*w h*w"]:
+def segment_max(
+    boundary: Float[Array, "h w"], end_points: bool = True
+) -> Float[Array, "h*w h*w"]:
     """Find the largest boundary score between every two pixels (D of Eq. 1).
 
-    A segment spanning s = max(|dy|, |dx|) pixels is sampled at t = 1 ... s - 1, its two ends
-    left out: one coordinate is then an integer and the other is interpolated linearly between
-    the two nearest pixels. Neighbours (s <= 1) have no sample and get 0. On a 1 x 5 strip
+    A segment spanning s = max(|dy|, |dx|) pixels is sampled at t = 0 ... s, its two ends
+    included: one coordinate is then an integer and the other is interpolated linearly between
+    the two nearest pixels. A pixel's segment to itself is the pixel. On a 1 x 5 strip
 
         boundary   0.1  0.2  0.9  0.3  0.4
 
         D            0    1    2    3    4
-              0    0.0  0.0  0.2  0.9  0.9
-              1    0.0  0.0  0.0  0.9  0.9
-              2    0.2  0.0  0.0  0.0  0.3
-              3    0.9  0.9  0.0  0.0  0.0
-              4    0.9  0.9  0.3  0.0  0.0
+              0    0.1  0.2  0.9  0.9  0.9
+              1    0.2  0.2  0.9  0.9  0.9
+              2    0.9  0.9  0.9  0.9  0.9
+              3    0.9  0.9  0.9  0.3  0.4
+              4    0.9  0.9  0.9  0.4  0.4
 
     Each segment is walked from its lower to its higher index, so the result is exactly
     symmetric. The gradient goes to the pixels of the first largest sample, weighted by the
@@ -29,6 +31,8 @@ def segment_max(boundary: Float[Array, "h w"]) -> Float[Array, "h*w h*w"]:
 
     Args:
       boundary: probability of a boundary at each pixel, in [0, 1].
+      end_points: sample the ends too. Without them, as the authors' released code has it, samples
+        are t = 1 ... s - 1, and neighbours (s <= 1), which have none, get 0.
 
     Returns:
       D over row-major pixel indices, in [0, 1].
@@ -58,23 +62,25 @@ def segment_max(boundary: Float[Array, "h w"]) -> Float[Array, "h*w h*w"]:
         near = start + t * forward + whole * aside
         far = near + jnp.where(rest > 0, aside, 0)
         weight = rest.astype(scores.dtype) / divisor.astype(scores.dtype)
-        return (1 - weight) * scores[near] + weight * scores[far]
+        # Exact between equal scores, so that ties are ties.
+        return scores[near] + weight * (scores[far] - scores[near])
 
     scores = boundary.reshape(-1)
     fixed = jax.lax.stop_gradient(scores)
-    # A segment that has ended repeats its last sample, which cannot be larger than itself.
-    last = jnp.maximum(span - 1, 0)
+    first = jnp.zeros_like(span) if end_points else jnp.minimum(1, span)
+    last = span if end_points else jnp.maximum(span - 1, 0)
 
     def keep_larger(t: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
         largest, step = best
+        # A segment that has ended repeats its last sample, which is not larger than itself.
         here = jnp.minimum(t, last)
         value = sample(fixed, here)
         larger = value > largest
         return jnp.where(larger, value, largest), jnp.where(larger, here, step)
 
-    first = jnp.minimum(1, last)
-    steps = jnp.int32(max(height, width) - 1)
     # The search finds a step without gradient; interpolating there once more has one.
+    longest = jnp.int32(max(height, width))
     best = (sample(fixed, first), first)
-    _, step = jax.lax.fori_loop(jnp.int32(2), steps, keep_larger, best)
-    return jnp.where(span > 1, sample(scores, step), 0)
+    _, step = jax.lax.fori_loop(jnp.int32(1), longest, keep_larger, best)
+    largest = sample(scores, step)
+    return largest if end_points else jnp.where(span > 1, largest, 0)

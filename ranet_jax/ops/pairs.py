@@ -32,15 +32,17 @@ class Pairs:
 
     Maps of the view are flat, row-major and padded at the end. A window has `length` entries, one
     a pair, where `exist` is set; elsewhere the second pixel lies outside the grid, or the pair
-    counts in another view.
+    counts in another view. In the grid as it is, the first pixel has the smaller index unless
+    `second_is_smaller`.
     """
 
     rows: Int[Array, ""]
     columns: Int[Array, ""]
     width: int
     length: int
-    num_samples: int
+    num_inner_samples: int
     exist: Bool[Array, " length"]
+    second_is_smaller: Bool[Array, ""]
 
     @property
     def shift(self) -> Int[Array, ""]:
@@ -62,19 +64,19 @@ class Pairs:
         second = jax.lax.dynamic_slice(flat, (row, self.shift), size)
         return first[0], second[0]
 
-    def samples(self) -> tuple[Int[Array, " t"], Float[Array, " t"]]:
-        """Where Eq. 1 samples the segments between the pixels, inner samples from first to second.
+    def inner_samples(self) -> tuple[Int[Array, " t"], Float[Array, " t"], Int[Array, " t"]]:
+        """Where Eq. 1 samples the segments between their end points, from first to second pixel.
 
-        A sample lies, by its fraction, between the pixels at its shift and one pixel further on.
-        There are `num_samples` entries, the last sample repeated; neighbours, which have none, get
-        their first pixel.
+        A sample lies, by its fraction, between the pixels at its shift and one pixel further on;
+        its number t counts from the first pixel, which is 0. There are `num_inner_samples`
+        entries, the last sample repeated; neighbours, which have none, get their first pixel.
         """
-        t = jnp.arange(1, self.num_samples + 1, dtype=jnp.int32)
+        t = jnp.arange(1, self.num_inner_samples + 1, dtype=jnp.int32)
         t = jnp.minimum(t, self.rows - 1)
         aside = jax.lax.div(t * self.columns, self.rows)
         rest = t * self.columns - aside * self.rows
         fractions = rest.astype(jnp.float32) / self.rows.astype(jnp.float32)
-        return t * self.width + aside, fractions
+        return t * self.width + aside, fractions, t
 
 
 Visit = Callable[[Pairs, Any, Any], Any]
@@ -121,7 +123,7 @@ def windows(shape: tuple[int, int]) -> Iterator[tuple[int, int, int]]:
     """Number and size of the windows that `visit_pairs` goes through.
 
     Yields:
-      (number of windows, entries of each, samples of each entry), for every row offset.
+      (number of windows, entries of each, inner samples of each entry), for every row offset.
     """
     for height, width in (shape, shape[::-1]):
         for rows in _buckets(height):
@@ -131,7 +133,7 @@ def windows(shape: tuple[int, int]) -> Iterator[tuple[int, int, int]]:
 
 
 def _window(rows: range, height: int, width: int) -> tuple[int, int]:
-    """Entries of a bucket's windows, and samples of each entry."""
+    """Entries of a bucket's windows, and inner samples of each entry."""
     return (height - rows[0]) * width, max(rows[-1] - 1, 1)
 
 
@@ -209,7 +211,8 @@ def _row_visitor(
         def visit_offset(e: Array, totals: Any) -> Any:
             counted = ((e > 0) | ~flipped) & ((e < d) | ~transposed)
             exist = inside & (column < width - e) & counted
-            return visit(Pairs(d, e, width, length, samples, exist), maps, totals)
+            pairs = Pairs(d, e, width, length, samples, exist, flipped & ~transposed)
+            return visit(pairs, maps, totals)
 
         count = jnp.minimum(d, width - 1) + 1
         return jax.lax.fori_loop(jnp.int32(0), count, visit_offset, totals)

@@ -16,7 +16,7 @@ Triple = tuple[Array, Array, Array]
 
 
 def segment_max(boundary: Float[Array, "h w"]) -> Float[np.ndarray, "n n"]:
-    """Eq. 1, D_ij: the largest boundary score strictly between pixels i and j."""
+    """Eq. 1, D_ij: the largest boundary score on the segment from pixel i to pixel j."""
     B = np.asarray(boundary, np.float64)
     h, w = B.shape
     D = np.zeros((h * w, h * w))
@@ -24,11 +24,11 @@ def segment_max(boundary: Float[Array, "h w"]) -> Float[np.ndarray, "n n"]:
         for j in range(h * w):
             (y_i, x_i), (y_j, x_j) = divmod(i, w), divmod(j, w)
             s = max(abs(y_j - y_i), abs(x_j - x_i))
-            samples = [
+            between = [
                 _interpolate(B, y_i + t * (y_j - y_i) / s, x_i + t * (x_j - x_i) / s)
                 for t in range(1, s)
             ]
-            D[i, j] = max(samples, default=0.0)
+            D[i, j] = max(B[y_i, x_i], *between, B[y_j, x_j])
     return D
 
 

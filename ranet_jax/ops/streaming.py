@@ -38,7 +38,8 @@ def region_map(
     float32, whatever the inputs are.
 
     Gradients flow through the score; where samples of a segment lie within 2^-23 of the largest
-    (2^-22 if a side has more than 256 pixels, and so on), the first of them takes the gradient.
+    (2^-22 if a side has more than 256 pixels, and so on), the first of them from the pixel of
+    smaller index takes the gradient.
     Reverse-mode differentiation alone is supported. Time is O(n^2 (c + max(h, w))).
 
     A kernel larger than 1 x 1 takes the dense path, with some twenty tables of 4 n^2 bytes.
@@ -90,9 +91,8 @@ def _region_map(
     inputs = _Inputs.of(boundary, probabilities)
     labels = _labels(inputs, weight, threshold)
     together = _sum_together(inputs, weight, labels.reshape(boundary.shape))
-    # A pixel's attention to itself is 1 before the kernel.
-    total = together.reshape(-1) + jnp.clip(weight, 0, 1)
-    return labels, total / _area(labels)
+    to_itself = jnp.clip(weight * (1 - boundary.reshape(-1)), 0, 1)
+    return labels, (together.reshape(-1) + to_itself) / _area(labels)
 
 
 def _forward(
@@ -109,8 +109,9 @@ def _backward(
     # What the loss gains by one more unit of attention within the region of each pixel.
     share = cotangents[1] / _area(labels)
     inputs = _Inputs.of(boundary, probabilities)
-    maps = (inputs, labels.reshape(boundary.shape), share.reshape(boundary.shape))
     height, width = boundary.shape
+    share = share.reshape(height, width)
+    maps = (inputs, labels.reshape(height, width), share)
     bits = (max(height, width) - 1).bit_length()
 
     def visit(pairs: Pairs, maps: tuple, totals: tuple) -> tuple:
@@ -125,7 +126,7 @@ def _backward(
         unclipped_attention = jnp.where(unclipped, attention, 0)
         to_weight = _add(_add(to_weight, 0, unclipped_attention), pairs.shift, unclipped_attention)
         gradient = jnp.where(unclipped, weight * (first + second), 0)
-        to_boundary = _add_crossing_gradient(pairs, to_boundary, step, -gradient * (1 - divergence))
+        to_boundary = _add_crossing_gradient(pairs, to_boundary, step, gradient * (divergence - 1))
         to_first, to_second = _add_divergence_gradient(
             pairs, inputs, (to_first, to_second), gradient * (largest - 1)
         )
@@ -134,9 +135,11 @@ def _backward(
     totals = (boundary, probabilities, probabilities, boundary)
     to_boundary, to_first, to_second, to_weight = visit_pairs(visit, (height, width), maps, totals)
     to_probabilities = jnp.where(probabilities >= SMALLEST, to_first + to_second, 0)
-    # A pixel's attention to itself is 1.
-    to_weight = to_weight.reshape(-1) + jnp.where((weight >= 0) & (weight <= 1), 1, 0)
-    to_weight = jnp.sum(share * to_weight)
+    # And of each pixel's attention to itself, 1 - B before the kernel.
+    itself = weight * (1 - boundary)
+    share_unclipped = jnp.where((itself >= 0) & (itself <= 1), share, 0)
+    to_boundary -= weight * share_unclipped
+    to_weight = jnp.sum(share * to_weight) + jnp.sum(share_unclipped * (1 - boundary))
     return to_boundary, to_probabilities, to_weight, jnp.zeros_like(weight)
 
 
@@ -196,14 +199,13 @@ def _filtered_attention(pairs: Pairs, inputs: _Inputs, weight: Array) -> Array:
 
 def _crossing(pairs: Pairs, boundary: Array) -> Array:
     """D of the pairs (Eq. 1)."""
-    shifts, fractions = pairs.samples()
+    shifts, fractions, _ = pairs.inner_samples()
 
     def keep_larger(t: Array, largest: Array) -> Array:
         return jnp.maximum(largest, _interpolate(pairs, boundary, shifts[t], fractions[t]))
 
-    start = jnp.zeros(pairs.length, jnp.float32)
-    largest = _repeat(pairs.num_samples, keep_larger, start)
-    return jnp.where(pairs.rows > 1, largest, 0)
+    ends = jnp.maximum(*pairs.both(boundary))
+    return _repeat(pairs.num_inner_samples, keep_larger, ends)
 
 
 def _interpolate(pairs: Pairs, boundary: Array, shift: Array, fraction: Array) -> Array:
@@ -214,22 +216,27 @@ def _interpolate(pairs: Pairs, boundary: Array, shift: Array, fraction: Array) -
 def _largest_sample(pairs: Pairs, boundary: Array, bits: int) -> tuple[Array, Array]:
     """D of the pairs, and the number of the first sample that has it, a number of `bits` bits.
 
-    One integer holds both, the value in front, so that one maximum finds them: the value has 24
-    bits, as many as a float32, or what the number leaves.
+    Samples are numbered from 0, the first pixel, to `pairs.rows`, the second, and come first from
+    the pixel of smaller index. One integer holds both, the value in front, so that one maximum
+    finds them: the value has 24 bits, as many as a float32, or what the number leaves.
     """
-    shifts, fractions = pairs.samples()
+    shifts, fractions, numbers = pairs.inner_samples()
     unit, last = float(2 ** min(24, 31 - bits) - 1), 2**bits - 1
 
-    def keep_larger(t: Array, largest: Array) -> Array:
-        value = jnp.clip(_interpolate(pairs, boundary, shifts[t], fractions[t]), 0, 1)
-        packed = ((value * unit).astype(jnp.int32) << bits) | (last - t)
-        return jnp.maximum(largest, packed)
+    def pack(value: Array, number: Array) -> Array:
+        rank = jnp.where(pairs.second_is_smaller, number, last - number)
+        return ((jnp.clip(value, 0, 1) * unit).astype(jnp.int32) << bits) | rank
 
-    start = jnp.zeros(pairs.length, jnp.int32)
-    packed = _repeat(pairs.num_samples, keep_larger, start)
-    packed = jnp.where(pairs.rows > 1, packed, 0)
+    def keep_larger(t: Array, largest: Array) -> Array:
+        value = _interpolate(pairs, boundary, shifts[t], fractions[t])
+        return jnp.maximum(largest, pack(value, numbers[t]))
+
+    first, second = pairs.both(boundary)
+    ends = jnp.maximum(pack(first, jnp.int32(0)), pack(second, pairs.rows))
+    packed = _repeat(pairs.num_inner_samples, keep_larger, ends)
     largest = jnp.minimum((packed >> bits).astype(jnp.float32) / unit, 1)
-    return largest, last - (packed & last)
+    rank = packed & last
+    return largest, jnp.where(pairs.second_is_smaller, rank, last - rank)
 
 
 def _divergence(pairs: Pairs, inputs: _Inputs) -> Array:
@@ -254,18 +261,25 @@ def _log_ratios(pairs: Pairs, inputs: _Inputs, k: Array) -> tuple[Array, Array]:
 
 
 def _add_crossing_gradient(pairs: Pairs, total: Array, step: Array, gradient: Array) -> Array:
-    """Add what each pair's largest sample gains to the two pixels it lies between."""
-    shifts, fractions = pairs.samples()
+    """Add what each pair's largest sample gains to the two pixels it lies between.
+
+    A largest sample at an end gives that pixel the whole.
+    """
+    shifts, fractions, _ = pairs.inner_samples()
+    at_first, at_second = step == 0, step == pairs.rows
+    total = _add(total, 0, jnp.where(at_first, gradient, 0))
+    total = _add(total, pairs.shift, jnp.where(at_second, gradient, 0))
+    inner_gradient = jnp.where(at_first | at_second, 0, gradient)
     # One window longer by an entry: its pixel i is near of pair i and far of pair i - 1.
     near_step, far_step = jnp.pad(step, (0, 1)), jnp.pad(step, (1, 0))
-    near_gradient, far_gradient = jnp.pad(gradient, (0, 1)), jnp.pad(gradient, (1, 0))
+    near_gradient, far_gradient = jnp.pad(inner_gradient, (0, 1)), jnp.pad(inner_gradient, (1, 0))
 
     def add_sample(t: Array, total: Array) -> Array:
-        near = jnp.where(near_step == t, (1 - fractions[t]) * near_gradient, 0)
-        far = jnp.where(far_step == t, fractions[t] * far_gradient, 0)
+        near = jnp.where(near_step == t + 1, (1 - fractions[t]) * near_gradient, 0)
+        far = jnp.where(far_step == t + 1, fractions[t] * far_gradient, 0)
         return _add(total, shifts[t], near + far)
 
-    return _repeat(pairs.num_samples, add_sample, total)
+    return _repeat(pairs.num_inner_samples, add_sample, total)
 
 
 def _add_divergence_gradient(

@@ -51,17 +51,18 @@ def test_equal_the_reference(threshold, size, rng):
     np.testing.assert_allclose(out, expected_out, atol=1e-4)
 
 
-def test_two_categories_and_a_wall_make_three_regions():
+def test_two_categories_and_a_wall_make_three_regions_beside_the_wall():
     # Categories 0 0 0 1 1 in every row, and a wall in column 1 of category 0.
     category = jnp.tile(jnp.array([0, 0, 0, 1, 1]), (4, 1)).ravel()
     boundary = jnp.zeros(SHAPE).at[:, 1].set(1.0)
     features = jnp.ones((20, 3))
     labels, _, _ = in_jax(features, boundary, jnp.eye(2)[category], jnp.ones((1, 1)))
     grid = np.asarray(labels).reshape(SHAPE)
-    # The wall's own pixels go with the pixels beside them, and so join both sides: pixel (0, 1)
-    # follows (0, 0), and (0, 2) follows (0, 1).
-    assert (grid[:, :3] == 0).all()
+    assert (grid[:, 0] == 0).all()
+    assert (grid[:, 2] == 2).all()
     assert (grid[:, 3:] == 3).all()
+    # No pixel of the wall goes with any other.
+    assert grid[:, 1].tolist() == [1, 6, 11, 16]
 
 
 def test_degenerate_scores_have_finite_gradients(rng):
@@ -103,9 +104,9 @@ def test_batch_equals_its_images(rng):
 
 def test_one_pixel():
     labels, score, out = in_jax(
-        jnp.array([[1.0, 2.0]]), jnp.ones((1, 1)), jnp.array([[0.3, 0.7]]), jnp.ones((1, 1))
+        jnp.array([[1.0, 2.0]]), jnp.full((1, 1), 0.5), jnp.array([[0.3, 0.7]]), jnp.ones((1, 1))
     )
     assert labels.tolist() == [0]
-    assert score.tolist() == [1]
-    # J = 1: O = A + A^g with A^g = A^l = A.
-    np.testing.assert_allclose(out, [[2, 4]])
+    # J = F = 1 - B. O = J A + J A^g with A^g = J A^l and A^l = J A.
+    assert score.tolist() == [0.5]
+    np.testing.assert_allclose(out, [[0.625, 1.25]])

@@ -149,7 +149,7 @@ class ReleasedContext(nn.Module):
     ) -> tuple[Regions, Array, Array]:
         """Regions of one image, its representatives' indices [n] and which of them are valid."""
         attention = ops.region_attention(
-            ops.segment_max(boundary),
+            ops.segment_max(boundary, end_points=False),
             binary_divergence(probabilities.reshape(-1, self.num_classes)),
         )
         labels = ops.partition(ops.region_decision(attention, self.threshold))
