@@ -28,6 +28,9 @@ def get_config() -> ConfigDict:
     config.model.stem = "deep"
     config.model.dtype = "bfloat16"
 
+    config.loss.boundary = 0.4 * 0.2
+    config.loss.boundary_target = "pixels"
+
     config.optimizer.learning_rate = 0.001
     config.train.steps = 40_000
     config.train.batch_size = 8

@@ -59,8 +59,11 @@ def default_config() -> ConfigDict:
     config.loss = ConfigDict()
     config.loss.fine = 1.0
     config.loss.coarse = 0.4
-    config.loss.boundary = 0.2 * 0.4
+    config.loss.boundary = 0.4
     config.loss.fine_boundary = 0.2  # of the released variant, which has this output
+    config.loss.boundary_target = "cells"  # of the feature grid; or "pixels", a band of the labels
+    config.loss.boundary_positive_weight = 1.0  # factor of boundary pixels in boundary losses
+    config.loss.boundary_focus = 0.0  # gamma of the focal loss in boundary losses; 0 for none
     config.loss.branches = 1.0  # of each branch of danet
     config.loss.class_weights = ()  # factor of each class's pixels in fine and coarse; () for 1
 

@@ -39,6 +39,7 @@ from ranet_jax.inference import (
 from ranet_jax.metrics import SegmentationScores, check_labels, confusion_matrix
 from ranet_jax.models import Outputs
 from ranet_jax.preprocessing import Normalization
+from ranet_jax.region_statistics import RegionCounts, RegionScores, count_batch, whole_pass
 from ranet_jax.tally import Journal, Tally, evaluation_key
 
 OUTPUTS = ("fine", "coarse")
@@ -50,7 +51,7 @@ Batch = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationResult:
-    """Scores of the fine and, if the network has it, the coarse segmentation of a data set."""
+    """Scores of the fine and, if the network has them, the coarse segmentation and the regions."""
 
     dataset: DatasetMetadata
     settings: InferenceSettings
@@ -58,6 +59,7 @@ class EvaluationResult:
     seconds: float
     fine: SegmentationScores
     coarse: SegmentationScores | None = None
+    regions: RegionScores | None = None
 
     @property
     def outputs(self) -> dict[str, SegmentationScores]:
@@ -67,13 +69,14 @@ class EvaluationResult:
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary: scores are fractions of 1, None where there was nothing to score."""
-        return {
+        fields = {
             "dataset": self.dataset.name,
             "num_images": self.num_images,
             "seconds": round(self.seconds, 3),
             "settings": dataclasses.asdict(self.settings),
             **{name: self._scores_to_json(scores) for name, scores in self.outputs.items()},
         }
+        return fields if self.regions is None else fields | {"regions": self.regions.to_json()}
 
     def _scores_to_json(self, scores: SegmentationScores) -> dict[str, Any]:
         names = self.dataset.class_names
@@ -94,7 +97,10 @@ class EvaluationResult:
         }
 
     def table(self) -> str:
-        """Markdown: IoU in percent of each class, then the means; "-" where nothing was scored."""
+        """Markdown: IoU in percent of each class, then the means; "-" where nothing was scored.
+
+        Below it a table of the regions, if there are any, and what is wrong with them, if anything.
+        """
         scores, pixels = self.outputs.values(), self.fine.labelled
         rows = [
             [name, *(_percent(score.class_iou[index]) for score in scores), f"{pixels[index]:,}"]
@@ -105,7 +111,9 @@ class EvaluationResult:
             ["**pixel accuracy**", *(_percent(score.pixel_accuracy) for score in scores), ""],
             ["**mean accuracy**", *(_percent(score.mean_accuracy) for score in scores), ""],
         ]
-        return markdown.table(["class", *(f"{name} IoU" for name in self.outputs), "pixels"], rows)
+        header = ["class", *(f"{name} IoU" for name in self.outputs), "pixels"]
+        classes = markdown.table(header, rows)
+        return classes if self.regions is None else f"{classes}\n\n{self.regions.table()}"
 
 
 def _number_or_none(value: float) -> float | None:
@@ -117,7 +125,7 @@ def _percent(value: float) -> str:
 
 
 def evaluate_batches(
-    forward: Callable[[Any, Array], Outputs],
+    forward: Callable[..., Outputs],
     variables: Any,
     batches: Iterable[Batch],
     dataset: DatasetMetadata,
@@ -128,8 +136,10 @@ def evaluate_batches(
 ) -> EvaluationResult:
     """Score a network on this host's batches, and sum the counts over all hosts.
 
+    Regions are those of one pass over the whole images at their own scale, as of `Model.predict`.
+
     Args:
-      forward: jit-compiled `forward(variables, images)`, as `make_forward` gives.
+      forward: jit-compiled `forward(variables, images, with_regions)`, as `make_forward` gives.
       variables: parameters and batch statistics, NumPy or replicated jax arrays.
       batches: {"image": normalised float32 [B, H, W, 3], "label": [B, h, w], "mask": bool [B]};
         images that `mask` leaves out are padding and are not counted. A batch is split over as
@@ -147,7 +157,7 @@ def evaluate_batches(
     start = time.monotonic()
     local_variables = jax.tree.map(_local_copy, variables)
     placed: dict[int, Any] = {}
-    size = dataset.num_classes
+    size, ignore_label = dataset.num_classes, dataset.ignore_label
     tally = (journal and journal.read()) or Tally.empty(OUTPUTS, size)
     hidden = not progress or jax.process_index() != 0
     with tqdm(
@@ -159,23 +169,25 @@ def evaluate_batches(
         disable=hidden,
     ) as bar:
         written = time.monotonic()
-        compiled = CompiledSizes(len(settings.scales))
+        compiled = CompiledSizes(len(settings.scales) + (not settings.single_pass))
         for batch in itertools.islice(batches, tally.batches, None):
-            check_labels(batch["label"], size, dataset.ignore_label)
-            shapes = batch["image"].shape + batch["label"].shape
-            compiled.note(shapes)
+            check_labels(batch["label"], size, ignore_label)
+            compiled.note(batch["image"].shape + batch["label"].shape)
             mesh = _local_mesh(len(batch["image"]))
             if mesh.size not in placed:
-                whole = NamedSharding(mesh, PartitionSpec())
-                placed[mesh.size] = jax.device_put(local_variables, whole)
+                everywhere = NamedSharding(mesh, PartitionSpec())
+                placed[mesh.size] = jax.device_put(local_variables, everywhere)
             on_devices = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
-            matrices = _batch_confusions(
-                forward, placed[mesh.size], on_devices, settings, dataset.ignore_label
-            )
+            network = forward, placed[mesh.size]
+            whole = whole_pass(*network, on_devices["image"], settings)
+            only = whole if settings.single_pass else None
+            matrices = _batch_confusions(*network, on_devices, settings, ignore_label, only)
             num_images = int(batch["mask"].sum())
             for name, matrix in matrices.items():
                 tally.confusion[name] += np.asarray(matrix, np.int64)
                 tally.images[name] += num_images
+            if whole is not None:
+                tally.regions += count_batch(whole, batch["label"], batch["mask"], ignore_label)
             tally.batches += 1
             bar.update(num_images)
             miou = SegmentationScores(tally.confusion["fine"]).miou
@@ -184,11 +196,12 @@ def evaluate_batches(
                 written = time.monotonic()
                 journal.write(dataclasses.replace(tally, seconds=tally.seconds + written - start))
 
-    images = [tally.images[name] for name in OUTPUTS]
-    flat = np.concatenate([images, *(tally.confusion[name].ravel() for name in OUTPUTS)])
-    summed = sum_over_hosts(flat)
-    fine_images, coarse_images = summed[:2]
-    fine, coarse = summed[2:].reshape(2, size, size)
+    counts = [np.array([tally.images[name] for name in OUTPUTS]), tally.regions.to_vector()]
+    counts += [tally.confusion[name].ravel() for name in OUTPUTS]
+    summed = sum_over_hosts(np.concatenate(counts))
+    ends = np.cumsum([len(part) for part in counts])
+    (fine_images, coarse_images), region_vector, fine, coarse = np.split(summed, ends[:-1])
+    regions = RegionCounts.from_vector(region_vector)
     if fine_images == 0:
         raise UserError(f"There are no images of {dataset.name} to evaluate; name another split.")
     return EvaluationResult(
@@ -196,8 +209,9 @@ def evaluate_batches(
         settings=settings,
         num_images=int(fine_images),
         seconds=tally.seconds + time.monotonic() - start,
-        fine=SegmentationScores(fine),
-        coarse=SegmentationScores(coarse) if coarse_images else None,
+        fine=SegmentationScores(fine.reshape(size, size)),
+        coarse=SegmentationScores(coarse.reshape(size, size)) if coarse_images else None,
+        regions=RegionScores(regions) if regions.images else None,
     )
 
 
@@ -214,14 +228,19 @@ def _local_mesh(batch_size: int) -> Mesh:
 
 
 def _batch_confusions(
-    forward: Callable[[Any, Array], Outputs],
+    forward: Callable[..., Outputs],
     variables: Any,
     batch: dict[str, Array],
     settings: InferenceSettings,
     ignore_label: int,
+    only: Outputs | None,
 ) -> dict[str, Int[Array, "c c"]]:
+    """Confusion matrices by output, of `only` where that is the single pass there is to make."""
+    if only is not None:
+        settings = dataclasses.replace(settings, max_pixels=None)  # the images were made to fit
+
     def scores(images: Array) -> ScoreMaps:
-        maps = score_maps(forward(variables, images))
+        maps = score_maps(forward(variables, images) if only is None else only)
         return {name: maps[name] for name in OUTPUTS if name in maps}
 
     probabilities = predict_probabilities(scores, batch["image"], settings)
@@ -357,7 +376,7 @@ def _check_classes(
 
 
 def prediction_sheet(model: Model, batches: Iterable[Batch], count: int) -> Image.Image:
-    """Sheet of the first `count` images with truth, coarse and fine labels, and regions."""
+    """Sheet of the first `count` images: truth, coarse and fine labels, boundary and regions."""
     normalization = Normalization.from_config(model.config.data)
     examples = (
         (batch["image"][index], batch["label"][index])
@@ -367,7 +386,10 @@ def prediction_sheet(model: Model, batches: Iterable[Batch], count: int) -> Imag
     rows = []
     for normalized, label in itertools.islice(examples, count):
         image = _pixels(normalized, normalization)
-        rows.append(visualize.sheet_row(image, model.predict(image), model.dataset.palette, label))
+        prediction, dataset = model.predict(image), model.dataset
+        rows.append(
+            visualize.sheet_row(image, prediction, dataset.palette, label, dataset.ignore_label)
+        )
     return visualize.contact_sheet(rows, model.dataset)
 
 

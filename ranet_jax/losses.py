@@ -1,16 +1,81 @@
 """The losses of the design: cross-entropy on fine, coarse and boundary scores."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, UInt8
+from ml_collections import ConfigDict
 
 from ranet_jax import ops
+from ranet_jax.errors import UserError
 from ranet_jax.models import Outputs
 
 Labels = UInt8[Array, "b H W"] | Int[Array, "b H W"]
+# Terms of the loss, each with a weight of its name in `config.loss`.
+TERMS = ("fine", "coarse", "boundary", "fine_boundary", "branches")
+BOUNDARY_TARGETS = ("cells", "pixels")
+
+
+@dataclass(frozen=True)
+class BoundaryLoss:
+    """What boundary scores learn, and how much the two kinds of pixels count.
+
+    Attributes:
+      target: "cells", `ops.boundary_cells` on the grid of the scores; or "pixels", the band of
+        `ops.boundary_target` at the labels' resolution, to which the scores are resized.
+      positive_weight: factor on the loss of boundary pixels, which are the fewer.
+      focus: gamma of the focal loss (Lin et al., 2017), a factor (1 - p)^gamma with p the
+        probability of the right answer; 0 for plain cross-entropy.
+
+    Raises:
+      UserError: the target is no choice, or a number is negative or not finite.
+    """
+
+    target: str = "cells"
+    positive_weight: float = 1.0
+    focus: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.target not in BOUNDARY_TARGETS:
+            raise UserError(
+                f"config.loss.boundary_target is {self.target!r}; choose one of {BOUNDARY_TARGETS}."
+            )
+        for name in ("positive_weight", "focus"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise UserError(f"config.loss.boundary_{name} is {value}; choose 0 or more.")
+
+    @classmethod
+    def from_config(cls, loss: ConfigDict) -> "BoundaryLoss":
+        """Read the fields `boundary_*` of the `loss` section of a config."""
+        return cls(loss.boundary_target, loss.boundary_positive_weight, loss.boundary_focus)
+
+    def sum(
+        self, scores: Float[Array, "b h w 2"], labels: Labels, ignore_label: int
+    ) -> Float[Array, ""]:
+        """Loss of boundary scores before softmax, summed over the labelled pixels, in nats.
+
+        A cell counts as often as it has labelled pixels.
+        """
+        if self.target == "cells":
+            grid = (scores.shape[1], scores.shape[2])
+            boundary, labelled = jax.vmap(lambda x: ops.boundary_cells(x, grid, ignore_label))(
+                labels
+            )
+        else:
+            boundary = jax.vmap(lambda x: ops.boundary_target(x, ignore_label))(labels)
+            labelled = (labels != ignore_label).astype(jnp.float32)
+            scores = ops.resize_bilinear(scores, (labels.shape[1], labels.shape[2]))
+        losses = optax.softmax_cross_entropy_with_integer_labels(scores, boundary.astype(jnp.int32))
+        if self.focus > 0:
+            wrong = jnp.maximum(-jnp.expm1(-losses), jnp.finfo(losses.dtype).tiny)
+            losses *= wrong**self.focus
+        losses *= jnp.where(boundary, self.positive_weight, 1.0)
+        return jnp.sum(labelled * losses)
 
 
 def cross_entropy_sum(
@@ -41,16 +106,16 @@ def count_valid(labels: Labels, ignore_label: int) -> Float[Array, ""]:
 def segmentation_loss(
     outputs: Outputs,
     labels: Labels,
-    weights: dict[str, float],
+    weights: Mapping[str, float],
     ignore_label: int,
     count: Float[Array, ""],
     class_weights: Sequence[float] = (),
+    boundary_loss: BoundaryLoss = BoundaryLoss(),
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Weighted sum of the losses of every output the network has, and each of them unweighted.
 
-    Scores are resized to the labels' resolution. Fine and coarse scores learn the categories;
-    boundary scores learn `ops.boundary_target` of the labels. Scores of branches learn the
-    categories, each a term of its own.
+    Fine and coarse scores, resized to the labels' resolution, learn the categories, and so do
+    scores of branches, each a term of its own; boundary scores learn what `boundary_loss` says.
 
     Args:
       outputs: score maps of the network.
@@ -62,20 +127,24 @@ def segmentation_loss(
         a larger batch, of all of it. An all-ignored batch gives loss 0.
       class_weights: factor by category of a pixel's losses but for boundaries; none for 1. They
         do not change the number of pixels to average over.
+      boundary_loss: target and weighting of the boundary losses.
     """
     shape = (labels.shape[1], labels.shape[2])
     valid = labels != ignore_label
     targets = labels.astype(jnp.int32)
-    boundaries = jax.vmap(lambda x: ops.boundary_target(x, ignore_label))(labels).astype(jnp.int32)
     categories = {"fine": outputs.fine, "coarse": outputs.coarse} | outputs.branches
-    edges = {"boundary": outputs.boundary, "fine_boundary": outputs.fine_boundary}
-    terms = {}
-    for scored, target, factors in ((categories, targets, class_weights), (edges, boundaries, ())):
-        for name, scores in scored.items():
-            if scores is not None:
-                resized = ops.resize_bilinear(scores, shape)
-                total = cross_entropy_sum(resized, target, valid, factors)
-                terms[name] = total / jnp.maximum(count, 1.0)
+    boundaries = {"boundary": outputs.boundary, "fine_boundary": outputs.fine_boundary}
+    sums = {
+        name: cross_entropy_sum(ops.resize_bilinear(scores, shape), targets, valid, class_weights)
+        for name, scores in categories.items()
+        if scores is not None
+    }
+    sums |= {
+        name: boundary_loss.sum(scores, labels, ignore_label)
+        for name, scores in boundaries.items()
+        if scores is not None
+    }
+    terms = {name: total / jnp.maximum(count, 1.0) for name, total in sums.items()}
     loss = jnp.float32(0)
     for name, term in terms.items():
         loss += weights["branches" if name in outputs.branches else name] * term

@@ -14,9 +14,11 @@ from tqdm import tqdm
 from ranet_jax.errors import UserError
 from ranet_jax.files import UNREADABLE
 from ranet_jax.inference import CompiledSizes, Model
-from ranet_jax.visualize import overlay, region_picture, save_label_png
+from ranet_jax.visualize import contact_sheet, overlay, region_panels, save_label_png
 
 SUFFIXES = ("labels", "overlay", "regions")
+# Least and greatest pixels of the longer side of a picture of regions.
+REGION_SIDES = (640, 960)
 
 
 def read_image(path: str | os.PathLike) -> UInt8[np.ndarray, "H W 3"]:
@@ -83,8 +85,9 @@ def predict_files(
     """Segment image files, and the images of directories, into pictures in `output_dir`.
 
     Of each image STEM.*, it writes STEM_labels.png (indexed, pixel values are labels),
-    STEM_overlay.png and, if the network has regions, STEM_regions.png. An image that cannot be
-    read is reported on standard error and left out.
+    STEM_overlay.png and, if the network has regions, STEM_regions.png: the boundary probability
+    and the regions side by side, under captions. An image that cannot be read is reported on
+    standard error and left out.
 
     Returns:
       A sentence for each image left out.
@@ -142,4 +145,15 @@ def _write_pictures(model: Model, image: UInt8[np.ndarray, "H W 3"], stem: Path)
     blended = overlay(image, prediction.labels, palette)
     Image.fromarray(blended).save(target["overlay"])
     if prediction.regions is not None:
-        Image.fromarray(region_picture(image, prediction.regions)).save(target["regions"])
+        size = _region_picture_size(image.shape[:2])
+        panels = region_panels(image, prediction, palette, size)
+        contact_sheet([panels], picture_width=size[1]).save(target["regions"])
+
+
+def _region_picture_size(shape: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the image where its longer side is brought within `REGION_SIDES`."""
+    least, greatest = REGION_SIDES
+    longer = max(shape)
+    factor = min(max(longer, least), greatest) / longer
+    height, width = (max(1, round(size * factor)) for size in shape)
+    return height, width

@@ -13,16 +13,19 @@ import jax
 import numpy as np
 from jaxtyping import Int64
 
+from ranet_jax.region_statistics import RegionCounts
+
 
 @dataclasses.dataclass
 class Tally:
     """Confusion matrices and numbers of images by output, of the batches counted so far.
 
-    `seconds` is how long earlier runs took over them.
+    `regions` counts their regions, if there are any; `seconds` is how long earlier runs took.
     """
 
     confusion: dict[str, Int64[np.ndarray, "c c"]]
     images: dict[str, int]
+    regions: RegionCounts = dataclasses.field(default_factory=RegionCounts)
     batches: int = 0
     seconds: float = 0.0
 
@@ -42,27 +45,32 @@ class Journal:
     key: str
 
     def read(self) -> Tally | None:
-        """The tally that `write` left; None if there is none, or it is of another evaluation."""
+        """The tally that `write` left; None if there is none, or it is of another evaluation.
+
+        A file of other fields than today's counts as none.
+        """
         try:
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as found:
                 fields = dict(found)
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
+            if str(fields["key"]) != self.key:
+                return None
+            names = [str(name) for name in fields["outputs"]]
+            return Tally(
+                {name: fields[f"confusion_{name}"] for name in names},
+                {name: int(fields[f"images_{name}"]) for name in names},
+                RegionCounts.from_vector(fields["regions"]),
+                int(fields["batches"]),
+                float(fields["seconds"]),
+            )
+        except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
             return None
-        if str(fields.get("key")) != self.key:
-            return None
-        names = [str(name) for name in fields["outputs"]]
-        return Tally(
-            {name: fields[f"confusion_{name}"] for name in names},
-            {name: int(fields[f"images_{name}"]) for name in names},
-            int(fields["batches"]),
-            float(fields["seconds"]),
-        )
 
     def write(self, tally: Tally) -> None:
         """Replace the file in one step; where none can be written there is none."""
         fields: dict[str, Any] = {"key": self.key, "batches": tally.batches}
         fields["seconds"] = tally.seconds
         fields["outputs"] = list(tally.confusion)
+        fields["regions"] = tally.regions.to_vector()
         fields |= {f"confusion_{name}": matrix for name, matrix in tally.confusion.items()}
         fields |= {f"images_{name}": count for name, count in tally.images.items()}
         partial = self.path.with_name(f"{self.path.name}.partial")

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 import signal
@@ -265,17 +266,24 @@ class MetricsLog:
         self._file.flush()
 
     def evaluation(self, step: int, result: EvaluationResult) -> None:
-        """Record the scores of an evaluation."""
+        """Record the scores of an evaluation; tell of regions that are of no use."""
         record = {"fine_miou": result.fine.miou, "fine_accuracy": result.fine.pixel_accuracy}
         if result.coarse is not None:
             record["coarse_miou"] = result.coarse.miou
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in record.items())
+        warning = None
+        if result.regions is not None:
+            shown, warning = f"{shown}, {result.regions.summary()}", result.regions.warning()
+            values = result.regions.values()
+            record |= {name: value for name, value in values.items() if math.isfinite(value)}
         if self._first_host:
             self._write({"step": step, **record})
             for name, value in record.items():
                 self._board.add_scalar(f"eval/{name}", value, step)
             self._file.flush()
-            shown = ", ".join(f"{name} {value:.4f}" for name, value in record.items())
             self._bar.write(f"step {step}: {shown}")
+            if warning is not None:
+                self._bar.write(f"ranet: {warning}", file=sys.stderr)
         self._time = time.monotonic()
 
     def _write(self, record: dict[str, int | float]) -> None:

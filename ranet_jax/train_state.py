@@ -12,7 +12,7 @@ from flax import struct
 from jaxtyping import Array, Int, UInt32
 from ml_collections import ConfigDict
 
-from ranet_jax.losses import count_valid, segmentation_loss
+from ranet_jax.losses import TERMS, BoundaryLoss, count_valid, segmentation_loss
 from ranet_jax.parallel import AXIS
 
 Batch = dict[str, Any]
@@ -66,8 +66,9 @@ def make_step(
     microbatches it is split into. The metrics are "loss", one for each term of the loss, and
     "gradient_norm".
     """
-    weights = dict(config.loss)
-    class_weights = weights.pop("class_weights")
+    weights = {name: config.loss[name] for name in TERMS}
+    class_weights = config.loss.class_weights
+    boundary_loss = BoundaryLoss.from_config(config.loss)
     parts = config.train.microbatches
     ema_decay = config.optimizer.ema_decay
 
@@ -84,7 +85,13 @@ def make_step(
                 mutable=["batch_stats"],
             )
             total, terms = segmentation_loss(
-                outputs, part["label"], weights, ignore_label, count, class_weights
+                outputs,
+                part["label"],
+                weights,
+                ignore_label,
+                count,
+                class_weights,
+                boundary_loss,
             )
             return total, (updated["batch_stats"], {"loss": total} | terms)
 

@@ -1,6 +1,6 @@
-"""Pictures of labels, regions and training curves."""
+"""Pictures of labels, sheets of pictures, and training curves."""
 
-import colorsys
+import dataclasses
 import json
 import math
 import os
@@ -8,25 +8,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Integer, UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from ranet_jax.dataset import DatasetMetadata
+from ranet_jax.dataset import IGNORE_LABEL, DatasetMetadata
 from ranet_jax.errors import UserError
-from ranet_jax.inference import Prediction, RegionMap
+from ranet_jax.inference import Prediction
+from ranet_jax.region_pictures import (
+    BOUNDARY_NOTE,
+    REGION_NOTE,
+    RGB,
+    VOID,
+    Color,
+    Palette,
+    Picture,
+    boundary_picture,
+    region_caption,
+    region_picture,
+)
 
-Color = tuple[int, int, int]
-Palette = Sequence[Color]
-RGB = UInt8[np.ndarray, "H W 3"]
-Picture = UInt8[np.ndarray, "_ _ 3"]  # of a size of its own
-
-VOID: Color = (0, 0, 0)  # of the ignore label and of every label without a colour
-REPRESENTATIVE: Color = (60, 255, 60)
-RIM: Color = (0, 40, 0)
-BORDER: Color = (255, 255, 255)
 INK: Color = (25, 25, 25)
 PAPER: Color = (255, 255, 255)
 MARGIN = 8
+PICTURE_WIDTH = 320  # of a sheet
+MIN_COLUMN = 160
 
 
 def _full_palette(palette: Palette) -> UInt8[np.ndarray, "256 3"]:
@@ -58,97 +63,13 @@ def overlay(
     return np.rint(blend).astype(np.uint8)
 
 
-def distinct_colors(count: int) -> UInt8[np.ndarray, "n 3"]:
-    """Colours that differ well, always the same: hues a golden ratio apart, in four shades.
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """A picture of a sheet, a caption above it, and a note on how to read all of its column."""
 
-    The greens of the representative pixels are left out.
-    """
-    shades = ((0.85, 1.0), (0.5, 1.0), (0.9, 0.75), (0.4, 0.85))  # saturation, value
-    golden = (math.sqrt(5) - 1) / 2
-    colors = []
-    for index in range(count):
-        hue = 0.5 + 0.66 * ((index * golden) % 1.0)  # from cyan through red to yellow
-        colors.append(colorsys.hsv_to_rgb(hue % 1.0, *shades[index % len(shades)]))
-    return np.rint(255 * np.array(colors).reshape(-1, 3)).astype(np.uint8)
-
-
-def region_picture(
-    image: RGB, regions: RegionMap, shorter_side: int = 512, alpha: float = 0.5
-) -> Picture:
-    """The regions of an image and their representative pixels (green dots), as in Figure 5.
-
-    Regions that have representatives are tinted over the dimmed image, white lines part all
-    regions, and each dot lies at the centre of its feature pixel. Small images are enlarged
-    until the shorter side has `shorter_side` pixels.
-    """
-    factor = max(1.0, shorter_side / min(image.shape[:2]))
-    height, width = (round(size * factor) for size in image.shape[:2])
-    canvas = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-    grey = canvas.mean(axis=-1, keepdims=True)
-    dimmed = 0.7 * (0.5 * canvas + 0.5 * grey)
-
-    labels = _at_pixels(regions.labels, (height, width))
-    roots = np.asarray(regions.representatives.roots)
-    slots = np.flatnonzero(roots >= 0)
-    color_of_root = np.zeros((regions.labels.size, 3), np.float64)
-    color_of_root[roots[slots]] = distinct_colors(len(roots))[slots]
-    has_slot = np.zeros(regions.labels.size, bool)
-    has_slot[roots[slots]] = True
-    tinted = (1 - alpha) * dimmed + alpha * color_of_root[labels]
-    picture = np.where(has_slot[labels][..., None], tinted, dimmed)
-    picture = np.where(
-        _borders(labels)[..., None], 0.25 * picture + 0.75 * np.array(BORDER), picture
-    )
-
-    drawing = Image.fromarray(np.rint(picture).astype(np.uint8))
-    _draw_dots(drawing, regions)
-    return np.asarray(drawing)
-
-
-def _at_pixels(
-    grid: Integer[np.ndarray, "h w"], shape: tuple[int, int]
-) -> Integer[np.ndarray, "H W"]:
-    """Each pixel's nearest value of a feature grid whose corners are the image's corners."""
-    nearest = [
-        np.floor(np.linspace(0, cells - 1, size) + 0.5).astype(np.int64)
-        if size > 1
-        else np.zeros(1, np.int64)
-        for cells, size in zip(grid.shape, shape, strict=True)
-    ]
-    return grid[np.ix_(*nearest)]
-
-
-def _borders(labels: Integer[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
-    """Pixels whose right or lower neighbour belongs to another region."""
-    borders = np.zeros(labels.shape, bool)
-    borders[:, :-1] |= labels[:, :-1] != labels[:, 1:]
-    borders[:-1] |= labels[:-1] != labels[1:]
-    return borders
-
-
-def feature_positions(
-    indices: Int[np.ndarray, " n"], grid: tuple[int, int], shape: tuple[int, int]
-) -> Float[np.ndarray, "n 2"]:
-    """Image coordinates (y, x) of the centres of feature pixels, corners aligned.
-
-    On a 3 x 3 grid over 9 x 9 pixels, feature pixels 0, 4 and 8 lie at (0, 0), (4, 4), (8, 8).
-    """
-    cells = np.stack(np.divmod(indices, grid[1]), axis=-1)
-    steps = [(size - 1) / max(count - 1, 1) for size, count in zip(shape, grid, strict=True)]
-    return cells * np.array(steps)
-
-
-def _draw_dots(drawing: Image.Image, regions: RegionMap) -> None:
-    """Draw the representative pixels, about half a feature pixel wide."""
-    shape, grid = (drawing.height, drawing.width), regions.labels.shape
-    cell = min(size / count for size, count in zip(shape, grid, strict=True))
-    radius = min(max(0.3 * cell, 2.5), 8.0)
-    indices = np.asarray(regions.representatives.indices)[regions.representatives.valid]
-    positions = feature_positions(indices, grid, shape)
-    pen = ImageDraw.Draw(drawing)
-    for y, x in positions:
-        for reach, color in ((radius + 1.5, RIM), (radius, REPRESENTATIVE)):
-            pen.ellipse((x - reach, y - reach, x + reach, y + reach), fill=color)
+    picture: Picture
+    caption: str = ""
+    note: str = ""
 
 
 def sheet_row(
@@ -156,85 +77,166 @@ def sheet_row(
     prediction: Prediction,
     palette: Palette,
     truth: UInt8[np.ndarray, "H W"] | None = None,
-) -> dict[str, Picture]:
-    """Pictures of one image by title: itself, truth, coarse, fine and regions, where there are."""
-    row = {"image": image}
+    ignore_label: int = IGNORE_LABEL,
+) -> dict[str, Panel]:
+    """Pictures of one image by title: itself, truth, coarse, fine, boundary and regions.
+
+    Truth, coarse, boundary and regions are left out where there are none.
+    """
+    row = {"image": Panel(image)}
     if truth is not None:
-        row["truth"] = colorize(truth, palette)
+        row["truth"] = Panel(colorize(truth, palette))
     if prediction.coarse is not None:
-        row["coarse"] = colorize(prediction.coarse, palette)
-    row["fine"] = colorize(prediction.labels, palette)
+        row["coarse"] = Panel(colorize(prediction.coarse, palette))
+    row["fine"] = Panel(colorize(prediction.labels, palette))
+    size = _height(image.shape[:2], PICTURE_WIDTH), PICTURE_WIDTH
+    return row | region_panels(image, prediction, palette, size, truth, ignore_label)
+
+
+def region_panels(
+    image: RGB,
+    prediction: Prediction,
+    palette: Palette,
+    size: tuple[int, int],
+    truth: UInt8[np.ndarray, "H W"] | None = None,
+    ignore_label: int = IGNORE_LABEL,
+) -> dict[str, Panel]:
+    """Pictures of `size` (height, width) of boundary and regions by title, where there are any."""
+    height, width = size
+    panels = {}
+    if prediction.boundary is not None:
+        picture = Image.fromarray(boundary_picture(prediction.boundary))
+        resized = picture.resize((width, height), Image.Resampling.BILINEAR)
+        panels["boundary"] = Panel(np.asarray(resized), note=BOUNDARY_NOTE)
     if prediction.regions is not None:
-        row["regions"] = region_picture(image, prediction.regions)
-    return row
+        panels["regions"] = Panel(
+            region_picture(image, prediction.regions, size, palette),
+            region_caption(prediction.regions, truth, ignore_label),
+            REGION_NOTE,
+        )
+    return panels
 
 
 def contact_sheet(
-    rows: Sequence[Mapping[str, Picture]], dataset: DatasetMetadata, picture_width: int = 320
+    rows: Sequence[Mapping[str, Panel]],
+    dataset: DatasetMetadata | None = None,
+    picture_width: int = PICTURE_WIDTH,
 ) -> Image.Image:
-    """Rows of pictures under their titles, and a legend of the classes.
+    """Rows of pictures under their titles and captions, a legend of the classes, and the notes.
+
+    Columns are `MIN_COLUMN` pixels wide at least, for their captions' sake.
 
     Raises:
       UserError: there are no rows, or rows of other titles than the first.
     """
     if not rows or any(list(row) != list(rows[0]) for row in rows):
         raise UserError("A sheet needs a row at least, and the same pictures in every row.")
-    font = ImageFont.load_default(16)
-    line = 24
-    strips = [[_fit(picture, picture_width) for picture in row.values()] for row in rows]
-    heights = [max(picture.height for picture in strip) for strip in strips]
-    width = MARGIN + len(rows[0]) * (picture_width + MARGIN)
-    legend = _legend(dataset, width - 2 * MARGIN, font, line)
-    total = MARGIN + line + sum(height + MARGIN for height in heights) + legend.height + MARGIN
+    column = max(picture_width, MIN_COLUMN)
+    width = MARGIN + len(rows[0]) * (column + MARGIN)
+    writing = _Writing(max(14, picture_width // 40))
+    titles = [writing.block(title, column) for title in rows[0]]
+    strips = [_side_by_side(titles, column)]
+    for row in rows:
+        captions = [writing.block(panel.caption, column) for panel in row.values()]
+        strips.append(_side_by_side(captions, column))
+        pictures = [_fit(panel.picture, picture_width) for panel in row.values()]
+        strips.append(_side_by_side(pictures, column, MARGIN))
+    if dataset is not None:
+        strips.append(_legend(dataset, width - 2 * MARGIN, writing))
+    notes = [f"{title}: {panel.note}." for title, panel in rows[0].items() if panel.note]
+    strips += [writing.block(note, width - 2 * MARGIN) for note in notes]
+    return _stacked(strips, width)
 
-    sheet = Image.new("RGB", (width, total), PAPER)
-    pen = ImageDraw.Draw(sheet)
-    lefts = [MARGIN + column * (picture_width + MARGIN) for column in range(len(rows[0]))]
-    for left, title in zip(lefts, rows[0], strict=True):
-        pen.text((left, MARGIN), title, INK, font)
-    top = MARGIN + line
-    for strip, height in zip(strips, heights, strict=True):
-        for left, picture in zip(lefts, strip, strict=True):
-            sheet.paste(picture, (left, top))
-        top += height + MARGIN
-    sheet.paste(legend, (MARGIN, top))
-    return sheet
+
+def _height(shape: tuple[int, int], width: int) -> int:
+    """Height of a picture of `shape` (height, width) at another width."""
+    return max(1, round(shape[0] * width / shape[1]))
 
 
 def _fit(picture: Picture, width: int) -> Image.Image:
     """The picture at a width: smoothed if it shrinks, its pixels kept apart if it grows."""
-    height = max(1, round(picture.shape[0] * width / picture.shape[1]))
+    height = _height(picture.shape[:2], width)
     shrinks = width < picture.shape[1]
     method = Image.Resampling.BOX if shrinks else Image.Resampling.NEAREST
     return Image.fromarray(picture).resize((width, height), method)
 
 
-def _legend(
-    dataset: DatasetMetadata,
-    width: int,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    line: int,
-) -> Image.Image:
+def _side_by_side(pictures: Sequence[Image.Image], column: int, below: int = 0) -> Image.Image:
+    """Pictures in columns of one width, a margin apart, with empty paper below."""
+    width = len(pictures) * (column + MARGIN) - MARGIN
+    height = max(picture.height for picture in pictures) + below
+    strip = Image.new("RGB", (width, height), PAPER)
+    for index, picture in enumerate(pictures):
+        strip.paste(picture, (index * (column + MARGIN), 0))
+    return strip
+
+
+def _stacked(strips: Sequence[Image.Image], width: int) -> Image.Image:
+    """Strips below one another, within a margin."""
+    height = 2 * MARGIN + sum(strip.height for strip in strips)
+    sheet = Image.new("RGB", (width, height), PAPER)
+    top = MARGIN
+    for strip in strips:
+        sheet.paste(strip, (MARGIN, top))
+        top += strip.height
+    return sheet
+
+
+class _Writing:
+    """Text in one font of `size` pixels."""
+
+    def __init__(self, size: int):
+        self.font = ImageFont.load_default(size)
+        self.size = size
+        self.line = round(1.4 * size)
+
+    def length(self, text: str) -> int:
+        """Pixels that a line of text is long."""
+        return math.ceil(self.font.getlength(text))
+
+    def block(self, text: str, width: int) -> Image.Image:
+        """Text broken between words into lines of a width; nothing for no text."""
+        lines: list[str] = []
+        for word in text.split():
+            longer = f"{lines[-1]} {word}" if lines else word
+            if lines and self.length(longer) <= width:
+                lines[-1] = longer
+            else:
+                lines.append(word)
+        block = Image.new("RGB", (width, len(lines) * self.line), PAPER)
+        for number, line in enumerate(lines):
+            ImageDraw.Draw(block).text((0, number * self.line), line, INK, self.font)
+        return block
+
+
+def _legend(dataset: DatasetMetadata, width: int, writing: _Writing) -> Image.Image:
     """Colour and name of each class, in as many lines as the width asks for."""
     entries = [*zip(dataset.class_names, dataset.palette, strict=True), ("ignored", VOID)]
-    square, gap = 14, 18
+    square, gap = writing.size, writing.size
     places, left, top = [], 0, 0
     for name, _ in entries:
-        length = square + 6 + math.ceil(font.getlength(name))
+        length = square + 6 + writing.length(name)
         if left and left + length > width:
-            left, top = 0, top + line
+            left, top = 0, top + writing.line
         places.append((left, top))
         left += length + gap
-    legend = Image.new("RGB", (width, top + line), PAPER)
+    legend = Image.new("RGB", (width, top + writing.line), PAPER)
     pen = ImageDraw.Draw(legend)
     for (name, color), (x, y) in zip(entries, places, strict=True):
-        pen.rectangle((x, y + 3, x + square, y + 3 + square), fill=color, outline=INK)
-        pen.text((x + square + 6, y), name, INK, font)
+        pen.rectangle((x, y + 2, x + square, y + 2 + square), fill=color, outline=INK)
+        pen.text((x + square + 6, y), name, INK, writing.font)
     return legend
 
 
 LOSS_TERMS = ("loss", "fine", "coarse", "boundary", "fine_boundary", "position", "channel")
-SCORES = ("fine_miou", "coarse_miou", "fine_accuracy")
+SCORES = {
+    "fine_miou": "fine mIoU",
+    "coarse_miou": "coarse mIoU",
+    "fine_accuracy": "fine accuracy",
+    "region_purity": "region purity",
+    "boundary_f": "boundary F",
+}
+REGION_SCORES = ("region_purity", "boundary_f")  # dashed
 
 
 def curves(metrics_path: str | os.PathLike, picture_path: str | os.PathLike) -> None:
@@ -254,11 +256,11 @@ def curves(metrics_path: str | os.PathLike, picture_path: str | os.PathLike) -> 
             window = max(1, len(values) // 50)
             label = name if name == "loss" else f"{name} (unweighted)"
             losses.plot(steps, _running_mean(values, window), label=label, linewidth=1.2)
-    for name in SCORES:
+    for name, label in SCORES.items():
         steps, values = _series(records, name)
         if len(steps):
-            label = name.replace("_", " ").replace("miou", "mIoU")
-            scores.plot(steps, 100 * values, label=label, marker=".", linewidth=1.2)
+            style = "--" if name in REGION_SCORES else "-"
+            scores.plot(steps, 100 * values, style, label=label, marker=".", linewidth=1.2)
     losses.set(title="training loss", xlabel="step", ylabel="nats a pixel", yscale="log")
     scores.set(title="evaluation", xlabel="step", ylabel="percent", ylim=(0, 100))
     for axes in (losses, scores):

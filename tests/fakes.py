@@ -33,23 +33,23 @@ class BrightestChannel(nn.Module):
         if self.on_trace is not None:
             self.on_trace(images.shape)
         fine = self.param("gain", nn.initializers.ones, ()) * images[:, ::2, ::2]
-        regions = self._regions(fine) if with_regions else None
+        regions = halves(fine) if with_regions else None
         return Outputs(fine=fine, coarse=fine[..., ::-1], boundary=fine[..., :2], regions=regions)
 
-    def _regions(self, scores):
-        batch, height, width, _ = scores.shape
-        columns = jnp.arange(height * width) % width
-        labels = jnp.where(columns < (width + 1) // 2, 0, (width + 1) // 2)
-        roots = jnp.array([0, (width + 1) // 2 if width > 1 else -1])
-        indices = jnp.maximum(roots, 0)[:, None]
 
-        def tile(x):
-            return jnp.broadcast_to(jnp.asarray(x)[None], (batch, *jnp.shape(x)))
+def halves(scores):
+    """The regions of score maps that are parted in the middle column."""
+    batch, height, width, _ = scores.shape
+    columns = jnp.arange(height * width) % width
+    labels = jnp.where(columns < (width + 1) // 2, 0, (width + 1) // 2)
+    roots = jnp.array([0, (width + 1) // 2 if width > 1 else -1])
+    indices = jnp.maximum(roots, 0)[:, None]
 
-        representatives = ops.Representatives(
-            tile(roots), tile(indices), tile((roots >= 0)[:, None])
-        )
-        return Regions(tile(labels), tile(jnp.ones(labels.shape)), representatives)
+    def tile(x):
+        return jnp.broadcast_to(jnp.asarray(x)[None], (batch, *jnp.shape(x)))
+
+    representatives = ops.Representatives(tile(roots), tile(indices), tile((roots >= 0)[:, None]))
+    return Regions(tile(labels), tile(jnp.ones(labels.shape)), representatives)
 
 
 def brightest_channel_model(on_trace=None):

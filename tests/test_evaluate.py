@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import socket
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xla
-from fakes import DATASET, batched, counted
+from fakes import DATASET, batched, counted, halves
 
 from ranet_jax import evaluate, inference
 from ranet_jax.errors import UserError
@@ -23,16 +24,37 @@ from ranet_jax.evaluate import (
 from ranet_jax.inference import InferenceSettings
 from ranet_jax.metrics import SegmentationScores
 from ranet_jax.models import Outputs
+from ranet_jax.region_statistics import RegionCounts, RegionScores, count_image
 
 SETTINGS = InferenceSettings()
 VARIABLES = {"params": {"gain": np.float32(1)}, "batch_stats": {}}
 
 
-@jax.jit
-def brightest(variables, images):
-    """Fine scores are the channels, coarse ones those of the pixel to the right."""
+@functools.partial(jax.jit, static_argnames="with_regions")
+def brightest(variables, images, with_regions=False):
+    """Fine scores are the channels, coarse ones those of the pixel to the right.
+
+    There is a boundary where green outshines red, and regions left and right of the middle.
+    """
     scores = images * variables["params"]["gain"]
-    return Outputs(fine=scores, coarse=jnp.roll(scores, -1, axis=2))
+    return Outputs(
+        fine=scores,
+        coarse=jnp.roll(scores, -1, axis=2),
+        boundary=scores[..., :2],
+        regions=halves(scores) if with_regions else None,
+    )
+
+
+def counted_regions(images, labels):
+    """Counts of the regions of `brightest`, image by image."""
+    total = RegionCounts()
+    for image, truth in zip(images, labels, strict=True):
+        regions = halves(jnp.asarray(image)[None])
+        grid = np.asarray(regions.labels[0]).reshape(image.shape[:2])
+        boundary = 1 / (1 + np.exp(image[..., 0] - image[..., 1]))
+        roots = np.asarray(regions.representatives.roots[0])
+        total += count_image(grid, roots, boundary, truth)
+    return total
 
 
 def examples(count, size=(6, 5), seed=0):
@@ -53,7 +75,8 @@ def test_counts_are_exact_whatever_the_batches_and_devices(batch_size):
     coarse = counted(np.roll(images, -1, axis=2).argmax(-1), labels)
     np.testing.assert_array_equal(result.fine.confusion, fine)
     np.testing.assert_array_equal(result.coarse.confusion, coarse)
-    assert result.num_images == 10
+    assert result.num_images == result.regions.counts.images == 10
+    assert result.regions.counts == counted_regions(images, labels)
     assert result.fine.miou == pytest.approx(
         np.mean([fine[i, i] / (fine[i].sum() + fine[:, i].sum() - fine[i, i]) for i in range(3)])
     )
@@ -62,9 +85,9 @@ def test_counts_are_exact_whatever_the_batches_and_devices(batch_size):
 def test_a_batch_uses_as_many_devices_as_divide_it():
     used = []
 
-    def spy(variables, images):
+    def spy(variables, images, with_regions):
         used.append((len(images.sharding.device_set), len(jax.tree.leaves(variables)[0].devices())))
-        return brightest(variables, images)
+        return brightest(variables, images, with_regions)
 
     images, labels = examples(12)
     for batch_size in (12, 8, 7):
@@ -96,9 +119,54 @@ def test_images_of_several_sizes_and_any_settings():
         for batch in batched(*examples(2, size, seed), 2)
     ]
     expected = sum(counted(batch["image"].argmax(-1), batch["label"]) for batch in batches)
+    regions = [counted_regions(batch["image"], batch["label"]) for batch in batches]
     for settings in (SETTINGS, InferenceSettings(mode="slide", crop_size=(4, 4), flip=True)):
         result = evaluate_batches(brightest, VARIABLES, batches, DATASET, settings, progress=False)
         np.testing.assert_array_equal(result.fine.confusion, expected)
+        assert result.regions.counts == regions[0] + regions[1]
+
+
+@pytest.mark.parametrize(
+    "settings, expected",
+    [
+        (SETTINGS, [((6, 5), True)]),
+        (InferenceSettings(max_pixels=10), [((3, 2), True)]),
+        (InferenceSettings(flip=True), [((6, 5), True), ((6, 5), False), ((6, 5), False)]),
+        (InferenceSettings(scales=(2.0,)), [((6, 5), True), ((12, 10), False)]),
+        (
+            InferenceSettings(mode="slide", crop_size=(6, 5), max_pixels=10),
+            [((3, 2), True), ((6, 5), False)],
+        ),
+    ],
+    ids=["once", "smaller", "flip", "scale", "slide"],
+)
+def test_regions_cost_one_pass_unless_it_is_made_anyway(settings, expected):
+    passes = []
+
+    def spy(variables, images, with_regions=False):
+        if not isinstance(images, jax.core.Tracer):
+            passes.append((images.shape[1:3], with_regions))
+        return brightest(variables, images, with_regions)
+
+    evaluate_batches(spy, VARIABLES, batched(*examples(2), 2), DATASET, settings, progress=False)
+    assert passes == expected
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, InferenceSettings(flip=True)])
+def test_a_network_without_regions_has_no_scores_of_them(settings):
+    passes = []
+
+    def plain(variables, images, with_regions=False):
+        if not isinstance(images, jax.core.Tracer):
+            passes.append(with_regions)
+        return brightest(variables, images)
+
+    batches = batched(*examples(2), 2)
+    result = evaluate_batches(plain, VARIABLES, batches, DATASET, settings, progress=False)
+    assert result.regions is None
+    assert "regions" not in result.to_json()
+    assert "regions" not in result.table()
+    assert passes == ([True] if settings.single_pass else [False, False])
 
 
 @pytest.mark.parametrize("mode", ["whole", "slide"])
@@ -124,19 +192,19 @@ def test_what_is_compiled_for_images_of_many_sizes_is_dropped(mode, monkeypatch)
 
 
 def test_every_scale_counts_among_what_is_compiled(monkeypatch):
-    """Of five sizes at two scales no more than two sizes are kept at a time."""
-    monkeypatch.setattr(inference, "COMPILED_SIZES", 4)
-    forward = jax.jit(lambda variables, images: Outputs(fine=variables["params"]["gain"] * images))
+    """Of five sizes, at two scales and for the regions, two sizes are kept at a time at most."""
+    monkeypatch.setattr(inference, "COMPILED_SIZES", 6)
     kept = []
 
     def fed():
         for seed in range(5):
             yield from batched(*examples(2, (5 + seed, 6), seed), 2)
-            kept.append(forward._cache_size())
+            kept.append(brightest._cache_size())
 
+    jax.clear_caches()
     settings = InferenceSettings(scales=(1.0, 2.0))
-    evaluate_batches(forward, VARIABLES, fed(), DATASET, settings, progress=False)
-    assert max(kept) == 4
+    evaluate_batches(brightest, VARIABLES, fed(), DATASET, settings, progress=False)
+    assert max(kept) == 6
 
 
 @pytest.mark.parametrize(
@@ -163,7 +231,7 @@ def test_scores_are_taken_at_the_labels_resolution():
 
 
 def test_a_network_without_coarse_scores():
-    def fine_only(variables, images):
+    def fine_only(variables, images, with_regions):
         return Outputs(fine=brightest(variables, images).fine)
 
     result = evaluate_batches(
@@ -192,9 +260,10 @@ def test_a_progress_bar_counts_images(capsys):
     assert "mIoU" in shown
 
 
-def hand_made_result():
+def hand_made_result(regions=None):
     confusion = np.array([[600, 200, 0], [100, 1100, 0], [0, 0, 0]], np.int64)
-    return EvaluationResult(DATASET, SETTINGS, 2, 1.5, SegmentationScores(confusion))
+    scores = SegmentationScores(confusion)
+    return EvaluationResult(DATASET, SETTINGS, 2, 1.5, scores, regions=regions)
 
 
 def test_table_of_a_hand_made_result():
@@ -209,6 +278,14 @@ def test_table_of_a_hand_made_result():
         | **mean accuracy**  |    83.33 |        |
     """
     assert hand_made_result().table() == textwrap.dedent(expected).strip()
+
+
+def test_regions_stand_below_the_classes_and_among_the_scores():
+    regions = RegionScores(RegionCounts(images=2, pixels=100, regions=2, largest_pixels=97))
+    result = hand_made_result(regions)
+    assert result.table() == f"{hand_made_result().table()}\n\n{regions.table()}"
+    assert result.to_json() == hand_made_result().to_json() | {"regions": regions.to_json()}
+    json.dumps(result.to_json(), allow_nan=False)
 
 
 def test_json_of_a_hand_made_result():
@@ -248,6 +325,7 @@ result = evaluate_batches(
     progress=False,
 )
 print(result.num_images, result.fine.confusion.tolist(), result.coarse.confusion.tolist())
+print(result.regions.counts)
 """
 
 
@@ -281,4 +359,5 @@ def test_two_hosts_get_the_sum_of_their_counts():
     images, labels = examples(5)
     fine = counted(images.argmax(-1), labels).tolist()
     coarse = counted(np.roll(images, -1, axis=2).argmax(-1), labels).tolist()
-    assert [out.splitlines()[-1] for out, _ in finished] == 2 * [f"5 {fine} {coarse}"]
+    expected = [f"5 {fine} {coarse}", str(counted_regions(images, labels))]
+    assert [out.splitlines()[-2:] for out, _ in finished] == 2 * [expected]

@@ -16,6 +16,7 @@ from PIL import Image
 from ranet_jax import evaluate
 from ranet_jax.errors import UserError
 from ranet_jax.evaluate import evaluate_checkpoint
+from ranet_jax.region_statistics import RegionCounts
 from ranet_jax.tally import Journal, Tally
 
 
@@ -53,6 +54,9 @@ def test_a_checkpoint_is_scored_into_its_directory(saved_model):
     assert fields["split"] == "val"
     assert fields["checkpoint"] == str(path)
     assert fields["fine"]["miou"] == 1.0
+    # Of the 4 x 5 feature pixels of each of four images of one colour, 12 are left of the middle.
+    assert fields["regions"]["counts"]["largest_pixels"] == 4 * 12
+    assert fields["regions"]["region_purity"] == 1.0
 
 
 def interrupted(batches, after):
@@ -75,7 +79,7 @@ def test_an_evaluation_goes_on_where_it_was_cut_off(saved_model, monkeypatch):
 
     model = evaluate.load(path)
     forward, passes = model.forward, []
-    model.forward = lambda *arguments: passes.append(1) or forward(*arguments)
+    model.forward = lambda *arguments, **named: passes.append(1) or forward(*arguments, **named)
 
     def cut_off():
         monkeypatch.setattr(evaluate.pipeline, "evaluation_batches", stopping)
@@ -88,6 +92,8 @@ def test_an_evaluation_goes_on_where_it_was_cut_off(saved_model, monkeypatch):
     resumed = evaluate_checkpoint(path, progress=False)
     assert len(passes) == 1
     np.testing.assert_array_equal(resumed.fine.confusion, whole.fine.confusion)
+    assert resumed.regions == whole.regions
+    assert resumed.regions.counts.images == 4
     assert (resumed.num_images, resumed.seconds > 0) == (4, True)
     (path / "evaluation_val.json").unlink()
     assert sorted(p.name for p in path.iterdir()) == listing
@@ -101,14 +107,27 @@ def test_an_evaluation_goes_on_where_it_was_cut_off(saved_model, monkeypatch):
 def test_a_damaged_journal_is_none(tmp_path):
     tally = Tally.empty(("fine",), 3)
     tally.confusion["fine"][1, 2] = 2**40
+    tally.regions = RegionCounts(images=2, squared_sizes=2**41)
     journal = Journal(tmp_path / "j.npz", "key")
     assert journal.read() is None
     journal.write(dataclasses.replace(tally, batches=3, seconds=1.5))
     found = journal.read()
     assert (found.batches, found.seconds) == (3, 1.5)
     np.testing.assert_array_equal(found.confusion["fine"], tally.confusion["fine"])
+    assert found.regions == tally.regions
     assert dataclasses.replace(journal, key="other").read() is None
     (tmp_path / "j.npz").write_bytes((tmp_path / "j.npz").read_bytes()[:40])
+    assert journal.read() is None
+
+
+@pytest.mark.parametrize("change", ["missing", "shorter"])
+def test_a_journal_of_other_fields_is_none(tmp_path, change):
+    journal = Journal(tmp_path / "j.npz", "key")
+    journal.write(Tally.empty(("fine",), 3))
+    with np.load(journal.path) as found:
+        fields = dict(found)
+    regions = fields.pop("regions")
+    np.savez(journal.path, **fields, **({"regions": regions[1:]} if change == "shorter" else {}))
     assert journal.read() is None
 
 

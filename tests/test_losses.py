@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ranet_jax import ops
-from ranet_jax.losses import count_valid, cross_entropy_sum, segmentation_loss
+from ranet_jax.errors import UserError
+from ranet_jax.losses import BoundaryLoss, count_valid, cross_entropy_sum, segmentation_loss
 from ranet_jax.models import Outputs
 
 WEIGHTS = {"fine": 1.0, "coarse": 0.4, "boundary": 0.08, "fine_boundary": 0.2}
@@ -70,7 +72,12 @@ def test_terms_and_weights():
     valid = labels != 255
     count = count_valid(jnp.asarray(labels), 255)
     total, terms = segmentation_loss(
-        Outputs(**jax.tree.map(jnp.asarray, scores)), jnp.asarray(labels), WEIGHTS, 255, count
+        Outputs(**jax.tree.map(jnp.asarray, scores)),
+        jnp.asarray(labels),
+        WEIGHTS,
+        255,
+        count,
+        boundary_loss=BoundaryLoss("pixels"),
     )
     boundaries = np.stack([np.asarray(ops.boundary_target(jnp.asarray(x))) for x in labels])
     expected = {
@@ -84,6 +91,61 @@ def test_terms_and_weights():
     np.testing.assert_allclose(
         total, sum(WEIGHTS[name] * value for name, value in expected.items()), rtol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("column", "border", "pixels"), [(255, False, (4, 4, 2)), (1, True, (4, 4, 4))]
+)
+def test_cells_learn_whether_they_hold_a_boundary(column, border, pixels):
+    """2 x 3 cells of 2 x 2 pixels; where the column between is ignored, no pixel is at a border."""
+    labels = jnp.array([[[0, 0, 0, 0, column, 1]] * 4], jnp.uint8)
+    scores = np.random.default_rng(4).normal(size=(1, 2, 3, 2)).astype(np.float32)
+    outputs = Outputs(fine=jnp.zeros((1, 2, 3, 2)), boundary=jnp.asarray(scores))
+    _, terms = segmentation_loss(outputs, labels, WEIGHTS, 255, count_valid(labels, 255))
+    probabilities = np.exp(scores[0]) / np.exp(scores[0]).sum(-1, keepdims=True)
+    right = probabilities[..., 0].copy()
+    if border:
+        right[:, 1:] = probabilities[:, 1:, 1]
+    expected = -(np.array(pixels) * np.log(right)).sum() / (2 * sum(pixels))
+    np.testing.assert_allclose(terms["boundary"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("target", ["cells", "pixels"])
+def test_boundary_losses_weigh_and_focus(target):
+    rng = np.random.default_rng(5)
+    labels = jnp.asarray(rng.integers(2, size=(2, 4, 6)), jnp.uint8).at[:, :, :2].set(0)
+    scores = rng.normal(size=(2, 4, 6, 2)).astype(np.float32)
+    found = BoundaryLoss(target, positive_weight=3.0, focus=2.0).sum(
+        jnp.asarray(scores), labels, 255
+    )
+    # On a grid of the labels' own size a cell is a pixel; the band of "pixels" has radius 2.
+    radius = 1.0 if target == "cells" else 2.0
+    truth = np.stack([np.asarray(ops.boundary_target(x, radius=radius)) for x in labels])
+    right = np.take_along_axis(
+        np.exp(scores) / np.exp(scores).sum(-1, keepdims=True), truth[..., None].astype(int), -1
+    )[..., 0]
+    expected = (np.where(truth, 3.0, 1.0) * (1 - right) ** 2 * -np.log(right)).sum()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_focused_loss_of_a_sure_and_right_score_has_a_finite_gradient():
+    scores = jnp.array([[[[200.0, -200.0]]]])
+    labels = jnp.zeros((1, 1, 1), jnp.uint8)
+    gradient = jax.grad(lambda x: BoundaryLoss(focus=0.5).sum(x, labels, 255))(scores)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"target": "lines"}, "boundary_target is 'lines'; choose one of"),
+        ({"positive_weight": -1.0}, "boundary_positive_weight is -1.0; choose 0 or more"),
+        ({"focus": float("nan")}, "boundary_focus is nan; choose 0 or more"),
+    ],
+)
+def test_boundary_loss_refuses_what_is_no_setting(settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        BoundaryLoss(**settings)
 
 
 def test_branches_learn_the_categories_as_terms_of_their_own():

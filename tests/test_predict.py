@@ -73,7 +73,41 @@ def test_predictions_are_written_and_failures_reported(model, tmp_path, capsys):
     with Image.open(output / "a_overlay.png") as overlay:
         assert overlay.size == (32, 24)
     with Image.open(output / "a_regions.png") as regions:
-        assert min(regions.size) == 512
+        # 24 x 32 pixels enlarged to 480 x 640, twice, a margin of 8 around each.
+        assert regions.width == 8 + 2 * 648
+        assert 480 + 4 * 14 < regions.height < 480 + 200
+
+
+def test_regions_and_boundary_lie_side_by_side_under_captions(model, tmp_path):
+    image = np.zeros((30, 40, 3), np.uint8)
+    image[:, 20:, 1] = 255  # the second channel is the score of a boundary
+    Image.fromarray(image).save(tmp_path / "image.png")
+    predict_files(model, [tmp_path / "image.png"], tmp_path / "out")
+    with Image.open(tmp_path / "out" / "image_regions.png") as opened:
+        sheet = np.asarray(opened).astype(int)
+    top = np.flatnonzero((sheet[:, 8 + 630] == 255).all(axis=-1) & (sheet[:, 8] == 128).all(-1))[0]
+    assert top >= 8 + 2 * 14  # title and caption
+    boundary, regions = sheet[top : top + 480, 8:648], sheet[top : top + 480, 656:1296]
+    assert (boundary[:, :280] == 128).all()  # even scores: one half
+    assert (boundary[:, 350:] == 255).all()
+    left, right = regions[100, 100], regions[100, 600]
+    assert np.ptp(left) > 50
+    assert np.ptp(right) > 50
+    assert np.abs(left - right).sum() > 150
+    assert (sheet[:top, 656:] < 100).any()
+    assert (sheet[top + 480 :] < 100).any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "width", "height"),
+    [((640, 960), 960, 640), ((1200, 1920), 960, 600), ((1300, 4), 160, 960)],
+)
+def test_pictures_of_regions_are_neither_small_nor_huge(model, shape, width, height, tmp_path):
+    Image.fromarray(primary_image(*shape)).save(tmp_path / "image.png")
+    predict_files(model, [tmp_path / "image.png"], tmp_path / "out")
+    with Image.open(tmp_path / "out" / "image_regions.png") as regions:
+        assert regions.width == 8 + 2 * (width + 8)
+        assert height + 4 * 14 < regions.height < height + 400
 
 
 def test_a_cut_off_image_is_a_failure(model, tmp_path):

@@ -18,7 +18,11 @@ import xla
 from ranet_jax.checkpoints import load_variables
 from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import Interrupted, UserError
-from ranet_jax.train import NonFiniteLossError, train
+from ranet_jax.evaluate import EvaluationResult
+from ranet_jax.inference import InferenceSettings
+from ranet_jax.metrics import SegmentationScores
+from ranet_jax.region_statistics import RegionCounts, RegionScores
+from ranet_jax.train import MetricsLog, NonFiniteLossError, train
 
 STEPS = 6
 
@@ -75,7 +79,48 @@ def test_records_every_step_and_learns(whole):
     assert steps[-1]["loss"] < steps[0]["loss"]
     evaluation = records(workdir)[-1]
     assert evaluation["fine_miou"] == result.fine.miou
+    assert set(evaluation) == {"step", "fine_miou", "fine_accuracy"}
     assert list((workdir / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("largest", [600, 968])
+def test_regions_are_recorded_and_useless_ones_told(tmp_path, capsys, largest):
+    counts = RegionCounts(
+        images=4,
+        pixels=1000,
+        regions=10,
+        region_pixels=950,
+        largest_pixels=largest,
+        labelled_pixels=500,
+        pure_pixels=400,
+        true_boundary=30,
+    )
+    scores = SegmentationScores(np.diag([3, 1]).astype(np.int64))
+    result = EvaluationResult(
+        training.DATASET, InferenceSettings(), 4, 1.0, scores, regions=RegionScores(counts)
+    )
+    with MetricsLog(tmp_path, 0, 3) as log:
+        log.evaluation(3, result)
+    assert records(tmp_path) == [
+        {
+            "step": 3,
+            "fine_miou": 1.0,
+            "fine_accuracy": 1.0,
+            "regions_per_image": 2.5,
+            "region_size": 95.0,
+            "pixel_region_size": 0.0,
+            "largest_region_share": largest / 1000,
+            "slot_share": 0.0,
+            "single_share": 0.0,
+            "region_purity": 0.8,
+            "boundary_recall": 0.0,
+            "boundary_f": 0.0,
+        }
+    ]
+    shown, told = capsys.readouterr()
+    assert "step 3: fine_miou 1.0000, fine_accuracy 1.0000, 2.5 regions an image" in shown
+    assert "purity 80.0 %, boundary F 0.0 %\n" in shown
+    assert told.count("ranet: One region covers 97 % of an image") == (largest > 900)
 
 
 def test_keeps_the_latest_and_the_best(tmp_path):

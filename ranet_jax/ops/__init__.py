@@ -13,7 +13,8 @@
     6    collect                  features A, J, regions    A^l, context within a region
     7    interact                 A^l, J, regions           A^g, context of all regions
     8    distribute               A, J, regions, A^g        O, every pixel's context
-    -    boundary_target          label map                 the boundary to learn
+    -    boundary_target          label map                 pixels close to another category
+    -    boundary_cells           label map                 feature pixels that hold a boundary
     -    resize_bilinear          maps                      maps of another size
     -    adaptive_average_pool    maps                      their means over a grid
 
@@ -36,11 +37,12 @@ from ranet_jax.ops.regions import (
 from ranet_jax.ops.resize import resize_bilinear
 from ranet_jax.ops.semantic import jensen_shannon
 from ranet_jax.ops.streaming import region_map
-from ranet_jax.ops.targets import boundary_target
+from ranet_jax.ops.targets import boundary_cells, boundary_target
 
 __all__ = [
     "Representatives",
     "adaptive_average_pool",
+    "boundary_cells",
     "boundary_target",
     "collect",
     "distribute",

@@ -7,9 +7,7 @@ from jaxtyping import Array, Float
 from ranet_jax.ops.shapes import check_shapes
 
 
-def segment_max(
-    boundary: Float[Array, "h w"], end_points: bool = True
-) -> Float[Array, "h*w h*w"]:
+def segment_max(boundary: Float[Array, "h w"], end_points: bool = True) -> Float[Array, "h*w h*w"]:
     """Find the largest boundary score between every two pixels (D of Eq. 1).
 
     A segment spanning s = max(|dy|, |dx|) pixels is sampled at t = 0 ... s, its two ends

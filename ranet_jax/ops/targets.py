@@ -1,7 +1,9 @@
 """Training targets made from label maps."""
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Integer
+import numpy as np
+from jaxtyping import Array, Bool, Float, Integer
 
 from ranet_jax.ops.shapes import check_shapes
 
@@ -47,3 +49,62 @@ def boundary_target(
                 neighbour = padded[rows, columns]
                 near_other |= (neighbour != labels) & (neighbour != ignore_label)
     return near_other & (labels != ignore_label)
+
+
+def boundary_cells(
+    labels: Integer[Array, "H W"],
+    shape: tuple[int, int],
+    ignore_label: int = 255,
+    radius: float = 1.0,
+) -> tuple[Bool[Array, "h w"], Float[Array, "h w"]]:
+    """Mark the feature pixels whose cell of the label map holds a boundary.
+
+    The corners of both grids coincide, and the cell of a feature pixel is the label pixels that
+    lie closest to it. It holds a boundary if `boundary_target` marks one of them: with radius 1
+    that is either side of every border between categories, so that the marked cells part the
+    categories without a gap. On a 2 x 3 feature grid:
+
+        labels            boundary    labelled
+        0  0  0  1  1     .  x  x     2  4  4
+        0  0  0  1  1     .  x  x     2  4  4
+        0  0  0  1  1
+        0  0  0  1  1
+
+    Args:
+      labels: category of each pixel, of any integer dtype.
+      shape: (h, w) of the feature grid.
+      ignore_label: the value of ignored pixels.
+      radius: of `boundary_target`, in label pixels.
+
+    Returns:
+      Whether each cell holds a boundary, and how many labelled pixels it has; a cell without any
+      holds none.
+
+    Raises:
+      ValueError: `labels` is not two-dimensional, `radius` is negative, or `shape` is not positive.
+    """
+    boundary = boundary_target(labels, ignore_label, radius)
+    if min(shape) < 1:
+        raise ValueError(f"shape must be positive, but is {shape}")
+    rows, columns = (
+        _cell_members(cells, size) for cells, size in zip(shape, labels.shape, strict=True)
+    )
+
+    def sum_cells(mask: Array) -> Array:
+        product = jnp.einsum(
+            "hH,HW,wW->hw",
+            rows,
+            mask.astype(jnp.float32),
+            columns,
+            precision=jax.lax.Precision.HIGHEST,
+        )
+        return jnp.round(product)
+
+    return sum_cells(boundary) > 0, sum_cells(labels != ignore_label)
+
+
+def _cell_members(cells: int, size: int) -> Float[np.ndarray, "cells size"]:
+    """1 where a pixel of an axis lies closest to a cell's centre (the larger of two), else 0."""
+    pixels, steps = np.arange(size), max(size - 1, 1)
+    closest = (2 * pixels * (cells - 1) + steps) // (2 * steps)
+    return (closest[None] == np.arange(cells)[:, None]).astype(np.float32)

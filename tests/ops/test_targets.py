@@ -3,9 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ranet_jax.ops import boundary_target
+from ranet_jax.ops import boundary_cells, boundary_target
 
 target_of = jax.jit(boundary_target, static_argnums=(1, 2))
+cells_of = jax.jit(boundary_cells, static_argnums=(1, 2, 3))
 
 
 def brute_force(labels, ignore_label, radius):
@@ -88,3 +89,50 @@ def test_single_pixel_has_no_boundary():
 def test_rejects_negative_radii():
     with pytest.raises(ValueError, match="radius must not be negative, but is -1"):
         boundary_target(jnp.zeros((2, 2), jnp.uint8), radius=-1.0)
+
+
+def test_cells_docstring_table(docstring_table):
+    rows = docstring_table(boundary_cells, ["labels", "boundary", "labelled"])
+    labels = jnp.array([[int(word) for word in row[:5]] for row in rows])
+    boundary, labelled = boundary_cells(labels, (2, 3))
+    np.testing.assert_array_equal(
+        boundary, [[word == "x" for word in row[5:8]] for row in rows if len(row) > 5]
+    )
+    np.testing.assert_array_equal(labelled, [[int(w) for w in r[8:]] for r in rows if len(r) > 5])
+
+
+@pytest.mark.parametrize(
+    ("size", "grid"), [((9, 13), (3, 4)), ((7, 9), (7, 9)), ((8, 8), (1, 3)), ((2, 3), (4, 5))]
+)
+@pytest.mark.parametrize("radius", [1.0, 2.0])
+def test_cells_equal_a_loop_over_the_pixels(size, grid, radius, rng):
+    labels = rng.choice([0, 1, 255], size=size, p=[0.8, 0.1, 0.1])
+    marked = brute_force(labels, 255, radius)
+    boundary, labelled = np.zeros(grid, bool), np.zeros(grid, int)
+    for pixel in np.ndindex(size):
+        # Positions on the feature grid; of two feature pixels as close, the larger.
+        place = [
+            p * (cells - 1) / (length - 1)
+            for p, cells, length in zip(pixel, grid, size, strict=True)
+        ]
+        cell = tuple(int(np.floor(p + 0.5 + 1e-9)) for p in place)
+        boundary[cell] |= marked[pixel]
+        labelled[cell] += labels[pixel] != 255
+    found = cells_of(jnp.asarray(labels, jnp.uint8), grid, 255, radius)
+    np.testing.assert_array_equal(found[0], boundary)
+    np.testing.assert_array_equal(found[1], labelled)
+
+
+def test_marked_cells_part_two_categories_without_a_gap():
+    """Wherever the border lies, on a cell's edge or within: no two unmarked neighbours differ."""
+    for border in range(1, 24):
+        labels = (jnp.arange(24) >= border).astype(jnp.int32)[None].repeat(8, 0)
+        boundary = np.asarray(cells_of(labels, (3, 7), 255, 1.0)[0])
+        category = np.asarray(labels)[0, np.round(np.linspace(0, 23, 7)).astype(int)]
+        differ = category[1:] != category[:-1]
+        assert (boundary[:, 1:] | boundary[:, :-1])[:, differ].all()
+
+
+def test_cells_refuse_a_grid_without_pixels(without_jaxtyping):
+    with pytest.raises(ValueError, match="shape must be positive"):
+        boundary_cells(jnp.zeros((4, 4), jnp.int32), (0, 3))
