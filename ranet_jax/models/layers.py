@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ranet_jax.models.convolution import conv_general_dilated
+
 Dtype = Any
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -35,6 +37,7 @@ def conv(
         use_bias=use_bias,
         kernel_init=he_normal,
         dtype=dtype,
+        conv_general_dilated=conv_general_dilated,
         name=name,
     )
 
