@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
     config.model.backbone = "resnet18"
     config.model.stages = 3
     config.model.channels = 128
-    config.model.num_regions = 32
+    config.model.num_regions = 16
 
     # 1 / ln(1.02 + share of the training pixels), scaled to an average of 1 over the pixels.
     config.loss.class_weights = (0.8, 0.6, 4.8, 0.5, 2.2, 1.25, 4.5, 4.6, 1.8, 5.4, 6.3)

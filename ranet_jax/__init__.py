@@ -10,7 +10,7 @@ import importlib
 from typing import Any
 
 __all__ = ["Model", "Prediction", "load"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:

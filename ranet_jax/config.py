@@ -106,12 +106,28 @@ def config_from_json(fields: dict[str, Any]) -> ConfigDict:
     """Rebuild a config from `config_to_json`'s dictionary.
 
     Raises:
-      UserError: a field is unknown, or its value has another type than the default.
+      UserError: a field is unknown, its value has another type than the default, or the config is
+        of a RANet that was trained with another Eq. 1.
     """
+    _check_equations(fields)
     config = default_config()
     for name, value in _named_values(fields):
         set_field(config, name, value)
     return config
+
+
+def _check_equations(fields: dict[str, Any]) -> None:
+    """Refuse a RANet of ranet_jax 0.1: its configs lack the field that came with Eq. 1's change."""
+    model, loss = fields.get("model"), fields.get("loss", {})
+    if not isinstance(model, dict) or not isinstance(loss, dict):
+        return
+    is_ranet = (model.get("context"), model.get("variant", "paper")) == ("ranet", "paper")
+    if is_ranet and "boundary_target" not in loss:
+        raise UserError(
+            "it is a RANet of ranet_jax 0.1, where Eq. 1 left out the end points of its segments,"
+            " and its weights have learned other regions than this version makes; train it anew,"
+            " or use it with ranet_jax 0.1."
+        )
 
 
 def _named_values(fields: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 import tensorboardX
@@ -44,6 +45,7 @@ def train(
     dataset: DatasetMetadata,
     train_batches: Callable[[int], Iterator[Batch]],
     eval_batches: Callable[[], Iterable[Batch]],
+    build: Callable[[ConfigDict, int, str | None], nn.Module] = build_model,
 ) -> EvaluationResult:
     """Train from the working directory's latest checkpoint, or from the start, to the last step.
 
@@ -54,6 +56,7 @@ def train(
       train_batches: from a number of steps done to this host's batches from there on, each
         {"image": normalised float32 [b, H, W, 3], "label": uint8 [b, H, W]}.
       eval_batches: this host's evaluation batches, which have a bool "mask" [b] too.
+      build: makes the segmenter of a config, a number of classes and the name of a mapped axis.
 
     Returns:
       The evaluation after the last step.
@@ -67,7 +70,7 @@ def train(
     check_config(config)
     _check_devices(config)
     _check_class_weights(config, dataset)
-    model = build_model(config, dataset.num_classes, parallel.AXIS)
+    model = build(config, dataset.num_classes, parallel.AXIS)
     init_rng, state_rng = jax.random.split(jax.random.PRNGKey(config.seed))
     variables = init_variables(model, init_rng, config.data.crop_size)
     if not checkpoints.has_checkpoint(workdir):
@@ -79,7 +82,7 @@ def train(
     step_function = parallel.map_step(
         make_step(model, optimizer, config, dataset.ignore_label), config.train.parallel
     )
-    forward = make_forward(build_model(config, dataset.num_classes))
+    forward = make_forward(build(config, dataset.num_classes, None))
     settings = InferenceSettings.from_config(config)
     checkpoints.prepare_workdir(workdir, config, dataset)
 

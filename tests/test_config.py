@@ -52,6 +52,17 @@ def test_unknown_fields_are_named(fields, name):
         config_from_json(fields)
 
 
+def test_a_ranet_from_before_end_points_is_refused():
+    fields = config_to_json(default_config())
+    assert config_from_json(fields).model.context == "ranet"
+    del fields["loss"]["boundary_target"]
+    with pytest.raises(UserError, match=r"Eq\. 1 left out the end points .* train it anew"):
+        config_from_json(fields)
+    for name, value in (("context", "none"), ("variant", "released")):
+        other = fields | {"model": fields["model"] | {name: value}}
+        assert config_from_json(other).model[name] == value
+
+
 def test_a_new_field_cannot_be_added_by_mistake():
     config = default_config()
     with pytest.raises(AttributeError, match="chanels"):

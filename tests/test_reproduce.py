@@ -15,6 +15,7 @@ from ranet_jax.evaluate import EvaluationResult
 from ranet_jax.inference import InferenceSettings
 from ranet_jax.metrics import SegmentationScores
 from ranet_jax.reproduce import TABLES, base_config, reproduce, runs
+from ranet_jax.reproduce.oracle import build_oracle
 
 ROWS = [(name, row) for name, table in TABLES.items() for row in table.rows]
 
@@ -39,8 +40,9 @@ def trained(monkeypatch):
     """Replace training by scores that tell the network and the seed; return those trained."""
     calls = []
 
-    def train(config, workdir, dataset, train_batches, eval_batches):
+    def train(config, workdir, dataset, train_batches, eval_batches, build):
         calls.append((config.model.context, config.seed))
+        assert (build is build_oracle) == (workdir.parent.name == "oracle")
         workdir.mkdir(parents=True)
         correct = config.seed + (4 if config.model.context == "none" else 6)
         return EvaluationResult(
@@ -141,9 +143,28 @@ def test_a_field_younger_than_a_run_had_its_default(trained, tmp_path):
     assert len(trained) == 1
 
 
+def test_a_run_from_before_end_points_is_not_taken_for_todays(trained, tmp_path):
+    reproduce("table1", base(), tmp_path, rows=["ranet"])
+    path = tmp_path / "runs" / "ranet" / "seed_0" / "result.json"
+    fields = json.loads(path.read_text())
+    del fields["config"]["loss"]["boundary_target"]
+    path.write_text(json.dumps(fields))
+    with pytest.raises(UserError, match=r"ranet/seed_0 is no run of today's: .* end points"):
+        reproduce("table1", base(), tmp_path, rows=["ranet"])
+
+
+def test_the_oracle_is_trained_on_its_own(trained, tmp_path):
+    text = reproduce("oracle", base(), tmp_path)
+    assert trained == [("none", 0), ("ranet", 0), ("ranet", 0)]
+    assert text.startswith("# What perfect regions would give\n")
+    assert (tmp_path / "runs" / "oracle" / "seed_0" / "result.json").is_file()
+
+
 def test_rows_of_one_name_are_one_network():
     by_run = {}
     for _, row in ROWS:
+        if row.oracle:
+            continue
         config = config_to_json(runs._row_config(row, base(), 0))
         assert by_run.setdefault(row.run, config) == config
     distinct = [json.dumps(config, sort_keys=True) for config in by_run.values()]

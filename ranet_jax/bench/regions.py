@@ -67,16 +67,16 @@ def pair_count(height: int, width: int) -> int:
 def sample_count(height: int, width: int) -> int:
     """Samples that Eq. 1 takes on the segments of all unordered pairs of pixels."""
     d, e = np.indices((height, width))
-    each = (height - d) * (width - e) * np.maximum(np.maximum(d, e) - 1, 0)
-    # Offsets with both parts positive stand for two directions.
-    return int((each * np.where((d > 0) & (e > 0), 2, 1)).sum())
+    each = (height - d) * (width - e) * (np.maximum(d, e) + 1)
+    # Offsets with both parts positive stand for two directions; a pixel and itself are no pair.
+    return int((each * np.where((d > 0) & (e > 0), 2, 1)).sum()) - height * width
 
 
 def streaming_counts(height: int, width: int) -> tuple[int, int]:
     """Pairs and samples that one streaming pass computes, the padding of its windows included."""
     visited = list(windows((height, width)))
     pairs = sum(count * length for count, length, _ in visited)
-    return pairs, sum(count * length * samples for count, length, samples in visited)
+    return pairs, sum(count * length * (inner + 2) for count, length, inner in visited)
 
 
 def region_flops(
@@ -96,7 +96,7 @@ def region_flops(
             + (CATEGORY_FLOPS_BACKWARD * num_classes + PAIR_FLOPS_BACKWARD) * pairs
         )
     pairs = (height * width) ** 2
-    steps = max(max(height, width) - 2, 0)
+    steps = max(height, width)
     categories = CATEGORY_FLOPS * num_classes * (3 if backward else 1)
     return pairs * (SAMPLE_FLOPS * steps + categories + PAIR_FLOPS)
 

@@ -19,6 +19,7 @@ from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, write_json, write_text
 from ranet_jax.markdown import table
 from ranet_jax.models import build_model
+from ranet_jax.reproduce.oracle import build_oracle, with_truth
 from ranet_jax.reproduce.tables import RANET, TABLES, WHOLE, Row
 from ranet_jax.train import train
 
@@ -164,12 +165,14 @@ def _run(row: Row, config: ConfigDict, directory: pathlib.Path, seed: int) -> No
     workdir = _workdir(directory, row, seed)
     changed = _row_config(row, config, seed)
     builder = pipeline.open_for_training(changed.data)
+    prepare, build = (with_truth, build_oracle) if row.oracle else (iter, build_model)
     result = train(
         changed,
         workdir,
         pipeline.dataset_metadata(builder),
-        lambda step: pipeline.train_batches(changed, builder, step),
-        lambda: pipeline.evaluation_batches(changed, builder, changed.data.eval_split),
+        lambda step: prepare(pipeline.train_batches(changed, builder, step)),
+        lambda: prepare(pipeline.evaluation_batches(changed, builder, changed.data.eval_split)),
+        build,
     )
     write_json(
         workdir / "result.json", {"config": config_to_json(changed), "result": result.to_json()}
@@ -189,7 +192,10 @@ def _result(
         return None
     fields = read_json(workdir / "result.json")
     wanted = config_to_json(_row_config(row, config, seed))
-    trained = config_to_json(config_from_json(fields["config"]))  # younger fields had their default
+    try:  # younger fields had their default
+        trained = config_to_json(config_from_json(fields["config"]))
+    except UserError as error:
+        raise UserError(f"{workdir} is no run of today's: {error}") from error
     names = [n for n in differing_fields(trained, wanted) if n not in FREE_FIELDS]
     if names:
         raise UserError(
@@ -284,7 +290,7 @@ def _markdown(results: dict[str, Any]) -> str:
     ]
     return "\n".join(
         [
-            f"# {results['title']} ({results['table']} of the paper)",
+            f"# {results['title']}{_origin(results)}",
             "",
             table(header, lines),
             "",
@@ -296,6 +302,12 @@ def _markdown(results: dict[str, Any]) -> str:
             *(notes if published else []),
         ]
     )
+
+
+def _origin(results: dict[str, Any]) -> str:
+    """Which table of the paper it is, if it is one."""
+    in_paper = any(row["paper"] for row in results["rows"])
+    return f" ({results['table']} of the paper)" if in_paper else ""
 
 
 def _protocol(section: dict[str, Any]) -> str:

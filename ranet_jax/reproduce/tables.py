@@ -1,5 +1,6 @@
 """Tables 1 to 4 of the paper: their rows, what each changes of the network, their figures.
 
+Besides them one that asks how much the blocks could give, were the regions those of the truth.
 Figures are mean IoUs in percent on the validation set of Cityscapes if nothing else is said. The
 rows of one `run` are one network, which is trained once for all tables.
 """
@@ -20,6 +21,7 @@ class Row:
       fields: what the network has other than RANet, by field of the config.
       output: which of the network's segmentations is scored.
       costs: name of its line in `ranet bench heads`, where the table has costs.
+      oracle: whether its regions are made of the truth.
     """
 
     method: str
@@ -28,6 +30,7 @@ class Row:
     fields: Mapping[str, Any] = field(default_factory=dict)
     output: str = "fine"
     costs: str | None = None
+    oracle: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,14 @@ TABLES = {
                 RANET,
                 {"cityscapes": 81.9, "pascal_context": 54.9, "coco_stuff": 40.7},
             ),
+        ),
+    ),
+    "oracle": Table(
+        "What perfect regions would give",
+        (
+            Row("backbone alone", "none", {}, _context("none")),
+            Row("RANet", RANET, {}),
+            Row("RANet, regions of the truth", "oracle", {}, oracle=True),
         ),
     ),
 }

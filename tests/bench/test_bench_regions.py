@@ -24,7 +24,7 @@ def all_pairs(height, width):
 def test_pairs_and_samples_equal_brute_force(shape):
     dy, dx = all_pairs(*shape)
     assert regions.pair_count(*shape) == len(dy)
-    assert regions.sample_count(*shape) == np.maximum(np.maximum(dy, dx) - 1, 0).sum()
+    assert regions.sample_count(*shape) == (np.maximum(dy, dx) + 1).sum()
     pairs, samples = regions.streaming_counts(*shape)
     assert pairs >= regions.pair_count(*shape)
     assert samples >= regions.sample_count(*shape)

@@ -22,6 +22,11 @@ REGION_SCORES = ("both", "boundary", "semantic")
 # are linked and no gradient tells.
 DEVIATION_UNIT = 1 / 32
 
+# The scale of the projected context is learned in this unit, so that it grows from 0 sixteen times
+# as fast as in units of 1, where short trainings end before the context takes part. Started from 1
+# instead, the context disturbs the first steps.
+CONTEXT_UNIT = 4.0
+
 
 def group_kernel(deviation: Float[Array, "k k"]) -> Float[Array, "k k"]:
     """W^g of Eq. 4: the k x k kernel with 1 in the middle, plus its learned deviation."""
@@ -55,23 +60,30 @@ class RegionConstructionBlock(nn.Module):
             "group_kernel_deviation", nn.initializers.zeros, (self.kernel_size,) * 2
         )
         kernel = group_kernel(deviation)
+        crossing, probabilities = nn.softmax(boundary)[..., 1], nn.softmax(coarse)
+        if self.region_scores == "boundary":
+            probabilities = jnp.full_like(probabilities, 1 / self.num_classes)
+        elif self.region_scores == "semantic":
+            crossing = jnp.zeros_like(crossing)
+        return coarse, boundary, self.construct(crossing, probabilities, kernel)
 
+    def construct(
+        self,
+        boundary: Float[Array, "b h w"],
+        probabilities: Float[Array, "b h w c"],
+        kernel: Float[Array, "k k"],
+    ) -> Regions:
+        """Regions of boundary probabilities B and category distributions C (Eqs. 1-5)."""
         region_map = REGION_PATHS[self.region_path]
 
-        def construct(boundary: Array, probabilities: Array) -> Regions:
+        def construct_one(boundary: Array, probabilities: Array) -> Regions:
             labels, score = region_map(boundary, probabilities, kernel, self.threshold)
             representatives = ops.select_representatives(
                 score, labels, self.num_regions, self.per_region
             )
             return Regions(labels, score, representatives)
 
-        crossing, probabilities = nn.softmax(boundary)[..., 1], nn.softmax(coarse)
-        if self.region_scores == "boundary":
-            probabilities = jnp.full_like(probabilities, 1 / self.num_classes)
-        elif self.region_scores == "semantic":
-            crossing = jnp.zeros_like(crossing)
-        regions = jax.vmap(construct)(crossing, probabilities)
-        return coarse, boundary, regions
+        return jax.vmap(construct_one)(boundary, probabilities)
 
 
 class RegionInteractionBlock(nn.Module):
@@ -116,9 +128,9 @@ class RANetContext(nn.Module):
 
     A 3 x 3 convolution, or an ASPP of `aspp_rates`, gives the visual features A; RCB and RIB give
     the contextual features O; a last 3 x 3 convolution fuses A with the projected O. RIB gets
-    A / m^(1/4), so that its logits are scaled dot products of m channels; the projection's
+    A / m^(1/2), so that its logits are means over the m channels, not sums. The projection's
     BatchNorm starts at scale 0, as non-local blocks do (Wang et al., 2018), so that training
-    starts from the network without context.
+    starts from the network without context; it is learned in units of `CONTEXT_UNIT`.
     """
 
     num_classes: int
@@ -158,11 +170,11 @@ class RANetContext(nn.Module):
             name="rcb",
         )(visual)
         interaction = RegionInteractionBlock(self.intra_region, self.inter_region, name="rib")
-        context = interaction(visual * self.channels**-0.25, regions)
+        context = interaction(visual * self.channels**-0.5, regions)
         project = ConvBN(
             self.channels, 1, activation=None, initial_scale=0.0, name="project", **shared
         )
-        context = project(context, train)
+        context = CONTEXT_UNIT * project(context, train)
         fused = ConvBN(self.channels, name="fuse", **shared)(
             jnp.concatenate([visual, context], axis=-1), train
         )

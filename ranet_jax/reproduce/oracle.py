@@ -1,0 +1,100 @@
+"""RANet with the regions of the truth: what its blocks could give if regions were perfect.
+
+The label map travels as a fourth channel of the images, so that training and evaluation are those
+of any network. B and C of Eqs. 1-5 are made of it. Coarse and boundary scores stay the network's
+own and learn as ever, but take no part in the regions.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Integer
+from ml_collections import ConfigDict
+
+from ranet_jax import ops
+from ranet_jax.batching import Batch
+from ranet_jax.dataset import IGNORE_LABEL
+from ranet_jax.errors import UserError
+from ranet_jax.models import Outputs, build_model
+from ranet_jax.models.context.ranet import RegionConstructionBlock
+from ranet_jax.region_statistics import nearest_pixels
+
+# Share of a pixel's distribution that all categories have in equal parts.
+MIXED = 0.01
+
+
+def true_maps(
+    labels: Integer[Array, "H W"], shape: tuple[int, int], num_classes: int
+) -> tuple[Float[Array, "h w"], Float[Array, "h w c"]]:
+    """B and C of a label map, on a feature grid of `shape` (h, w).
+
+    B is 1 in the cells that hold a boundary (`ops.boundary_cells`), else 0. C is the category of
+    the label at a pixel's place, mixed with `MIXED` of all; where it is ignored, all are alike.
+    """
+    boundary, _ = ops.boundary_cells(labels, shape)
+    rows, columns = map(nearest_pixels, shape, labels.shape)
+    categories = labels[np.ix_(rows, columns)]
+    uniform = jnp.full((*shape, num_classes), 1 / num_classes)
+    certain = (1 - MIXED) * jax.nn.one_hot(categories, num_classes) + MIXED * uniform
+    known = (categories != IGNORE_LABEL)[..., None]
+    return boundary.astype(jnp.float32), jnp.where(known, certain, uniform)
+
+
+class OracleSegmenter(nn.Module):
+    """A RANet whose regions are those of a label map, the fourth channel of its images.
+
+    Images of three channels it takes as the network itself does. Its variables are the network's.
+    """
+
+    network: nn.Module
+    num_classes: int
+
+    def setup(self) -> None:
+        """Keep the network's variables at the top."""
+        nn.share_scope(self, self.network)
+
+    def __call__(
+        self, images: Float[Array, "b H W _"], train: bool = False, with_regions: bool = False
+    ) -> Outputs:
+        """Score maps and regions, as of `Segmenter`."""
+        if images.shape[-1] == 3:
+            return self.network(images, train, with_regions)
+        labels = images[..., 3].astype(jnp.int32)
+
+        def construct(call: Any, arguments: Any, keywords: Any, context: Any) -> Any:
+            block, method = context.module, context.method_name
+            if not (isinstance(block, RegionConstructionBlock) and method == "construct"):
+                return call(*arguments, **keywords)
+            boundary, _, kernel = arguments
+            shape = boundary.shape[1:]
+            maps = jax.vmap(lambda x: true_maps(x, shape, self.num_classes))(labels)
+            return call(*maps, kernel)
+
+        with nn.intercept_methods(construct):
+            return self.network(images[..., :3], train, with_regions)
+
+
+def build_oracle(config: ConfigDict, num_classes: int, axis_name: str | None = None) -> nn.Module:
+    """`build_model`'s segmenter as an oracle."""
+    return OracleSegmenter(build_model(config, num_classes, axis_name), num_classes)
+
+
+def with_truth(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches, their label maps being the fourth channel of their images too.
+
+    Raises:
+      UserError: labels have another size than their images.
+    """
+    for batch in batches:
+        image, label = batch["image"], batch["label"]
+        if image.shape[:3] != label.shape:
+            raise UserError(
+                f"Labels of shape {label.shape} are no channel of images of shape {image.shape};"
+                " the oracle needs label maps of the images' size."
+            )
+        truth = label[..., None].astype(image.dtype)
+        yield batch | {"image": np.concatenate([image, truth], axis=-1)}
