@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     config.model.width = 32
     config.model.output_stride = 16
     config.model.channels = 128
-    config.model.num_regions = 32
+    config.model.num_regions = 16
 
     config.optimizer.learning_rate = 0.05
     config.optimizer.weight_decay = 1e-4

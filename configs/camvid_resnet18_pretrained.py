@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
     config.model.stages = 3
     config.model.output_stride = 16
     config.model.channels = 128
-    config.model.num_regions = 32
+    config.model.num_regions = 16
 
     config.optimizer.learning_rate = 0.02
     config.optimizer.weight_decay = 1e-4

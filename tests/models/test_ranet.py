@@ -18,7 +18,7 @@ from ranet_jax.models.context.ranet import (
 from ranet_jax.ops import reference
 
 HEIGHT, WIDTH, CHANNELS, CLASSES = 3, 5, 6, 3
-SETTINGS = {"num_regions": 4, "per_region": 2, "threshold": 0.8}
+SETTINGS = {"num_regions": 6, "per_region": 2, "threshold": 0.8}
 
 
 def block(kernel_size=1, **settings):
@@ -217,13 +217,24 @@ def test_context_equals_the_reference():
         visual = np.maximum(conv_bn(inputs["layer3"][i], "reduce"), 0)
         coarse, boundary, labels, score, chosen = expected_construction(visual, params["rcb"])
         assert_regions(output.regions, i, labels, score, chosen)
-        scaled = visual * CHANNELS**-0.25
+        scaled = visual / np.sqrt(CHANNELS)
         gathered = expected_interaction(scaled, score, labels, chosen).reshape(visual.shape)
-        projected = conv_bn(gathered, "project")
+        projected = 4 * conv_bn(gathered, "project")
         fused = np.maximum(conv_bn(np.concatenate([visual, projected], axis=-1), "fuse"), 0)
         np.testing.assert_allclose(output.coarse[i].reshape(coarse.shape), coarse, atol=1e-4)
         np.testing.assert_allclose(output.boundary[i].reshape(boundary.shape), boundary, atol=1e-4)
         np.testing.assert_allclose(output.features[i], fused, rtol=1e-4, atol=1e-4)
+
+
+def test_training_starts_from_the_network_without_context():
+    """Whatever the regions are: features do not move with what makes the regions."""
+    inputs = stages()
+    variables = jax.jit(context().init)(jax.random.key(0), inputs)
+    heads = variables["params"]["rcb"]
+    others = variables | {"params": variables["params"] | {"rcb": with_some_regions(heads)}}
+    outputs = [jax.jit(context().apply)(x, inputs) for x in (variables, others)]
+    assert not np.array_equal(outputs[0].regions.labels, outputs[1].regions.labels)
+    np.testing.assert_array_equal(outputs[0].features, outputs[1].features)
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3])
