@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from ranet_jax.dataset import IGNORE_LABEL
 from ranet_jax.inference import RegionMap
+from ranet_jax.ops import nearest_indices
 from ranet_jax.region_statistics import MIN_REGION_PIXELS, RegionScores, count_image
 
 Color = tuple[int, int, int]
@@ -83,7 +84,8 @@ def region_picture(
     height, width = size
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     grey = np.asarray(ImageOps.equalize(resized.convert("L")))[..., None] / 255
-    labels = _at_pixels(regions.labels, size)
+    rows, columns = map(nearest_indices, size, regions.labels.shape)
+    labels = regions.labels[np.ix_(rows, columns)]
     is_large = _region_sizes(regions) >= MIN_REGION_PIXELS
 
     colors = region_colors(regions, palette)
@@ -206,19 +208,6 @@ def contours(
     marked[:, :-1] |= (labels[:, :-1] != labels[:, 1:]) & (outlined[:, :-1] | outlined[:, 1:])
     marked[:-1] |= (labels[:-1] != labels[1:]) & (outlined[:-1] | outlined[1:])
     return marked
-
-
-def _at_pixels(
-    grid: Integer[np.ndarray, "h w"], shape: tuple[int, int]
-) -> Integer[np.ndarray, "H W"]:
-    """Each pixel's nearest value of a feature grid whose corners are the image's corners."""
-    nearest = [
-        np.floor(np.linspace(0, cells - 1, size) + 0.5).astype(np.int64)
-        if size > 1
-        else np.zeros(1, np.int64)
-        for cells, size in zip(grid.shape, shape, strict=True)
-    ]
-    return grid[np.ix_(*nearest)]
 
 
 def feature_positions(

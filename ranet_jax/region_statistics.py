@@ -65,16 +65,6 @@ class RegionCounts:
         return cls(*(int(number) for number in vector))
 
 
-def nearest_pixels(cells: int, size: int) -> Int64[np.ndarray, " cells"]:
-    """The pixel, of `size` along an axis, closest to each cell; the larger of two equally close.
-
-    The corners of both grids coincide: 3 cells over 6 pixels lie at 0, 2.5 and 5, which gives
-    pixels 0, 3 and 5. A single cell lies at 0.
-    """
-    steps = max(cells - 1, 1)
-    return (2 * np.arange(cells, dtype=np.int64) * (size - 1) + steps) // (2 * steps)
-
-
 def count_image(
     labels: Int[np.ndarray, "h w"],
     roots: Int[np.ndarray, " q"],
@@ -84,7 +74,7 @@ def count_image(
 ) -> RegionCounts:
     """Count the regions of one image.
 
-    The category of a feature pixel is that of the label pixel at its place (`nearest_pixels`);
+    The category of a feature pixel is that of the label pixel at its place (`ops.nearest_indices`);
     ignored ones have none. Whether a cell truly holds a boundary says `ops.boundary_cells`.
 
     Args:
@@ -98,7 +88,7 @@ def count_image(
     sizes = np.bincount(labels.ravel(), minlength=labels.size)
     large = sizes[sizes >= MIN_REGION_PIXELS]
 
-    rows, columns = nearest_pixels(height, truth.shape[0]), nearest_pixels(width, truth.shape[1])
+    rows, columns = map(ops.nearest_indices, labels.shape, truth.shape)
     categories = truth[np.ix_(rows, columns)]
     labelled = categories != ignore_label
 

@@ -16,6 +16,7 @@
     -    boundary_target          label map                 pixels close to another category
     -    boundary_cells           label map                 feature pixels that hold a boundary
     -    resize_bilinear          maps                      maps of another size
+    -    nearest_indices          numbers of places         places of one axis closest to another's
     -    adaptive_average_pool    maps                      their means over a grid
 
 Pixels are numbered row-major, n = h * w. Batches go through `jax.vmap`. `ranet_jax.ops.reference`
@@ -34,7 +35,7 @@ from ranet_jax.ops.regions import (
     representative_score,
     select_representatives,
 )
-from ranet_jax.ops.resize import resize_bilinear
+from ranet_jax.ops.resize import nearest_indices, resize_bilinear
 from ranet_jax.ops.semantic import jensen_shannon
 from ranet_jax.ops.streaming import region_map
 from ranet_jax.ops.targets import boundary_cells, boundary_target
@@ -48,6 +49,7 @@ __all__ = [
     "distribute",
     "interact",
     "jensen_shannon",
+    "nearest_indices",
     "partition",
     "region_attention",
     "region_decision",

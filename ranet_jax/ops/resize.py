@@ -2,7 +2,8 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Int64
 
 
 def resize_bilinear(
@@ -53,3 +54,14 @@ def resize_bilinear(
         antialias=False,
     )
     return resized.astype(x.dtype)
+
+
+def nearest_indices(count: int, size: int) -> Int64[np.ndarray, " count"]:
+    """Which of `size` places along an axis is closest to each of `count` others, corners aligned.
+
+    Of two equally close it is the larger: 3 cells over 6 pixels lie at 0, 2.5 and 5, which gives
+    pixels 0, 3 and 5, and 6 pixels over 3 cells lie in cells 0, 0, 1, 1, 2 and 2. A single place
+    lies at 0.
+    """
+    steps = max(count - 1, 1)
+    return (2 * np.arange(count, dtype=np.int64) * (size - 1) + steps) // (2 * steps)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer
 
+from ranet_jax.ops.resize import nearest_indices
 from ranet_jax.ops.shapes import check_shapes
 
 
@@ -104,7 +105,6 @@ def boundary_cells(
 
 
 def _cell_members(cells: int, size: int) -> Float[np.ndarray, "cells size"]:
-    """1 where a pixel of an axis lies closest to a cell's centre (the larger of two), else 0."""
-    pixels, steps = np.arange(size), max(size - 1, 1)
-    closest = (2 * pixels * (cells - 1) + steps) // (2 * steps)
+    """1 where a pixel of an axis lies closest to a cell's centre, else 0."""
+    closest = nearest_indices(size, cells)
     return (closest[None] == np.arange(cells)[:, None]).astype(np.float32)

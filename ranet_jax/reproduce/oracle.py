@@ -21,7 +21,6 @@ from ranet_jax.dataset import IGNORE_LABEL
 from ranet_jax.errors import UserError
 from ranet_jax.models import Outputs, build_model
 from ranet_jax.models.context.ranet import RegionConstructionBlock
-from ranet_jax.region_statistics import nearest_pixels
 
 # Share of a pixel's distribution that all categories have in equal parts.
 MIXED = 0.01
@@ -36,7 +35,7 @@ def true_maps(
     the label at a pixel's place, mixed with `MIXED` of all; where it is ignored, all are alike.
     """
     boundary, _ = ops.boundary_cells(labels, shape)
-    rows, columns = map(nearest_pixels, shape, labels.shape)
+    rows, columns = map(ops.nearest_indices, shape, labels.shape)
     categories = labels[np.ix_(rows, columns)]
     uniform = jnp.full((*shape, num_classes), 1 / num_classes)
     certain = (1 - MIXED) * jax.nn.one_hot(categories, num_classes) + MIXED * uniform

@@ -1,9 +1,11 @@
+import fractions
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ranet_jax.ops import resize_bilinear
+from ranet_jax.ops import nearest_indices, resize_bilinear
 
 resize = jax.jit(resize_bilinear, static_argnums=1)
 
@@ -97,3 +99,26 @@ def test_rejects_empty_shapes(shape):
 def test_rejects_maps_without_channels(without_jaxtyping):
     with pytest.raises(ValueError, match=r"x must have the axes \[... h w c\]"):
         resize_bilinear(jnp.ones((4, 5)), (7, 9))
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "expected"),
+    [
+        (3, 6, [0, 3, 5]),
+        (4, 4, [0, 1, 2, 3]),
+        (5, 3, [0, 1, 1, 2, 2]),
+        (6, 3, [0, 0, 1, 1, 2, 2]),
+        (1, 5, [0]),
+        (2, 1, [0, 0]),
+    ],
+)
+def test_nearest_indices_by_hand(count, size, expected):
+    assert nearest_indices(count, size).tolist() == expected
+
+
+def test_nearest_indices_are_the_closest_and_halves_round_up():
+    half = fractions.Fraction(1, 2)
+    for count in range(2, 14):
+        for size in range(1, 40):
+            for number, index in enumerate(nearest_indices(count, size).tolist()):
+                assert -half < index - fractions.Fraction(number * (size - 1), count - 1) <= half
