@@ -94,6 +94,7 @@ def default_config() -> ConfigDict:
     config.eval.stride_ratio = 2 / 3  # of the sliding window, in crops
     config.eval.scales = (1.0,)
     config.eval.flip = False
+    config.eval.regions = True  # whether to count regions, in a pass of their own if need be
     return config.lock()
 
 
@@ -110,7 +111,9 @@ def config_from_json(fields: dict[str, Any]) -> ConfigDict:
         of a RANet that was trained with another Eq. 1.
     """
     _check_equations(fields)
-    config = default_config()
+    config, loss = default_config(), fields.get("loss")
+    if isinstance(loss, dict) and "boundary" in loss:  # what there was before there was a choice
+        config.loss.boundary_target = "pixels"
     for name, value in _named_values(fields):
         set_field(config, name, value)
     return config

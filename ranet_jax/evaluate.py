@@ -32,6 +32,7 @@ from ranet_jax.inference import (
     InferenceSettings,
     Model,
     ScoreMaps,
+    fit_whole,
     load,
     predict_probabilities,
     score_maps,
@@ -39,7 +40,12 @@ from ranet_jax.inference import (
 from ranet_jax.metrics import SegmentationScores, check_labels, confusion_matrix
 from ranet_jax.models import Outputs
 from ranet_jax.preprocessing import Normalization
-from ranet_jax.region_statistics import RegionCounts, RegionScores, count_batch, whole_pass
+from ranet_jax.region_statistics import (
+    RegionCounts,
+    RegionScores,
+    count_batch,
+    count_separately,
+)
 from ranet_jax.tally import Journal, Tally, evaluation_key
 
 OUTPUTS = ("fine", "coarse")
@@ -179,15 +185,20 @@ def evaluate_batches(
                 placed[mesh.size] = jax.device_put(local_variables, everywhere)
             on_devices = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
             network = forward, placed[mesh.size]
-            whole = whole_pass(*network, on_devices["image"], settings)
-            only = whole if settings.single_pass else None
+            only = None
+            if settings.single_pass:
+                seen = fit_whole(on_devices["image"], settings.max_pixels)
+                only = forward(network[1], seen, with_regions=settings.regions)
+                tally.regions += count_batch(only, batch["label"], batch["mask"], ignore_label)
+            elif settings.regions:
+                tally.regions += count_separately(
+                    *network, on_devices, settings, mesh.size, ignore_label
+                )
             matrices = _batch_confusions(*network, on_devices, settings, ignore_label, only)
             num_images = int(batch["mask"].sum())
             for name, matrix in matrices.items():
                 tally.confusion[name] += np.asarray(matrix, np.int64)
                 tally.images[name] += num_images
-            if whole is not None:
-                tally.regions += count_batch(whole, batch["label"], batch["mask"], ignore_label)
             tally.batches += 1
             bar.update(num_images)
             miou = SegmentationScores(tally.confusion["fine"]).miou

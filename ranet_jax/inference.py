@@ -46,7 +46,8 @@ class InferenceSettings:
     `mode` is "whole" or "slide": windows of `crop_size`, `stride_ratio` crops apart, in batches
     of at most `window_batch` (or one of each image). Probabilities are averaged over `scales` of
     the image and, if `flip`, over the image and its mirror image. An image of more than
-    `max_pixels` passes as a whole at a smaller size, its scores resized back.
+    `max_pixels` passes as a whole at a smaller size, its scores resized back. With `regions` an
+    evaluation counts regions too, which windows, scales and flips need a pass more for.
     """
 
     mode: str = "whole"
@@ -56,6 +57,7 @@ class InferenceSettings:
     flip: bool = False
     window_batch: int = 4
     max_pixels: int | None = None
+    regions: bool = True
 
     def __post_init__(self) -> None:
         checks = {
@@ -95,6 +97,7 @@ class InferenceSettings:
             scales=tuple(float(scale) for scale in section.scales),
             flip=section.flip,
             max_pixels=max_pixels,
+            regions=section.regions,
         )
 
     @property
@@ -150,7 +153,7 @@ _resize = jax.jit(ops.resize_bilinear, static_argnames="shape")
 
 
 def predict_probabilities(
-    forward: Forward, images: Float[Array, "b H W 3"], settings: InferenceSettings
+    forward: Forward, images: Float[Array, "b H W _"], settings: InferenceSettings
 ) -> dict[str, Float32[Array, "b H W _"]]:
     """Probabilities at the images' own resolution, averaged as `settings` says.
 
@@ -210,14 +213,17 @@ def _whole(forward: Forward, images: Array, max_pixels: int | None = None) -> Sc
     )
 
 
-def fit_whole(images: Float[Array, "b H W 3"], max_pixels: int | None) -> Float[Array, "b h w 3"]:
-    """The images, resized and reported on standard error if they have more than `max_pixels`."""
+def fit_whole(
+    images: Float[Array, "b H W c"], max_pixels: int | None, report: bool = True
+) -> Float[Array, "b h w c"]:
+    """The images, resized if they have more than `max_pixels`; standard error tells of it."""
     height, width = images.shape[1:3]
     if max_pixels is None or height * width <= max_pixels:
         return images
     factor = math.sqrt(max_pixels / (height * width))
     smaller = max(1, int(height * factor)), max(1, int(width * factor))
-    _report_smaller((height, width), smaller)
+    if report:
+        _report_smaller((height, width), smaller)
     return _resize(images, smaller)
 
 
@@ -313,7 +319,8 @@ class Model:
         images = jnp.asarray(np.asarray(self._normalize(pixels), np.float32)[None])
         regions = None
         if with_regions or self.settings.single_pass:
-            seen = fit_whole(images, self.settings.max_pixels)
+            single = self.settings.single_pass
+            seen = fit_whole(images, self.settings.max_pixels, report=single)
             outputs = self.forward(self._on_device, seen, with_regions=with_regions)
             regions = _region_map(outputs)
         if self.settings.single_pass:

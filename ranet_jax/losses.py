@@ -112,7 +112,7 @@ def segmentation_loss(
     class_weights: Sequence[float] = (),
     boundary_loss: BoundaryLoss = BoundaryLoss(),
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """Weighted sum of the losses of every output the network has, and each of them unweighted.
+    """Weighted sum of the losses of every output the network has, and each without its weight.
 
     Fine and coarse scores, resized to the labels' resolution, learn the categories, and so do
     scores of branches, each a term of its own; boundary scores learn what `boundary_loss` says.

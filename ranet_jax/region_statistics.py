@@ -14,7 +14,7 @@ from ranet_jax.dataset import IGNORE_LABEL
 from ranet_jax.inference import InferenceSettings, fit_whole
 from ranet_jax.models import Outputs
 
-# Feature pixels that a region needs to count as one: as many as a slot has representatives.
+# Feature pixels that a region needs to count as one.
 MIN_REGION_PIXELS = 8
 # A cell is predicted to hold a boundary where its probability exceeds this.
 BOUNDARY_THRESHOLD = 0.5
@@ -75,7 +75,7 @@ def count_image(
     """Count the regions of one image.
 
     The category of a feature pixel is that of the label pixel at its place (`ops.nearest_indices`);
-    ignored ones have none. Whether a cell truly holds a boundary says `ops.boundary_cells`.
+    ignored ones have none. `ops.boundary_cells` says whether a cell holds a boundary.
 
     Args:
       labels: root pixel (row-major number) of each feature pixel's region.
@@ -123,21 +123,29 @@ def _pure_pixels(labels: Int[np.ndarray, " n"], categories: Integer[np.ndarray, 
     return int(most.sum())
 
 
-def whole_pass(
+def count_separately(
     forward: Callable[..., Outputs],
     variables: Any,
-    images: Float[Array, "b H W 3"],
+    batch: dict[str, Any],
     settings: InferenceSettings,
-) -> Outputs | None:
-    """Outputs and regions of one pass over the whole images at their own scale.
+    group: int,
+    ignore_label: int = IGNORE_LABEL,
+) -> RegionCounts:
+    """Count the regions of a batch in passes made for them alone, `group` images at a time.
 
-    None where the network has no regions and `settings` need other passes than this one: then it
-    is not made. It ends before this returns, so that no two passes hold memory at a time.
+    They see the whole images at their own scale. All counts are 0 where the network has no
+    regions, and no pass is made then.
     """
-    seen = fit_whole(images, settings.max_pixels)
-    if not settings.single_pass and not _gives_regions(forward, variables, seen):
-        return None
-    return jax.block_until_ready(forward(variables, seen, with_regions=True))
+    total, images = RegionCounts(), batch["image"]
+    if not _gives_regions(forward, variables, images):
+        return total
+    for start in range(0, len(images), group):
+        part = slice(start, start + group)
+        seen = fit_whole(images[part], settings.max_pixels, report=False)
+        outputs = forward(variables, seen, with_regions=True)
+        truth, mask = (np.asarray(batch[name][part]) for name in ("label", "mask"))
+        total += count_batch(outputs, truth, mask, ignore_label)
+    return total
 
 
 def _gives_regions(
@@ -286,15 +294,16 @@ class RegionScores:
         """The scores to watch, for a line of progress."""
         return (
             f"{_one(self.regions_per_image)} regions an image, purity"
-            f" {_percent(self.region_purity)}, boundary F {_percent(self.boundary_f)}"
+            f" {_percent(self.region_purity)}, single pixels {_percent(self.single_share)},"
+            f" boundary F {_percent(self.boundary_f)}"
         )
 
     def warning(self) -> str | None:
         """A sentence if almost all pixels are in one region or are regions alone; else None."""
         if self.largest_region_share > DEGENERATE_SHARE:
             return (
-                f"One region covers {100 * self.largest_region_share:.0f} % of an image on"
-                " average, so that regions do not tell objects apart; the likely cause is that"
+                f"The largest region of an image covers {100 * self.largest_region_share:.0f} % of"
+                " the pixels, so that regions do not tell objects apart; the likely cause is that"
                 " boundary scores are too low or categories too alike between objects: train"
                 " longer, raise config.loss.boundary, or raise config.model.threshold."
             )

@@ -26,6 +26,7 @@ from ranet_jax.errors import Interrupted, UserError
 from ranet_jax.evaluate import EvaluationResult, evaluate_batches
 from ranet_jax.inference import InferenceSettings, make_forward
 from ranet_jax.initialization import initialize
+from ranet_jax.losses import BoundaryLoss
 from ranet_jax.metrics import check_labels
 from ranet_jax.models import build_model
 from ranet_jax.schedules import build_optimizer
@@ -68,6 +69,7 @@ def train(
     """
     # ---- Set-up -------------------------------------------------------------------------------
     check_config(config)
+    BoundaryLoss.from_config(config.loss)  # or an error, before anything is made
     _check_devices(config)
     _check_class_weights(config, dataset)
     model = build(config, dataset.num_classes, parallel.AXIS)

@@ -12,6 +12,7 @@ from ranet_jax.errors import UserError
 from ranet_jax.models import build_model
 from ranet_jax.models.context.ranet import group_kernel
 from ranet_jax.reproduce.oracle import MIXED, build_oracle, true_maps, with_truth
+from ranet_jax.train import train
 
 CLASSES = 3
 
@@ -69,6 +70,39 @@ def test_regions_are_those_of_the_truth_whatever_the_weights():
         np.testing.assert_allclose(outputs.regions.score[index], score, rtol=1e-6)
     as_before = apply(oracle, images)
     np.testing.assert_allclose(as_before.fine, expected.fine, rtol=1e-6)
+
+
+def test_ignored_labels_stay_ignored_and_so_does_padding():
+    label = np.array([[[0, 255], [2, 1]]], np.uint8)
+    (batch,) = with_truth([{"image": np.full((1, 2, 2, 3), 7, np.float32), "label": label}])
+    np.testing.assert_array_equal(batch["image"][..., :3], 7)
+    np.testing.assert_array_equal(batch["image"][0, ..., 3], [[1, 0], [3, 2]])
+
+
+@pytest.mark.parametrize("parallel", ["pmap", "shard_map"])
+def test_it_trains_and_is_evaluated(parallel, tmp_path):
+    """On pixels of two categories at random no feature tells, and regions cannot be trusted."""
+    config = training.tiny_config(steps=2)
+    config.model.context = "ranet"
+    config.train.parallel = parallel
+    result = train(
+        config,
+        tmp_path / "run",
+        training.DATASET,
+        lambda first: with_truth(training.train_batches(first)),
+        lambda: with_truth(training.eval_batches()),
+        build_oracle,
+    )
+    assert np.isfinite(result.fine.miou)
+    maps = [
+        true_maps(jnp.asarray(label), (6, 6), 2)
+        for batch in training.eval_batches()
+        for label in batch["label"]
+    ]
+    # Nothing has been learned of W^g in two steps that moves the score across the threshold.
+    labels = [ops.region_map(*one, jnp.ones((1, 1)), config.model.threshold)[0] for one in maps]
+    sizes = [np.bincount(np.asarray(x)).max() for x in labels]
+    assert result.regions.counts.largest_pixels == sum(sizes)
 
 
 def test_labels_of_another_size_are_refused():

@@ -157,6 +157,11 @@ def test_the_oracle_is_trained_on_its_own(trained, tmp_path):
     text = reproduce("oracle", base(), tmp_path)
     assert trained == [("none", 0), ("ranet", 0), ("ranet", 0)]
     assert text.startswith("# What perfect regions would give\n")
+    assert "| method | here, toy val | seeds |" in " ".join(text.split()).replace("  ", " ")
+    sliding = base()
+    sliding.eval.mode = "slide"
+    with pytest.raises(UserError, match="whole images at their own scale"):
+        reproduce("oracle", sliding, tmp_path)
     assert (tmp_path / "runs" / "oracle" / "seed_0" / "result.json").is_file()
 
 

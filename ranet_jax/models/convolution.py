@@ -13,7 +13,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-LAYOUT = ("NHWC", "HWIO", "NHWC")
+LAYOUT = jax.lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), ("NHWC", "HWIO", "NHWC"))
+# What `flax.linen.Conv` passes on for a convolution of two axes without groups.
+PLAIN = {
+    "lhs_dilation": (1, 1),
+    "dimension_numbers": LAYOUT,
+    "feature_group_count": 1,
+    "precision": None,
+}
 # Input channels from which on the products are faster.
 MIN_CHANNELS = 128
 
@@ -40,7 +47,7 @@ def _native(images: Array, kernel: Array, *settings: Any) -> Array:
 
 
 def _forward(images: Array, kernel: Array, *settings: Any) -> tuple[Array, tuple[Array, Array]]:
-    return convolve(images, kernel, *settings), (images, kernel)
+    return _native(images, kernel, *settings), (images, kernel)
 
 
 def _backward(
@@ -99,19 +106,15 @@ def conv_general_dilated(
     padding: Sequence[tuple[int, int]],
     *,
     rhs_dilation: Sequence[int],
-    feature_group_count: int,
     **settings: Any,
 ) -> Array:
-    """`jax.lax.conv_general_dilated` as `flax.linen.Conv` calls it, with `convolve`'s gradients."""
-    if feature_group_count > 1:
+    """`jax.lax.conv_general_dilated` as `flax.linen.Conv` calls it, with `convolve`'s gradients.
+
+    What has other settings than `convolve` knows, such as groups, is left to XLA.
+    """
+    if settings != PLAIN:
         return jax.lax.conv_general_dilated(
-            images,
-            kernel,
-            window_strides,
-            padding,
-            rhs_dilation=rhs_dilation,
-            feature_group_count=feature_group_count,
-            **settings,
+            images, kernel, window_strides, padding, rhs_dilation=rhs_dilation, **settings
         )
     (top, bottom), (left, right) = padding
     pads = (top, bottom), (left, right)

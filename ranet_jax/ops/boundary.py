@@ -60,7 +60,7 @@ def segment_max(boundary: Float[Array, "h w"], end_points: bool = True) -> Float
         near = start + t * forward + whole * aside
         far = near + jnp.where(rest > 0, aside, 0)
         weight = rest.astype(scores.dtype) / divisor.astype(scores.dtype)
-        # Exact between equal scores, so that ties are ties.
+        # Exact between two equal scores, so that a plateau is one tie.
         return scores[near] + weight * (scores[far] - scores[near])
 
     scores = boundary.reshape(-1)

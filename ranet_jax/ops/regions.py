@@ -50,8 +50,8 @@ def regularize(
     """Filter each pixel's attention map, F^g = W^g (*) F (Eq. 4), and clip it to [0, 1].
 
     Row i of `attention`, seen as an h x w map, is cross-correlated with the kernel and zero
-    padded. The clip has gradient 1 on the whole of [0, 1], both bounds included (attention is
-    exactly 1 on the diagonal, which must keep teaching the kernel), and 0 outside.
+    padded. The clip has gradient 1 on the whole of [0, 1], both bounds included (attention may be
+    exactly 1, and must keep teaching the kernel), and 0 outside.
 
     Args:
       attention: F.

@@ -151,6 +151,8 @@ def _released() -> Network:
     config.data.channel_order = "bgr"
     config.model.variant = "released"
     config.model.stem = "deep"
+    config.loss.boundary = 0.4 * 0.2
+    config.loss.boundary_target = "pixels"
     config.eval.mode = "slide"
     return _segmenter("ranet_released", config)
 

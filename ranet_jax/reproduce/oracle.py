@@ -1,8 +1,8 @@
 """RANet with the regions of the truth: what its blocks could give if regions were perfect.
 
-The label map travels as a fourth channel of the images, so that training and evaluation are those
-of any network. B and C of Eqs. 1-5 are made of it. Coarse and boundary scores stay the network's
-own and learn as ever, but take no part in the regions.
+The label map travels as a fourth channel of the images (label + 1, and 0 where it is ignored), so
+that training and evaluation are those of any network. B and C of Eqs. 1-5 are made of it. Coarse
+and boundary scores stay the network's own and learn as ever, but take no part in the regions.
 """
 
 from collections.abc import Iterable, Iterator
@@ -62,7 +62,8 @@ class OracleSegmenter(nn.Module):
         """Score maps and regions, as of `Segmenter`."""
         if images.shape[-1] == 3:
             return self.network(images, train, with_regions)
-        labels = images[..., 3].astype(jnp.int32)
+        channel = jnp.round(images[..., 3]).astype(jnp.int32)
+        labels = jnp.where(channel == 0, IGNORE_LABEL, channel - 1)
 
         def construct(call: Any, arguments: Any, keywords: Any, context: Any) -> Any:
             block, method = context.module, context.method_name
@@ -95,5 +96,5 @@ def with_truth(batches: Iterable[Batch]) -> Iterator[Batch]:
                 f"Labels of shape {label.shape} are no channel of images of shape {image.shape};"
                 " the oracle needs label maps of the images' size."
             )
-        truth = label[..., None].astype(image.dtype)
+        truth = np.where(label == IGNORE_LABEL, 0, label + 1.0)[..., None].astype(image.dtype)
         yield batch | {"image": np.concatenate([image, truth], axis=-1)}

@@ -17,6 +17,7 @@ from ranet_jax.checkpoints import RUNTIME_FIELDS
 from ranet_jax.config import config_from_json, config_to_json, differing_fields, set_field
 from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, write_json, write_text
+from ranet_jax.inference import InferenceSettings
 from ranet_jax.markdown import table
 from ranet_jax.models import build_model
 from ranet_jax.reproduce.oracle import build_oracle, with_truth
@@ -84,6 +85,7 @@ def reproduce(
     directory = pathlib.Path(output)
     chosen = _chosen_rows(name, rows)
     _check_base(name, config)
+    _check_protocol(chosen, config)
     if seeds < (0 if name == "table3" else 1):
         raise UserError(f"{seeds} trainings of each row make no {name}; choose 1 or more.")
     if seeds > 0:
@@ -145,6 +147,15 @@ def _check_base(name: str, config: ConfigDict) -> None:
             )
     for row in TABLES[name].rows:
         build_model(_row_config(row, config, 0), 2)
+
+
+def _check_protocol(rows: Sequence[Row], config: ConfigDict) -> None:
+    """Raise `UserError` where label maps would have to be resized along with their images."""
+    if any(row.oracle for row in rows) and not InferenceSettings.from_config(config).single_pass:
+        raise UserError(
+            "Regions of the truth need whole images at their own scale; set"
+            " --config.eval.mode=whole, --config.eval.scales='(1.0,)' and --config.eval.flip=False."
+        )
 
 
 def _row_config(row: Row, config: ConfigDict, seed: int) -> ConfigDict:
@@ -267,16 +278,20 @@ def _markdown(results: dict[str, Any]) -> str:
     """The table with the paper's figures beside ours, and what they were measured on."""
     config = results["config"]
     dataset, train_fields = results["dataset"], config["train"]
+    in_paper = any(row["paper"] for row in results["rows"])
     paper_on = dataset if dataset in results["rows"][0]["paper"] else "cityscapes"
-    header = ["method", f"paper, {paper_on} val", f"here, {dataset} {results['split']}", "seeds"]
+    header = ["method", *([f"paper, {paper_on} val"] if in_paper else [])]
+    header += [f"here, {dataset} {results['split']}", "seeds"]
     published = heads.PUBLISHED if results["table"] == "table3" else {}
     if published:
         header += ["GMACs, paper", "here", "parameters (M), paper", "here"]
         header += ["memory (MB), paper", "here"]
     lines = []
     for row in results["rows"]:
-        paper = row["paper"].get(paper_on)
-        cells = [row["method"], _number(paper, 1), _spread(row), str(len(row["miou_by_seed"]))]
+        cells = [row["method"]]
+        if in_paper:
+            cells.append(_number(row["paper"].get(paper_on), 1))
+        cells += [_spread(row), str(len(row["miou_by_seed"]))]
         if published:
             measured = [row["costs"][q] for q in ("gmacs", "parameters", "memory")]
             for pair in zip(published[row["method"]], measured, strict=True):
@@ -290,7 +305,7 @@ def _markdown(results: dict[str, Any]) -> str:
     ]
     return "\n".join(
         [
-            f"# {results['title']}{_origin(results)}",
+            f"# {results['title']}" + (f" ({results['table']} of the paper)" if in_paper else ""),
             "",
             table(header, lines),
             "",
@@ -302,12 +317,6 @@ def _markdown(results: dict[str, Any]) -> str:
             *(notes if published else []),
         ]
     )
-
-
-def _origin(results: dict[str, Any]) -> str:
-    """Which table of the paper it is, if it is one."""
-    in_paper = any(row["paper"] for row in results["rows"])
-    return f" ({results['table']} of the paper)" if in_paper else ""
 
 
 def _protocol(section: dict[str, Any]) -> str:
