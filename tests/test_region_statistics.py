@@ -192,7 +192,7 @@ def test_nothing_to_divide_by_is_nan_then_none_then_a_dash():
     assert {fields[name] for name in scores.values()} == {None}
     assert fields["warning"] is None
     assert scores.table().count(" - |") == 10
-    assert scores.summary() == "- regions an image, purity -, boundary F -"
+    assert scores.summary() == "- regions an image, purity -, single pixels -, boundary F -"
 
 
 def test_a_boundary_head_that_never_fires_has_an_f_but_no_precision():
@@ -218,7 +218,9 @@ def test_table_and_json_by_hand():
     """
     scores = RegionScores(COUNTS)
     assert scores.table() == textwrap.dedent(expected).strip()
-    assert scores.summary() == "1.0 regions an image, purity 72.7 %, boundary F 66.7 %"
+    assert scores.summary() == (
+        "1.0 regions an image, purity 72.7 %, single pixels 8.3 %, boundary F 66.7 %"
+    )
     fields = scores.to_json()
     assert fields["counts"]["squared_sizes"] == 74
     assert fields["region_purity"] == 8 / 11
@@ -228,9 +230,9 @@ def test_table_and_json_by_hand():
 def test_one_region_over_the_whole_image_is_told():
     scores = RegionScores(RegionCounts(images=2, pixels=1000, largest_pixels=968))
     assert scores.warning() == (
-        "One region covers 97 % of an image on average, so that regions do not tell objects apart;"
-        " the likely cause is that boundary scores are too low or categories too alike between"
-        " objects: train longer, raise config.loss.boundary, or raise config.model.threshold."
+        "The largest region of an image covers 97 % of the pixels, so that regions do not tell"
+        " objects apart; the likely cause is that boundary scores are too low or categories too"
+        " alike between objects: train longer, raise config.loss.boundary, or raise config.model.threshold."
     )
     assert scores.to_json()["warning"] == scores.warning()
     assert scores.table().endswith(f"|\n\n{scores.warning()}")
@@ -281,13 +283,13 @@ def test_counts_are_those_of_predicting_image_by_image():
     assert 0 < expected.single_pixels < 150
     assert 0 < expected.matched_boundary < expected.true_boundary < expected.pixels
 
-    for settings in (InferenceSettings(), InferenceSettings(scales=(0.5, 1.0), flip=True)):
-        result = evaluate_batches(
-            model.forward,
-            model.variables,
-            batched(images / np.float32(64), labels, 2),
-            DATASET,
-            settings,
-            progress=False,
+    def evaluate(**settings):
+        batches = batched(images / np.float32(64), labels, 2)
+        settings = InferenceSettings(**settings)
+        return evaluate_batches(
+            model.forward, model.variables, batches, DATASET, settings, progress=False
         )
-        assert result.regions == RegionScores(expected)
+
+    for views in ({}, {"scales": (0.5, 1.0), "flip": True}):
+        assert evaluate(**views).regions == RegionScores(expected)
+        assert evaluate(regions=False, **views).regions is None

@@ -119,8 +119,8 @@ def test_regions_are_recorded_and_useless_ones_told(tmp_path, capsys, largest):
     ]
     shown, told = capsys.readouterr()
     assert "step 3: fine_miou 1.0000, fine_accuracy 1.0000, 2.5 regions an image" in shown
-    assert "purity 80.0 %, boundary F 0.0 %\n" in shown
-    assert told.count("ranet: One region covers 97 % of an image") == (largest > 900)
+    assert "purity 80.0 %, single pixels 0.0 %, boundary F 0.0 %\n" in shown
+    assert told.count("ranet: The largest region of an image covers 97 % of") == (largest > 900)
 
 
 def test_keeps_the_latest_and_the_best(tmp_path):
