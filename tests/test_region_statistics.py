@@ -232,7 +232,8 @@ def test_one_region_over_the_whole_image_is_told():
     assert scores.warning() == (
         "The largest region of an image covers 97 % of the pixels, so that regions do not tell"
         " objects apart; the likely cause is that boundary scores are too low or categories too"
-        " alike between objects: train longer, raise config.loss.boundary, or raise config.model.threshold."
+        " alike between objects: train longer, raise config.loss.boundary, or raise"
+        " config.model.threshold."
     )
     assert scores.to_json()["warning"] == scores.warning()
     assert scores.table().endswith(f"|\n\n{scores.warning()}")
