@@ -1,7 +1,7 @@
 """RANet on CamVid for a CPU: ResNet-18 of half width at output stride 16, from random weights.
 
 367 training, 101 validation and 233 test images of 360 x 480, 11 categories. On two CPU cores it
-trains in less than 40 minutes; docs/results.md has the score.
+trains in less than 40 minutes.
 
     ranet prepare camvid --source DIR
     ranet train --config configs/camvid_cpu.py --workdir runs/camvid

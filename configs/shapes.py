@@ -27,10 +27,10 @@ def get_config() -> ConfigDict:
     config.optimizer.weight_decay = 1e-4
     config.optimizer.warmup_steps = 30
 
-    config.train.steps = 600
+    config.train.steps = 1000
     config.train.batch_size = 8
     config.train.log_every = 10
-    config.train.eval_every = 300
+    config.train.eval_every = 500
     config.train.checkpoint_every = 100
 
     config.eval.batch_size = 16
