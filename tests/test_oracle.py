@@ -79,12 +79,9 @@ def test_ignored_labels_stay_ignored_and_so_does_padding():
     np.testing.assert_array_equal(batch["image"][0, ..., 3], [[1, 0], [3, 2]])
 
 
-@pytest.mark.parametrize("parallel", ["pmap", "shard_map"])
-def test_it_trains_and_is_evaluated(parallel, tmp_path):
-    """On pixels of two categories at random no feature tells, and regions cannot be trusted."""
+def test_it_trains_and_is_evaluated(tmp_path):
     config = training.tiny_config(steps=2)
     config.model.context = "ranet"
-    config.train.parallel = parallel
     result = train(
         config,
         tmp_path / "run",
