@@ -112,12 +112,12 @@ def _backward(
     height, width = boundary.shape
     share = share.reshape(height, width)
     maps = (inputs, labels.reshape(height, width), share)
-    bits = (max(height, width) - 1).bit_length()
+    last = 2 ** max(2, (max(height, width) - 1).bit_length()) - 1
 
     def visit(pairs: Pairs, maps: tuple, totals: tuple) -> tuple:
         inputs, labels, share = maps
         to_boundary, to_first, to_second, to_weight = totals
-        largest, step = _largest_sample(pairs, inputs.boundary, bits)
+        largest, step = _largest_sample(pairs, inputs.boundary, last)
         divergence = _divergence(pairs, inputs)
         attention = (1 - largest) * (1 - divergence)
         first, second = pairs.both(share)
@@ -126,7 +126,9 @@ def _backward(
         unclipped_attention = jnp.where(unclipped, attention, 0)
         to_weight = _add(_add(to_weight, 0, unclipped_attention), pairs.shift, unclipped_attention)
         gradient = jnp.where(unclipped, weight * (first + second), 0)
-        to_boundary = _add_crossing_gradient(pairs, to_boundary, step, gradient * (divergence - 1))
+        to_boundary = _add_crossing_gradient(
+            pairs, to_boundary, step, last, gradient * (divergence - 1)
+        )
         to_first, to_second = _add_divergence_gradient(
             pairs, inputs, (to_first, to_second), gradient * (largest - 1)
         )
@@ -213,15 +215,17 @@ def _interpolate(pairs: Pairs, boundary: Array, shift: Array, fraction: Array) -
     return near + fraction * (far - near)
 
 
-def _largest_sample(pairs: Pairs, boundary: Array, bits: int) -> tuple[Array, Array]:
-    """D of the pairs, and the number of the first sample that has it, a number of `bits` bits.
+def _largest_sample(pairs: Pairs, boundary: Array, last: int) -> tuple[Array, Array]:
+    """D of the pairs, and the number of the first sample that has it.
 
-    Samples are numbered from 0, the first pixel, to `pairs.rows`, the second, and come first from
-    the pixel of smaller index. One integer holds both, the value in front, so that one maximum
-    finds them: the value has 24 bits, as many as a float32, or what the number leaves.
+    The first pixel is number 0 and the second `last`, which is of the form 2^k - 1 and exceeds the
+    number of every sample between them; samples come first from the pixel of smaller index. One
+    integer holds both, the value in front, so that one maximum finds them: the value has 24 bits,
+    as many as a float32, or what the number leaves.
     """
     shifts, fractions, numbers = pairs.inner_samples()
-    unit, last = float(2 ** min(24, 31 - bits) - 1), 2**bits - 1
+    bits = last.bit_length()
+    unit = float(2 ** min(24, 31 - bits) - 1)
 
     def pack(value: Array, number: Array) -> Array:
         rank = jnp.where(pairs.second_is_smaller, number, last - number)
@@ -232,7 +236,9 @@ def _largest_sample(pairs: Pairs, boundary: Array, bits: int) -> tuple[Array, Ar
         return jnp.maximum(largest, pack(value, numbers[t]))
 
     first, second = pairs.both(boundary)
-    ends = jnp.maximum(pack(first, jnp.int32(0)), pack(second, pairs.rows))
+    # Of two equal ends, that of smaller index.
+    at_second = (second > first) | ((second == first) & pairs.second_is_smaller)
+    ends = pack(jnp.maximum(first, second), jnp.where(at_second, last, 0))
     packed = _repeat(pairs.num_inner_samples, keep_larger, ends)
     largest = jnp.minimum((packed >> bits).astype(jnp.float32) / unit, 1)
     rank = packed & last
@@ -260,19 +266,19 @@ def _log_ratios(pairs: Pairs, inputs: _Inputs, k: Array) -> tuple[Array, Array]:
     return log_p - log_u, log_q - log_u
 
 
-def _add_crossing_gradient(pairs: Pairs, total: Array, step: Array, gradient: Array) -> Array:
-    """Add what each pair's largest sample gains to the two pixels it lies between.
+def _add_crossing_gradient(
+    pairs: Pairs, total: Array, step: Array, last: int, gradient: Array
+) -> Array:
+    """Add what each pair's largest sample, number `step`, gains to the pixels it lies between.
 
-    A largest sample at an end gives that pixel the whole.
+    A sample at an end, number 0 or `last`, gives that pixel the whole.
     """
     shifts, fractions, _ = pairs.inner_samples()
-    at_first, at_second = step == 0, step == pairs.rows
-    total = _add(total, 0, jnp.where(at_first, gradient, 0))
-    total = _add(total, pairs.shift, jnp.where(at_second, gradient, 0))
-    inner_gradient = jnp.where(at_first | at_second, 0, gradient)
+    total = _add(total, 0, jnp.where(step == 0, gradient, 0))
+    total = _add(total, pairs.shift, jnp.where(step == last, gradient, 0))
     # One window longer by an entry: its pixel i is near of pair i and far of pair i - 1.
     near_step, far_step = jnp.pad(step, (0, 1)), jnp.pad(step, (1, 0))
-    near_gradient, far_gradient = jnp.pad(inner_gradient, (0, 1)), jnp.pad(inner_gradient, (1, 0))
+    near_gradient, far_gradient = jnp.pad(gradient, (0, 1)), jnp.pad(gradient, (1, 0))
 
     def add_sample(t: Array, total: Array) -> Array:
         near = jnp.where(near_step == t + 1, (1 - fractions[t]) * near_gradient, 0)

@@ -44,7 +44,7 @@ def degenerate(rng, shape):
 
 
 KINDS = (smooth, piecewise, checkerboard, uniform, degenerate)
-SHAPES = ((1, 1), (1, 9), (8, 5), (33, 33))
+SHAPES = ((1, 1), (2, 2), (1, 9), (8, 5), (33, 33))
 
 
 def make(kind, shape, seed=0):
