@@ -23,7 +23,8 @@ from ranet_jax import checkpoints, parallel
 from ranet_jax.config import check_config
 from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import Interrupted, UserError
-from ranet_jax.evaluate import EvaluationResult, evaluate_batches
+from ranet_jax.evaluate import evaluate_batches
+from ranet_jax.evaluation_result import EvaluationResult
 from ranet_jax.inference import InferenceSettings, make_forward
 from ranet_jax.initialization import initialize
 from ranet_jax.losses import BoundaryLoss

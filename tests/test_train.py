@@ -18,7 +18,7 @@ import xla
 from ranet_jax.checkpoints import load_variables
 from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import Interrupted, UserError
-from ranet_jax.evaluate import EvaluationResult
+from ranet_jax.evaluation_result import EvaluationResult
 from ranet_jax.inference import InferenceSettings
 from ranet_jax.metrics import SegmentationScores
 from ranet_jax.region_statistics import RegionCounts, RegionScores
