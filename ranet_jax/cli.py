@@ -118,19 +118,51 @@ def _parser() -> argparse.ArgumentParser:
         "--num-classes",
         nargs="+",
         type=int,
-        default=(19, 59, 171),
         metavar="C",
-        help="categories, any number of counts (default: 19 59 171)",
+        help="categories, any number of counts (default: 19 59 171; with --target, 19)",
     )
     regions.add_argument(
         "--paths",
         nargs="+",
-        choices=("streaming", "dense"),
-        default=("streaming", "dense"),
-        help="ways to compute the regions (default: both)",
+        choices=("auto", "streaming", "planes", "kernel", "dense"),
+        help="values of config.model.region_path (default: streaming and dense; with --target,"
+        " auto)",
     )
-    regions.add_argument("--repeats", type=int, default=3, help="runs of each (default: 3)")
+    regions.add_argument(
+        "--scene",
+        choices=("cells", "uniform"),
+        help="what the maps show: cells of about 10 x 10 pixels, or one region (default: cells)",
+    )
+    regions.add_argument("--repeats", type=int, metavar="N", help="runs of each (default: 3)")
+    regions.add_argument(
+        "--target",
+        metavar="NAME",
+        help="compile for an absent machine, such as h100 or v5e:2x2, and run nothing",
+    )
+    regions.add_argument(
+        "--batch", type=int, metavar="N", help="with --target: images (default: 1)"
+    )
     regions.set_defaults(run=commands.run_bench_regions)
+
+    step = subjects.add_parser(
+        "step",
+        help="a config's training step, compiled for an absent machine",
+        epilog=overriding,
+    )
+    step.add_argument("--config", required=True, help="file of configs/")
+    step.add_argument(
+        "--target",
+        required=True,
+        metavar="NAME",
+        help="h100, h100:8, or a TPU such as v5e:2x2, v5e:16x16, v4:2x2x1, v5p:2x2x1, v6e:2x2",
+    )
+    step.add_argument(
+        "--num-classes",
+        type=int,
+        metavar="C",
+        help="categories (default: as many as the config has class weights, or 19)",
+    )
+    step.set_defaults(run=commands.run_bench_step, takes_overrides=True)
 
     heads = subjects.add_parser("heads", help="FLOPs, parameters and memory of context blocks")
     heads.add_argument("--num-classes", type=int, default=19, help="categories (default: 19)")
@@ -144,6 +176,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar=("HEIGHT", "WIDTH"),
             help="of the feature map (default: 97 97)",
         )
+    for subject in (regions, heads, step):
         subject.add_argument("--output", metavar="FILE.json", help="where to write the results too")
 
     reproduce = subparsers.add_parser(

@@ -187,18 +187,61 @@ def _port_back(arguments: argparse.Namespace) -> int:
 
 
 def run_bench_regions(arguments: argparse.Namespace) -> int:
-    """Measure region construction and interaction."""
+    """Measure region construction and interaction, or compile them for an absent machine."""
     from ranet_jax.bench import regions
     from ranet_jax.bench.measure import write_results
     from ranet_jax.files import check_json_output
 
     if arguments.output is not None:
         check_json_output(arguments.output, "results")
+    if arguments.target is not None:
+        return _compile_regions(arguments)
+    _refuse(arguments, ("--batch",), "has no meaning without --target")
     size = tuple(arguments.size)
-    costs = regions.measure_regions(size, arguments.num_classes, arguments.paths, arguments.repeats)
+    classes = arguments.num_classes or (19, 59, 171)
+    paths = arguments.paths or ("streaming", "dense")
+    repeats = 3 if arguments.repeats is None else arguments.repeats
+    costs = regions.measure_regions(size, classes, paths, repeats, arguments.scene or "cells")
     print(regions.regions_report(costs, size))
     if arguments.output is not None:
         write_results(arguments.output, regions.regions_results(costs, size))
+    return 0
+
+
+def _compile_regions(arguments: argparse.Namespace) -> int:
+    from ranet_jax.bench import absent_regions
+    from ranet_jax.bench.measure import write_results
+    from ranet_jax.bench.targets import open_target
+
+    _refuse(arguments, ("--repeats", "--scene"), "has no meaning with --target, which runs nothing")
+    target, size = open_target(arguments.target), tuple(arguments.size)
+    classes, paths = arguments.num_classes or (19,), arguments.paths or ("auto",)
+    batch = 1 if arguments.batch is None else arguments.batch
+    costs = absent_regions.compile_regions(target, size, classes, paths, batch)
+    print(absent_regions.regions_report(costs, size, batch, target))
+    if arguments.output is not None:
+        results = absent_regions.regions_results(costs, size, batch, target)
+        write_results(arguments.output, results)
+    return 0
+
+
+def run_bench_step(arguments: argparse.Namespace) -> int:
+    """Compile a training step for an absent machine, beside the same without a context block."""
+    from ranet_jax.bench import step
+    from ranet_jax.bench.measure import write_results
+    from ranet_jax.bench.targets import open_target
+    from ranet_jax.files import check_json_output
+
+    if arguments.output is not None:
+        check_json_output(arguments.output, "results")
+    config = override(load_config(arguments.config), arguments.overrides)
+    target, classes = open_target(arguments.target), arguments.num_classes
+    if classes is None:
+        classes = len(config.loss.class_weights) or 19
+    costs = step.compile_steps(config, target, classes)
+    print(step.steps_report(costs, config, target, classes))
+    if arguments.output is not None:
+        write_results(arguments.output, step.steps_results(costs, config, target, classes))
     return 0
 
 

@@ -24,6 +24,8 @@ def default_config() -> ConfigDict:
     config.data.scale_range = (0.5, 2.0)
     config.data.flip = True
     config.data.brightness = 0.0  # largest shift, as a fraction of 255
+    config.data.contrast = 0.0  # largest change of the factor, which is 1 without
+    config.data.saturation = 0.0  # likewise
     config.data.shuffle_buffer = 1024  # encoded examples held in memory
     config.data.mean = (123.675, 116.28, 103.53)
     config.data.std = (58.395, 57.12, 57.375)
@@ -47,7 +49,9 @@ def default_config() -> ConfigDict:
     config.model.per_region = 8  # K
     config.model.threshold = 0.8  # tau of Eq. 4
     config.model.kernel_size = 1  # k of W^g in Eq. 4
-    config.model.region_path = "streaming"  # or "dense", with tables of all pixel pairs
+    # The order of Eqs. 1-5: "auto" for the platform's, "streaming" (CPU), "planes" (GPU) or
+    # "kernel" (TPU); or "dense", with tables of all pixel pairs
+    config.model.region_path = "auto"
     config.model.region_scores = "both"  # or "boundary", "semantic": what tells pixels apart
     config.model.intra_region = True  # whether Eqs. 6 and 8 exchange context within regions
     config.model.inter_region = True  # whether Eq. 7 does between them
@@ -251,6 +255,9 @@ def check_config(config: ConfigDict) -> None:
     low, high = config.data.scale_range
     if not 0 < low <= high:
         raise UserError(f"config.data.scale_range is {(low, high)}; choose 0 < low <= high.")
+    for field in ("brightness", "contrast", "saturation"):
+        if not 0 <= config.data[field] <= 1:
+            raise UserError(f"config.data.{field} is {config.data[field]}; choose 0 to 1.")
     for entry in config.optimizer.lr_multipliers:
         match entry:
             case (str(), int() | float() as factor) if factor > 0:

@@ -31,40 +31,21 @@ def map_step(step: Step, mode: str, devices: Sequence[jax.Device] | None = None)
     devices = tuple(devices or jax.devices())
     local_devices = [d for d in devices if d.process_index == jax.process_index()]
     local = len(local_devices)
+    mapped = _mapped(step, mode, devices)
     if mode == "pmap":
         holders = Mesh(np.array(local_devices), (AXIS,))
-        mapped = jax.pmap(
-            step,
-            AXIS,
-            in_axes=(None, 0),
-            out_axes=None,
-            devices=devices if jax.process_count() == 1 else None,
-        )
 
         def place(batch: dict[str, np.ndarray]) -> dict[str, Any]:
             return {k: x.reshape(local, -1, *x.shape[1:]) for k, x in batch.items()}
 
-    elif mode == "shard_map":
+    else:
         holders = Mesh(np.array(devices), (AXIS,))
-        split = PartitionSpec(AXIS)
-        sharding = NamedSharding(holders, split)
-        mapped = jax.jit(
-            jax.shard_map(
-                step,
-                mesh=holders,
-                in_specs=(PartitionSpec(), split),
-                out_specs=PartitionSpec(),
-                check_vma=False,
-            )
-        )
+        sharding = NamedSharding(holders, PartitionSpec(AXIS))
 
         def place(batch: dict[str, np.ndarray]) -> dict[str, Any]:
             return {
                 k: jax.make_array_from_process_local_data(sharding, x) for k, x in batch.items()
             }
-
-    else:
-        raise UserError(f"config.train.parallel is {mode!r}; choose one of {MODES}.")
 
     # Where a step leaves its state: put there first, a fresh state needs no second compilation.
     replicated = NamedSharding(holders, PartitionSpec())
@@ -79,3 +60,55 @@ def map_step(step: Step, mode: str, devices: Sequence[jax.Device] | None = None)
         return mapped(jax.device_put(state, replicated), place(batch))
 
     return call
+
+
+def lower_step(
+    step: Step,
+    mode: str,
+    devices: Sequence[jax.Device],
+    state: Any,
+    batch: dict[str, jax.ShapeDtypeStruct],
+) -> jax.stages.Lowered:
+    """Lower `step`, mapped as `map_step` maps it, for devices that need not be there.
+
+    Args:
+      step: what `map_step` takes.
+      mode: likewise.
+      devices: all that share the batch, which divides by them.
+      state: shapes of the state.
+      batch: shapes of the whole batch.
+
+    Raises:
+      UserError: `mode` is no choice.
+    """
+    count = len(devices)
+    mapped = _mapped(step, mode, tuple(devices))
+    if mode == "pmap":
+        batch = {
+            k: jax.ShapeDtypeStruct((count, x.shape[0] // count, *x.shape[1:]), x.dtype)
+            for k, x in batch.items()
+        }
+    return mapped.lower(state, batch)
+
+
+def _mapped(step: Step, mode: str, devices: tuple[jax.Device, ...]) -> Any:
+    """The step over devices; under pmap its batch has an axis of devices first."""
+    if mode == "pmap":
+        return jax.pmap(
+            step,
+            AXIS,
+            in_axes=(None, 0),
+            out_axes=None,
+            devices=devices if jax.process_count() == 1 else None,
+        )
+    if mode == "shard_map":
+        return jax.jit(
+            jax.shard_map(
+                step,
+                mesh=Mesh(np.array(devices), (AXIS,)),
+                in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+                out_specs=PartitionSpec(),
+                check_vma=False,
+            )
+        )
+    raise UserError(f"config.train.parallel is {mode!r}; choose one of {MODES}.")

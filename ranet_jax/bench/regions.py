@@ -1,8 +1,9 @@
 """`ranet bench regions`: what region construction and interaction take, streaming and dense.
 
 The construction (Eqs. 1-5) is measured for several numbers of categories on both paths, the
-interaction (Eqs. 6-8) and the two together once. Inputs are a made scene of cells with noise; no
-path's time depends on what the maps show.
+interaction (Eqs. 6-8) and the two together once. The `streaming` schedule leaves out offsets at
+which no two pixels are of one region: a made scene of cells with noise has many of them, a uniform
+map, all of it one region, none.
 """
 
 import dataclasses
@@ -18,15 +19,20 @@ import numpy as np
 from jaxtyping import Array
 from tqdm import tqdm
 
-from ranet_jax import ops
 from ranet_jax.bench.measure import Measurement, compile_and_measure
+from ranet_jax.bench.region_blocks import (
+    CHANNELS,
+    NUM_REGIONS,
+    PER_REGION,
+    construct,
+    construct_and_interact,
+    gradient,
+    interact,
+)
 from ranet_jax.errors import UserError
 from ranet_jax.markdown import table
-from ranet_jax.models.context.ranet import REGION_PATHS
 from ranet_jax.ops.blocks import block_size
-from ranet_jax.ops.pairs import windows
-
-CHANNELS, NUM_REGIONS, PER_REGION, THRESHOLD = 512, 64, 8, 0.8
+from ranet_jax.ops.schedules.pairs import windows
 
 # Element-wise operations, a logarithm counted as one: interpolation and maximum of a sample;
 # mean, logarithm and both terms of a category; product of Eq. 3, kernel and threshold or sum.
@@ -76,7 +82,7 @@ def streaming_counts(height: int, width: int) -> tuple[int, int]:
     """Pairs and samples that one streaming pass computes, the padding of its windows included."""
     visited = list(windows((height, width)))
     pairs = sum(count * length for count, length, _ in visited)
-    return pairs, sum(count * length * (inner + 2) for count, length, inner in visited)
+    return pairs, sum(count * length * samples for count, length, samples in visited)
 
 
 def region_flops(
@@ -84,11 +90,11 @@ def region_flops(
 ) -> int:
     """Element-wise operations of Eqs. 1-5 on a path, by formula, a logarithm counted as one.
 
-    The streaming path makes two passes forwards and one backwards; the dense path computes every
-    ordered pair once, each with as many samples as the longest segment has, and its categories
-    twice more backwards.
+    The schedules make two passes forwards and one backwards over all pairs, counted with the
+    padding of the windows of `streaming`; the dense path computes every ordered pair once, each
+    with as many samples as the longest segment has, and its categories twice more backwards.
     """
-    if path == "streaming":
+    if path != "dense":
         pairs, samples = streaming_counts(height, width)
         forward = SAMPLE_FLOPS * samples + (CATEGORY_FLOPS * num_classes + PAIR_FLOPS) * pairs
         return 2 * forward + backward * (
@@ -111,11 +117,16 @@ def interaction_flops(n: int, backward: bool = False) -> int:
 
 
 def measure_regions(
-    size: tuple[int, int], classes: Sequence[int], paths: Sequence[str], repeats: int
+    size: tuple[int, int],
+    classes: Sequence[int],
+    paths: Sequence[str],
+    repeats: int,
+    scene: str = "cells",
 ) -> list[RegionCost]:
     """Measure every case, with progress on standard error.
 
-    A case whose temporary memory exceeds three quarters of the device's is compiled only.
+    A case whose temporary memory exceeds three quarters of the device's is compiled only. The
+    `scene` is one of `SCENES`.
 
     Raises:
       UserError: a number is less than 1.
@@ -127,7 +138,7 @@ def measure_regions(
             raise UserError(f"The {name} is {value}; choose 1 or more.")
     limit = _device_memory() * 3 // 4
     costs = []
-    for case in tqdm(list(_cases(size, classes, paths)), unit="case", disable=None):
+    for case in tqdm(list(_cases(size, classes, paths, scene)), unit="case", disable=None):
         measured = compile_and_measure(
             case.function, *case.arguments, repeats=repeats, memory_limit=limit
         )
@@ -144,12 +155,14 @@ def _device_memory() -> int:
     return stats.get("bytes_limit", machine)
 
 
-def _cases(size: tuple[int, int], classes: Sequence[int], paths: Sequence[str]) -> Iterator[_Case]:
+def _cases(
+    size: tuple[int, int], classes: Sequence[int], paths: Sequence[str], scene: str
+) -> Iterator[_Case]:
     n = size[0] * size[1]
     for num_classes in classes:
-        maps = _scene(size, num_classes)
+        maps = SCENES[scene](size, num_classes)
         for path in paths:
-            construct = functools.partial(_construct, path)
+            on_path = functools.partial(construct, path)
             for backward in (False, True):
                 yield _Case(
                     "construction",
@@ -157,21 +170,21 @@ def _cases(size: tuple[int, int], classes: Sequence[int], paths: Sequence[str]) 
                     num_classes,
                     backward,
                     region_flops(*size, num_classes, path, backward),
-                    _gradient(construct, len(maps)) if backward else construct,
+                    gradient(on_path, len(maps)) if backward else on_path,
                     maps,
                 )
-    maps = _scene(size, classes[0])
-    labels, score = jax.jit(functools.partial(_construct, "streaming"))(*maps)
+    maps = SCENES[scene](size, classes[0])
+    labels, score = jax.jit(functools.partial(construct, "streaming"))(*maps)
     features = jax.random.normal(jax.random.key(0), (n, CHANNELS))
     for backward in (False, True):
-        function = functools.partial(_interact, labels)
+        function = functools.partial(interact, labels)
         yield _Case(
             "interaction",
             "blocks",
             None,
             backward,
             interaction_flops(n, backward),
-            _gradient(function, 2) if backward else function,
+            gradient(function, 2) if backward else function,
             (score, features),
         )
     yield _Case(
@@ -180,12 +193,12 @@ def _cases(size: tuple[int, int], classes: Sequence[int], paths: Sequence[str]) 
         classes[0],
         True,
         region_flops(*size, classes[0], "streaming", True) + interaction_flops(n, True),
-        _gradient(_construct_and_interact, 4),
+        gradient(functools.partial(construct_and_interact, "streaming"), 4),
         (*maps, features),
     )
 
 
-def _scene(size: tuple[int, int], num_classes: int) -> tuple[Array, Array, Array]:
+def _cells(size: tuple[int, int], num_classes: int) -> tuple[Array, Array, Array]:
     """Boundary and category probabilities of cells of about 10 x 10 pixels, and W^g."""
     rng = np.random.default_rng(0)
     y, x = (np.arange(length) for length in size)
@@ -198,34 +211,13 @@ def _scene(size: tuple[int, int], num_classes: int) -> tuple[Array, Array, Array
     return jnp.asarray(boundary, jnp.float32), probabilities, jnp.ones((1, 1), jnp.float32)
 
 
-def _construct(
-    path: str, boundary: Array, probabilities: Array, kernel: Array
-) -> tuple[Array, Array]:
-    return REGION_PATHS[path](boundary, probabilities, kernel, THRESHOLD)
+def _uniform(size: tuple[int, int], num_classes: int) -> tuple[Array, Array, Array]:
+    """Maps of one region: hardly a boundary, and all categories equally probable."""
+    probabilities = jnp.full((*size, num_classes), 1 / num_classes, jnp.float32)
+    return jnp.full(size, 0.05, jnp.float32), probabilities, jnp.ones((1, 1), jnp.float32)
 
 
-def _interact(labels: Array, score: Array, features: Array) -> tuple[Array, Array]:
-    chosen = ops.select_representatives(score, labels, NUM_REGIONS, PER_REGION)
-    local = ops.collect(features, score, labels, chosen)
-    context = ops.interact(local, score, chosen)
-    return labels, ops.distribute(features, score, labels, chosen, context)
-
-
-def _construct_and_interact(
-    boundary: Array, probabilities: Array, kernel: Array, features: Array
-) -> tuple[Array, Array]:
-    labels, score = _construct("streaming", boundary, probabilities, kernel)
-    return _interact(labels, score, features)
-
-
-def _gradient(function: Callable[..., tuple[Array, Array]], count: int) -> Callable[..., Any]:
-    """Labels, and the gradient of the summed scores or features by the first arguments."""
-
-    def total(*arguments: Array) -> tuple[Array, Array]:
-        labels, values = function(*arguments)
-        return jnp.sum(values), labels
-
-    return jax.grad(total, argnums=tuple(range(count)), has_aux=True)
+SCENES = {"cells": _cells, "uniform": _uniform}
 
 
 def regions_report(costs: Sequence[RegionCost], size: tuple[int, int]) -> str:

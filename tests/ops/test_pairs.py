@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ranet_jax.ops import pairs as pairs_module
-from ranet_jax.ops.pairs import visit_pairs
+from ranet_jax.ops.schedules import pairs as pairs_module
+from ranet_jax.ops.schedules.pairs import visit_pairs
 
 
 def add(flat, shift, values):

@@ -1,4 +1,4 @@
-"""`region_map` without tables, against the dense operations and the float64 reference."""
+"""`region_map` without tables, on every schedule, against the dense operations and float64."""
 
 import functools
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ranet_jax import ops
-from ranet_jax.ops import dense, pairs, reference, streaming
+from ranet_jax.ops import dense, reference, streaming
+from ranet_jax.ops.schedules import SCHEDULES, pairs
 
 THRESHOLD = 0.8
 
@@ -45,10 +46,25 @@ def degenerate(rng, shape):
 
 KINDS = (smooth, piecewise, checkerboard, uniform, degenerate)
 SHAPES = ((1, 1), (2, 2), (1, 9), (8, 5), (33, 33))
+# The TPU's kernel goes through Pallas's interpreter here: fewer shapes, none large.
+CASES = [
+    *(("streaming", shape, weight) for shape in SHAPES for weight in (1.0, 0.97, 1.04)),
+    *(("planes", shape, 1.0) for shape in SHAPES),
+    *(("planes", (8, 5), weight) for weight in (0.97, 1.04)),
+    *(("kernel", (8, 5), weight) for weight in (1.0, 0.97, 1.04)),
+    *(("kernel", shape, 1.0) for shape in ((1, 1), (1, 9), (19, 12))),
+]
+by_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
+by_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 
 
 def make(kind, shape, seed=0):
     return tuple(np.asarray(x, np.float32) for x in kind(np.random.default_rng(seed), shape))
+
+
+@functools.cache
+def on(schedule):
+    return functools.partial(streaming.region_map, schedule=schedule)
 
 
 @functools.cache
@@ -72,13 +88,12 @@ def assert_close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(scale, 1e-6))
 
 
-@pytest.mark.parametrize("weight", [1.0, 0.97, 1.04], ids="W={}".format)
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_equals_the_dense_operations(shape, kind, weight):
+@by_kind
+@pytest.mark.parametrize(("schedule", "shape", "weight"), CASES, ids=str)
+def test_equals_the_dense_operations(schedule, shape, weight, kind):
     weights = np.random.default_rng(1).uniform(size=shape[0] * shape[1]).astype(np.float32)
     arguments = (*make(kind, shape), np.full((1, 1), weight, np.float32), weights)
-    labels, score, gradients = with_gradients(streaming.region_map)(*arguments)
+    labels, score, gradients = with_gradients(on(schedule))(*arguments)
     expected = with_gradients(dense.region_map)(*arguments)
     np.testing.assert_array_equal(labels, expected[0])
     assert_close(score, expected[1])
@@ -93,12 +108,13 @@ def test_equals_the_dense_operations(shape, kind, weight):
         np.testing.assert_allclose(np.sum(gradients[0]), total, rtol=0, atol=1e-5 * size + 1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@by_kind
+@by_schedule
 @pytest.mark.parametrize("shape", [(1, 9), (8, 5)], ids=str)
-def test_equals_the_float64_reference(shape, kind):
+def test_equals_the_float64_reference(shape, schedule, kind):
     boundary, probabilities = make(kind, shape, seed=2)
     kernel = np.full((1, 1), 1.02, np.float32)
-    labels, score, _ = with_gradients(streaming.region_map)(
+    labels, score, _ = with_gradients(on(schedule))(
         boundary, probabilities, kernel, np.ones(shape[0] * shape[1], np.float32)
     )
     attention = reference.region_attention(
@@ -111,15 +127,16 @@ def test_equals_the_float64_reference(shape, kind):
     np.testing.assert_allclose(score, reference.representative_score(attention, expected), 1e-5)
 
 
-def test_gradients_equal_finite_differences(check_gradients):
+@by_schedule
+def test_gradients_equal_finite_differences(schedule, check_gradients):
     _, probabilities = make(smooth, (3, 4), seed=3)
     boundary = np.random.default_rng(3).uniform(0, 0.4, size=(3, 4)).astype(np.float32)
     weights = np.ones(12, np.float32)
     kernel = np.full((1, 1), 0.99, np.float32)
-    labels, *_ = with_gradients(streaming.region_map)(boundary, probabilities, kernel, weights)
+    labels, *_ = with_gradients(on(schedule))(boundary, probabilities, kernel, weights)
 
     def score(boundary, probabilities, kernel):
-        return streaming.region_map(boundary, probabilities, kernel, THRESHOLD)[1]
+        return on(schedule)(boundary, probabilities, kernel, THRESHOLD)[1]
 
     def oracle(boundary, probabilities, kernel):
         attention = reference.region_attention(
@@ -131,11 +148,12 @@ def test_gradients_equal_finite_differences(check_gradients):
     check_gradients(score, oracle, boundary, probabilities, kernel)
 
 
-def test_probabilities_of_zero_have_finite_gradients():
+@by_schedule
+def test_probabilities_of_zero_have_finite_gradients(schedule):
     boundary, probabilities = make(degenerate, (8, 5), seed=4)
     probabilities[0, 0] = [1e-40, 1e-36, 1.0]
     weights = np.ones(40, np.float32)
-    *_, gradients = with_gradients(streaming.region_map)(
+    *_, gradients = with_gradients(on(schedule))(
         boundary, probabilities, np.ones((1, 1), np.float32), weights
     )
     for gradient in gradients:
@@ -151,7 +169,7 @@ def test_a_side_of_more_than_256_pixels(monkeypatch):
     boundary = rng.uniform(0, 0.1, size=(1, 300)).astype(np.float32)
     weights = rng.uniform(size=300).astype(np.float32)
     arguments = (boundary, probabilities, np.ones((1, 1), np.float32), weights)
-    labels, score, gradients = with_gradients(streaming.region_map)(*arguments)
+    labels, score, gradients = with_gradients(on("streaming"))(*arguments)
     expected = with_gradients(dense.region_map)(*arguments)
     np.testing.assert_array_equal(labels, expected[0])
     assert_close(score, expected[1])
@@ -159,11 +177,12 @@ def test_a_side_of_more_than_256_pixels(monkeypatch):
         assert_close(found, wanted)
 
 
-def test_vmap_equals_a_loop():
+@by_schedule
+def test_vmap_equals_a_loop(schedule):
     batch = [make(smooth, (8, 5), seed) for seed in range(3)]
     boundary, probabilities = (np.stack(x) for x in zip(*batch, strict=True))
     kernel, weights = np.ones((1, 1), np.float32), np.ones(40, np.float32)
-    run = with_gradients(streaming.region_map)
+    run = with_gradients(on(schedule))
     found = jax.jit(jax.vmap(run, in_axes=(0, 0, None, None)))(
         boundary, probabilities, kernel, weights
     )
@@ -188,15 +207,45 @@ def test_a_larger_kernel_equals_the_reference():
     np.testing.assert_allclose(score, reference.representative_score(attention, expected), 1e-5)
 
 
-def test_double_precision_changes_nothing():
+@by_schedule
+def test_double_precision_changes_nothing(schedule):
     boundary, probabilities = make(smooth, (3, 2), seed=7)
     arguments = (boundary, probabilities, np.ones((1, 1), np.float32), np.ones(6, np.float32))
-    expected = with_gradients(streaming.region_map)(*arguments)
+    expected = with_gradients(on(schedule))(*arguments)
     with jax.enable_x64(True):
-        found = with_gradients(streaming.region_map)(*arguments)
+        found = with_gradients(on(schedule))(*arguments)
     for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert x.dtype == y.dtype
         np.testing.assert_allclose(x, y, rtol=1e-6)
+
+
+def test_auto_is_the_order_of_the_platform():
+    arguments = (*make(smooth, (8, 5)), np.ones((1, 1), np.float32), np.ones(40, np.float32))
+    found = with_gradients(streaming.region_map)(*arguments)
+    expected = with_gradients(on("streaming"))(*arguments)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_unknown_schedule_is_refused():
+    with pytest.raises(ValueError, match="schedule is 'rows'; choose one of"):
+        on("rows")(*make(smooth, (2, 2)), np.ones((1, 1), np.float32), THRESHOLD)
+
+
+def test_offsets_without_a_pair_of_one_region_are_left_out_for_a_batch_too():
+    """Cells of 3 x 3 pixels between boundaries: the score of each is that of the cell alone."""
+    edge = np.arange(11) % 4 == 3
+    boundary = np.where(edge[:, None] | edge[None], 0.9, 0.05).astype(np.float32)
+    probabilities = np.full((11, 11, 3), 1 / 3, np.float32)
+    batch = np.stack([boundary, np.full((11, 11), 0.05, np.float32)])
+    labels, score = jax.vmap(
+        lambda boundary: on("streaming")(boundary, probabilities, np.ones((1, 1), np.float32), 0.8)
+    )(batch)
+    inside = boundary.reshape(-1) < 0.5
+    assert len(set(np.asarray(labels[0])[inside].tolist())) == 9
+    assert len(set(np.asarray(labels[1]).tolist())) == 1
+    np.testing.assert_allclose(np.asarray(score[0])[inside], 0.95, rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(score[0])[~inside], 0.1, rtol=1e-6)
+    np.testing.assert_allclose(score[1], 0.95, rtol=1e-6)
 
 
 def test_memory_stays_below_one_table():
@@ -205,7 +254,7 @@ def test_memory_stays_below_one_table():
         jax.ShapeDtypeStruct(shape, jnp.float32)
         for shape in ((size, size), (size, size, categories), (1, 1), (size * size,))
     ]
-    compiled = with_gradients(streaming.region_map).lower(*arguments).compile()
+    compiled = with_gradients(on("streaming")).lower(*arguments).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < size**4  # a quarter of a table
 
 

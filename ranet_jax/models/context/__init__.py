@@ -136,5 +136,4 @@ def holds_pair_tables(model: ConfigDict) -> bool:
     """Whether the block that `model` names holds tables of all pairs of feature pixels."""
     if model.context != "ranet":
         return model.context in TABLES
-    streams = model.region_path == "streaming" and model.kernel_size == 1
-    return model.variant == "released" or not streams
+    return model.variant == "released" or model.region_path == "dense" or model.kernel_size > 1

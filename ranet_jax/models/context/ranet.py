@@ -1,5 +1,9 @@
 """The paper's two blocks: Region Construction (Eqs. 1-5) and Region Interaction (Eqs. 6-8)."""
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,10 +13,17 @@ from ranet_jax import ops
 from ranet_jax.models.context.aspp import ASPP
 from ranet_jax.models.layers import ConvBN, Dtype, score_map
 from ranet_jax.models.outputs import ContextOutput, Regions
-from ranet_jax.ops import dense, streaming
+from ranet_jax.ops import dense, schedules, streaming
 
-# How Eqs. 1-5 are computed: without tables of all pairs of pixels, or with them.
-REGION_PATHS = {"streaming": streaming.region_map, "dense": dense.region_map}
+# How Eqs. 1-5 are computed: without tables of all pairs of pixels, in the order that suits the
+# platform or in a given one, or with them.
+REGION_PATHS: dict[str, Callable[..., Any]] = {
+    "auto": streaming.region_map,
+    **{
+        name: functools.partial(streaming.region_map, schedule=name) for name in schedules.SCHEDULES
+    },
+    "dense": dense.region_map,
+}
 # The score maps that tell pixels apart: both, or one alone, as in Table 1 of the paper.
 REGION_SCORES = ("both", "boundary", "semantic")
 
@@ -46,7 +57,7 @@ class RegionConstructionBlock(nn.Module):
     per_region: int = 8
     threshold: float = 0.8
     kernel_size: int = 1
-    region_path: str = "streaming"
+    region_path: str = "auto"
     region_scores: str = "both"
 
     @nn.compact
@@ -140,7 +151,7 @@ class RANetContext(nn.Module):
     per_region: int = 8
     threshold: float = 0.8
     kernel_size: int = 1
-    region_path: str = "streaming"
+    region_path: str = "auto"
     region_scores: str = "both"
     intra_region: bool = True
     inter_region: bool = True

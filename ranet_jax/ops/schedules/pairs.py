@@ -32,17 +32,17 @@ class Pairs:
 
     Maps of the view are flat, row-major and padded at the end. A window has `length` entries, one
     a pair, where `exist` is set; elsewhere the second pixel lies outside the grid, or the pair
-    counts in another view. In the grid as it is, the first pixel has the smaller index unless
-    `second_is_smaller`.
+    counts in another view. `first_is_smaller` says whether the first pixels have the smaller index
+    in the grid as it is.
     """
 
     rows: Int[Array, ""]
     columns: Int[Array, ""]
     width: int
     length: int
-    num_inner_samples: int
+    max_samples: int
     exist: Bool[Array, " length"]
-    second_is_smaller: Bool[Array, ""]
+    first_is_smaller: Bool[Array, ""]
 
     @property
     def shift(self) -> Int[Array, ""]:
@@ -64,19 +64,17 @@ class Pairs:
         second = jax.lax.dynamic_slice(flat, (row, self.shift), size)
         return first[0], second[0]
 
-    def inner_samples(self) -> tuple[Int[Array, " t"], Float[Array, " t"], Int[Array, " t"]]:
-        """Where Eq. 1 samples the segments between their end points, from first to second pixel.
+    def samples(self) -> tuple[Int[Array, " t"], Float[Array, " t"]]:
+        """Where Eq. 1 samples the segments, from the first pixel, t = 0, to the second, t = `rows`.
 
-        A sample lies, by its fraction, between the pixels at its shift and one pixel further on;
-        its number t counts from the first pixel, which is 0. There are `num_inner_samples`
-        entries, the last sample repeated; neighbours, which have none, get their first pixel.
+        A sample lies, by its fraction, between the pixels at its shift and one pixel further on.
+        There are `max_samples` entries; those past t = `rows` mean nothing.
         """
-        t = jnp.arange(1, self.num_inner_samples + 1, dtype=jnp.int32)
-        t = jnp.minimum(t, self.rows - 1)
+        t = jnp.arange(self.max_samples, dtype=jnp.int32)
         aside = jax.lax.div(t * self.columns, self.rows)
         rest = t * self.columns - aside * self.rows
         fractions = rest.astype(jnp.float32) / self.rows.astype(jnp.float32)
-        return t * self.width + aside, fractions, t
+        return t * self.width + aside, fractions
 
 
 Visit = Callable[[Pairs, Any, Any], Any]
@@ -123,18 +121,17 @@ def windows(shape: tuple[int, int]) -> Iterator[tuple[int, int, int]]:
     """Number and size of the windows that `visit_pairs` goes through.
 
     Yields:
-      (number of windows, entries of each, inner samples of each entry), for every row offset.
+      (number of windows, entries of each, samples of each entry), for every row offset.
     """
     for height, width in (shape, shape[::-1]):
         for rows in _buckets(height):
-            length, samples = _window(rows, height, width)
             for d in rows:
-                yield 2 * (min(d, width - 1) + 1), length, samples
+                yield 2 * (min(d, width - 1) + 1), _window_length(rows, height, width), d + 1
 
 
-def _window(rows: range, height: int, width: int) -> tuple[int, int]:
-    """Entries of a bucket's windows, and inner samples of each entry."""
-    return (height - rows[0]) * width, max(rows[-1] - 1, 1)
+def _window_length(rows: range, height: int, width: int) -> int:
+    """Entries of a bucket's windows."""
+    return (height - rows[0]) * width
 
 
 def _transpose(grids: Any) -> Any:
@@ -201,7 +198,7 @@ def _row_visitor(
     """A function of a bucket's row offset and totals: adds all its pairs in one view."""
     height, width = shape
     transposed, flipped = view[0], view[1]
-    length, samples = _window(rows, height, width)
+    length, max_samples = _window_length(rows, height, width), rows[-1] + 1
     first = jnp.arange(length, dtype=jnp.int32)
     column = jax.lax.rem(first, jnp.int32(width))
 
@@ -211,7 +208,7 @@ def _row_visitor(
         def visit_offset(e: Array, totals: Any) -> Any:
             counted = ((e > 0) | ~flipped) & ((e < d) | ~transposed)
             exist = inside & (column < width - e) & counted
-            pairs = Pairs(d, e, width, length, samples, exist, flipped & ~transposed)
+            pairs = Pairs(d, e, width, length, max_samples, exist, transposed | ~flipped)
             return visit(pairs, maps, totals)
 
         count = jnp.minimum(d, width - 1) + 1

@@ -1,0 +1,141 @@
+"""`ranet bench step`: the training step of a config, compiled for a machine that is not there.
+
+Beside it stands the same step without a context block: what is more is what the block adds.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from ranet_jax import parallel
+from ranet_jax.bench.compiled import (
+    Compiled,
+    cells,
+    compile_lowered,
+    notes,
+    results,
+    target_results,
+)
+from ranet_jax.bench.targets import Target
+from ranet_jax.config import check_config
+from ranet_jax.errors import UserError
+from ranet_jax.losses import BoundaryLoss
+from ranet_jax.markdown import table
+from ranet_jax.models import build_model
+from ranet_jax.schedules import build_optimizer
+from ranet_jax.train_state import TrainState, create_state, make_step
+
+IGNORE_LABEL = 255
+
+
+@dataclasses.dataclass(frozen=True)
+class StepCost:
+    """A training step, by its context block, and what its compiler makes of it."""
+
+    context: str
+    parameters: int
+    compiled: Compiled
+
+
+def compile_steps(config: ConfigDict, target: Target, num_classes: int) -> list[StepCost]:
+    """Compile a config's training step for `target`, and the same without a context block.
+
+    Raises:
+      UserError: the config describes no training, or does not fit the target's devices.
+    """
+    if num_classes < 1:
+        raise UserError(f"The number of categories is {num_classes}; choose 1 or more.")
+    check_config(config)
+    BoundaryLoss.from_config(config.loss)  # or an error, before anything is made
+    _check_batch(config, target)
+    plain = config.copy_and_resolve_references()
+    plain.model.context = "none"
+    configs = [config] if config.model.context == "none" else [config, plain]
+    costs = []
+    for each in tqdm(configs, unit="step", desc="compile", disable=None):
+        lowered, state = _lower(each, target, num_classes)
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        costs.append(StepCost(each.model.context, parameters, compile_lowered(lowered, target)))
+    return costs
+
+
+def _check_batch(config: ConfigDict, target: Target) -> None:
+    train, devices = config.train, len(target.devices)
+    multiple = devices * train.microbatches
+    if train.batch_size % multiple:
+        raise UserError(
+            f"config.train.batch_size {train.batch_size} does not divide by the {devices} devices"
+            f" of {target.name} x {train.microbatches} microbatches; set a multiple of {multiple},"
+            f" such as --config.train.batch_size={multiple}."
+        )
+
+
+def _lower(
+    config: ConfigDict, target: Target, num_classes: int
+) -> tuple[jax.stages.Lowered, TrainState]:
+    """Lower the step from shapes alone, mapped as the config says; and the shapes of its state."""
+    model = build_model(config, num_classes, parallel.AXIS)
+    height, width = config.data.crop_size
+    image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
+    key = jax.eval_shape(lambda: jax.random.PRNGKey(0))
+    variables = jax.eval_shape(model.init, key, image)
+    optimizer, _ = build_optimizer(config.optimizer, config.train.steps, variables["params"])
+    state = jax.eval_shape(
+        lambda variables, key: create_state(
+            variables, optimizer, key, config.optimizer.ema_decay is not None
+        ),
+        variables,
+        key,
+    )
+    count = config.train.batch_size
+    batch = {
+        "image": jax.ShapeDtypeStruct((count, height, width, 3), jnp.float32),
+        "label": jax.ShapeDtypeStruct((count, height, width), jnp.uint8),
+    }
+    step = make_step(model, optimizer, config, IGNORE_LABEL)
+    with jax.set_mesh(target.mesh()):
+        lowered = parallel.lower_step(step, config.train.parallel, target.devices, state, batch)
+    return lowered, state
+
+
+def steps_report(costs: list[StepCost], config: ConfigDict, target: Target, classes: int) -> str:
+    """Markdown: a column a step, then how its figures came about."""
+    columns = [
+        {"parameters": f"{cost.parameters:,}"} | cells(cost.compiled, target) for cost in costs
+    ]
+    rows = [(name, *(column[name] for column in columns)) for name in columns[0]]
+    header = ("a device", *(f"context={cost.context}" for cost in costs))
+    height, width = config.data.crop_size
+    mapping = (
+        f"Training step, batch {config.train.batch_size} of {height} x {width} pixels, {classes}"
+        f" categories, {config.model.dtype}, mapped by {config.train.parallel} over"
+        f" {target.name}: {len(target.devices)} x {target.device_kind}."
+    )
+    named = [(f"context={cost.context}", cost.compiled) for cost in costs]
+    return "\n\n".join([mapping, table(header, rows), notes(named, target)])
+
+
+def steps_results(
+    costs: list[StepCost], config: ConfigDict, target: Target, classes: int
+) -> dict[str, Any]:
+    """Plain dictionary of the costs, and of what was compiled for what."""
+    return {
+        "target": target_results(target),
+        "batch_size": config.train.batch_size,
+        "crop_size": list(config.data.crop_size),
+        "num_classes": classes,
+        "dtype": config.model.dtype,
+        "parallel": config.train.parallel,
+        "steps": [
+            {
+                "context": cost.context,
+                "parameters": cost.parameters,
+                **results(cost.compiled),
+            }
+            for cost in costs
+        ],
+    }

@@ -1,0 +1,92 @@
+"""What a schedule of Eqs. 1-5 computes, and the definitions that all of them share."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+TINY = float(jnp.finfo(jnp.float32).tiny)
+# Smaller probabilities count as 0: their ratios would be computed from denormal numbers.
+SMALLEST = 4 * TINY
+# Half a nat, in bits.
+HALF_NAT = 0.5 / math.log(2)
+
+
+class Inputs(NamedTuple):
+    """Maps over the grid of which the attention of a pair is made."""
+
+    boundary: Float[Array, "h w"]
+    probabilities: Float[Array, "c h w"]
+    logs: Float[Array, "c h w"]
+
+    @classmethod
+    def of(cls, boundary: Float[Array, "h w"], probabilities: Float[Array, "c h w"]) -> "Inputs":
+        """Inputs with the logarithms of the probabilities, 0 for those that count as 0."""
+        positive = probabilities >= SMALLEST
+        logs = jnp.where(positive, jnp.log(jnp.where(positive, probabilities, 1)), 0)
+        return cls(boundary, probabilities, logs)
+
+
+class Gradients(NamedTuple):
+    """Of a sum over pairs, by what their attention is made of; W^g is 1 x 1."""
+
+    boundary: Float[Array, "h w"]
+    probabilities: Float[Array, "c h w"]
+    weight: Float[Array, ""]
+
+
+class Schedule(NamedTuple):
+    """Three passes over all pairs of two different pixels of a grid.
+
+    `pointers(inputs, weight, threshold)` gives the smallest index of a pixel that each pixel is
+    linked to (Eqs. 1-4), h * w or more where there is none, [h, w].
+
+    `sum_together(inputs, weight, labels)` gives the sum of each pixel's attention F^g to the other
+    pixels of its region, [h, w].
+
+    `gradients(inputs, weight, labels, share)` gives the gradient of the sum over ordered pairs
+    (i, j) of one region of share_i F^g_ij.
+    """
+
+    pointers: Callable[[Inputs, Array, Array], Int[Array, "h w"]]
+    sum_together: Callable[[Inputs, Array, Array], Float[Array, "h w"]]
+    gradients: Callable[[Inputs, Array, Array, Array], Gradients]
+
+
+def filter_attention(attention: Array, weight: Array) -> Array:
+    """F^g of F, with a 1 x 1 kernel (Eq. 4)."""
+    return jnp.clip(weight * attention, 0, 1)
+
+
+def number_bits(shape: tuple[int, ...]) -> int:
+    """Bits that hold the number of any sample of a segment in a grid of this shape."""
+    return (max(shape) - 1).bit_length()
+
+
+def pack_sample(value: Array, first_is_0: Array, number: Array, bits: int) -> Array:
+    """One integer for a sample, so that one maximum finds the largest and of those the first.
+
+    The value is in front, with 24 bits, as many as a float32, or what the number leaves.
+
+    Args:
+      value: boundary score, in [0, 1].
+      first_is_0: whether of equal samples the one of smaller number comes first.
+      number: of the sample, of `bits` bits.
+      bits: `number_bits` of the grid.
+    """
+    last, unit = 2**bits - 1, _value_unit(bits)
+    rank = jnp.where(first_is_0, last - number, number)
+    return ((jnp.clip(value, 0, 1) * unit).astype(jnp.int32) << bits) | rank
+
+
+def unpack_sample(packed: Array, first_is_0: Array, bits: int) -> tuple[Array, Array]:
+    """The value and the number of a sample."""
+    last, unit = 2**bits - 1, _value_unit(bits)
+    value = jnp.minimum((packed >> bits).astype(jnp.float32) / unit, 1)
+    return value, jnp.where(first_is_0, last - (packed & last), packed & last)
+
+
+def _value_unit(bits: int) -> float:
+    return float(2 ** min(24, 31 - bits) - 1)

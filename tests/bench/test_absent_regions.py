@@ -1,0 +1,67 @@
+"""The two blocks compiled for machines; a CPU stands for one that is not there."""
+
+import json
+
+import jax
+import pytest
+
+from ranet_jax.bench import targets
+from ranet_jax.cli import main
+
+CASES = [
+    ("construction", "dense", 3, False),
+    ("construction", "dense", 3, True),
+    ("both", "dense", 3, False),
+    ("both", "dense", 3, True),
+    ("interaction", "blocks", None, False),
+    ("interaction", "blocks", None, True),
+]
+
+
+@pytest.fixture
+def one_cpu(monkeypatch):
+    def open_target(name):
+        return targets.Target(name, "tpu", tuple(jax.devices()[:1]), 2**30, {})
+
+    monkeypatch.setattr(targets, "open_target", open_target)
+
+
+def test_the_command_compiles_a_batch_of_both_blocks(one_cpu, tmp_path, capsys):
+    path = tmp_path / "regions.json"
+    sizes = ["--size", "5", "6", "--num-classes", "3", "--paths", "dense", "--batch", "2"]
+    assert main(["bench", "regions", "--target", "one", *sizes, "--output", str(path)]) == 0
+    opening, table, counted = capsys.readouterr().out.strip().split("\n\n")[:3]
+    assert opening.startswith("A batch of 2, 5 x 6 pixels and 512 channels an image")
+    assert "construction, dense, c = 3, forward + backward" in table
+    assert counted.startswith("Counted in the compiled program: operations")
+    results = json.loads(path.read_text())
+    assert (results["batch"], results["size"]) == (2, [5, 6])
+    found = [
+        (cost["part"], cost["path"], cost["num_classes"], cost["backward"])
+        for cost in results["costs"]
+    ]
+    assert found == CASES
+    arguments = [cost["memory"]["arguments"] for cost in results["costs"]]
+    maps, features, score = 2 * 30 * 4 * (1 + 3) + 4, 2 * 30 * 4 * 512, 2 * 30 * 4
+    assert arguments == [maps] * 2 + [maps + features] * 2 + [features + 2 * score] * 2
+    launches = [cost["program"]["launches"] for cost in results["costs"]]
+    assert all(
+        backward > forward > 0
+        for forward, backward in zip(launches[::2], launches[1::2], strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--target", "one", "--size", "0", "5"], "The height is 0; choose 1 or more."),
+        (["--target", "one", "--batch", "0"], "The number of images is 0; choose 1 or more."),
+        (["--target", "one", "--num-classes", "0"], "The number of categories is 0; choose 1"),
+        (["--target", "one", "--repeats", "2"], "--repeats has no meaning with --target"),
+        (["--batch", "2"], "--batch has no meaning without --target; leave it out."),
+        (["--target", "one", "--output", "missing/regions.json"], "Directory missing for the"),
+    ],
+)
+def test_what_makes_no_sense(arguments, sentence, one_cpu, capsys):
+    assert main(["bench", "regions", *arguments]) == 1
+    assert sentence in capsys.readouterr().err
