@@ -228,17 +228,17 @@ def test_auto_is_the_order_of_the_platform():
 
 def test_unknown_schedule_is_refused():
     with pytest.raises(ValueError, match="schedule is 'rows'; choose one of"):
-        on("rows")(*make(smooth, (2, 2)), np.ones((1, 1), np.float32), THRESHOLD)
+        on("rows")(jnp.ones((2, 2)), jnp.ones((2, 2, 1)), jnp.ones((1, 1)), THRESHOLD)
 
 
 def test_offsets_without_a_pair_of_one_region_are_left_out_for_a_batch_too():
     """Cells of 3 x 3 pixels between boundaries: the score of each is that of the cell alone."""
     edge = np.arange(11) % 4 == 3
     boundary = np.where(edge[:, None] | edge[None], 0.9, 0.05).astype(np.float32)
-    probabilities = np.full((11, 11, 3), 1 / 3, np.float32)
-    batch = np.stack([boundary, np.full((11, 11), 0.05, np.float32)])
+    probabilities = jnp.full((11, 11, 3), 1 / 3)
+    batch = jnp.stack([boundary, np.full((11, 11), 0.05, np.float32)])
     labels, score = jax.vmap(
-        lambda boundary: on("streaming")(boundary, probabilities, np.ones((1, 1), np.float32), 0.8)
+        lambda boundary: on("streaming")(boundary, probabilities, jnp.ones((1, 1)), THRESHOLD)
     )(batch)
     inside = boundary.reshape(-1) < 0.5
     assert len(set(np.asarray(labels[0])[inside].tolist())) == 9

@@ -10,12 +10,31 @@ from typing import Any
 
 import jax
 
-from ranet_jax.ops.schedules.kernel import KERNEL
+from ranet_jax.ops.schedules.kernel import kernel_schedule
 from ranet_jax.ops.schedules.planes import PLANES
 from ranet_jax.ops.schedules.schedule import Inputs, Schedule
 from ranet_jax.ops.schedules.windows import WINDOWS
 
-SCHEDULES = {"streaming": WINDOWS, "planes": PLANES, "kernel": KERNEL}
+
+def _by_platform(default: Schedule, **others: Schedule) -> Schedule:
+    """For each pass the schedule of the platform that a program is compiled for."""
+
+    def choose(name: str) -> Any:
+        choices = {platform: getattr(schedule, name) for platform, schedule in others.items()}
+        return lambda *arguments: jax.lax.platform_dependent(
+            *arguments, default=getattr(default, name), **choices
+        )
+
+    return Schedule(*map(choose, Schedule._fields))
+
+
+_KERNEL = kernel_schedule(interpret=False)
+SCHEDULES = {
+    "streaming": WINDOWS,
+    "planes": PLANES,
+    "kernel": _by_platform(kernel_schedule(interpret=True), tpu=_KERNEL),
+}
+_AUTO = _by_platform(PLANES, cpu=WINDOWS, tpu=_KERNEL)
 
 
 def choose_schedule(name: str) -> Schedule:
@@ -30,17 +49,5 @@ def choose_schedule(name: str) -> Schedule:
         raise ValueError(f"schedule is {name!r}; choose one of {('auto', *SCHEDULES)}")
     return SCHEDULES[name]
 
-
-def _on_platform(name: str) -> Any:
-    """One pass, by the schedule of the platform."""
-    windows, planes, kernel = (getattr(each, name) for each in (WINDOWS, PLANES, KERNEL))
-
-    def run(*arguments: Any) -> Any:
-        return jax.lax.platform_dependent(*arguments, cpu=windows, tpu=kernel, default=planes)
-
-    return run
-
-
-_AUTO = Schedule(*map(_on_platform, Schedule._fields))
 
 __all__ = ["SCHEDULES", "Inputs", "Schedule", "choose_schedule"]

@@ -14,6 +14,7 @@ so that d rows on is d further along q, whatever d is, and e columns on is a rot
 strips overlap by d rows. Offsets whose windows have strips of the same length share a call.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ from ranet_jax.ops.schedules.schedule import (
 )
 
 STRIPS, LANES = 8, 128
+# Calls of a kernel for each view of a grid; with more of them, strips have fewer rows too many.
+MAX_CALLS = 4
 # Samples of a segment that are under way at once.
 GROUP = 4
 # What a kernel may use of a chip's fast memory, 128 MiB from the v5e on.
@@ -109,9 +112,11 @@ class Call:
 
 def _calls(shape: tuple[int, ...], transposed: bool) -> Iterator[Call]:
     height, width = shape
-    for strip in range(-(-(height - 1) // STRIPS), 0, -1):
+    longest = -(-(height - 1) // STRIPS)
+    step = max(-(-longest // MAX_CALLS), 1)
+    for strip in range(longest, 0, -step):
         first = max(height - STRIPS * strip, 1)
-        last = min(height - STRIPS * (strip - 1) - 1, height - 1)
+        last = min(height - STRIPS * max(strip - step, 0) - 1, height - 1)
         yield Call(height, width, transposed, range(first, last + 1), strip)
 
 
@@ -323,6 +328,7 @@ class Total:
 
 
 def _visit(
+    interpret: bool,
     visit: Pass,
     scalars: Array,
     maps: Sequence[Array],
@@ -341,7 +347,7 @@ def _visit(
     for transposed in (False, True):
         turned = [grid.mT if transposed else grid for grid in (*maps, categories)]
         for call in _calls(turned[0].shape, transposed):
-            found = _run(call, visit, scalars, turned[:-1], turned[-1], totals, gradient)
+            found = _run(interpret, call, visit, scalars, turned[:-1], turned[-1], totals, gradient)
             for number, (kind, strips) in enumerate(zip(kinds, found, strict=True)):
                 grid = call.fold(strips, kind.combine, kind.neutral)
                 grid = grid.mT if transposed else grid
@@ -350,6 +356,7 @@ def _visit(
 
 
 def _run(
+    interpret: bool,
     call: Call,
     visit: Pass,
     scalars: Array,
@@ -357,7 +364,7 @@ def _run(
     categories: Array,
     totals: Sequence[Total],
     gradient: bool,
-) -> list[Array]:
+) -> Sequence[Array]:
     """One call of the kernel: what the strips of a map gather, each [rows, 8, lanes]."""
     count = len(categories)
 
@@ -384,7 +391,7 @@ def _run(
         visit(offset, rooms)
 
     in_fast = pl.BlockSpec(call.map_shape, lambda _: (0, 0, 0))
-    slopes = pl.BlockSpec((2, *call.map_shape), lambda _: (0, 0, 0, 0))
+    two_in_fast = pl.BlockSpec((2, *call.map_shape), lambda _: (0, 0, 0, 0))
     in_large = pl.BlockSpec(memory_space=pl.ANY)
     one_map = pltpu.VMEM(call.map_shape, jnp.float32)
     scratch = [
@@ -398,34 +405,25 @@ def _run(
         scratch += [one_map, pltpu.SemaphoreType.DMA(())]
         outputs.append(jax.ShapeDtypeStruct((count, *call.map_shape), jnp.float32))
 
-    def compute(interpret: bool) -> Callable[..., list[Array]]:
-        return pl.pallas_call(
-            kernel,
-            out_shape=outputs,
-            grid=(len(call.offsets),),
-            in_specs=[
-                pl.BlockSpec(memory_space=pltpu.SMEM),
-                in_fast,
-                slopes,
-                *[in_fast] * (len(maps) - 1),
-                in_large,
-            ],
-            out_specs=[*[in_fast] * len(totals), *[in_large] * gradient],
-            scratch_shapes=scratch,
-            compiler_params=pltpu.CompilerParams(vmem_limit_bytes=FAST_MEMORY),
-            interpret=interpret,
-        )
-
-    boundary, *others = map(call.lay_out, maps)
-    return jax.lax.platform_dependent(
-        scalars,
-        boundary,
-        jnp.stack([jnp.roll(boundary, step, axis=2) - boundary for step in (-1, 1)]),
-        *others,
-        call.lay_out(categories),
-        tpu=compute(False),
-        default=compute(True),
+    run = pl.pallas_call(
+        kernel,
+        out_shape=outputs,
+        grid=(len(call.offsets),),
+        in_specs=[
+            pl.BlockSpec(memory_space=pltpu.SMEM),
+            in_fast,
+            two_in_fast,
+            *[in_fast] * (len(maps) - 1),
+            in_large,
+        ],
+        out_specs=[*[in_fast] * len(totals), *[in_large] * gradient],
+        scratch_shapes=scratch,
+        compiler_params=pltpu.CompilerParams(vmem_limit_bytes=FAST_MEMORY),
+        interpret=interpret,
     )
+    boundary, *others = map(call.lay_out, maps)
+    slopes = jnp.stack([jnp.roll(boundary, step, axis=2) - boundary for step in (-1, 1)])
+    return run(scalars, boundary, slopes, *others, call.lay_out(categories))
 
 
 def _sum_divergence(offset: Offset, rooms: Rooms) -> None:
@@ -469,8 +467,7 @@ def _filtered_attention(offset: Offset, rooms: Rooms, place: Array, e: Array) ->
     return filter_attention(uncrossed * (1 - _divergence(rooms, place)), rooms.scalars[0])
 
 
-@jax.custom_batching.sequential_vmap
-def _pointers(inputs: Inputs, weight: Array, threshold: Array) -> Array:
+def _pointers(interpret: bool, inputs: Inputs, weight: Array, threshold: Array) -> Array:
     count = inputs.boundary.size
     numbers = jnp.arange(count, dtype=jnp.int32).reshape(inputs.boundary.shape)
 
@@ -486,11 +483,10 @@ def _pointers(inputs: Inputs, weight: Array, threshold: Array) -> Array:
 
     maps = (inputs.boundary, numbers)
     scalars, totals = jnp.stack([weight, threshold]), [Total(jnp.int32, count, jnp.minimum)]
-    return _visit(visit, scalars, maps, inputs.probabilities, totals)[0]
+    return _visit(interpret, visit, scalars, maps, inputs.probabilities, totals)[0]
 
 
-@jax.custom_batching.sequential_vmap
-def _sum_together(inputs: Inputs, weight: Array, labels: Array) -> Array:
+def _sum_together(interpret: bool, inputs: Inputs, weight: Array, labels: Array) -> Array:
     def visit(offset: Offset, rooms: Rooms) -> None:
         def add(place: Array, e: Array) -> None:
             attention = _filtered_attention(offset, rooms, place, e)
@@ -501,11 +497,12 @@ def _sum_together(inputs: Inputs, weight: Array, labels: Array) -> Array:
 
     maps = (inputs.boundary, labels)
     totals = [Total(jnp.float32, 0, jnp.add)]
-    return _visit(visit, weight[None], maps, inputs.probabilities, totals)[0]
+    return _visit(interpret, visit, weight[None], maps, inputs.probabilities, totals)[0]
 
 
-@jax.custom_batching.sequential_vmap
-def _gradients(inputs: Inputs, weight: Array, labels: Array, share: Array) -> Gradients:
+def _gradients(
+    interpret: bool, inputs: Inputs, weight: Array, labels: Array, share: Array
+) -> Gradients:
     bits = number_bits(labels.shape)
 
     def visit(offset: Offset, rooms: Rooms) -> None:
@@ -544,7 +541,7 @@ def _gradients(inputs: Inputs, weight: Array, labels: Array, share: Array) -> Gr
     maps = (inputs.boundary, labels, share)
     totals = [Total(jnp.float32, 0, jnp.add)] * 2
     to_boundary, to_weight, to_probabilities = _visit(
-        visit, weight[None], maps, inputs.probabilities, totals, gradient=True
+        interpret, visit, weight[None], maps, inputs.probabilities, totals, gradient=True
     )
     return Gradients(to_boundary, to_probabilities, jnp.sum(to_weight))
 
@@ -583,4 +580,10 @@ def _add_divergence_gradient(offset: Offset, rooms: Rooms) -> None:
     rooms.fetcher.for_each(teach)
 
 
-KERNEL = Schedule(_pointers, _sum_together, _gradients)
+def kernel_schedule(interpret: bool) -> Schedule:
+    """The schedule for TPUs, or with `interpret` the same by Pallas's interpreter, anywhere.
+
+    The images of a batch go one after another.
+    """
+    passes = (functools.partial(each, interpret) for each in (_pointers, _sum_together, _gradients))
+    return Schedule(*map(jax.custom_batching.sequential_vmap, passes))
