@@ -142,6 +142,12 @@ def _parser() -> argparse.ArgumentParser:
     regions.add_argument(
         "--batch", type=int, metavar="N", help="with --target: images (default: 1)"
     )
+    regions.add_argument(
+        "--parts",
+        nargs="+",
+        choices=("construction", "both", "interaction"),
+        help="with --target: blocks to compile (default: all)",
+    )
     regions.set_defaults(run=commands.run_bench_regions)
 
     step = subjects.add_parser(

@@ -196,7 +196,7 @@ def run_bench_regions(arguments: argparse.Namespace) -> int:
         check_json_output(arguments.output, "results")
     if arguments.target is not None:
         return _compile_regions(arguments)
-    _refuse(arguments, ("--batch",), "has no meaning without --target")
+    _refuse(arguments, ("--batch", "--parts"), "has no meaning without --target")
     size = tuple(arguments.size)
     classes = arguments.num_classes or (19, 59, 171)
     paths = arguments.paths or ("streaming", "dense")
@@ -217,7 +217,8 @@ def _compile_regions(arguments: argparse.Namespace) -> int:
     target, size = open_target(arguments.target), tuple(arguments.size)
     classes, paths = arguments.num_classes or (19,), arguments.paths or ("auto",)
     batch = 1 if arguments.batch is None else arguments.batch
-    costs = absent_regions.compile_regions(target, size, classes, paths, batch)
+    parts = arguments.parts or absent_regions.PARTS
+    costs = absent_regions.compile_regions(target, size, classes, paths, batch, parts)
     print(absent_regions.regions_report(costs, size, batch, target))
     if arguments.output is not None:
         results = absent_regions.regions_results(costs, size, batch, target)

@@ -160,7 +160,9 @@ def test_every_epoch_has_every_example_once_in_an_order_of_its_own(config, build
 
 
 def augmented(config):
-    config.data.update(crop_size=(24, 32), scale_range=(0.5, 2.0), flip=True, brightness=0.2)
+    config.data.update(
+        crop_size=(24, 32), scale_range=(0.5, 2.0), flip=True, brightness=0.2, contrast=0.2
+    )
     return config
 
 
@@ -301,24 +303,62 @@ def test_scale_is_uniform_and_the_same_for_image_and_label(config, builder):
     assert counts.sum() == len(scales) and (counts > 0.2 * len(scales)).all()
 
 
-def test_brightness_is_one_shift_an_example_clipped_to_the_range_of_colours(config, builder):
-    config.data.brightness = 0.5
-    shifts = []
+GREY = np.array([0.2989, 0.587, 0.114])  # Rec. 601, as TensorFlow has it
+
+
+def pairs_with_their_examples(config, builder):
+    """Augmented images of 20 batches, each with what it was before."""
     for batch in take(data_input.train_batches(config, builder), 20):
         for image, label in zip(batch["image"], batch["label"], strict=True):
-            assert image.min() >= 0 and image.max() <= 255
             (whole,) = [
                 example
                 for example, its_label in map(make_example, range(TRAIN))
                 if (its_label == label).all()
             ]
-            open_range = (image > 0) & (image < 255)
-            change = (image - whole)[open_range]
-            assert np.ptp(change) < 1e-3
-            shifts.append(float(change[0]))
-            np.testing.assert_allclose(image, np.clip(whole + change[0], 0, 255), rtol=0, atol=1e-3)
+            yield image.astype(np.float64), whole.astype(np.float64)
+
+
+def test_brightness_is_one_shift_an_example_clipped_to_the_range_of_colours(config, builder):
+    config.data.brightness = 0.5
+    shifts = []
+    for image, whole in pairs_with_their_examples(config, builder):
+        assert image.min() >= 0 and image.max() <= 255
+        open_range = (image > 0) & (image < 255)
+        change = (image - whole)[open_range]
+        assert np.ptp(change) < 1e-3
+        shifts.append(float(change[0]))
+        np.testing.assert_allclose(image, np.clip(whole + change[0], 0, 255), rtol=0, atol=1e-3)
     assert max(map(abs, shifts)) <= 127.5
     assert min(shifts) < -60 and max(shifts) > 60 and len(set(shifts)) == len(shifts)
+
+
+def test_contrast_multiplies_the_distance_from_the_mean_grey(config, builder):
+    config.data.contrast = 0.4
+    factors = []
+    for image, whole in pairs_with_their_examples(config, builder):
+        grey = (whole @ GREY).mean()
+        open_range = (image > 0) & (image < 255) & (np.abs(whole - grey) > 20)
+        found = (image - grey)[open_range] / (whole - grey)[open_range]
+        assert np.ptp(found) < 1e-3
+        factors.append(found.mean())
+        np.testing.assert_allclose(
+            image, np.clip(grey + factors[-1] * (whole - grey), 0, 255), rtol=0, atol=0.05
+        )
+    assert min(factors) >= 0.6 - 1e-4 and max(factors) <= 1.4 + 1e-4
+    assert min(factors) < 0.8 and max(factors) > 1.2
+
+
+def test_saturation_multiplies_the_distance_from_each_pixels_grey(config, builder):
+    config.data.saturation = 0.5
+    factors = []
+    for image, whole in pairs_with_their_examples(config, builder):
+        greys = np.broadcast_to((whole @ GREY)[..., None], whole.shape)
+        open_range = (image > 0) & (image < 255) & (np.abs(whole - greys) > 20)
+        found = (image - greys)[open_range] / (whole - greys)[open_range]
+        assert np.ptp(found) < 1e-2
+        factors.append(found.mean())
+    assert min(factors) >= 0.5 - 1e-3 and max(factors) <= 1.5 + 1e-3
+    assert min(factors) < 0.8 and max(factors) > 1.2
 
 
 def test_batch_that_hosts_cannot_share_is_refused(config, builder):

@@ -60,10 +60,18 @@ class _Case:
     arguments: tuple[jax.ShapeDtypeStruct, ...]
 
 
+PARTS = ("construction", "both", "interaction")
+
+
 def compile_regions(
-    target: Target, size: tuple[int, int], classes: Sequence[int], paths: Sequence[str], batch: int
+    target: Target,
+    size: tuple[int, int],
+    classes: Sequence[int],
+    paths: Sequence[str],
+    batch: int,
+    parts: Sequence[str] = PARTS,
 ) -> list[BlockCost]:
-    """Compile every block for one device of `target`, with progress on standard error.
+    """Compile blocks for one device of `target`, with progress on standard error.
 
     Raises:
       UserError: a number is less than 1.
@@ -74,7 +82,8 @@ def compile_regions(
         if value < 1:
             raise UserError(f"The {name} is {value}; choose 1 or more.")
     costs = []
-    for case in tqdm(list(_cases(size, classes, paths, batch)), unit="case", disable=None):
+    cases = [case for case in _cases(size, classes, paths, batch) if case.part in parts]
+    for case in tqdm(cases, unit="case", disable=None):
         with jax.set_mesh(target.mesh(1)):
             lowered = jax.jit(case.function).lower(*case.arguments)
             compiled = compile_lowered(lowered, target)

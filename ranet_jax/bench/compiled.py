@@ -171,9 +171,16 @@ def _caveats(name: str, compiled: Compiled) -> list[str]:
             f"{count:,} {kind}" for kind, count in Counter(program.unestimated).most_common(8)
         )
         found.append(f"{name}: without an estimate, and not in the cycles: {kinds}.")
-    for kernel, cycles in compiled.kernels.items():
-        shown = "loops that depend on data" if cycles is None else f"{cycles:,} bundles a run"
-        found.append(f"{name}: kernel {kernel}: {shown}.")
+    known = [cycles for cycles in compiled.kernels.values() if cycles is not None]
+    if known:
+        found.append(
+            f"{name}: {len(known)} kernels have {sum(known):,} bundles in all, each run once."
+        )
+    unknown = [kernel for kernel, cycles in compiled.kernels.items() if cycles is None]
+    if unknown:
+        found.append(
+            f"{name}: kernels whose loops depend on data, not in the cycles: {', '.join(unknown)}."
+        )
     return found
 
 

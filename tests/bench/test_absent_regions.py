@@ -1,6 +1,10 @@
-"""The two blocks compiled for machines; a CPU stands for one that is not there."""
+"""The two blocks compiled for machines: a CPU stands for one that is not there, or a TPU is not."""
 
+import importlib.util
 import json
+import os
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -65,3 +69,25 @@ def test_the_command_compiles_a_batch_of_both_blocks(one_cpu, tmp_path, capsys):
 def test_what_makes_no_sense(arguments, sentence, one_cpu, capsys):
     assert main(["bench", "regions", *arguments]) == 1
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="the TPU's compiler is not installed"
+)
+def test_region_construction_stays_within_its_bounds_on_a_tpu(tmp_path):
+    """As loops of XLA, in the order for CPUs, it had 1.1e9 and 2.8e9 cycles at this size."""
+    path = tmp_path / "regions.json"
+    command = [sys.executable, "-m", "ranet_jax.cli", "bench", "regions", "--target", "v5e:2x2"]
+    command += ["--size", "33", "33", "--parts", "construction", "--output", str(path)]
+    environment = {name: text for name, text in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for cost, cycles, operations in zip(
+        json.loads(path.read_text())["costs"], (7e6, 1.5e7), (700, 900), strict=True
+    ):
+        program = cost["program"]
+        assert 0.5 * cycles < program["estimated_cycles"] < cycles
+        assert program["launches"] < operations
+        assert program["unknown_loops"] == 0
+        assert len(cost["kernels"]) == (24 if cost["backward"] else 16)
+        assert all(cost["kernels"].values())
