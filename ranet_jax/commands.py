@@ -201,10 +201,11 @@ def run_bench_regions(arguments: argparse.Namespace) -> int:
     classes = arguments.num_classes or (19, 59, 171)
     paths = arguments.paths or ("streaming", "dense")
     repeats = 3 if arguments.repeats is None else arguments.repeats
-    costs = regions.measure_regions(size, classes, paths, repeats, arguments.scene or "cells")
-    print(regions.regions_report(costs, size))
+    scene = arguments.scene or "cells"
+    costs = regions.measure_regions(size, classes, paths, repeats, scene)
+    print(regions.regions_report(costs, size, scene))
     if arguments.output is not None:
-        write_results(arguments.output, regions.regions_results(costs, size))
+        write_results(arguments.output, regions.regions_results(costs, size, scene))
     return 0
 
 

@@ -120,6 +120,11 @@ def config_from_json(fields: dict[str, Any]) -> ConfigDict:
         config.loss.boundary_target = "pixels"
     for name, value in _named_values(fields):
         set_field(config, name, value)
+    data = fields.get("data")
+    # Configs without this field are older than the choice of an order, and had the one there was.
+    older = isinstance(data, dict) and "contrast" not in data
+    if older and config.model.region_path == "streaming":
+        config.model.region_path = "auto"
     return config
 
 

@@ -63,6 +63,16 @@ def test_a_ranet_from_before_end_points_is_refused():
         assert config_from_json(other).model[name] == value
 
 
+def test_the_former_only_order_of_the_regions_becomes_that_of_the_platform():
+    fields = config_to_json(default_config())
+    fields["model"]["region_path"] = "streaming"
+    assert config_from_json(fields).model.region_path == "streaming"
+    del fields["data"]["contrast"], fields["data"]["saturation"]
+    assert config_from_json(fields).model.region_path == "auto"
+    fields["model"]["region_path"] = "dense"
+    assert config_from_json(fields).model.region_path == "dense"
+
+
 def test_a_new_field_cannot_be_added_by_mistake():
     config = default_config()
     with pytest.raises(AttributeError, match="chanels"):

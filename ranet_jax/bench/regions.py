@@ -220,7 +220,7 @@ def _uniform(size: tuple[int, int], num_classes: int) -> tuple[Array, Array, Arr
 SCENES = {"cells": _cells, "uniform": _uniform}
 
 
-def regions_report(costs: Sequence[RegionCost], size: tuple[int, int]) -> str:
+def regions_report(costs: Sequence[RegionCost], size: tuple[int, int], scene: str) -> str:
     """Markdown: a row a case, how streaming compares with dense, and the arithmetic minimum."""
     header = ("part", "path", "categories", "pass", "compile (s)", "run (s)", "temporary (MB)")
     rows = []
@@ -242,7 +242,8 @@ def regions_report(costs: Sequence[RegionCost], size: tuple[int, int]) -> str:
         )
     notes = (
         f"Features of {size[0]} x {size[1]} pixels and {CHANNELS} channels, {NUM_REGIONS} regions"
-        f" of {PER_REGION} representatives, one image, float32, on {jax.default_backend().upper()}."
+        f" of {PER_REGION} representatives, one image ({scene}), float32, on"
+        f" {jax.default_backend().upper()}."
         " Temporary memory is what XLA plans between arguments and results; a case without a run"
         " plans more than three quarters of the device's memory.",
         "GFLOP by XLA counts the body of a loop once. GFLOP by formula counts element-wise"
@@ -280,10 +281,13 @@ def _comparisons(costs: Sequence[RegionCost]) -> Iterator[str]:
         yield "\n".join(lines)
 
 
-def regions_results(costs: Sequence[RegionCost], size: tuple[int, int]) -> dict[str, Any]:
+def regions_results(
+    costs: Sequence[RegionCost], size: tuple[int, int], scene: str
+) -> dict[str, Any]:
     """Plain dictionary of the costs, and of what they were measured on."""
     return {
         "size": list(size),
+        "scene": scene,
         "channels": CHANNELS,
         "num_regions": NUM_REGIONS,
         "per_region": PER_REGION,

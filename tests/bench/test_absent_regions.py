@@ -62,6 +62,8 @@ def test_the_command_compiles_a_batch_of_both_blocks(one_cpu, tmp_path, capsys):
         (["--target", "one", "--batch", "0"], "The number of images is 0; choose 1 or more."),
         (["--target", "one", "--num-classes", "0"], "The number of categories is 0; choose 1"),
         (["--target", "one", "--repeats", "2"], "--repeats has no meaning with --target"),
+        (["--parts", "both"], "--parts has no meaning without --target; leave it out."),
+        (["--target", "one", "--scene", "cells"], "--scene has no meaning with --target"),
         (["--batch", "2"], "--batch has no meaning without --target; leave it out."),
         (["--target", "one", "--output", "missing/regions.json"], "Directory missing for the"),
     ],

@@ -10,6 +10,7 @@ import pytest
 from ranet_jax.bench import regions
 from ranet_jax.bench.measure import Measurement
 from ranet_jax.cli import main
+from ranet_jax.ops import streaming
 from ranet_jax.ops.blocks import sort_into_blocks
 
 
@@ -66,12 +67,14 @@ def test_the_command_measures_both_paths(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(regions, "compile_and_measure", trace)
     path = tmp_path / "regions.json"
-    sizes = ["--size", "5", "6", "--num-classes", "3", "--repeats", "1"]
+    sizes = ["--size", "5", "6", "--num-classes", "3", "--repeats", "1", "--scene", "uniform"]
     assert main(["bench", "regions", *sizes, "--output", str(path)]) == 0
     printed = capsys.readouterr().out
     assert "3 categories, forward: dense takes 1 times the memory and 1.0 times" in printed
-    assert "435 pairs of pixels" in printed
-    costs = json.loads(path.read_text())["costs"]
+    assert "435 pairs of pixels" in printed and "one image (uniform)" in printed
+    results = json.loads(path.read_text())
+    assert results["scene"] == "uniform"
+    costs = results["costs"]
     assert [(c["part"], c["path"], c["backward"]) for c in costs] == [
         ("construction", "streaming", False),
         ("construction", "streaming", True),
@@ -82,6 +85,14 @@ def test_the_command_measures_both_paths(tmp_path, monkeypatch, capsys):
         ("both", "streaming", True),
     ]
     assert {cost["measured"]["temp_bytes"] for cost in costs} == {3_000_000}
+
+
+def test_cells_and_their_edges_are_regions_and_a_uniform_map_is_one():
+    """Four cells of 9 x 9 pixels, and 76 pixels alone on the lines of the grid between them."""
+    for scene, count in (("cells", 4 + 76), ("uniform", 1)):
+        labels, score = streaming.region_map(*regions.SCENES[scene]((20, 20), 3), 0.8)
+        assert len(set(np.asarray(labels).tolist())) == count
+        assert np.asarray(score).max() > 0.9
 
 
 @pytest.mark.parametrize(

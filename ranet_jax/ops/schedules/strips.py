@@ -1,0 +1,230 @@
+"""How the TPU's kernel lays out maps and goes over the pairs of one row offset.
+
+A TPU computes on registers of 8 x 128 numbers. The windows of `height - d` rows lie in them as 8
+strips of equally many rows, one below the other in the map:
+
+    [q, s, x]  holds  map[s * strip + q, x]
+
+so that d rows on is d further along q, whatever d is, and e columns on is a rotation along x. The
+strips overlap by d rows. Offsets whose windows have strips of nearly the same length share a call.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+from jaxtyping import Array
+
+STRIPS, LANES = 8, 128
+# Calls of a kernel for each view of a grid; with more of them, strips have fewer rows too many.
+MAX_CALLS = 4
+# Samples of a segment that are under way at once, a power of 2.
+GROUP = 4
+
+
+@dataclass(frozen=True)
+class Call:
+    """The row offsets of one view that share a call of a kernel, and how maps lie in it.
+
+    Attributes:
+      height: rows of the grid in this view.
+      width: columns of the grid in this view.
+      transposed: whether pairs as far apart in rows as in columns count in the other view.
+      offsets: the row offsets d.
+      strip: rows of each strip of a window.
+    """
+
+    height: int
+    width: int
+    transposed: bool
+    offsets: range
+    strip: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of each strip of a map."""
+        return self.strip + self.offsets[-1]
+
+    @property
+    def lanes(self) -> int:
+        """Columns of a map, padding included."""
+        return -(-self.width // LANES) * LANES
+
+    @property
+    def map_shape(self) -> tuple[int, int, int]:
+        """A map's shape in the kernel."""
+        return self.rows, STRIPS, self.lanes
+
+    @property
+    def table_shape(self) -> tuple[int, int, int, int]:
+        """Shape of a number for each pair of the largest offset: by e, then as a window."""
+        return 2 * self.offsets[-1] + 1, self.strip, STRIPS, self.lanes
+
+    def lay_out(self, grid: Array) -> Array:
+        """A map [..., h, w] in strips [..., rows, 8, lanes], with zeros beyond its edges."""
+        below = (STRIPS - 1) * self.strip + self.rows - self.height
+        padding = [(0, 0)] * (grid.ndim - 2) + [(0, below), (0, self.lanes - self.width)]
+        padded = jnp.pad(grid, padding)
+        strips = [
+            jax.lax.slice_in_dim(padded, start, start + self.rows, axis=grid.ndim - 2)
+            for start in range(0, STRIPS * self.strip, self.strip)
+        ]
+        return jnp.stack(strips, axis=-2)
+
+    def fold(self, strips: Array, combine: Callable[[Array, Array], Array], neutral: int) -> Array:
+        """Join what the strips [..., rows, 8, lanes] gathered for each pixel [..., h, w]."""
+        axis, length = strips.ndim - 3, (STRIPS - 1) * self.strip + self.rows
+        total = None
+        for strip in range(STRIPS):
+            start = strip * self.strip
+            padding = [(0, 0)] * axis + [(start, length - start - self.rows), (0, 0)]
+            rows = jnp.pad(strips[..., strip, :], padding, constant_values=neutral)
+            total = rows if total is None else combine(total, rows)
+        assert total is not None
+        return total[..., : self.height, : self.width]
+
+
+def calls(shape: tuple[int, ...], transposed: bool) -> Iterator[Call]:
+    """The calls that go over all row offsets of one view of a grid (h, w)."""
+    height, width = shape
+    longest = -(-(height - 1) // STRIPS)
+    step = max(-(-longest // MAX_CALLS), 1)
+    for strip in range(longest, 0, -step):
+        first = max(height - STRIPS * strip, 1)
+        last = min(height - STRIPS * max(strip - step, 0) - 1, height - 1)
+        yield Call(height, width, transposed, range(first, last + 1), strip)
+
+
+@dataclass(frozen=True)
+class Offset:
+    """One row offset of a call, within the kernel."""
+
+    call: Call
+    rows: Array
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """A window's shape."""
+        return self.call.strip, STRIPS, self.call.lanes
+
+    def window(self, strips: Any) -> Array:
+        """What a map [rows, 8, lanes] has at the first pixels."""
+        return strips[pl.ds(0, self.call.strip)]
+
+    def across(self, strips: Any, e: Array) -> Array:
+        """What it has at the second pixels."""
+        return self.rotate(strips[pl.ds(self.rows, self.call.strip)], e)
+
+    def rotate(self, values: Array, columns: Array) -> Array:
+        """Bring what is `columns` columns further on to each pixel."""
+        shift = jnp.where(columns > 0, self.call.lanes - columns, -columns)
+        return pltpu.roll(values, shift, 2)
+
+    def gather(
+        self,
+        total: Any,
+        e: Array,
+        first: Array,
+        second: Array,
+        combine: Callable[[Array, Array], Array],
+    ) -> None:
+        """Join what the first and the second pixels get to a map's total."""
+        there = pl.ds(self.rows, self.call.strip)
+        total[pl.ds(0, self.call.strip)] = combine(self.window(total), first)
+        total[there] = combine(total[there], self.rotate(second, -e))
+
+    def exist(self, e: Array) -> Array:
+        """Which entries of a window are pairs."""
+        row, strip, column = (
+            jax.lax.broadcasted_iota(jnp.int32, self.shape, axis) for axis in range(3)
+        )
+        row += strip * self.call.strip
+        inside = (column < self.call.width - jnp.maximum(e, 0)) & (column + e >= 0)
+        return inside & (row < self.call.height - self.rows)
+
+    def together(self, labels: Any, e: Array) -> Array:
+        """Which pairs lie within one region."""
+        return self.exist(e) & (self.window(labels) == self.across(labels, e))
+
+    def for_each_column(self, visit: Callable[[Array, Array], None]) -> None:
+        """Call `visit(place, e)` for every column offset of this view and its place in tables."""
+        furthest = self.rows - int(self.call.transposed)
+
+        def visit_one(place: Array, carry: None) -> None:
+            visit(place, place - furthest)
+            return carry
+
+        jax.lax.fori_loop(jnp.int32(0), 2 * furthest + 1, visit_one, None)
+
+    def walk(self, e: Array, visit: Callable[["Sample", Any], Any], start: Any) -> Any:
+        """Go through the samples of the segments: `carry = visit(sample, carry)`.
+
+        Samples go in groups, so that one is made while another waits for its rotation.
+        """
+        aside, unit = jnp.abs(e), 1 / self.rows.astype(jnp.float32)
+
+        def visit_one(t: Array, carry: tuple[Array, Array, Any]) -> tuple[Array, Array, Any]:
+            columns, rest, inner = carry  # t * |e| = columns * rows + rest, 0 <= rest < rows
+            inner = visit(Sample(t, e < 0, columns, rest.astype(jnp.float32) * unit), inner)
+            rest += aside
+            over = rest >= self.rows
+            return (
+                jnp.where(over, columns + 1, columns),
+                jnp.where(over, rest - self.rows, rest),
+                inner,
+            )
+
+        def visit_group(group: Array, carry: Any) -> Any:
+            for member in range(GROUP):
+                carry = visit_one(group * GROUP + member, carry)
+            return carry
+
+        zero = jnp.int32(0)
+        groups = jax.lax.shift_right_logical(self.rows + 1, jnp.int32(GROUP.bit_length() - 1))
+        carry = jax.lax.fori_loop(zero, groups, visit_group, (zero, zero, start))
+        *_, result = jax.lax.fori_loop(groups * GROUP, self.rows + 1, visit_one, carry)
+        return result
+
+    def interpolate(self, strips: Any, slopes: Any, sample: "Sample") -> Array:
+        """What a map has at a sample of all segments.
+
+        Args:
+          strips: the map [rows, 8, lanes].
+          slopes: what it gains to the next column and to the one before [2, rows, 8, lanes].
+          sample: the sample.
+        """
+        rows = pl.ds(sample.t, self.call.strip)
+        slope = slopes.at[sample.backwards.astype(jnp.int32)]
+        value = strips[rows] + sample.fraction * slope[rows]
+        return pltpu.roll(value, self._shift(sample, forth=True), 2)
+
+    def add_at(self, total: Any, sample: "Sample", values: Array) -> None:
+        """Add to the two pixels that a sample lies between what all segments give to it."""
+        rows = pl.ds(sample.t, self.call.strip)
+        far = sample.fraction * values
+        one = jnp.where(sample.backwards, self.call.lanes - 1, 1)
+        values = (values - far) + pltpu.roll(far, one, 2)
+        total[rows] += pltpu.roll(values, self._shift(sample, forth=False), 2)
+
+    def _shift(self, sample: "Sample", forth: bool) -> Array:
+        """The rotation that brings the pixel beside a sample to the first pixel, or back."""
+        to_the_left = sample.backwards != forth
+        turned = to_the_left & (sample.columns > 0)
+        return jnp.where(turned, self.call.lanes - sample.columns, sample.columns)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Sample t of the segments at one offset: t rows, `columns` columns and a fraction of one on.
+
+    Columns are counted backwards where e < 0.
+    """
+
+    t: Array
+    backwards: Array
+    columns: Array
+    fraction: Array
