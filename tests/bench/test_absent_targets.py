@@ -1,8 +1,6 @@
 """Names of absent machines, what is said when they cannot be had, and their compilers at work."""
 
-import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
@@ -12,10 +10,6 @@ import pytest
 
 from ranet_jax.bench import targets
 from ranet_jax.errors import UserError
-
-needs_libtpu = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="the TPU's compiler is not installed"
-)
 
 
 @pytest.fixture
@@ -56,9 +50,8 @@ def test_what_a_compiler_refuses_is_said(untouched, monkeypatch):
         targets.open_target("v5e:3x3")
 
 
-def run(program):
+def run(program, environment):
     """What a program prints as JSON, in a process of its own: compilers set a process up."""
-    environment = {name: text for name, text in os.environ.items() if name != "XLA_FLAGS"}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
         env=environment,
@@ -71,8 +64,7 @@ def run(program):
     return json.loads(done.stdout)
 
 
-@needs_libtpu
-def test_a_tpu_compiles_here():
+def test_a_tpu_compiles_here(tpu_compiler):
     """Cycles of a loop grow with its passes; a kernel's are its bundles; the batch is shared."""
     found = run(
         """
@@ -125,7 +117,8 @@ def test_a_tpu_compiles_here():
             "refused": [refused.refusal, cells(refused, target)["fits in 16.0 GiB"]],
         }
         print(json.dumps(results))
-        """
+        """,
+        tpu_compiler,
     )
     assert found["devices"] == [4, 1, "cpu"]
     cycles = [loop["program"]["estimated_cycles"] for loop in found["loops"]]
