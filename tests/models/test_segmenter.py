@@ -130,7 +130,10 @@ def test_an_image_among_others_equals_the_image_among_its_copies():
         )
 
 
-@pytest.mark.parametrize("settings, path", [({}, "streaming"), ({"region_path": "dense"}, "dense")])
+@pytest.mark.parametrize(
+    "settings, path",
+    [({}, "auto"), ({"region_path": "planes"}, "planes"), ({"region_path": "dense"}, "dense")],
+)
 def test_regions_are_computed_by_the_path_of_the_config(settings, path, monkeypatch):
     taken = []
 
