@@ -27,19 +27,16 @@ from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import UserError
 from ranet_jax.evaluation_result import EvaluationResult, percent
 from ranet_jax.files import check_json_output, write_json
-from ranet_jax.inference import (
-    CompiledSizes,
-    InferenceSettings,
-    Model,
-    ScoreMaps,
-    fit_whole,
-    load,
-    predict_probabilities,
-    score_maps,
-)
+from ranet_jax.inference import CompiledSizes, Model, load, score_maps
 from ranet_jax.metrics import SegmentationScores, check_labels, confusion_matrix
 from ranet_jax.models import Outputs
 from ranet_jax.preprocessing import Normalization
+from ranet_jax.probabilities import (
+    InferenceSettings,
+    ScoreMaps,
+    fit_whole,
+    predict_probabilities,
+)
 from ranet_jax.region_statistics import (
     RegionCounts,
     RegionScores,

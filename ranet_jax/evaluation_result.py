@@ -6,8 +6,8 @@ from typing import Any
 
 from ranet_jax import markdown
 from ranet_jax.dataset import DatasetMetadata
-from ranet_jax.inference import InferenceSettings
 from ranet_jax.metrics import SegmentationScores
+from ranet_jax.probabilities import InferenceSettings
 from ranet_jax.region_statistics import RegionScores
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 
 from ranet_jax.errors import UserError
 
@@ -20,6 +21,16 @@ AXIS = "data"
 MODES = ("pmap", "shard_map")
 
 Step = Callable[[Any, dict[str, Any]], tuple[Any, dict[str, Any]]]
+
+
+def check_batch_size(train: ConfigDict, devices: int) -> None:
+    """Raise `UserError` unless a config's batch divides by the devices and its microbatches."""
+    multiple = devices * train.microbatches
+    if train.batch_size % multiple:
+        raise UserError(
+            f"config.train.batch_size {train.batch_size} does not divide by {devices} devices x"
+            f" {train.microbatches} microbatches; choose a multiple of {multiple}."
+        )
 
 
 def map_step(step: Step, mode: str, devices: Sequence[jax.Device] | None = None) -> Step:

@@ -25,11 +25,12 @@ from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import Interrupted, UserError
 from ranet_jax.evaluate import evaluate_batches
 from ranet_jax.evaluation_result import EvaluationResult
-from ranet_jax.inference import InferenceSettings, make_forward
+from ranet_jax.inference import make_forward
 from ranet_jax.initialization import initialize
 from ranet_jax.losses import BoundaryLoss
 from ranet_jax.metrics import check_labels
 from ranet_jax.models import build_model
+from ranet_jax.probabilities import InferenceSettings
 from ranet_jax.schedules import build_optimizer
 from ranet_jax.train_state import Batch, TrainState, create_state, init_variables, make_step
 
@@ -71,7 +72,7 @@ def train(
     # ---- Set-up -------------------------------------------------------------------------------
     check_config(config)
     BoundaryLoss.from_config(config.loss)  # or an error, before anything is made
-    _check_devices(config)
+    parallel.check_batch_size(config.train, jax.device_count())
     _check_class_weights(config, dataset)
     model = build(config, dataset.num_classes, parallel.AXIS)
     init_rng, state_rng = jax.random.split(jax.random.PRNGKey(config.seed))
@@ -150,16 +151,6 @@ def _check_class_weights(config: ConfigDict, dataset: DatasetMetadata) -> None:
         raise UserError(
             f"config.loss.class_weights has {len(weights)} entries, but data set"
             f" {dataset.name!r} has {dataset.num_classes} classes; give one for each class, or ()."
-        )
-
-
-def _check_devices(config: ConfigDict) -> None:
-    train, devices = config.train, jax.device_count()
-    if train.batch_size % (devices * train.microbatches):
-        raise UserError(
-            f"config.train.batch_size {train.batch_size} does not divide by {devices} devices x"
-            f" {train.microbatches} microbatches; choose a multiple of"
-            f" {devices * train.microbatches}."
         )
 
 

@@ -18,9 +18,9 @@ from ranet_jax import evaluate, inference
 from ranet_jax.errors import UserError
 from ranet_jax.evaluate import evaluate_batches, sum_over_hosts
 from ranet_jax.evaluation_result import EvaluationResult
-from ranet_jax.inference import InferenceSettings
 from ranet_jax.metrics import SegmentationScores
 from ranet_jax.models import Outputs
+from ranet_jax.probabilities import InferenceSettings
 from ranet_jax.region_statistics import RegionCounts, RegionScores, count_image
 
 SETTINGS = InferenceSettings()

@@ -11,8 +11,9 @@ from fakes import DATASET, brightest_channel_model, primary_image, random_variab
 from ranet_jax import inference
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
-from ranet_jax.inference import InferenceSettings, Model, predict_probabilities
+from ranet_jax.inference import Model
 from ranet_jax.models import build_model
+from ranet_jax.probabilities import InferenceSettings, predict_probabilities
 from ranet_jax.windows import window_starts
 
 

@@ -17,8 +17,9 @@ from sklearn.metrics.cluster import contingency_matrix
 
 from ranet_jax.config import default_config
 from ranet_jax.evaluate import evaluate_batches
-from ranet_jax.inference import InferenceSettings, Model
+from ranet_jax.inference import Model
 from ranet_jax.models import Outputs, build_model
+from ranet_jax.probabilities import InferenceSettings
 from ranet_jax.region_statistics import (
     RegionCounts,
     RegionScores,

@@ -19,8 +19,8 @@ from ranet_jax.checkpoints import load_variables
 from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import Interrupted, UserError
 from ranet_jax.evaluation_result import EvaluationResult
-from ranet_jax.inference import InferenceSettings
 from ranet_jax.metrics import SegmentationScores
+from ranet_jax.probabilities import InferenceSettings
 from ranet_jax.region_statistics import RegionCounts, RegionScores
 from ranet_jax.train import MetricsLog, NonFiniteLossError, train
 

@@ -18,6 +18,7 @@ from ranet_jax.bench.compiled import (
     results,
     target_results,
 )
+from ranet_jax.bench.measure import check_counts
 from ranet_jax.bench.region_blocks import (
     CHANNELS,
     NUM_REGIONS,
@@ -28,7 +29,6 @@ from ranet_jax.bench.region_blocks import (
     with_gradient,
 )
 from ranet_jax.bench.targets import Target
-from ranet_jax.errors import UserError
 from ranet_jax.markdown import table
 
 
@@ -76,11 +76,8 @@ def compile_regions(
     Raises:
       UserError: a number is less than 1.
     """
-    numbers = {"height": size[0], "width": size[1], "number of images": batch}
-    numbers |= {"number of categories": min(classes)}
-    for name, value in numbers.items():
-        if value < 1:
-            raise UserError(f"The {name} is {value}; choose 1 or more.")
+    counts = {"height": size[0], "width": size[1], "number of images": batch}
+    check_counts(counts | {"number of categories": min(classes)})
     costs = []
     cases = [case for case in _cases(size, classes, paths, batch) if case.part in parts]
     for case in tqdm(cases, unit="case", disable=None):

@@ -45,18 +45,11 @@ def construct_and_interact(
     return interact(labels, score, features)
 
 
-def gradient(function: Callable[..., tuple[Array, Array]], count: int) -> Callable[..., Any]:
-    """Gradient of the summed scores or features by the first arguments; and the labels."""
-
-    def total(*arguments: Array) -> tuple[Array, Array]:
-        labels, values = function(*arguments)
-        return jnp.sum(values), labels
-
-    return jax.grad(total, argnums=tuple(range(count)), has_aux=True)
-
-
 def with_gradient(function: Callable[..., tuple[Array, Array]], count: int) -> Callable[..., Any]:
-    """As `gradient`, and what the function gives, so that no part of it can be left out."""
+    """What a function gives, and the gradient of its summed values by the first arguments.
+
+    As in training; of the gradient alone, XLA leaves out the pass that only the values need.
+    """
 
     def total(*arguments: Array) -> tuple[Array, tuple[Array, Array]]:
         labels, values = function(*arguments)

@@ -19,17 +19,16 @@ import numpy as np
 from jaxtyping import Array
 from tqdm import tqdm
 
-from ranet_jax.bench.measure import Measurement, compile_and_measure
+from ranet_jax.bench.measure import Measurement, check_counts, compile_and_measure
 from ranet_jax.bench.region_blocks import (
     CHANNELS,
     NUM_REGIONS,
     PER_REGION,
     construct,
     construct_and_interact,
-    gradient,
     interact,
+    with_gradient,
 )
-from ranet_jax.errors import UserError
 from ranet_jax.markdown import table
 from ranet_jax.ops.blocks import block_size
 from ranet_jax.ops.schedules.pairs import windows
@@ -131,11 +130,8 @@ def measure_regions(
     Raises:
       UserError: a number is less than 1.
     """
-    numbers = {"height": size[0], "width": size[1], "number of runs": repeats}
-    numbers |= {"number of categories": min(classes)}
-    for name, value in numbers.items():
-        if value < 1:
-            raise UserError(f"The {name} is {value}; choose 1 or more.")
+    counts = {"height": size[0], "width": size[1], "number of runs": repeats}
+    check_counts(counts | {"number of categories": min(classes)})
     limit = _device_memory() * 3 // 4
     costs = []
     for case in tqdm(list(_cases(size, classes, paths, scene)), unit="case", disable=None):
@@ -170,7 +166,7 @@ def _cases(
                     num_classes,
                     backward,
                     region_flops(*size, num_classes, path, backward),
-                    gradient(on_path, len(maps)) if backward else on_path,
+                    with_gradient(on_path, len(maps)) if backward else on_path,
                     maps,
                 )
     maps = SCENES[scene](size, classes[0])
@@ -184,7 +180,7 @@ def _cases(
             None,
             backward,
             interaction_flops(n, backward),
-            gradient(function, 2) if backward else function,
+            with_gradient(function, 2) if backward else function,
             (score, features),
         )
     yield _Case(
@@ -193,7 +189,7 @@ def _cases(
         classes[0],
         True,
         region_flops(*size, classes[0], "streaming", True) + interaction_flops(n, True),
-        gradient(functools.partial(construct_and_interact, "streaming"), 4),
+        with_gradient(functools.partial(construct_and_interact, "streaming"), 4),
         (*maps, features),
     )
 

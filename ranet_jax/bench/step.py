@@ -20,16 +20,15 @@ from ranet_jax.bench.compiled import (
     results,
     target_results,
 )
+from ranet_jax.bench.measure import check_counts
 from ranet_jax.bench.targets import Target
 from ranet_jax.config import check_config
-from ranet_jax.errors import UserError
+from ranet_jax.dataset import IGNORE_LABEL
 from ranet_jax.losses import BoundaryLoss
 from ranet_jax.markdown import table
 from ranet_jax.models import build_model
 from ranet_jax.schedules import build_optimizer
 from ranet_jax.train_state import TrainState, create_state, make_step
-
-IGNORE_LABEL = 255
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +46,10 @@ def compile_steps(config: ConfigDict, target: Target, num_classes: int) -> list[
     Raises:
       UserError: the config describes no training, or does not fit the target's devices.
     """
-    if num_classes < 1:
-        raise UserError(f"The number of categories is {num_classes}; choose 1 or more.")
+    check_counts({"number of categories": num_classes})
     check_config(config)
     BoundaryLoss.from_config(config.loss)  # or an error, before anything is made
-    _check_batch(config, target)
+    parallel.check_batch_size(config.train, len(target.devices))
     plain = config.copy_and_resolve_references()
     plain.model.context = "none"
     configs = [config] if config.model.context == "none" else [config, plain]
@@ -61,17 +59,6 @@ def compile_steps(config: ConfigDict, target: Target, num_classes: int) -> list[
         parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         costs.append(StepCost(each.model.context, parameters, compile_lowered(lowered, target)))
     return costs
-
-
-def _check_batch(config: ConfigDict, target: Target) -> None:
-    train, devices = config.train, len(target.devices)
-    multiple = devices * train.microbatches
-    if train.batch_size % multiple:
-        raise UserError(
-            f"config.train.batch_size {train.batch_size} does not divide by the {devices} devices"
-            f" of {target.name} x {train.microbatches} microbatches; set a multiple of {multiple},"
-            f" such as --config.train.batch_size={multiple}."
-        )
 
 
 def _lower(

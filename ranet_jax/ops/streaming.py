@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from ranet_jax.ops import dense
 from ranet_jax.ops.regions import follow_pointers
 from ranet_jax.ops.schedules import Inputs, choose_schedule
-from ranet_jax.ops.schedules.schedule import SMALLEST, filter_attention
+from ranet_jax.ops.schedules.schedule import SMALLEST, attention_gradients, filtered_attention
 from ranet_jax.ops.shapes import check_shapes
 
 
@@ -78,7 +78,7 @@ def _region_map(
     pointers = passes.pointers(inputs, weight, threshold).reshape(-1)
     labels = follow_pointers(jnp.minimum(pointers, numbers))
     together = passes.sum_together(inputs, weight, labels.reshape(boundary.shape))
-    to_itself = filter_attention(1 - boundary, weight)
+    to_itself = filtered_attention(boundary, 0.0, weight)
     return labels, (together + to_itself).reshape(-1) / _area(labels)
 
 
@@ -98,13 +98,15 @@ def _backward(
     inputs = Inputs.of(boundary, probabilities)
     passes = choose_schedule(schedule)
     gradients = passes.gradients(inputs, weight, labels.reshape(boundary.shape), share)
-    # And of each pixel's attention to itself, 1 - B before the kernel.
-    itself = weight * (1 - boundary)
-    share_unclipped = jnp.where((itself >= 0) & (itself <= 1), share, 0)
-    to_boundary = gradients.boundary - weight * share_unclipped
+    # And of each pixel's attention to itself, where D = B and E = 0.
+    to_itself, _, to_weight = attention_gradients(boundary, 0.0, weight, share)
     to_probabilities = jnp.where(probabilities >= SMALLEST, gradients.probabilities, 0)
-    to_weight = gradients.weight + jnp.sum(share_unclipped * (1 - boundary))
-    return to_boundary, to_probabilities, to_weight, jnp.zeros_like(weight)
+    return (
+        gradients.boundary + to_itself,
+        to_probabilities,
+        gradients.weight + jnp.sum(to_weight),
+        jnp.zeros_like(weight),
+    )
 
 
 _region_map.defvjp(_forward, _backward)

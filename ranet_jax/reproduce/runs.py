@@ -17,9 +17,9 @@ from ranet_jax.checkpoints import RUNTIME_FIELDS
 from ranet_jax.config import config_from_json, config_to_json, differing_fields, set_field
 from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, write_json, write_text
-from ranet_jax.inference import InferenceSettings
 from ranet_jax.markdown import table
 from ranet_jax.models import build_model
+from ranet_jax.probabilities import InferenceSettings
 from ranet_jax.reproduce.oracle import build_oracle, with_truth
 from ranet_jax.reproduce.tables import RANET, TABLES, WHOLE, Row
 from ranet_jax.train import train

@@ -96,8 +96,8 @@ def test_a_batch_that_the_devices_cannot_share():
     config = default_config()
     config.train.update(batch_size=3, microbatches=2)
     sentence = (
-        "config.train.batch_size 3 does not divide by the 2 devices of pair x 2 microbatches; set"
-        " a multiple of 4, such as --config.train.batch_size=4."
+        "config.train.batch_size 3 does not divide by 2 devices x 2 microbatches; choose a multiple"
+        " of 4."
     )
     with pytest.raises(UserError) as refused:
         step.compile_steps(config, two_cpus(), 3)

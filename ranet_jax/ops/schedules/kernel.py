@@ -20,12 +20,13 @@ from jaxtyping import Array
 
 from ranet_jax.ops.schedules.schedule import (
     HALF_NAT,
-    SMALLEST,
-    TINY,
     Gradients,
     Inputs,
     Schedule,
-    filter_attention,
+    attention_gradients,
+    filtered_attention,
+    log_mean,
+    logarithms,
     number_bits,
     pack_sample,
     unpack_sample,
@@ -65,9 +66,7 @@ class Fetcher:
 
             self._copy(number).wait()
             category = self.maps.at[jax.lax.rem(number, jnp.int32(2))]
-            p = category[...]
-            positive = p >= SMALLEST
-            self.logs[...] = jnp.where(positive, jnp.log(jnp.where(positive, p, 1.0)), 0.0)
+            self.logs[...] = logarithms(category[...])
             visit(number, category)
             return carry
 
@@ -229,17 +228,13 @@ def _sum_divergence(offset: Offset, rooms: Rooms) -> None:
 
         def add(place: Array, e: Array) -> None:
             q, log_q = offset.across(category, e), offset.across(logs, e)
-            log_u = _log_mean(p, q)
+            log_u = log_mean(p, q)
             table[place] += p * (log_p - log_u) + q * (log_q - log_u)
 
         offset.for_each_column(add)
 
     offset.for_each_column(clear)
     rooms.fetcher.for_each(add_category)
-
-
-def _log_mean(p: Array, q: Array) -> Array:
-    return jnp.log(jnp.maximum((p + q) / 2, TINY))
 
 
 def _divergence(rooms: Rooms, place: Array) -> Array:
@@ -254,8 +249,8 @@ def _filtered_attention(offset: Offset, rooms: Rooms, place: Array, e: Array) ->
         return jnp.maximum(largest, offset.interpolate(rooms.boundary, rooms.slopes, sample))
 
     start = jnp.zeros(offset.shape, jnp.float32)
-    uncrossed = 1 - offset.walk(e, keep_larger, start)
-    return filter_attention(uncrossed * (1 - _divergence(rooms, place)), rooms.scalars[0])
+    crossing = offset.walk(e, keep_larger, start)
+    return filtered_attention(crossing, _divergence(rooms, place), rooms.scalars[0])
 
 
 def _pointers(interpret: bool, inputs: Inputs, weight: Array, threshold: Array) -> Array:
@@ -299,7 +294,6 @@ def _gradients(
     def visit(offset: Offset, rooms: Rooms) -> None:
         labels, share = rooms.maps
         to_boundary, to_weight = rooms.totals
-        weight = rooms.scalars[0]
 
         def teach(place: Array, e: Array) -> None:
             first_is_smaller = jnp.logical_or(e >= 0, not offset.call.transposed)
@@ -310,18 +304,18 @@ def _gradients(
 
             packed = offset.walk(e, keep_larger, jnp.zeros(offset.shape, jnp.int32))
             largest, step = unpack_sample(packed, first_is_smaller, bits)
-            divergence = _divergence(rooms, place)
-            attention = (1 - largest) * (1 - divergence)
-            filtered = weight * attention
-            unclipped = offset.together(labels, e) & (filtered >= 0) & (filtered <= 1)
-            both = jnp.where(unclipped, offset.window(share) + offset.across(share, e), 0)
-            to_weight[pl.ds(0, offset.call.strip)] += attention * both
-            gradient = weight * both
-            rooms.table[place] = HALF_NAT * gradient * (largest - 1)
-            gradient = gradient * (divergence - 1)
+            both = offset.window(share) + offset.across(share, e)
+            to_crossing, to_divergence, of_weight = attention_gradients(
+                largest,
+                _divergence(rooms, place),
+                rooms.scalars[0],
+                jnp.where(offset.together(labels, e), both, 0),
+            )
+            to_weight[pl.ds(0, offset.call.strip)] += of_weight
+            rooms.table[place] = HALF_NAT * to_divergence
 
             def spread(sample: Sample, carry: None) -> None:
-                offset.add_at(to_boundary, sample, jnp.where(step == sample.t, gradient, 0))
+                offset.add_at(to_boundary, sample, jnp.where(step == sample.t, to_crossing, 0))
                 return carry
 
             offset.walk(e, spread, None)
@@ -361,7 +355,7 @@ def _add_divergence_gradient(offset: Offset, rooms: Rooms) -> None:
 
         def add(place: Array, e: Array) -> None:
             q, log_q = offset.across(category, e), offset.across(logs, e)
-            log_u, gradient = _log_mean(p, q), rooms.table[place]
+            log_u, gradient = log_mean(p, q), rooms.table[place]
             to_first, to_second = gradient * (log_p - log_u), gradient * (log_q - log_u)
             offset.gather(total, e, to_first, to_second, jnp.add)
 

@@ -15,20 +15,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+from ranet_jax.ops.schedules.pairs import row_groups
 from ranet_jax.ops.schedules.schedule import (
     HALF_NAT,
-    TINY,
     Gradients,
     Inputs,
     Schedule,
-    filter_attention,
+    attention_gradients,
+    filtered_attention,
+    log_mean,
     number_bits,
     pack_sample,
     unpack_sample,
 )
-
-# Compiled loops for each view of a grid. With more of them less of the tables is padding.
-MAX_LOOPS = 8
 
 
 @dataclass(frozen=True)
@@ -94,9 +93,8 @@ def _visit_view(
     neutral: int,
 ) -> Any:
     height, width = shape
-    size = -(-height // MAX_LOOPS)
-    loops = [range(d, min(d + size, height)) for d in range(1, height, size)]
-    padding = [(0, size), (0, 0)]
+    loops = row_groups(height)
+    padding = [(0, max(map(len, loops), default=0)), (0, 0)]
 
     def pad(grid: Array) -> Array:
         return jnp.pad(grid, [(0, 0)] * (grid.ndim - 2) + padding)
@@ -126,8 +124,7 @@ def _pointers(inputs: Inputs, weight: Array, threshold: Array) -> Array:
 
     def visit(plane: Plane, maps: tuple[Inputs, Array], pointers: Array) -> Array:
         inputs, numbers = maps
-        attention = (1 - _crossing(plane, inputs.boundary)) * (1 - _divergence(plane, inputs))
-        linked = plane.exist & (filter_attention(attention, weight) > threshold)
+        linked = plane.exist & (_filtered_attention(plane, inputs, weight) > threshold)
         first, second = plane.both(numbers)
         to_first = jnp.min(jnp.where(linked, second, count), axis=2)
         to_second = jnp.min(jnp.where(linked, first, count), axis=1)
@@ -141,8 +138,7 @@ def _pointers(inputs: Inputs, weight: Array, threshold: Array) -> Array:
 def _sum_together(inputs: Inputs, weight: Array, labels: Array) -> Array:
     def visit(plane: Plane, maps: tuple[Inputs, Array], total: Array) -> Array:
         inputs, labels = maps
-        attention = (1 - _crossing(plane, inputs.boundary)) * (1 - _divergence(plane, inputs))
-        attention = filter_attention(attention, weight)
+        attention = _filtered_attention(plane, inputs, weight)
         attention = jnp.where(_together(plane, labels), attention, 0)
         return plane.gather(total, attention.sum(2), attention.sum(1), jnp.add)
 
@@ -157,15 +153,12 @@ def _gradients(inputs: Inputs, weight: Array, labels: Array, share: Array) -> Gr
         to_boundary, to_probabilities, to_weight = totals
         largest, step = _largest_sample(plane, inputs.boundary, bits)
         divergence = _divergence(plane, inputs)
-        attention = (1 - largest) * (1 - divergence)
         first, second = plane.both(share)
-        filtered = weight * attention
-        unclipped = _together(plane, labels) & (filtered >= 0) & (filtered <= 1)
-        both = jnp.where(unclipped, first + second, 0)
-        to_weight = to_weight.at[: plane.height].add((attention * both).sum(2))
-        gradient = weight * both
-        to_boundary = _add_crossing_gradient(plane, to_boundary, step, gradient * (divergence - 1))
-        to_divergence = HALF_NAT * gradient * (largest - 1)
+        to_crossing, to_divergence, of_weight = attention_gradients(
+            largest, divergence, weight, jnp.where(_together(plane, labels), first + second, 0)
+        )
+        to_weight = to_weight.at[: plane.height].add(of_weight.sum(2))
+        to_boundary = _add_crossing_gradient(plane, to_boundary, step, to_crossing)
         to_first, to_second = _divergence_gradients(plane, inputs, to_divergence)
         to_probabilities = plane.gather(to_probabilities, to_first, to_second, jnp.add)
         return to_boundary, to_probabilities, to_weight
@@ -175,6 +168,12 @@ def _gradients(inputs: Inputs, weight: Array, labels: Array, share: Array) -> Gr
         visit, labels.shape, (inputs, labels, share), totals
     )
     return Gradients(to_boundary, to_probabilities, jnp.sum(to_weight))
+
+
+def _filtered_attention(plane: Plane, inputs: Inputs, weight: Array) -> Array:
+    """F^g of the pairs (Eqs. 1-4)."""
+    crossing, divergence = _crossing(plane, inputs.boundary), _divergence(plane, inputs)
+    return filtered_attention(crossing, divergence, weight)
 
 
 def _together(plane: Plane, labels: Array) -> Array:
@@ -279,7 +278,7 @@ def _divergence(plane: Plane, inputs: Inputs) -> Array:
     """E of the pairs (Eq. 2), summed in terms that are exactly 0 where two pixels agree."""
     p, q = plane.both(inputs.probabilities)
     log_p, log_q = plane.both(inputs.logs)
-    log_u = _log_mean(p, q)
+    log_u = log_mean(p, q)
     return jnp.clip(HALF_NAT * jnp.sum(p * (log_p - log_u) + q * (log_q - log_u), axis=0), 0, 1)
 
 
@@ -289,15 +288,12 @@ def _divergence_gradients(plane: Plane, inputs: Inputs, gradient: Array) -> tupl
     The second pixels' part is laid out the other way round: of one layout XLA would keep the
     logarithms of both parts, a table for each category.
     """
+    gradient = HALF_NAT * gradient
     p, q = plane.both(inputs.probabilities)
     log_p, log_q = plane.both(inputs.logs)
-    to_first = jnp.sum(gradient[None] * (log_p - _log_mean(p, q)), axis=-1)
-    to_second = jnp.sum(gradient.mT[None] * (log_q.mT - _log_mean(p.mT, q.mT)), axis=-1)
+    to_first = jnp.sum(gradient[None] * (log_p - log_mean(p, q)), axis=-1)
+    to_second = jnp.sum(gradient.mT[None] * (log_q.mT - log_mean(p.mT, q.mT)), axis=-1)
     return to_first, to_second
-
-
-def _log_mean(p: Array, q: Array) -> Array:
-    return jnp.log(jnp.maximum((p + q) / 2, TINY))
 
 
 PLANES = Schedule(_pointers, _sum_together, _gradients)

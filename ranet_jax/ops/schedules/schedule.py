@@ -23,10 +23,8 @@ class Inputs(NamedTuple):
 
     @classmethod
     def of(cls, boundary: Float[Array, "h w"], probabilities: Float[Array, "c h w"]) -> "Inputs":
-        """Inputs with the logarithms of the probabilities, 0 for those that count as 0."""
-        positive = probabilities >= SMALLEST
-        logs = jnp.where(positive, jnp.log(jnp.where(positive, probabilities, 1)), 0)
-        return cls(boundary, probabilities, logs)
+        """Inputs with the logarithms of the probabilities."""
+        return cls(boundary, probabilities, logarithms(probabilities))
 
 
 class Gradients(NamedTuple):
@@ -55,9 +53,31 @@ class Schedule(NamedTuple):
     gradients: Callable[[Inputs, Array, Array, Array], Gradients]
 
 
-def filter_attention(attention: Array, weight: Array) -> Array:
-    """F^g of F, with a 1 x 1 kernel (Eq. 4)."""
-    return jnp.clip(weight * attention, 0, 1)
+def logarithms(probabilities: Array) -> Array:
+    """ln p, and 0 where p counts as 0."""
+    positive = probabilities >= SMALLEST
+    return jnp.where(positive, jnp.log(jnp.where(positive, probabilities, 1.0)), 0.0)
+
+
+def log_mean(p: Array, q: Array) -> Array:
+    """ln u of the mean u = (p + q) / 2 of two probabilities (Eq. 2), finite where both are 0."""
+    return jnp.log(jnp.maximum((p + q) / 2, TINY))
+
+
+def filtered_attention(crossing: Array, divergence: Array | float, weight: Array) -> Array:
+    """F^g of D and E, with a 1 x 1 kernel (Eqs. 3 and 4)."""
+    return jnp.clip(weight * ((1 - crossing) * (1 - divergence)), 0, 1)
+
+
+def attention_gradients(
+    crossing: Array, divergence: Array | float, weight: Array, share: Array
+) -> tuple[Array, Array, Array]:
+    """Gradients of share F^g by D, by E and by W^g; there are none where F^g is clipped."""
+    attention = (1 - crossing) * (1 - divergence)
+    filtered = weight * attention
+    share = jnp.where((filtered >= 0) & (filtered <= 1), share, 0)
+    by_attention = weight * share
+    return by_attention * (divergence - 1), by_attention * (crossing - 1), attention * share
 
 
 def number_bits(shape: tuple[int, ...]) -> int:

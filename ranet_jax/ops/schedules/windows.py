@@ -17,11 +17,12 @@ from jaxtyping import Array
 from ranet_jax.ops.schedules.pairs import Pairs, visit_pairs
 from ranet_jax.ops.schedules.schedule import (
     HALF_NAT,
-    TINY,
     Gradients,
     Inputs,
     Schedule,
-    filter_attention,
+    attention_gradients,
+    filtered_attention,
+    log_mean,
     number_bits,
     pack_sample,
     unpack_sample,
@@ -35,10 +36,10 @@ def _pointers(inputs: Inputs, weight: Array, threshold: Array) -> Array:
 
     def visit(pairs: Pairs, maps: tuple[Inputs, Array], pointers: Array) -> Array:
         inputs, numbers = maps
-        uncrossed = 1 - _crossing(pairs, inputs.boundary)
+        crossing = _crossing(pairs, inputs.boundary)
 
         def link(pointers: Array) -> Array:
-            attention = filter_attention(uncrossed * (1 - _divergence(pairs, inputs)), weight)
+            attention = filtered_attention(crossing, _divergence(pairs, inputs), weight)
             linked = pairs.exist & (attention > threshold)
             first, second = pairs.both(numbers)
             for shift, other in ((0, second), (pairs.shift, first)):
@@ -48,9 +49,8 @@ def _pointers(inputs: Inputs, weight: Array, threshold: Array) -> Array:
             return pointers
 
         # Where D alone keeps two pixels apart, no E links them.
-        return _where_any(
-            pairs.exist & (filter_attention(uncrossed, weight) > threshold), link, pointers
-        )
+        may_link = pairs.exist & (filtered_attention(crossing, 0.0, weight) > threshold)
+        return _where_any(may_link, link, pointers)
 
     return visit_pairs(
         visit, (height, width), (inputs, numbers), numbers, jnp.minimum, neutral=count
@@ -64,7 +64,7 @@ def _sum_together(inputs: Inputs, weight: Array, labels: Array) -> Array:
 
         def add(total: Array) -> Array:
             crossing, divergence = _crossing(pairs, inputs.boundary), _divergence(pairs, inputs)
-            attention = filter_attention((1 - crossing) * (1 - divergence), weight)
+            attention = filtered_attention(crossing, divergence, weight)
             attention = jnp.where(together, attention, 0)
             return _add(_add(total, 0, attention), pairs.shift, attention)
 
@@ -88,17 +88,15 @@ def _gradients(inputs: Inputs, weight: Array, labels: Array, share: Array) -> Gr
         to_boundary, to_first, to_second, to_weight = totals
         largest, step = _largest_sample(pairs, inputs.boundary, bits)
         divergence = _divergence(pairs, inputs)
-        attention = (1 - largest) * (1 - divergence)
         first, second = pairs.both(share)
-        filtered = weight * attention
-        unclipped = together & (filtered >= 0) & (filtered <= 1)
-        to_weight = _add(to_weight, 0, jnp.where(unclipped, attention * (first + second), 0))
-        gradient = jnp.where(unclipped, weight * (first + second), 0)
-        to_boundary = _add_crossing_gradient(pairs, to_boundary, step, gradient * (divergence - 1))
-        to_first, to_second = _add_divergence_gradient(
-            pairs, inputs, (to_first, to_second), gradient * (largest - 1)
+        to_crossing, to_divergence, of_weight = attention_gradients(
+            largest, divergence, weight, jnp.where(together, first + second, 0)
         )
-        return to_boundary, to_first, to_second, to_weight
+        to_boundary = _add_crossing_gradient(pairs, to_boundary, step, to_crossing)
+        to_first, to_second = _add_divergence_gradient(
+            pairs, inputs, (to_first, to_second), to_divergence
+        )
+        return to_boundary, to_first, to_second, _add(to_weight, 0, of_weight)
 
     totals = (inputs.boundary, inputs.probabilities, inputs.probabilities, inputs.boundary)
     to_boundary, to_first, to_second, to_weight = visit_pairs(visit, (height, width), maps, totals)
@@ -170,9 +168,8 @@ def _divergence(pairs: Pairs, inputs: Inputs) -> Array:
 
 def _log_ratios(pairs: Pairs, inputs: Inputs, k: Array) -> tuple[Array, Array]:
     """ln(p / u) and ln(q / u), u = (p + q) / 2, for the probabilities of category k."""
-    p, q = pairs.both_of_row(inputs.probabilities, k)
     log_p, log_q = pairs.both_of_row(inputs.logs, k)
-    log_u = jnp.log(jnp.maximum((p + q) / 2, TINY))
+    log_u = log_mean(*pairs.both_of_row(inputs.probabilities, k))
     return log_p - log_u, log_q - log_u
 
 
