@@ -45,6 +45,6 @@ def test_every_pair_is_visited_once(shape):
 
 def test_buckets_hold_every_row_offset_in_few_loops():
     for height in (1, 2, 16, 17, 18, 97, 129, 400):
-        buckets = pairs_module.row_groups(height)
+        buckets = pairs_module.row_buckets(height)
         assert [d for rows in buckets for d in rows] == list(range(1, height))
         assert len(buckets) <= pairs_module.MAX_BUCKETS

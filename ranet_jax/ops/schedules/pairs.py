@@ -124,7 +124,7 @@ def windows(shape: tuple[int, int]) -> Iterator[tuple[int, int, int]]:
       (number of windows, entries of each, samples of each entry), for every row offset.
     """
     for height, width in (shape, shape[::-1]):
-        for rows in row_groups(height):
+        for rows in row_buckets(height):
             for d in rows:
                 yield 2 * (min(d, width - 1) + 1), _window_length(rows, height, width), d + 1
 
@@ -153,7 +153,7 @@ def _visit_views(
     """
     height, width = shape
     mixed = len({transposed for transposed, _ in views}) > 1
-    buckets = row_groups(height)
+    buckets = row_buckets(height)
     # The last window of a bucket ends this far behind the grid.
     padding = max((len(rows) * width for rows in buckets), default=0)
 
@@ -217,7 +217,7 @@ def _row_visitor(
     return visit_row
 
 
-def row_groups(height: int) -> list[range]:
+def row_buckets(height: int) -> list[range]:
     """Row offsets 1 ... height - 1 in groups, each of which shares a compiled loop."""
     size = max(BUCKET_ROWS, -(-height // MAX_BUCKETS))
     return [range(d, min(d + size, height)) for d in range(1, height, size)]

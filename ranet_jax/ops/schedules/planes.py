@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from ranet_jax.ops.schedules.pairs import row_groups
+from ranet_jax.ops.schedules.pairs import row_buckets
 from ranet_jax.ops.schedules.schedule import (
     HALF_NAT,
     Gradients,
@@ -93,7 +93,7 @@ def _visit_view(
     neutral: int,
 ) -> Any:
     height, width = shape
-    loops = row_groups(height)
+    loops = row_buckets(height)
     padding = [(0, max(map(len, loops), default=0)), (0, 0)]
 
     def pad(grid: Array) -> Array:
