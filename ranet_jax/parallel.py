@@ -2,7 +2,8 @@
 
 A step is a pure function `step(state, batch) -> (state, metrics)` of one device's part of the
 batch that speaks of the axis "data". State and metrics are the same on every device; the state
-is passed and returned without a device axis. With shard_map the replication check is off
+is passed and returned without a device axis, and is donated: the step updates it in place, so the
+arrays passed are gone afterwards. With shard_map the replication check is off
 (`check_vma=False`): otherwise a gradient taken inside the step is summed over devices once more
 than the same step sums it under pmap.
 """
@@ -35,6 +36,8 @@ def check_batch_size(train: ConfigDict, devices: int) -> None:
 
 def map_step(step: Step, mode: str, devices: Sequence[jax.Device] | None = None) -> Step:
     """Compile `step` over `devices` (all by default); it then takes this host's whole batch.
+
+    The state passed to it is donated: read what it returns, or a copy made before.
 
     Raises:
       UserError: `mode` is no choice or, when called, the batch does not divide by the devices.
@@ -110,6 +113,7 @@ def _mapped(step: Step, mode: str, devices: tuple[jax.Device, ...]) -> Any:
             AXIS,
             in_axes=(None, 0),
             out_axes=None,
+            donate_argnums=0,
             devices=devices if jax.process_count() == 1 else None,
         )
     if mode == "shard_map":
@@ -120,6 +124,7 @@ def _mapped(step: Step, mode: str, devices: tuple[jax.Device, ...]) -> Any:
                 in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
                 out_specs=PartitionSpec(),
                 check_vma=False,
-            )
+            ),
+            donate_argnums=0,
         )
     raise UserError(f"config.train.parallel is {mode!r}; choose one of {MODES}.")

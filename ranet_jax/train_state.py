@@ -6,10 +6,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import struct
-from jaxtyping import Array, Int, UInt32
+from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from ranet_jax.losses import TERMS, BoundaryLoss, count_valid, segmentation_loss
@@ -23,11 +22,11 @@ class TrainState:
     """All that training needs to go on exactly: `step` counts the updates made so far.
 
     `rng` never changes; every step folds its number into it. `ema_params` is None where no moving
-    average is kept.
+    average is kept. JAX puts other things than arrays into a state too, such as their shapes.
     """
 
-    step: Int[Array | np.ndarray, ""]
-    rng: UInt32[Array | np.ndarray, "2"]
+    step: Any  # int32 []
+    rng: Any  # uint32 [2]
     params: Any
     batch_stats: Any
     opt_state: Any
@@ -43,14 +42,14 @@ def init_variables(model: nn.Module, rng: Array, crop_size: tuple[int, int]) -> 
 def create_state(
     variables: Any, optimizer: optax.GradientTransformation, rng: Array, ema: bool
 ) -> TrainState:
-    """State before the first step."""
+    """State before the first step; no two of its arrays share memory, as a donated state must."""
     return TrainState(
         step=jnp.int32(0),
         rng=rng,
         params=variables["params"],
         batch_stats=variables["batch_stats"],
         opt_state=optimizer.init(variables["params"]),
-        ema_params=variables["params"] if ema else None,
+        ema_params=jax.tree.map(jnp.copy, variables["params"]) if ema else None,
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
 from ranet_jax.models import build_model
-from ranet_jax.parallel import AXIS, map_step
+from ranet_jax.parallel import AXIS, lower_step, map_step
 from ranet_jax.schedules import build_optimizer
 from ranet_jax.train_state import create_state, init_variables, make_step
 
@@ -42,12 +42,17 @@ def batches(count, size=8):
         }
 
 
-def run(config, mode, devices, data):
+def step_and_state(config):
     model = build_model(config, CLASSES, AXIS)
     variables = init_variables(model, jax.random.PRNGKey(0), config.data.crop_size)
     optimizer, _ = build_optimizer(config.optimizer, config.train.steps, variables["params"])
     state = create_state(variables, optimizer, jax.random.PRNGKey(1), ema=True)
-    step = map_step(make_step(model, optimizer, config, 255), mode, devices)
+    return make_step(model, optimizer, config, 255), state
+
+
+def run(config, mode, devices, data):
+    step, state = step_and_state(config)
+    step = map_step(step, mode, devices)
     losses = []
     for batch in data:
         state, metrics = step(state, batch)
@@ -120,6 +125,40 @@ def test_exponential_moving_average():
         strict=True,
     ):
         np.testing.assert_allclose(average, 0.9 * before + 0.1 * now, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+def test_the_whole_state_is_updated_in_place(mode):
+    config = tiny_config()
+    config.model.context = "none"
+    step, state = step_and_state(config)
+    shapes = {
+        "image": jax.ShapeDtypeStruct((8, 32, 40, 3), jnp.float32),
+        "label": jax.ShapeDtypeStruct((8, 32, 40), jnp.uint8),
+    }
+    lowered = lower_step(step, mode, jax.devices()[:2], state, shapes)
+    planned = lowered.compile().memory_analysis()
+    assert planned.alias_size_in_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    state, _ = map_step(step, mode, jax.devices()[:2])(state, next(batches(1)))
+    before = jax.tree.leaves(state)
+    map_step(step, mode, jax.devices()[:2])(state, next(batches(1)))
+    assert all(leaf.is_deleted() for leaf in before)
+
+
+def test_a_copy_on_the_host_outlives_the_steps_after_it():
+    """What `checkpoints.save` hands to the thread that writes while training goes on."""
+    config = tiny_config()
+    config.model.context = "none"
+    step, state = step_and_state(config)
+    step = map_step(step, "pmap", jax.devices()[:2])
+    state, _ = step(state, next(batches(1)))
+    copy = jax.device_get(state)
+    values = [np.array(leaf) for leaf in jax.tree.leaves(copy)]
+    for batch in batches(2):
+        state, _ = step(state, batch)
+    assert int(state.step) == 3
+    for kept, value in zip(jax.tree.leaves(copy), values, strict=True):
+        np.testing.assert_array_equal(kept, value)
 
 
 def test_errors():
