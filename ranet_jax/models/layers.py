@@ -61,9 +61,12 @@ def batch_norm(
     axis_name: str | None = None,
     initial_scale: float = 1.0,
     name: str | None = None,
-) -> nn.BatchNorm:
-    """BatchNorm with PyTorch's constants; statistics are shared over `axis_name` in training."""
-    return nn.BatchNorm(
+) -> Callable[[Array], Array]:
+    """BatchNorm with PyTorch's constants; statistics are shared over `axis_name` in training.
+
+    The pixels of a map are laid out as rows: XLA sums rows several times faster on CPUs.
+    """
+    norm = nn.BatchNorm(
         use_running_average=not train,
         momentum=0.9,
         epsilon=1e-5,
@@ -72,6 +75,7 @@ def batch_norm(
         scale_init=nn.initializers.constant(initial_scale),
         name=name,
     )
+    return lambda x: norm(x.reshape(-1, x.shape[-1])).reshape(x.shape)
 
 
 class ConvBN(nn.Module):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ranet_jax.models.layers import Dtype, batch_norm, conv
+from ranet_jax.models.pooling import max_pool
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 # Convolutions of a stem: kernel size, and their widths in channels of the first stage.
@@ -129,7 +130,7 @@ class ResNet(nn.Module):
         x = self._stem(images, train)
         features = {"stem": x}
         pad = (1, 2) if self.ceil_pool else (1, 1)
-        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=(pad, pad))
+        x = max_pool(x, (pad, pad))
         bottleneck = self.depth >= 50
         expansion = 4 if bottleneck else 1
         stride_so_far, dilation = 4, 1
