@@ -38,6 +38,7 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt
 
 # The documentation, in build/site; every warning is an error.
 docs: $(VENV)-docs/.installed
+	rm -rf build/site
 	$(VENV)-docs/bin/sphinx-build --fail-on-warning --keep-going --quiet --builder html docs build/site
 	@echo "The documentation is in build/site/index.html."
 

@@ -24,6 +24,8 @@ highlight_language = "text"
 myst_heading_anchors = 3
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = f"ranet_jax {version}"
 html_show_copyright = False
 html_show_sphinx = False
