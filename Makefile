@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
 
-.PHONY: demo test lint accelerators clean
+.PHONY: demo test lint docs accelerators clean
 
 # Two CPU devices share each batch, one a core: a step on one device leaves the other core idle.
 demo: $(VENV)/.installed
@@ -36,6 +36,17 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/compilers libtpu==0.0.41
 	touch $@
 
+# The documentation, in build/site; every warning is an error.
+docs: $(VENV)-docs/.installed
+	rm -rf build/site
+	$(VENV)-docs/bin/sphinx-build --fail-on-warning --keep-going --quiet --builder html docs build/site
+	@echo "The documentation is in build/site/index.html."
+
+$(VENV)-docs/.installed: requirements-docs.txt
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	touch $@
+
 # The paper's training step and region construction, compiled for accelerators that are not here.
 accelerators: $(VENV)-aot/.installed
 	$(VENV)-aot/bin/ranet bench step --config configs/ranet_resnet101_cityscapes_769_40k.py --target h100
@@ -49,4 +60,4 @@ $(VENV)-aot/.installed: requirements-aot.txt requirements.txt pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-aot build *.egg-info
+	rm -rf $(VENV) $(VENV)-aot $(VENV)-docs build *.egg-info

@@ -1,6 +1,7 @@
 """Configs as the command line takes them: Python files, and fields set by arguments."""
 
 import ast
+import importlib.resources
 import importlib.util
 import pathlib
 import traceback
@@ -11,15 +12,31 @@ from ml_collections import ConfigDict
 from ranet_jax.config import config_from_json, config_to_json, field_type, set_field
 from ranet_jax.errors import UserError, first_sentence
 
+# What the top-level folder configs/ installs as, in a wheel and in a checkout alike.
+PACKAGE = "ranet_configs"
+
+
+def packaged_config(name: str) -> pathlib.Path:
+    """File of an experiment that comes with ranet_jax, such as `shapes.py`; it may be missing."""
+    return pathlib.Path(str(importlib.resources.files(PACKAGE))) / name
+
 
 def load_config(path: str) -> ConfigDict:
     """The config that a Python file's `get_config()` returns.
+
+    `configs/NAME.py` is the experiment of that name which comes with ranet_jax, unless there is
+    such a file in the working directory.
 
     Raises:
       UserError: the file is missing, has no `get_config`, fails, or sets a field that is none.
     """
     if not pathlib.Path(path).is_file():
-        raise UserError(f"Config {path} is missing; name a Python file such as configs/shapes.py.")
+        folder, name = pathlib.Path(path).parent, pathlib.Path(path).name
+        if folder != pathlib.Path("configs") or not packaged_config(name).is_file():
+            raise UserError(
+                f"Config {path} is missing; name a Python file such as configs/shapes.py."
+            )
+        path = str(packaged_config(name))
     spec = importlib.util.spec_from_file_location("ranet_config", path)
     if spec is None or spec.loader is None:
         raise UserError(f"Config {path} is no Python file; name one such as configs/shapes.py.")

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Markdown table that reads well as it is: the first column to the left, others to the right.
 
-    | head   | GMACs |
-    |:-------|------:|
-    | RANet  |  47.8 |
+    The width of a column is that of its longest cell:
+
+        | head   | GMACs |
+        |:-------|------:|
+        | RANet  |  47.8 |
     """
     lines = [header, *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -17,8 +17,7 @@ import ranet_jax
 from ranet_jax import commands
 from ranet_jax.cli import main
 from ranet_jax.config import default_config
-from ranet_jax.config_files import override
-from ranet_jax.errors import Interrupted
+from ranet_jax.config_files import load_config, override
 
 CONFIG = """
 from ranet_jax.config import default_config
@@ -205,6 +204,19 @@ def test_a_config_that_is_no_python_file(tmp_path, refusal):
     assert "missing.py is missing" in refusal("inspect", "--config", tmp_path / "missing.py")
     (tmp_path / "config.yaml").write_text("seed: 3")
     assert "is no Python file" in refusal("inspect", "--config", tmp_path / "config.yaml")
+
+
+def test_a_config_of_the_working_directory_goes_before_one_that_came_with_the_package(
+    tmp_path, monkeypatch, refusal
+):
+    monkeypatch.chdir(tmp_path)
+    assert load_config("configs/shapes.py").seed == 0
+    assert "is missing" in refusal("inspect", "--config", "configs/unknown.py")
+    (tmp_path / "configs").mkdir()
+    text = "from ranet_jax.config import default_config\ndef get_config():\n"
+    text += "    config = default_config()\n    config.seed = 3\n    return config\n"
+    (tmp_path / "configs" / "shapes.py").write_text(text)
+    assert load_config("configs/shapes.py").seed == 3
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ranet_jax.config import default_config
 from ranet_jax.config_files import load_config, override
 from ranet_jax.inspection import parameter_shapes
 
-CONFIGS = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("*.py"))
+CONFIGS = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("[!_]*.py"))
 
 # torchvision's 44,549,160 less its classifier of 1,000 classes.
 RESNET101 = 44_549_160 - 1000 * (2048 + 1)

@@ -15,6 +15,7 @@ from ranet_jax import input as pipeline
 from ranet_jax.bench import heads
 from ranet_jax.checkpoints import RUNTIME_FIELDS
 from ranet_jax.config import config_from_json, config_to_json, differing_fields, set_field
+from ranet_jax.config_files import packaged_config
 from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, write_json, write_text
 from ranet_jax.markdown import table
@@ -24,7 +25,7 @@ from ranet_jax.reproduce.oracle import build_oracle, with_truth
 from ranet_jax.reproduce.tables import RANET, TABLES, WHOLE, Row
 from ranet_jax.train import train
 
-# Experiments to start from, files of the top-level folder configs/.
+# Experiments to start from, files of configs/.
 BASES = {
     "cityscapes": "ranet_resnet101_cityscapes_769_40k.py",
     "pascal_context": "ranet_resnet101_pascal_520_60k.py",
@@ -32,7 +33,6 @@ BASES = {
     "camvid": "ranet_resnet18_camvid_200.py",
     "shapes": "shapes.py",
 }
-CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 # Fields that change nothing of a finished run's scores, but for rounding: where a run started from
 # and what it learned from do, though it may go on without them.
 FREE_FIELDS = RUNTIME_FIELDS - {"data.data_dir", "model.init_from", "model.init_allow_missing"}
@@ -42,16 +42,13 @@ def base_config(dataset: str) -> pathlib.Path:
     """File of the experiment that a data set's tables start from.
 
     Raises:
-      UserError: there is none, or its file is not beside the package.
+      UserError: there is none.
     """
     if dataset not in BASES:
         raise UserError(
             f"There is no experiment on data set {dataset!r} to start from; name one with --config."
         )
-    path = CONFIGS / BASES[dataset]
-    if not path.is_file():
-        raise UserError(f"{path} is missing; name the experiment to start from with --config.")
-    return path
+    return packaged_config(BASES[dataset])
 
 
 def reproduce(

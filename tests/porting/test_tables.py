@@ -14,7 +14,7 @@ from ranet_jax.porting import tables
 from ranet_jax.porting.carry import IMAGES, flatten
 from ranet_jax.porting.networks import NETWORKS, find_network
 
-CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
+CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("[!_]*.py"))
 
 
 # ---------------------------------------------------------------------------- tables both ways

@@ -1,0 +1,1 @@
+"""Experiments, one file each; installs as the package `ranet_configs`."""

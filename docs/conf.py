@@ -1,0 +1,103 @@
+"""Settings of the documentation site: `make docs` builds it with Sphinx into build/site.
+
+Pages are Markdown. The API pages are made from the source without importing it, so that the site
+needs none of the package's dependencies, and a module that moves needs no edit here.
+"""
+
+import pathlib
+import re
+import tomllib
+from typing import Any
+
+from sphinx.application import Sphinx
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+project = "ranet_jax"
+release = version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+extensions = ["myst_parser", "sphinx.ext.napoleon", "autoapi.extension", "sphinx_copybutton"]
+exclude_patterns = ["api/index.rst"]  # docs/api.md stands in its place
+default_role = "code"  # `name` in docstrings, as in Markdown
+highlight_language = "text"
+
+# Every heading can be linked to.
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_title = f"ranet_jax {version}"
+html_show_copyright = False
+html_show_sphinx = False
+html_copy_source = False
+html_theme_options = {"light_css_variables": {"sidebar-item-font-size": "85%"}}
+
+autoapi_dirs = [str(ROOT / "ranet_jax")]
+autoapi_root = "api"
+autoapi_add_toctree_entry = False
+autoapi_options = ["members", "undoc-members", "show-inheritance"]
+autoapi_member_order = "bysource"
+add_module_names = False
+python_maximum_signature_line_length = 88
+napoleon_use_ivar = True  # a class lists its attributes once
+
+# The static analysis does not see names that are assigned several at a time.
+suppress_warnings = ["autoapi.python_import_resolution"]
+
+_HEADER = re.compile(r"[A-Z][a-z]+:$")
+_BAR = re.compile(r"\|(?=(?:[^`]*`[^`]*`)*[^`]*$)")
+_SUFFIX = re.compile(r"(`[^`]*`)(?=\w)|(`[^`]*`)")
+_LETTER = re.compile(r"(?<=: )([A-Z])\.$")
+_JAXTYPING = re.compile(r"jaxtyping\.(\w+)\[([\w.]+(?: \| [\w.]+)*), ([^\[\]]*)\]")
+
+
+def docstring_as_markdown(
+    app: Sphinx, what: str, name: str, object_: Any, options: Any, lines: list[str]
+) -> None:
+    """Turn what docstrings owe to Markdown into reStructuredText, line by line and in place.
+
+    An indented block is code (it holds a table): it begins after a blank line and ends before a
+    line without indentation. Lines below a header such as "Args:" are no block. Elsewhere |x| is
+    no substitution, a letter may follow a name in backticks, and "F." begins no list.
+    """
+    result: list[str] = []
+    code, paragraph = False, ""
+    for line in lines:
+        indented = line.startswith("    ")
+        if line.strip() and not indented:
+            code, paragraph = False, line
+        elif indented and not code and result and not result[-1].strip():
+            code = not _HEADER.match(paragraph)
+            if code and not paragraph.endswith("::"):
+                result += [".. code-block:: text", ""]
+        if not code:
+            line = _SUFFIX.sub(lambda m: f"{m[1]}\\ " if m[1] else m[2], _BAR.sub(r"\|", line))
+            line = _LETTER.sub(r"\1\.", line)
+        result.append(line)
+    lines[:] = result
+
+
+def shapes_in_quotes(
+    app: Sphinx, what: str, name: str, object_: Any, skip: bool, options: Any
+) -> None:
+    """Write an array's type as the source has it, `Float[Array, "h w"]`."""
+    if what in ("class", "exception"):
+        if object_.constructor:
+            arguments = object_.constructor.obj["args"]
+            arguments[:] = [tuple(map(_quoted, argument)) for argument in arguments]
+        return
+    for field in ("args", "return_annotation", "annotation"):
+        if hasattr(object_, field):
+            setattr(object_, field, _quoted(getattr(object_, field)))
+
+
+def _quoted(text: str | None) -> str | None:
+    if text is None:
+        return None
+    return _JAXTYPING.sub(r'\1[\2, "\3"]', text).replace("jaxtyping.", "")
+
+
+def setup(app: Sphinx) -> None:
+    """Let docstrings pass here before napoleon, which has priority 500."""
+    app.connect("autodoc-process-docstring", docstring_as_markdown, priority=400)
+    app.connect("autoapi-skip-member", shapes_in_quotes)

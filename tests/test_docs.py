@@ -1,0 +1,92 @@
+"""README and docs: their links, commands, fields and configs exist, and none is left out."""
+
+import pathlib
+import re
+import shlex
+
+import pytest
+
+from ranet_jax.cli import main
+from ranet_jax.config import field_type
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "docs/tutorials/*.md", "launch/*.md", "data/*/*.md")
+    for path in ROOT.glob(pattern)
+)
+COMMANDS = ("prepare", "train", "evaluate", "predict", "port", "reproduce", "inspect")
+COMMANDS += ("bench regions", "bench heads", "bench step")
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def commands(page):
+    """Lines of code blocks that begin with `ranet`, and code in the text that does."""
+    text = page.read_text().replace("\\\n", " ")
+    lines = re.findall(r"^ {4}(ranet .*)$", text, re.MULTILINE)
+    inline = re.findall(r"`(ranet [^`]*)`", text)
+    return [" ".join(line.split("#")[0].split()) for line in [*lines, *inline]]
+
+
+@pytest.fixture
+def options(capsys):
+    """The options that `ranet COMMAND --help` lists."""
+
+    def read(command):
+        with pytest.raises(SystemExit, match="0"):
+            main([*command.split(), "--help"])
+        return set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out.split("Fields of")[0]))
+
+    return read
+
+
+@each_page
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if not target.startswith("https://"):
+            assert (page.parent / target).exists(), target
+
+
+@each_page
+def test_commands_have_the_options_that_are_named(page, options):
+    for line in commands(page):
+        _, name, *rest = shlex.split(line.replace("[", " ").replace("]", " "))
+        known = [c for c in COMMANDS if f"{name} {rest[0] if rest else ''}".startswith(c)]
+        if not known:
+            assert name in ("COMMAND", "bench", "--help"), line
+            continue
+        named = {word.split("=")[0] for word in rest if word.startswith("--")}
+        fields = {word for word in named if word.startswith("--config.")}
+        assert named - fields <= options(known[0]) | {"--help"}, line
+        for field in fields - {"--config.SECTION.FIELD"}:
+            field_type(field.removeprefix("--config."))
+
+
+@each_page
+def test_configs_that_are_named_exist(page):
+    for name in re.findall(r"configs/(\w+\.py)", page.read_text()):
+        exists = (ROOT / "configs" / name).is_file()
+        assert exists or name in ("CONFIG.py", "FILE.py", "NAME.py")
+
+
+def test_every_option_is_described(options):
+    sections = re.split(r"^## ", (ROOT / "docs/commands.md").read_text(), flags=re.MULTILINE)
+    for command in COMMANDS:
+        (section,) = (s for s in sections if s.startswith(f"ranet {command.split()[0]}\n"))
+        missing = options(command) - set(re.findall(r"--[a-z][a-z-]*", section)) - {"--help"}
+        assert not missing, command
+
+
+def test_every_config_and_data_set_has_a_row():
+    configs = (ROOT / "docs/configs.md").read_text()
+    for path in (ROOT / "configs").glob("[!_]*.py"):
+        assert f"| `{path.name}` |" in configs
+    datasets = (ROOT / "docs/datasets.md").read_text()
+    for path in (ROOT / "data").glob("*/README.md"):
+        assert f"`ranet prepare {path.parent.name}" in datasets
+        assert f"../data/{path.parent.name}/README.md" in datasets
+
+
+def test_the_readme_fits_a_page():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 110
