@@ -19,9 +19,9 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
 from ranet_jax.config import config_from_json, config_to_json, differing_fields
-from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import UserError
 from ranet_jax.files import new_directory, read_json, write_json
+from ranet_jax.pipeline.metadata import DatasetMetadata
 
 Path = str | os.PathLike[str]
 RUNTIME_FIELDS = frozenset(

@@ -9,9 +9,9 @@ import numpy as np
 
 from ranet_jax import ops
 from ranet_jax.config import default_config
-from ranet_jax.dataset import DatasetMetadata
-from ranet_jax.inference import Model
+from ranet_jax.inference.model import Model
 from ranet_jax.models import Outputs, Regions
+from ranet_jax.pipeline.metadata import DatasetMetadata
 
 DATASET = DatasetMetadata(
     name="colours",

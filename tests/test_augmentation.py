@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from blocks import CLASSES, HEIGHT, TRAIN, WIDTH, Blocks, make_example, take, whole_images
 
-from ranet_jax import input as data_input
+from ranet_jax.pipeline import examples as data_input
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ranet_jax.batching import batch_by_size
+from ranet_jax.pipeline.batching import batch_by_size
 
 
 def test_images_of_many_sizes_do_not_pile_up():

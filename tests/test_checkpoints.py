@@ -10,8 +10,8 @@ import pytest
 import training
 
 from ranet_jax import checkpoints
-from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import UserError
+from ranet_jax.pipeline.metadata import DatasetMetadata
 
 DATASET = DatasetMetadata("toy", ("left", "right"), ((200, 0, 0), (0, 0, 200)))
 OTHER = DatasetMetadata("toy", ("left", "right"), ((200, 0, 0), (0, 0, 100)))

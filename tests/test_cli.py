@@ -14,8 +14,7 @@ from fakes import brightest_channel_model
 from PIL import Image
 
 import ranet_jax
-from ranet_jax import commands
-from ranet_jax.cli import main
+from ranet_jax.cli import commands, main
 from ranet_jax.config import default_config
 from ranet_jax.config_files import override
 from ranet_jax.errors import Interrupted
@@ -134,7 +133,7 @@ def test_good_images_alone_end_in_status_zero(root, tmp_path, monkeypatch):
         asked[path] = configure(default_config())
         return brightest_channel_model()
 
-    monkeypatch.setattr("ranet_jax.inference.load", load)
+    monkeypatch.setattr("ranet_jax.inference.model.load", load)
     image = root / "source" / "test" / "f.png"
     arguments = ["somewhere", str(image), "--output", str(tmp_path)]
     assert main(["predict", *arguments, "--config.eval.scales=(1, 1.5)"]) == 0

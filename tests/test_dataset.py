@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import UserError
+from ranet_jax.pipeline.metadata import DatasetMetadata
 
 SKY = DatasetMetadata("weather", ("sky", "cloud"), ((0, 0, 255), (255, 255, 255)))
 

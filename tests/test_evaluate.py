@@ -14,14 +14,15 @@ import pytest
 import xla
 from fakes import DATASET, batched, counted, halves
 
-from ranet_jax import evaluate, inference
 from ranet_jax.errors import UserError
-from ranet_jax.evaluate import evaluate_batches, sum_over_hosts
-from ranet_jax.evaluation_result import EvaluationResult
-from ranet_jax.metrics import SegmentationScores
+from ranet_jax.evaluation import scoring as evaluate
+from ranet_jax.evaluation.metrics import SegmentationScores
+from ranet_jax.evaluation.region_statistics import RegionCounts, RegionScores, count_image
+from ranet_jax.evaluation.result import EvaluationResult
+from ranet_jax.evaluation.scoring import evaluate_batches, sum_over_hosts
+from ranet_jax.inference import model as inference
+from ranet_jax.inference.probabilities import InferenceSettings
 from ranet_jax.models import Outputs
-from ranet_jax.probabilities import InferenceSettings
-from ranet_jax.region_statistics import RegionCounts, RegionScores, count_image
 
 SETTINGS = InferenceSettings()
 VARIABLES = {"params": {"gain": np.float32(1)}, "batch_stats": {}}
@@ -312,7 +313,7 @@ jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize("localhost:{port}", 2, int(sys.argv[1]))
 import numpy as np
 import test_evaluate as t
-from ranet_jax.evaluate import evaluate_batches, sum_over_hosts
+from ranet_jax.evaluation.scoring import evaluate_batches, sum_over_hosts
 host = jax.process_index()
 assert sum_over_hosts(np.array([2**40 + host])).tolist() == [2**41 + 1]
 images, labels = t.examples(5)

@@ -13,11 +13,11 @@ import pytest
 from fakes import DATASET, batched, brightest_channel_model
 from PIL import Image
 
-from ranet_jax import evaluate
 from ranet_jax.errors import UserError
-from ranet_jax.evaluate import evaluate_checkpoint
-from ranet_jax.region_statistics import RegionCounts
-from ranet_jax.tally import Journal, Tally
+from ranet_jax.evaluation import scoring as evaluate
+from ranet_jax.evaluation.journal import Journal, Tally
+from ranet_jax.evaluation.region_statistics import RegionCounts
+from ranet_jax.evaluation.scoring import evaluate_checkpoint
 
 
 @pytest.fixture

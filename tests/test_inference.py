@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from fakes import DATASET, brightest_channel_model, primary_image, random_variables
 
-from ranet_jax import inference
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
-from ranet_jax.inference import Model
+from ranet_jax.inference import model as inference
+from ranet_jax.inference.model import Model
+from ranet_jax.inference.probabilities import InferenceSettings, predict_probabilities
+from ranet_jax.inference.windows import window_starts
 from ranet_jax.models import build_model
-from ranet_jax.probabilities import InferenceSettings, predict_probabilities
-from ranet_jax.windows import window_starts
 
 
 def identity(images):

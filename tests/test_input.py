@@ -22,8 +22,8 @@ from blocks import (
 )
 from ranet_data.shapes import shapes_dataset_builder
 
-from ranet_jax import input as data_input
 from ranet_jax.errors import UserError
+from ranet_jax.pipeline import examples as data_input
 
 
 class FewNames(Blocks):
@@ -338,9 +338,9 @@ def test_what_a_killed_preparation_left_is_removed(tmp_path, monkeypatch):
     program = (
         "import os, signal, sys\n"
         "from ranet_data.shapes import scenes\n"
-        "from ranet_jax import input\n"
+        "from ranet_jax.pipeline import examples\n"
         "scenes.render_scene = lambda rng: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "input.prepare('shapes', None, sys.argv[1])\n"
+        "examples.prepare('shapes', None, sys.argv[1])\n"
     )
     killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
     assert killed.returncode == -signal.SIGKILL
@@ -352,7 +352,7 @@ def test_what_a_killed_preparation_left_is_removed(tmp_path, monkeypatch):
 
 def test_importing_the_module_does_not_import_tensorflow():
     program = (
-        "import sys, ranet_jax.input;"
+        "import sys, ranet_jax.pipeline.examples;"
         "sys.exit(any(name.split('.')[0].startswith('tensorflow') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

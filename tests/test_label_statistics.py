@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ranet_jax.dataset import DatasetMetadata
-from ranet_jax.label_statistics import count_labels
+from ranet_jax.pipeline.labels import count_labels
+from ranet_jax.pipeline.metadata import DatasetMetadata
 
 DATASET = DatasetMetadata(
     "toy", ("sky", "sea", "gull"), ((0, 0, 1), (0, 1, 0), (1, 0, 0)), ignore_label=255

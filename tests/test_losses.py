@@ -7,8 +7,13 @@ import pytest
 
 from ranet_jax import ops
 from ranet_jax.errors import UserError
-from ranet_jax.losses import BoundaryLoss, count_valid, cross_entropy_sum, segmentation_loss
 from ranet_jax.models import Outputs
+from ranet_jax.training.losses import (
+    BoundaryLoss,
+    count_valid,
+    cross_entropy_sum,
+    segmentation_loss,
+)
 
 WEIGHTS = {"fine": 1.0, "coarse": 0.4, "boundary": 0.08, "fine_boundary": 0.2}
 

@@ -6,7 +6,7 @@ import pytest
 import sklearn.metrics
 
 from ranet_jax.errors import UserError
-from ranet_jax.metrics import SegmentationScores, check_labels, confusion_matrix
+from ranet_jax.evaluation.metrics import SegmentationScores, check_labels, confusion_matrix
 
 
 def brute_force_confusion(labels, predictions, num_classes, ignore_label, mask):

@@ -12,7 +12,7 @@ from ranet_jax.errors import UserError
 from ranet_jax.models import build_model
 from ranet_jax.models.context.ranet import group_kernel
 from ranet_jax.reproduce.oracle import MIXED, build_oracle, true_maps, with_truth
-from ranet_jax.train import train
+from ranet_jax.training.loop import train
 
 CLASSES = 3
 

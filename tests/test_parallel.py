@@ -8,9 +8,9 @@ import pytest
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
 from ranet_jax.models import build_model
-from ranet_jax.parallel import AXIS, map_step
-from ranet_jax.schedules import build_optimizer
-from ranet_jax.train_state import create_state, init_variables, make_step
+from ranet_jax.training.optimizer import build_optimizer
+from ranet_jax.training.parallel import AXIS, map_step
+from ranet_jax.training.step import create_state, init_variables, make_step
 
 CLASSES = 3
 STEPS = 3

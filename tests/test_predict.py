@@ -5,9 +5,9 @@ import pytest
 from fakes import brightest_channel_model, primary_image
 from PIL import Image
 
-from ranet_jax import predict
 from ranet_jax.errors import UserError
-from ranet_jax.predict import find_images, predict_files, read_image
+from ranet_jax.inference import files as predict
+from ranet_jax.inference.files import find_images, predict_files, read_image
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
-from ranet_jax.preprocessing import Normalization
+from ranet_jax.pipeline.normalization import Normalization
 
 PIXELS = np.array([[[0, 0, 0], [10, 20, 30], [250, 40, 5]]], np.float32)
 # (PIXELS - (10, 20, 30)) / (2, 5, 10), by hand

@@ -2,10 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from ranet_jax.dataset import default_color
-from ranet_jax.inference import RegionMap
-from ranet_jax.ops import Representatives
-from ranet_jax.region_pictures import (
+from ranet_jax.inference.model import RegionMap
+from ranet_jax.inference.region_pictures import (
     REPRESENTATIVE,
     boundary_picture,
     contours,
@@ -15,6 +13,8 @@ from ranet_jax.region_pictures import (
     region_colors,
     region_picture,
 )
+from ranet_jax.ops import Representatives
+from ranet_jax.pipeline.metadata import default_color
 
 CAMVID = (
     *((128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222)),

@@ -16,17 +16,17 @@ from sklearn.metrics import precision_recall_fscore_support
 from sklearn.metrics.cluster import contingency_matrix
 
 from ranet_jax.config import default_config
-from ranet_jax.evaluate import evaluate_batches
-from ranet_jax.inference import Model
-from ranet_jax.models import Outputs, build_model
-from ranet_jax.probabilities import InferenceSettings
-from ranet_jax.region_statistics import (
+from ranet_jax.evaluation.region_statistics import (
     RegionCounts,
     RegionScores,
     count_batch,
     count_image,
 )
-from ranet_jax.train_state import init_variables
+from ranet_jax.evaluation.scoring import evaluate_batches
+from ranet_jax.inference.model import Model
+from ranet_jax.inference.probabilities import InferenceSettings
+from ranet_jax.models import Outputs, build_model
+from ranet_jax.training.step import init_variables
 
 # A region of eight pixels, one of three on the right, and a single pixel.
 LABELS = np.array([[0, 0, 0, 3], [0, 0, 0, 3], [0, 0, 10, 3]], np.int32)

@@ -11,9 +11,9 @@ from ranet_jax.cli import main
 from ranet_jax.config import config_from_json, config_to_json, set_field
 from ranet_jax.config_files import load_config
 from ranet_jax.errors import UserError
-from ranet_jax.evaluation_result import EvaluationResult
-from ranet_jax.metrics import SegmentationScores
-from ranet_jax.probabilities import InferenceSettings
+from ranet_jax.evaluation.metrics import SegmentationScores
+from ranet_jax.evaluation.result import EvaluationResult
+from ranet_jax.inference.probabilities import InferenceSettings
 from ranet_jax.reproduce import TABLES, base_config, reproduce, runs
 from ranet_jax.reproduce.oracle import build_oracle
 

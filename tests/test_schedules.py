@@ -7,7 +7,7 @@ import pytest
 
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
-from ranet_jax.schedules import build_optimizer, parameter_groups, polynomial_decay
+from ranet_jax.training.optimizer import build_optimizer, parameter_groups, polynomial_decay
 
 PARAMS = {
     "backbone": {"conv": {"kernel": np.full((2, 2), 0.5, np.float32)}},

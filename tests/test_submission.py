@@ -9,12 +9,14 @@ from cityscapesscripts.helpers import labels as official_labels
 from PIL import Image
 from ranet_data.cityscapes.labels import LABELS, TRAINED, to_train_ids
 
-from ranet_jax import cli, inference, submission
+from ranet_jax import cli
 from ranet_jax.config import default_config
-from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import UserError
-from ranet_jax.metrics import SegmentationScores, confusion_matrix
-from ranet_jax.submission import write_submission
+from ranet_jax.evaluation.metrics import SegmentationScores, confusion_matrix
+from ranet_jax.inference import model as inference
+from ranet_jax.inference import submission
+from ranet_jax.inference.submission import write_submission
+from ranet_jax.pipeline.metadata import DatasetMetadata
 
 CLASSES = tuple(label.name for label in TRAINED)
 CITYSCAPES = DatasetMetadata("cityscapes", CLASSES, tuple(label.color for label in TRAINED))

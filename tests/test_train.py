@@ -16,13 +16,13 @@ import training
 import xla
 
 from ranet_jax.checkpoints import load_variables
-from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import Interrupted, UserError
-from ranet_jax.evaluation_result import EvaluationResult
-from ranet_jax.metrics import SegmentationScores
-from ranet_jax.probabilities import InferenceSettings
-from ranet_jax.region_statistics import RegionCounts, RegionScores
-from ranet_jax.train import MetricsLog, NonFiniteLossError, train
+from ranet_jax.evaluation.metrics import SegmentationScores
+from ranet_jax.evaluation.region_statistics import RegionCounts, RegionScores
+from ranet_jax.evaluation.result import EvaluationResult
+from ranet_jax.inference.probabilities import InferenceSettings
+from ranet_jax.pipeline.metadata import DatasetMetadata
+from ranet_jax.training.loop import MetricsLog, NonFiniteLossError, train
 
 STEPS = 6
 

@@ -7,9 +7,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ranet_jax.errors import UserError
-from ranet_jax.inference import Prediction, RegionMap
-from ranet_jax.ops import Representatives
-from ranet_jax.visualize import (
+from ranet_jax.inference.model import Prediction, RegionMap
+from ranet_jax.inference.pictures import (
     Panel,
     colorize,
     contact_sheet,
@@ -18,6 +17,7 @@ from ranet_jax.visualize import (
     save_label_png,
     sheet_row,
 )
+from ranet_jax.ops import Representatives
 
 LABELS = np.array([[0, 1, 2], [2, 255, 0]], np.uint8)
 

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 
 from ranet_jax.config import default_config
-from ranet_jax.dataset import DatasetMetadata
-from ranet_jax.train import train
+from ranet_jax.pipeline.metadata import DatasetMetadata
+from ranet_jax.training.loop import train
 
 DATASET = DatasetMetadata("toy", ("left", "right"), ((200, 0, 0), (0, 0, 200)))
 SIZE = (24, 24)

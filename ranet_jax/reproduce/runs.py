@@ -11,18 +11,18 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from ranet_jax import input as pipeline
 from ranet_jax.bench import heads
 from ranet_jax.checkpoints import RUNTIME_FIELDS
 from ranet_jax.config import config_from_json, config_to_json, differing_fields, set_field
 from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, write_json, write_text
+from ranet_jax.inference.probabilities import InferenceSettings
 from ranet_jax.markdown import table
 from ranet_jax.models import build_model
-from ranet_jax.probabilities import InferenceSettings
+from ranet_jax.pipeline import examples as pipeline
 from ranet_jax.reproduce.oracle import build_oracle, with_truth
 from ranet_jax.reproduce.tables import RANET, TABLES, WHOLE, Row
-from ranet_jax.train import train
+from ranet_jax.training.loop import train
 
 # Experiments to start from, files of the top-level folder configs/.
 BASES = {

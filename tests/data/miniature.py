@@ -9,8 +9,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from scipy.io import savemat
 
-from ranet_jax import input as data_input
 from ranet_jax.config import default_config
+from ranet_jax.pipeline import examples as data_input
 
 HEIGHT, WIDTH = 16, 24
 

@@ -6,9 +6,9 @@ import tensorflow_datasets as tfds
 from camvid_source import STEMS, make_source
 from PIL import Image
 
-from ranet_jax import input as data_input
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
+from ranet_jax.pipeline import examples as data_input
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 from miniature import examples, mask, opened, picture, records, stripes, write_archive, write_folder
 from ranet_data.cityscapes import cityscapes_dataset_builder, labels
 
-from ranet_jax import input as data_input
 from ranet_jax.errors import UserError
+from ranet_jax.pipeline import examples as data_input
 
 IMAGES, LABELS = "leftImg8bit_trainvaltest.zip", "gtFine_trainvaltest.zip"
 EXTRA_IMAGES, EXTRA_LABELS = "leftImg8bit_trainextra.zip", "gtCoarse.zip"

@@ -13,8 +13,8 @@ from miniature import (
     write_folder,
 )
 
-from ranet_jax import input as data_input
 from ranet_jax.errors import UserError
+from ranet_jax.pipeline import examples as data_input
 
 VOC, MATRICES = "VOCtrainval_03-May-2010.tar", "trainval.tar.gz"
 TEXTS = {

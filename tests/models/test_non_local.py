@@ -9,10 +9,10 @@ from numpy_layers import convolve, normalise, random_variables, softmax
 
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
-from ranet_jax.losses import segmentation_loss
 from ranet_jax.models import Segmenter, build_model
 from ranet_jax.models.context import NonLocalContext
 from ranet_jax.models.context.non_local import attend
+from ranet_jax.training.losses import segmentation_loss
 
 HEIGHT, WIDTH, CHANNELS, STAGE_CHANNELS = 3, 4, 6, 5
 

@@ -18,9 +18,9 @@ import ranet_jax
 from ranet_jax import checkpoints, porting
 from ranet_jax.cli import main
 from ranet_jax.config import default_config
-from ranet_jax.dataset import DatasetMetadata, numbered_classes
 from ranet_jax.errors import UserError
 from ranet_jax.models import build_model
+from ranet_jax.pipeline.metadata import DatasetMetadata, numbered_classes
 
 CONFIG = """
 from ranet_jax.config import default_config

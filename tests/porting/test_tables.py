@@ -10,9 +10,9 @@ import pytest
 
 from ranet_jax.config import default_config
 from ranet_jax.models.context import CONTEXTS
-from ranet_jax.porting import tables
-from ranet_jax.porting.carry import IMAGES, flatten
+from ranet_jax.porting import name_tables
 from ranet_jax.porting.networks import NETWORKS, find_network
+from ranet_jax.porting.port import IMAGES, flatten
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
 
@@ -91,7 +91,7 @@ def test_every_array_of_the_context_blocks_has_a_name_that_leads_back(context):
 # ------------------------------------------------------------------------------- spot checks
 
 SPOTS = {
-    tables.RESNET: {
+    name_tables.RESNET: {
         "conv1.weight": "params/conv1/kernel",
         "bn1.running_mean": "batch_stats/bn1/mean",
         "layer2.0.downsample.0.weight": "params/layer2_block0/conv_shortcut/kernel",
@@ -101,15 +101,15 @@ SPOTS = {
         "layer1.2.bn3.num_batches_tracked": None,
         "fc.weight": "params/fc/kernel",
     },
-    tables.RESNET_MMSEG: {
+    name_tables.RESNET_MMSEG: {
         "stem.3.weight": "params/conv2/kernel",
         "stem.7.weight": "params/bn3/scale",
     },
-    tables.RESNET_TIMM: {
+    name_tables.RESNET_TIMM: {
         "conv1.6.weight": "params/conv3/kernel",
         "bn1.weight": "params/bn3/scale",
     },
-    tables.MOBILENETV2: {
+    name_tables.MOBILENETV2: {
         "features.0.0.weight": "params/stem/conv/kernel",
         "features.1.conv.0.0.weight": "params/block1/depthwise/conv/kernel",
         "features.1.conv.1.weight": "params/block1/project/conv/kernel",
@@ -121,12 +121,12 @@ SPOTS = {
         "features.18.1.bias": "params/head/bn/bias",
         "classifier.1.bias": "params/classifier/bias",
     },
-    tables.MOBILENETV2_FLAT: {
+    name_tables.MOBILENETV2_FLAT: {
         "features.1.conv.3.weight": "params/block1/project/conv/kernel",
         "features.2.conv.6.weight": "params/block2/project/conv/kernel",
         "features.2.conv.4.running_mean": "batch_stats/block2/depthwise/bn/mean",
     },
-    tables.HRNET: {
+    name_tables.HRNET: {
         "conv2.weight": "params/conv2/kernel",
         "layer1.0.downsample.1.weight": "params/layer1_block0/bn_shortcut/scale",
         "transition1.1.0.0.weight": "params/transition1_branch1_down0/conv/kernel",
@@ -138,14 +138,14 @@ SPOTS = {
         "downsamp_modules.2.0.bias": "params/downsamp2/conv/bias",
         "final_layer.1.running_var": "batch_stats/final/bn/var",
     },
-    tables.FCN: {
+    name_tables.FCN: {
         "backbone.layer4.2.conv2.weight": "params/backbone/layer4_block2/conv2/kernel",
         "classifier.0.weight": "params/context/reduce/conv/kernel",
         "classifier.1.running_mean": "batch_stats/context/reduce/bn/mean",
         "classifier.4.bias": "params/fine_logit/bias",
         "aux_classifier.4.weight": "params/auxiliary/logit/kernel",
     },
-    tables.DEEPLABV3: {
+    name_tables.DEEPLABV3: {
         "classifier.0.convs.0.0.weight": "params/context/aspp/branch0/conv/kernel",
         "classifier.0.convs.3.1.bias": "params/context/aspp/branch3/bn/bias",
         "classifier.0.convs.4.1.weight": "params/context/aspp/pool/conv/kernel",
@@ -154,7 +154,7 @@ SPOTS = {
         "classifier.1.weight": "params/context/fuse/conv/kernel",
         "classifier.4.weight": "params/fine_logit/kernel",
     },
-    tables.RELEASED: {
+    name_tables.RELEASED: {
         "layer4.0.bn2.weight": "params/backbone/layer4_block0/bn2/scale",
         "dsn.0.bias": "params/context/dsn/conv/bias",
         "dsn_boundary_logit.weight": "params/context/dsn_boundary_logit/kernel",
@@ -169,15 +169,15 @@ SPOT_LIST = [(table, *spot) for table, spots in SPOTS.items() for spot in spots.
 
 
 NETWORK_OF_TABLE = {
-    tables.RESNET: "resnet101",
-    tables.RESNET_MMSEG: "resnet101_v1c",
-    tables.RESNET_TIMM: "resnet101_v1c",
-    tables.MOBILENETV2: "mobilenetv2",
-    tables.MOBILENETV2_FLAT: "mobilenetv2",
-    tables.HRNET: "hrnetv2_w48",
-    tables.FCN: "fcn_resnet101",
-    tables.DEEPLABV3: "deeplabv3_resnet101",
-    tables.RELEASED: "ranet_released",
+    name_tables.RESNET: "resnet101",
+    name_tables.RESNET_MMSEG: "resnet101_v1c",
+    name_tables.RESNET_TIMM: "resnet101_v1c",
+    name_tables.MOBILENETV2: "mobilenetv2",
+    name_tables.MOBILENETV2_FLAT: "mobilenetv2",
+    name_tables.HRNET: "hrnetv2_w48",
+    name_tables.FCN: "fcn_resnet101",
+    name_tables.DEEPLABV3: "deeplabv3_resnet101",
+    name_tables.RELEASED: "ranet_released",
 }
 
 
@@ -191,7 +191,7 @@ def test_names_and_paths_by_hand(table, source, target):
         assert table.to_source(target).source == source
 
 
-@pytest.mark.parametrize("table", [tables.RESNET, tables.HRNET, tables.RELEASED])
+@pytest.mark.parametrize("table", [name_tables.RESNET, name_tables.HRNET, name_tables.RELEASED])
 @pytest.mark.parametrize("source", ["layer1.0.conv1", "layerA.0.conv1.weight", "x", ""])
 def test_names_that_are_nobody_s(table, source):
     assert not table.knows(source)
@@ -200,7 +200,7 @@ def test_names_that_are_nobody_s(table, source):
 
 def test_a_convolution_s_kernel_is_turned():
     weight = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
-    entry = tables.RESNET.to_target("conv1.weight", lambda path: True)
+    entry = name_tables.RESNET.to_target("conv1.weight", lambda path: True)
     kernel = entry.transform.forward(weight)
     assert kernel.shape == (4, 5, 3, 2)
     for o, i, h, w in np.ndindex(2, 3, 4, 5):
@@ -210,21 +210,21 @@ def test_a_convolution_s_kernel_is_turned():
 
 def test_a_linear_layer_s_matrix_is_turned():
     weight = np.arange(6, dtype=np.float32).reshape(2, 3)
-    entry = tables.RESNET.to_target("fc.weight", lambda path: True)
+    entry = name_tables.RESNET.to_target("fc.weight", lambda path: True)
     np.testing.assert_array_equal(entry.transform.forward(weight), [[0, 3], [1, 4], [2, 5]])
     np.testing.assert_array_equal(entry.transform.backward(weight.T), weight)
 
 
 def test_vectors_stay_as_they_are():
     for name in ("bn1.weight", "bn1.bias", "bn1.running_mean", "bn1.running_var", "fc.bias"):
-        entry = tables.RESNET.to_target(name, lambda path: True)
+        entry = name_tables.RESNET.to_target(name, lambda path: True)
         np.testing.assert_array_equal(entry.transform.forward(np.array([-1.0, 2.0])), [-1.0, 2.0])
 
 
 @pytest.mark.parametrize("name", ["rib.collect_conv.1", "bn2", "layer1.0.downsample.1", "dsn.1"])
 def test_the_released_code_s_scales_are_absolute_and_an_epsilon_more(name):
     weight = np.array([-0.5, 0.0, 2.0], np.float32)
-    entry = tables.RELEASED.to_target(f"{name}.weight", lambda path: "dsn_dsn" not in path)
+    entry = name_tables.RELEASED.to_target(f"{name}.weight", lambda path: "dsn_dsn" not in path)
     scale = entry.transform.forward(weight)
     assert scale.dtype == np.float32
     np.testing.assert_array_equal(scale, np.float32([0.5, 0.0, 2.0]) + np.float32(1e-5))

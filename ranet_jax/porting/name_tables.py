@@ -1,6 +1,6 @@
 """The namings of the networks that can be carried over."""
 
-from ranet_jax.porting.naming import (
+from ranet_jax.porting.name_patterns import (
     ABN_SCALE,
     SAME,
     Entry,

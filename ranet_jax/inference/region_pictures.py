@@ -6,10 +6,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Integer, UInt8
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from ranet_jax.dataset import IGNORE_LABEL
-from ranet_jax.inference import RegionMap
+from ranet_jax.evaluation.region_statistics import MIN_REGION_PIXELS, RegionScores, count_image
+from ranet_jax.inference.model import RegionMap
 from ranet_jax.ops import nearest_indices
-from ranet_jax.region_statistics import MIN_REGION_PIXELS, RegionScores, count_image
+from ranet_jax.pipeline.metadata import IGNORE_LABEL
 
 Color = tuple[int, int, int]
 Palette = Sequence[Color]

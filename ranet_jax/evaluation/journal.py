@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Int64
 
-from ranet_jax.region_statistics import RegionCounts
+from ranet_jax.evaluation.region_statistics import RegionCounts
 
 
 @dataclasses.dataclass

@@ -7,8 +7,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float64, Int, Int64, Integer
 
-from ranet_jax.dataset import IGNORE_LABEL
 from ranet_jax.errors import UserError
+from ranet_jax.pipeline.metadata import IGNORE_LABEL
 
 
 def check_labels(

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int64, Integer
 
 from ranet_jax import markdown, ops
-from ranet_jax.dataset import IGNORE_LABEL
+from ranet_jax.inference.probabilities import InferenceSettings, fit_whole
 from ranet_jax.models import Outputs
-from ranet_jax.probabilities import InferenceSettings, fit_whole
+from ranet_jax.pipeline.metadata import IGNORE_LABEL
 
 # Feature pixels that a region needs to count as one.
 MIN_REGION_PIXELS = 8

@@ -10,7 +10,7 @@ import sys
 
 from absl import logging
 
-from ranet_jax import commands
+from ranet_jax.cli import commands
 from ranet_jax.errors import Interrupted, UserError
 
 
@@ -212,7 +212,3 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--parameters", action="store_true", help="list every parameter")
     inspect.set_defaults(run=commands.run_inspect, takes_overrides=True)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

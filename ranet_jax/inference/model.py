@@ -15,17 +15,17 @@ from ml_collections import ConfigDict
 
 from ranet_jax import checkpoints, ops
 from ranet_jax.config import check_config, config_to_json, differing_fields
-from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import UserError
-from ranet_jax.models import Outputs, build_model
-from ranet_jax.preprocessing import Normalization
-from ranet_jax.probabilities import (
+from ranet_jax.inference.probabilities import (
     InferenceSettings,
     ScoreMaps,
     fit_whole,
     predict_probabilities,
     whole_probabilities,
 )
+from ranet_jax.models import Outputs, build_model
+from ranet_jax.pipeline.metadata import DatasetMetadata
+from ranet_jax.pipeline.normalization import Normalization
 
 # Each size that a network sees compiles anew and takes megabytes; after so many, all are dropped.
 COMPILED_SIZES = 64

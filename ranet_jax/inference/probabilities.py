@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from ranet_jax import ops
 from ranet_jax.errors import UserError
+from ranet_jax.inference.windows import slide
 from ranet_jax.models import PAIRWISE, holds_pair_tables
-from ranet_jax.windows import slide
 
 MODES = ("whole", "slide")
 # Feature pixels of one pass where a block holds tables of all their pairs: 100 MB each.

@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from ranet_jax.config import config_to_json
 from ranet_jax.errors import UserError
+from ranet_jax.evaluation.journal import evaluation_key
 from ranet_jax.files import read_json, write_json
-from ranet_jax.inference import Model
-from ranet_jax.predict import read_image
-from ranet_jax.tally import evaluation_key
+from ranet_jax.inference.files import read_image
+from ranet_jax.inference.model import Model
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from ranet_jax.dataset import IGNORE_LABEL, DatasetMetadata
 from ranet_jax.errors import UserError
-from ranet_jax.inference import Prediction
-from ranet_jax.region_pictures import (
+from ranet_jax.inference.model import Prediction
+from ranet_jax.inference.region_pictures import (
     BOUNDARY_NOTE,
     REGION_NOTE,
     RGB,
@@ -26,6 +25,7 @@ from ranet_jax.region_pictures import (
     region_caption,
     region_picture,
 )
+from ranet_jax.pipeline.metadata import IGNORE_LABEL, DatasetMetadata
 
 INK: Color = (25, 25, 25)
 PAPER: Color = (255, 255, 255)

@@ -7,8 +7,8 @@ from typing import Any
 
 import ml_collections
 
-from ranet_jax.dataset import IGNORE_LABEL
-from ranet_jax.preprocessing import Normalization
+from ranet_jax.pipeline.metadata import IGNORE_LABEL
+from ranet_jax.pipeline.normalization import Normalization
 
 
 def augment(

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from ranet_jax import checkpoints
 from ranet_jax.errors import UserError
-from ranet_jax.porting.store import read_description
+from ranet_jax.porting.directories import read_description
 
 
 def initialize(model: ConfigDict, variables: dict[str, Any]) -> tuple[dict[str, Any], str | None]:

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 from tqdm import tqdm
 
-from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.markdown import table
+from ranet_jax.pipeline.metadata import DatasetMetadata
 
 # What ENet (Paszke et al., 2016) adds to a share, which bounds the weight of rare categories.
 SMOOTHING = 1.02

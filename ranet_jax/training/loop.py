@@ -19,20 +19,21 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from ranet_jax import checkpoints, parallel
+from ranet_jax import checkpoints
 from ranet_jax.config import check_config
-from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import Interrupted, UserError
-from ranet_jax.evaluate import evaluate_batches
-from ranet_jax.evaluation_result import EvaluationResult
-from ranet_jax.inference import make_forward
-from ranet_jax.initialization import initialize
-from ranet_jax.losses import BoundaryLoss
-from ranet_jax.metrics import check_labels
+from ranet_jax.evaluation.metrics import check_labels
+from ranet_jax.evaluation.result import EvaluationResult
+from ranet_jax.evaluation.scoring import evaluate_batches
+from ranet_jax.inference.model import make_forward
+from ranet_jax.inference.probabilities import InferenceSettings
 from ranet_jax.models import build_model
-from ranet_jax.probabilities import InferenceSettings
-from ranet_jax.schedules import build_optimizer
-from ranet_jax.train_state import Batch, TrainState, create_state, init_variables, make_step
+from ranet_jax.pipeline.metadata import DatasetMetadata
+from ranet_jax.training import parallel
+from ranet_jax.training.initialization import initialize
+from ranet_jax.training.losses import BoundaryLoss
+from ranet_jax.training.optimizer import build_optimizer
+from ranet_jax.training.step import Batch, TrainState, create_state, init_variables, make_step
 
 # Signals that end training after the step under way.
 CAUGHT = (signal.SIGTERM, signal.SIGINT)

@@ -13,9 +13,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ranet_jax.errors import UserError
-from ranet_jax.porting.convert import choose_naming, to_arrays
+from ranet_jax.porting.coverage import choose_naming, to_arrays
 from ranet_jax.porting.files import StateDict, read_state_dict
-from ranet_jax.porting.naming import Naming
+from ranet_jax.porting.name_patterns import Naming
 from ranet_jax.porting.networks import Network, Source, find_network
 
 # Arrays with an entry for each class.

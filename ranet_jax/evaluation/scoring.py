@@ -20,30 +20,31 @@ from ml_collections import ConfigDict
 from PIL import Image
 from tqdm import tqdm
 
-from ranet_jax import input as pipeline
-from ranet_jax import ops, visualize
+from ranet_jax import ops
 from ranet_jax.config import config_to_json
-from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import UserError
-from ranet_jax.evaluation_result import EvaluationResult, percent
-from ranet_jax.files import check_json_output, write_json
-from ranet_jax.inference import CompiledSizes, Model, load, score_maps
-from ranet_jax.metrics import SegmentationScores, check_labels, confusion_matrix
-from ranet_jax.models import Outputs
-from ranet_jax.preprocessing import Normalization
-from ranet_jax.probabilities import (
-    InferenceSettings,
-    ScoreMaps,
-    fit_whole,
-    predict_probabilities,
-)
-from ranet_jax.region_statistics import (
+from ranet_jax.evaluation.journal import Journal, Tally, evaluation_key
+from ranet_jax.evaluation.metrics import SegmentationScores, check_labels, confusion_matrix
+from ranet_jax.evaluation.region_statistics import (
     RegionCounts,
     RegionScores,
     count_batch,
     count_separately,
 )
-from ranet_jax.tally import Journal, Tally, evaluation_key
+from ranet_jax.evaluation.result import EvaluationResult, percent
+from ranet_jax.files import check_json_output, write_json
+from ranet_jax.inference import pictures as visualize
+from ranet_jax.inference.model import CompiledSizes, Model, load, score_maps
+from ranet_jax.inference.probabilities import (
+    InferenceSettings,
+    ScoreMaps,
+    fit_whole,
+    predict_probabilities,
+)
+from ranet_jax.models import Outputs
+from ranet_jax.pipeline import examples as pipeline
+from ranet_jax.pipeline.metadata import DatasetMetadata
+from ranet_jax.pipeline.normalization import Normalization
 
 OUTPUTS = ("fine", "coarse")
 # What the signs of TFDS's expressions for splits become in the names of files.

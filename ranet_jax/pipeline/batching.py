@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from ranet_jax.dataset import IGNORE_LABEL
+from ranet_jax.pipeline.metadata import IGNORE_LABEL
 
 Batch = dict[str, np.ndarray]
 Size = tuple[int, ...]

@@ -5,10 +5,10 @@ import math
 from typing import Any
 
 from ranet_jax import markdown
-from ranet_jax.dataset import DatasetMetadata
-from ranet_jax.metrics import SegmentationScores
-from ranet_jax.probabilities import InferenceSettings
-from ranet_jax.region_statistics import RegionScores
+from ranet_jax.evaluation.metrics import SegmentationScores
+from ranet_jax.evaluation.region_statistics import RegionScores
+from ranet_jax.inference.probabilities import InferenceSettings
+from ranet_jax.pipeline.metadata import DatasetMetadata
 
 
 @dataclasses.dataclass(frozen=True)

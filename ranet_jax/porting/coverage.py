@@ -7,7 +7,7 @@ import numpy as np
 
 from ranet_jax.errors import UserError
 from ranet_jax.porting.files import StateDict
-from ranet_jax.porting.naming import Entry, Naming
+from ranet_jax.porting.name_patterns import Entry, Naming
 
 Shape = tuple[int, ...]
 # By paths like `params/conv1/kernel`.

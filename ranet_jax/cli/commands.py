@@ -14,8 +14,8 @@ from ranet_jax.errors import UserError, first_sentence
 
 def run_prepare(arguments: argparse.Namespace) -> int:
     """Prepare a data set, and print its classes and how often each occurs."""
-    from ranet_jax import input as pipeline
-    from ranet_jax.label_statistics import count_labels
+    from ranet_jax.pipeline import examples as pipeline
+    from ranet_jax.pipeline.labels import count_labels
 
     metadata = pipeline.prepare(arguments.name, arguments.source, arguments.data_dir)
     names = ", ".join(metadata.class_names)
@@ -51,9 +51,9 @@ def run_train(arguments: argparse.Namespace) -> int:
             "--coordinator, --num-processes and --process-id need --distributed; add it."
         )
 
-    from ranet_jax import input as pipeline
-    from ranet_jax import visualize
-    from ranet_jax.train import train
+    from ranet_jax.inference import pictures as visualize
+    from ranet_jax.pipeline import examples as pipeline
+    from ranet_jax.training.loop import train
 
     config = override(load_config(arguments.config), arguments.overrides)
     check_config(config)
@@ -74,7 +74,7 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Score a checkpoint and print the table of classes."""
-    from ranet_jax.evaluate import evaluate_checkpoint
+    from ranet_jax.evaluation.scoring import evaluate_checkpoint
 
     result = evaluate_checkpoint(
         arguments.checkpoint,
@@ -89,14 +89,14 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
 def run_predict(arguments: argparse.Namespace) -> int:
     """Segment images into pictures, or into a benchmark's archive."""
-    from ranet_jax.inference import load
-    from ranet_jax.predict import predict_files
+    from ranet_jax.inference.files import predict_files
+    from ranet_jax.inference.model import load
 
     model = load(
         arguments.checkpoint, configure=lambda config: override(config, arguments.overrides)
     )
     if arguments.submission is not None:
-        from ranet_jax.submission import FORMATS, write_submission
+        from ranet_jax.inference.submission import FORMATS, write_submission
 
         count = write_submission(model, arguments.submission, arguments.images, arguments.output)
         print(f"{count} label images are in {arguments.output}.")
@@ -155,7 +155,7 @@ def _port_in(arguments: argparse.Namespace) -> int:
             )
     dataset = None
     if arguments.dataset is not None:
-        from ranet_jax import input as pipeline
+        from ranet_jax.pipeline import examples as pipeline
 
         if ported.network.config is None:
             raise UserError(f"{ported.network.name} scores no data set; leave --dataset out.")
