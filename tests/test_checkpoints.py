@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import training
 
+from helpers import training
 from ranet_jax import checkpoints
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline.metadata import DatasetMetadata

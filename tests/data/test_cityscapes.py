@@ -2,9 +2,18 @@
 
 import numpy as np
 import pytest
-from miniature import examples, mask, opened, picture, records, stripes, write_archive, write_folder
 from ranet_data.cityscapes import cityscapes_dataset_builder, labels
 
+from helpers.miniature import (
+    examples,
+    mask,
+    opened,
+    picture,
+    records,
+    stripes,
+    write_archive,
+    write_folder,
+)
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline import examples as data_input
 

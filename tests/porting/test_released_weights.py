@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 import torch
-from torch_networks import apply, assert_close, channels_last, image, run, timm
-from torch_networks import torchvision as tv
 
+from helpers.torch_networks import apply, assert_close, channels_last, image, run, timm
+from helpers.torch_networks import torchvision as tv
 from ranet_jax.errors import UserError
 from ranet_jax.porting import name_tables, port_state_dict, read_state_dict, reverse, write_ported
 from ranet_jax.porting.coverage import to_tensors
