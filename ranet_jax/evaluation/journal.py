@@ -2,18 +2,15 @@
 
 import contextlib
 import dataclasses
-import hashlib
-import json
-import os
 import pathlib
 import zipfile
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Int64
 
 from ranet_jax.evaluation.region_statistics import RegionCounts
+from ranet_jax.files import replacing
 
 
 @dataclasses.dataclass
@@ -73,21 +70,13 @@ class Journal:
         fields["regions"] = tally.regions.to_vector()
         fields |= {f"confusion_{name}": matrix for name, matrix in tally.confusion.items()}
         fields |= {f"images_{name}": count for name, count in tally.images.items()}
-        partial = self.path.with_name(f"{self.path.name}.partial")
-        with contextlib.suppress(OSError):
-            with partial.open("wb") as file:
-                np.savez(file, **fields)
-            os.replace(partial, self.path)
+        with (
+            contextlib.suppress(OSError),
+            replacing(self.path) as partial,
+            partial.open("wb") as file,
+        ):
+            np.savez(file, **fields)
 
     def remove(self) -> None:
         """Delete the file, if there is one."""
         self.path.unlink(missing_ok=True)
-
-
-def evaluation_key(variables: Any, *description: Any) -> str:
-    """SHA-256 of a network's arrays and of what else an evaluation depends on, as JSON holds it."""
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
-    for path, array in jax.tree_util.tree_leaves_with_path(variables):
-        digest.update(jax.tree_util.keystr(path).encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()

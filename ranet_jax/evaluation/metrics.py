@@ -7,24 +7,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float64, Int, Int64, Integer
 
-from ranet_jax.errors import UserError
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
-
-
-def check_labels(
-    labels: Integer[np.ndarray, "..."], num_classes: int, ignore_label: int = IGNORE_LABEL
-) -> None:
-    """Raise `UserError` where a label is neither a class (0 .. num_classes - 1) nor `ignore_label`.
-
-    It runs on the host, before the labels reach a device, where a wrong label goes unnoticed.
-    """
-    wrong = ((labels < 0) | (labels >= num_classes)) & (labels != ignore_label)
-    if wrong.any():
-        raise UserError(
-            f"A label map holds the value {labels[wrong].flat[0]}, which is neither one of the "
-            f"{num_classes} classes (0 to {num_classes - 1}) nor the ignore label {ignore_label}: "
-            "correct the data set's label maps or its list of classes."
-        )
 
 
 def confusion_matrix(
@@ -37,7 +20,7 @@ def confusion_matrix(
     """Pixel counts of one batch by true class (rows) and predicted class (columns); jit-able.
 
     Pixels of `ignore_label` and images whose `mask` is False are not counted. Labels must have
-    passed `check_labels`, and predictions be classes. Two classes and six pixels::
+    passed `pipeline.labels.check_labels`, and predictions be classes. Two classes and six pixels::
 
         labels       0  0  0  1  1  255
         predictions  0  0  1  1  0  1          [[2, 1],

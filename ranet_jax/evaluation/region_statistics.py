@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int64, Integer
 
 from ranet_jax import markdown, ops
-from ranet_jax.inference.probabilities import InferenceSettings, fit_whole
+from ranet_jax.inference.prediction import MIN_REGION_PIXELS
+from ranet_jax.inference.probabilities import fit_whole
+from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.models import Outputs
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
 
-# Feature pixels that a region needs to count as one.
-MIN_REGION_PIXELS = 8
 # A cell is predicted to hold a boundary where its probability exceeds this.
 BOUNDARY_THRESHOLD = 0.5
 # Share of the pixels from which on a partition says nothing: all in one region, or all single.
@@ -88,10 +88,7 @@ def count_image(
     sizes = np.bincount(labels.ravel(), minlength=labels.size)
     large = sizes[sizes >= MIN_REGION_PIXELS]
 
-    rows, columns = map(ops.nearest_indices, labels.shape, truth.shape)
-    categories = truth[np.ix_(rows, columns)]
-    labelled = categories != ignore_label
-
+    labelled_pixels, pure_pixels = _count_labelled(labels, truth, ignore_label)
     cells = _boundary_cells(truth, shape=(height, width), ignore_label=ignore_label)
     true, pixels_of_cell = jax.device_get(cells)
     predicted = (boundary > BOUNDARY_THRESHOLD) & (pixels_of_cell > 0)
@@ -104,12 +101,35 @@ def count_image(
         largest_pixels=int(sizes.max()),
         slot_pixels=int(sizes[np.unique(roots[roots >= 0])].sum()),
         single_pixels=int((sizes == 1).sum()),
-        labelled_pixels=int(labelled.sum()),
-        pure_pixels=_pure_pixels(labels[labelled], categories[labelled]),
+        labelled_pixels=labelled_pixels,
+        pure_pixels=pure_pixels,
         true_boundary=int(true.sum()),
         predicted_boundary=int(predicted.sum()),
         matched_boundary=int((true & predicted).sum()),
     )
+
+
+def region_purity(
+    labels: Int[np.ndarray, "h w"],
+    truth: Integer[np.ndarray, "H W"],
+    ignore_label: int = IGNORE_LABEL,
+) -> float:
+    """Share of the labelled feature pixels of the most frequent category of their region.
+
+    NaN where none is labelled.
+    """
+    labelled, pure = _count_labelled(labels, truth, ignore_label)
+    return _ratio(pure, labelled)
+
+
+def _count_labelled(
+    labels: Int[np.ndarray, "h w"], truth: Integer[np.ndarray, "H W"], ignore_label: int
+) -> tuple[int, int]:
+    """Feature pixels that have a category, and those of the most frequent one of their region."""
+    rows, columns = map(ops.nearest_indices, labels.shape, truth.shape)
+    categories = truth[np.ix_(rows, columns)]
+    labelled = categories != ignore_label
+    return int(labelled.sum()), _pure_pixels(labels[labelled], categories[labelled])
 
 
 def _pure_pixels(labels: Int[np.ndarray, " n"], categories: Integer[np.ndarray, " n"]) -> int:

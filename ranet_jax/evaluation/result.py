@@ -7,7 +7,7 @@ from typing import Any
 from ranet_jax import markdown
 from ranet_jax.evaluation.metrics import SegmentationScores
 from ranet_jax.evaluation.region_statistics import RegionScores
-from ranet_jax.inference.probabilities import InferenceSettings
+from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.pipeline.metadata import DatasetMetadata
 
 

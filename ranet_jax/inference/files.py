@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from ranet_jax.errors import UserError
 from ranet_jax.files import UNREADABLE
-from ranet_jax.inference.model import CompiledSizes, Model
+from ranet_jax.inference.forward import CompiledSizes
+from ranet_jax.inference.model import Model
 from ranet_jax.inference.pictures import contact_sheet, overlay, region_panels, save_label_png
 
 SUFFIXES = ("labels", "overlay", "regions")

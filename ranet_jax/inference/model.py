@@ -1,96 +1,30 @@
 """`Model`: a trained segmenter, from an image to a prediction."""
 
-import dataclasses
 import functools
 import os
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int, UInt8
+from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
-from ranet_jax import checkpoints, ops
+from ranet_jax import checkpoints
 from ranet_jax.config import check_config, config_to_json, differing_fields
 from ranet_jax.errors import UserError
+from ranet_jax.inference.forward import ScoreMaps, make_forward, score_maps
+from ranet_jax.inference.prediction import Prediction, RegionMap
 from ranet_jax.inference.probabilities import (
-    InferenceSettings,
-    ScoreMaps,
     fit_whole,
     predict_probabilities,
-    whole_probabilities,
+    probabilities_at,
 )
+from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.models import Outputs, build_model
 from ranet_jax.pipeline.metadata import DatasetMetadata
 from ranet_jax.pipeline.normalization import Normalization
-
-# Each size that a network sees compiles anew and takes megabytes; after so many, all are dropped.
-COMPILED_SIZES = 64
-
-
-class CompiledSizes:
-    """A bound on what is kept compiled for images of many sizes, each seen at `views` scales."""
-
-    def __init__(self, views: int):
-        self._views = views
-        self._sizes: set[tuple[int, ...]] = set()
-
-    def note(self, size: tuple[int, ...]) -> None:
-        """Drop everything that is compiled if images of one more size would be too much."""
-        self._sizes.add(size)
-        if len(self._sizes) * self._views > COMPILED_SIZES:
-            jax.clear_caches()
-            self._sizes = {size}
-
-
-def make_forward(module: nn.Module) -> Callable[..., Outputs]:
-    """Jit-compiled `forward(variables, images, with_regions=False)` of a segmenter.
-
-    It compiles once for each shape of images; keep it, rather than making it anew.
-    """
-
-    @functools.partial(jax.jit, static_argnames="with_regions")
-    def forward(variables: dict, images: Array, with_regions: bool = False) -> Outputs:
-        outputs: Any = module.apply(variables, images, train=False, with_regions=with_regions)
-        return outputs
-
-    return forward
-
-
-def score_maps(outputs: Outputs) -> ScoreMaps:
-    """The score maps that a segmenter gave, by name: "fine", and "coarse" and "boundary" if any."""
-    maps = {"fine": outputs.fine, "coarse": outputs.coarse, "boundary": outputs.boundary}
-    return {name: scores for name, scores in maps.items() if scores is not None}
-
-
-@dataclasses.dataclass(frozen=True)
-class RegionMap:
-    """The regions of one image on its h x w feature grid, with their representative pixels.
-
-    `labels` is the root pixel (row-major number) of each pixel's region and `score` its J of
-    Eq. 5; `representatives` has `roots` [Q], `indices` [Q, K] and `valid` [Q, K].
-    """
-
-    labels: Int[np.ndarray, "h w"]
-    score: Float[np.ndarray, "h w"]
-    representatives: ops.Representatives
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """What a model says of one image; None where the network has no such output.
-
-    `coarse` is the label map of the coarse scores and `boundary` the probability of a boundary.
-    """
-
-    labels: UInt8[np.ndarray, "H W"]
-    probabilities: Float32[np.ndarray, "H W c"]
-    coarse: UInt8[np.ndarray, "H W"] | None = None
-    boundary: Float32[np.ndarray, "H W"] | None = None
-    regions: RegionMap | None = None
 
 
 def as_rgb(image: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
@@ -153,7 +87,7 @@ class Model:
             outputs = self.forward(self._on_device, seen, with_regions=with_regions)
             regions = _region_map(outputs)
         if self.settings.single_pass:
-            probabilities = whole_probabilities(lambda _: score_maps(outputs), images)
+            probabilities = probabilities_at(score_maps(outputs), pixels.shape[:2])
         else:
             probabilities = predict_probabilities(self.scores, images, self.settings)
         return _prediction(jax.device_get(probabilities), regions)

@@ -1,18 +1,16 @@
-"""Pictures of labels, sheets of pictures, and training curves."""
+"""Pictures of labels, and sheets of pictures."""
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from ranet_jax.errors import UserError
-from ranet_jax.inference.model import Prediction
+from ranet_jax.inference.prediction import Prediction
 from ranet_jax.inference.region_pictures import (
     BOUNDARY_NOTE,
     REGION_NOTE,
@@ -25,7 +23,7 @@ from ranet_jax.inference.region_pictures import (
     region_caption,
     region_picture,
 )
-from ranet_jax.pipeline.metadata import IGNORE_LABEL, DatasetMetadata
+from ranet_jax.pipeline.metadata import DatasetMetadata
 
 INK: Color = (25, 25, 25)
 PAPER: Color = (255, 255, 255)
@@ -77,11 +75,12 @@ def sheet_row(
     prediction: Prediction,
     palette: Palette,
     truth: UInt8[np.ndarray, "H W"] | None = None,
-    ignore_label: int = IGNORE_LABEL,
+    region_purity: float = math.nan,
 ) -> dict[str, Panel]:
     """Pictures of one image by title: itself, truth, coarse, fine, boundary and regions.
 
-    Truth, coarse, boundary and regions are left out where there are none.
+    Truth, coarse, boundary and regions are left out where there are none; the caption of the
+    regions tells their purity unless it is NaN.
     """
     row = {"image": Panel(image)}
     if truth is not None:
@@ -90,7 +89,7 @@ def sheet_row(
         row["coarse"] = Panel(colorize(prediction.coarse, palette))
     row["fine"] = Panel(colorize(prediction.labels, palette))
     size = _height(image.shape[:2], PICTURE_WIDTH), PICTURE_WIDTH
-    return row | region_panels(image, prediction, palette, size, truth, ignore_label)
+    return row | region_panels(image, prediction, palette, size, region_purity)
 
 
 def region_panels(
@@ -98,8 +97,7 @@ def region_panels(
     prediction: Prediction,
     palette: Palette,
     size: tuple[int, int],
-    truth: UInt8[np.ndarray, "H W"] | None = None,
-    ignore_label: int = IGNORE_LABEL,
+    region_purity: float = math.nan,
 ) -> dict[str, Panel]:
     """Pictures of `size` (height, width) of boundary and regions by title, where there are any."""
     height, width = size
@@ -111,7 +109,7 @@ def region_panels(
     if prediction.regions is not None:
         panels["regions"] = Panel(
             region_picture(image, prediction.regions, size, palette),
-            region_caption(prediction.regions, truth, ignore_label),
+            region_caption(prediction.regions, region_purity),
             REGION_NOTE,
         )
     return panels
@@ -226,73 +224,3 @@ def _legend(dataset: DatasetMetadata, width: int, writing: _Writing) -> Image.Im
         pen.rectangle((x, y + 2, x + square, y + 2 + square), fill=color, outline=INK)
         pen.text((x + square + 6, y), name, INK, writing.font)
     return legend
-
-
-LOSS_TERMS = ("loss", "fine", "coarse", "boundary", "fine_boundary", "position", "channel")
-SCORES = {
-    "fine_miou": "fine mIoU",
-    "coarse_miou": "coarse mIoU",
-    "fine_accuracy": "fine accuracy",
-    "region_purity": "region purity",
-    "boundary_f": "boundary F",
-}
-REGION_SCORES = ("region_purity", "boundary_f")  # dashed
-
-
-def curves(metrics_path: str | os.PathLike, picture_path: str | os.PathLike) -> None:
-    """Draw losses (running means, in nats a pixel) and scores over steps from `metrics.jsonl`.
-
-    Raises:
-      UserError: the file is missing or is not JSON lines.
-    """
-    from matplotlib.figure import Figure
-
-    records = _read_records(Path(metrics_path))
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    losses, scores = figure.subplots(1, 2)
-    for name in LOSS_TERMS:
-        steps, values = _series(records, name)
-        if len(steps):
-            window = max(1, len(values) // 50)
-            label = name if name == "loss" else f"{name} (unweighted)"
-            losses.plot(steps, _running_mean(values, window), label=label, linewidth=1.2)
-    for name, label in SCORES.items():
-        steps, values = _series(records, name)
-        if len(steps):
-            style = "--" if name in REGION_SCORES else "-"
-            scores.plot(steps, 100 * values, style, label=label, marker=".", linewidth=1.2)
-    losses.set(title="training loss", xlabel="step", ylabel="nats a pixel", yscale="log")
-    scores.set(title="evaluation", xlabel="step", ylabel="percent", ylim=(0, 100))
-    for axes in (losses, scores):
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend()
-    figure.savefig(picture_path, dpi=120)
-
-
-def _read_records(path: Path) -> list[dict[str, int | float]]:
-    """The finished lines of a JSON lines file: a line still being written has no end yet."""
-    try:
-        lines = path.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; name the metrics.jsonl of a run.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not JSON lines ({error}); restore it from a copy.") from error
-
-
-def _series(
-    records: Sequence[Mapping[str, int | float]], name: str
-) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Steps and values of the records that have a value of this name."""
-    points = [(record["step"], record[name]) for record in records if name in record]
-    steps, values = np.array(points, np.float64).reshape(-1, 2).T
-    return steps, values
-
-
-def _running_mean(values: Float[np.ndarray, " n"], window: int) -> Float[np.ndarray, " n"]:
-    """Mean of each value and up to `window - 1` before it."""
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(ends - window, 0)
-    return (sums[ends] - sums[starts]) / (ends - starts)

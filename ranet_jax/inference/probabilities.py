@@ -1,6 +1,5 @@
 """From score maps to probabilities: whole images or sliding windows, over scales and flips."""
 
-import dataclasses
 import functools
 import math
 import sys
@@ -9,91 +8,15 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from ranet_jax import ops
-from ranet_jax.errors import UserError
+from ranet_jax.inference.forward import ScoreMaps
+from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.inference.windows import slide
-from ranet_jax.models import PAIRWISE, holds_pair_tables
 
-MODES = ("whole", "slide")
-# Feature pixels of one pass where a block holds tables of all their pairs: 100 MB each.
-TABLE_PIXELS = 5000
-# Feature pixels of one pass where it does not, but goes over all pairs: a minute or two of one
-# CPU core. A 1024 x 2048 image has so many at output stride 8.
-STREAMING_PIXELS = 128 * 256
-
-ScoreMaps = dict[str, Array]
 # Normalised images [b, H, W, 3] -> score maps before softmax [b, h, w, c] by name.
 Forward = Callable[[Array], ScoreMaps]
-
-
-@dataclasses.dataclass(frozen=True)
-class InferenceSettings:
-    """How score maps become probabilities at the image's own resolution.
-
-    `mode` is "whole" or "slide": windows of `crop_size`, `stride_ratio` crops apart, in batches
-    of at most `window_batch` (or one of each image). Probabilities are averaged over `scales` of
-    the image and, if `flip`, over the image and its mirror image. An image of more than
-    `max_pixels` passes as a whole at a smaller size, its scores resized back. With `regions` an
-    evaluation counts regions too, which windows, scales and flips need a pass more for.
-    """
-
-    mode: str = "whole"
-    crop_size: tuple[int, int] = (769, 769)
-    stride_ratio: float = 2 / 3
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = False
-    window_batch: int = 4
-    max_pixels: int | None = None
-    regions: bool = True
-
-    def __post_init__(self) -> None:
-        checks = {
-            f"mode is {self.mode!r}, but must be one of {MODES}": self.mode in MODES,
-            f"crop_size is {self.crop_size}, but must be two positive numbers": (
-                len(self.crop_size) == 2 and min(self.crop_size) > 0
-            ),
-            f"stride_ratio is {self.stride_ratio}, but must lie in (0, 1]": (
-                0 < self.stride_ratio <= 1
-            ),
-            f"scales is {self.scales}, but must be one or more positive numbers": (
-                len(self.scales) > 0 and min(self.scales) > 0
-            ),
-            f"window_batch is {self.window_batch}, but must be positive": self.window_batch > 0,
-        }
-        for sentence, holds in checks.items():
-            if not holds:
-                raise UserError(f"The inference setting {sentence}.")
-
-    @classmethod
-    def from_config(cls, config: ConfigDict) -> "InferenceSettings":
-        """Read the `eval` section of a config.
-
-        Where the network compares all pairs of feature pixels, `max_pixels` is what
-        `STREAMING_PIXELS` of them see (`TABLE_PIXELS` where it holds tables of the pairs), or a
-        training crop if that is larger.
-        """
-        section, max_pixels = config.eval, None
-        if config.model.context in PAIRWISE:
-            seen = TABLE_PIXELS if holds_pair_tables(config.model) else STREAMING_PIXELS
-            seen *= config.model.output_stride**2
-            max_pixels = max(math.prod(config.data.crop_size), seen)
-        return cls(
-            mode=section.mode,
-            crop_size=tuple(section.crop_size),
-            stride_ratio=section.stride_ratio,
-            scales=tuple(float(scale) for scale in section.scales),
-            flip=section.flip,
-            max_pixels=max_pixels,
-            regions=section.regions,
-        )
-
-    @property
-    def single_pass(self) -> bool:
-        """Whether one forward pass over the whole image is all there is to do."""
-        return self.mode == "whole" and self.scales == (1.0,) and not self.flip
 
 
 @functools.partial(jax.jit, static_argnames="shape")
@@ -159,12 +82,17 @@ def _view(predict: Forward, images: Array, scaled_shape: tuple[int, int], flip: 
 def whole_probabilities(
     forward: Forward, images: Float[Array, "b H W _"], max_pixels: int | None = None
 ) -> ScoreMaps:
-    """Probabilities of whole images, which may compile for each distinct size.
+    """Probabilities of whole images, which may compile for each distinct size."""
+    scores = forward(fit_whole(images, max_pixels))
+    return probabilities_at(scores, (images.shape[1], images.shape[2]))
+
+
+def probabilities_at(scores: ScoreMaps, shape: tuple[int, int]) -> ScoreMaps:
+    """`resized_softmax` of each score map, computed before this returns.
 
     One pass ends before another starts: passes under way together would hold all their memory, and
     on several CPU devices keep the threads that their exchanges wait for.
     """
-    shape, scores = images.shape[1:3], forward(fit_whole(images, max_pixels))
     return jax.block_until_ready(
         {name: resized_softmax(maps, shape) for name, maps in scores.items()}
     )

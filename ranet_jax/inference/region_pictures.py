@@ -1,15 +1,14 @@
 """Pictures that show whether regions divide an image, and where boundaries are."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer, UInt8
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from ranet_jax.evaluation.region_statistics import MIN_REGION_PIXELS, RegionScores, count_image
-from ranet_jax.inference.model import RegionMap
+from ranet_jax.inference.prediction import MIN_REGION_PIXELS, RegionMap
 from ranet_jax.ops import nearest_indices
-from ranet_jax.pipeline.metadata import IGNORE_LABEL
 
 Color = tuple[int, int, int]
 Palette = Sequence[Color]
@@ -34,29 +33,20 @@ REGION_NOTE = (
 )
 
 
-def region_caption(
-    regions: RegionMap,
-    truth: Integer[np.ndarray, "H W"] | None = None,
-    ignore_label: int = IGNORE_LABEL,
-) -> str:
-    """Number of regions, share of the largest and, of a label map with labels, the purity.
+def region_caption(regions: RegionMap, purity: float = math.nan) -> str:
+    """Number of regions, share of the largest and, unless it is NaN, the purity.
 
     For example "14 regions of 8 feature pixels or more, largest 31 % of the image, purity 0.94".
     """
-    if truth is None:
-        truth = np.full(regions.labels.shape, ignore_label, np.uint8)
-    # The words leave out what the counts say of boundaries.
-    no_boundary = np.zeros(regions.labels.shape, np.float32)
-    roots = np.asarray(regions.representatives.roots)
-    counts = count_image(regions.labels, roots, no_boundary, truth, ignore_label)
-    scores = RegionScores(counts)
+    sizes = _region_sizes(regions)
+    count = np.count_nonzero(sizes >= MIN_REGION_PIXELS)
     words = [
-        f"{counts.regions} {'region' if counts.regions == 1 else 'regions'} of"
-        f" {MIN_REGION_PIXELS} feature pixels or more",
-        f"largest {100 * scores.largest_region_share:.0f} % of the image",
+        f"{count} {'region' if count == 1 else 'regions'} of {MIN_REGION_PIXELS} feature pixels or"
+        " more",
+        f"largest {100 * sizes.max() / sizes.sum():.0f} % of the image",
     ]
-    if counts.labelled_pixels:
-        words.append(f"purity {scores.region_purity:.2f}")
+    if not math.isnan(purity):
+        words.append(f"purity {purity:.2f}")
     return ", ".join(words)
 
 

@@ -14,10 +14,10 @@ from PIL import Image
 from ranet_data.cityscapes import labels as cityscapes
 from tqdm import tqdm
 
+from ranet_jax.checkpoints import fingerprint
 from ranet_jax.config import config_to_json
 from ranet_jax.errors import UserError
-from ranet_jax.evaluation.journal import evaluation_key
-from ranet_jax.files import read_json, write_json
+from ranet_jax.files import read_json, replacing, write_json
 from ranet_jax.inference.files import read_image
 from ranet_jax.inference.model import Model
 
@@ -131,7 +131,7 @@ def _find_images(
 def _claim(directory: Path, model: Model) -> None:
     """Make the directory of label images, or see that it is this model's."""
     settings = dataclasses.asdict(model.settings)
-    key = evaluation_key(model.variables, config_to_json(model.config), settings)
+    key = fingerprint(model.variables, config_to_json(model.config), settings)
     if directory.exists() and any(not p.name.startswith(".") for p in directory.iterdir()):
         if not (directory / MODEL).is_file() or read_json(directory / MODEL) != {"sha256": key}:
             raise UserError(
@@ -144,18 +144,12 @@ def _claim(directory: Path, model: Model) -> None:
 
 def _predict(model: Model, wanted: Format, image: Path, target: Path) -> None:
     labels = model.predict(read_image(image), with_regions=False).labels
-    partial = target.with_name(f".{target.name}.partial")
-    Image.fromarray(wanted.encode(labels)).save(partial, "png")
-    os.replace(partial, target)
+    with replacing(target) as partial:
+        Image.fromarray(wanted.encode(labels)).save(partial, "png")
 
 
 def _pack(directory: Path, names: Sequence[str], archive: Path) -> None:
     """Write the archive, whole or not at all; PNGs are compressed already."""
-    partial = archive.with_name(f".{archive.name}.partial")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as file:
-            for name in sorted(names):
-                file.write(directory / name, name)
-        os.replace(partial, archive)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(archive) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as file:
+        for name in sorted(names):
+            file.write(directory / name, name)

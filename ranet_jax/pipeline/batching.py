@@ -1,12 +1,15 @@
 """Batches of images of one size, out of images of many."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
 
-Batch = dict[str, np.ndarray]
+# Arrays by name, "image" and "label", and "mask" where a batch may be padded: of NumPy on the host,
+# of JAX on devices.
+Batch = dict[str, Any]
 Size = tuple[int, ...]
 
 # Images of rare sizes wait for company; more than this many batches of them do not wait together.

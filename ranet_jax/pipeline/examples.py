@@ -19,9 +19,9 @@ import ml_collections
 import numpy as np
 
 from ranet_jax.errors import UserError, first_sentence
-from ranet_jax.evaluation.metrics import check_labels
 from ranet_jax.pipeline.augmentation import augment
 from ranet_jax.pipeline.batching import Batch, batch_by_size
+from ranet_jax.pipeline.labels import check_labels
 from ranet_jax.pipeline.metadata import IGNORE_LABEL, DatasetMetadata
 from ranet_jax.pipeline.normalization import Normalization
 

@@ -1,18 +1,35 @@
-"""How often each category occurs in the label maps of a data set, and what to weigh it by."""
+"""Label maps: whether they hold categories alone, how often each occurs, what to weigh it by."""
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Float64, Int64, Integer, UInt8
 from tqdm import tqdm
 
+from ranet_jax.errors import UserError
 from ranet_jax.markdown import table
-from ranet_jax.pipeline.metadata import DatasetMetadata
+from ranet_jax.pipeline.metadata import IGNORE_LABEL, DatasetMetadata
 
 # What ENet (Paszke et al., 2016) adds to a share, which bounds the weight of rare categories.
 SMOOTHING = 1.02
+
+
+def check_labels(
+    labels: Integer[np.ndarray, "..."], num_classes: int, ignore_label: int = IGNORE_LABEL
+) -> None:
+    """Raise `UserError` where a label is neither a class (0 .. num_classes - 1) nor `ignore_label`.
+
+    It runs on the host, before the labels reach a device, where a wrong label goes unnoticed.
+    """
+    wrong = ((labels < 0) | (labels >= num_classes)) & (labels != ignore_label)
+    if wrong.any():
+        raise UserError(
+            f"A label map holds the value {labels[wrong].flat[0]}, which is neither one of the "
+            f"{num_classes} classes (0 to {num_classes - 1}) nor the ignore label {ignore_label}: "
+            "correct the data set's label maps or its list of classes."
+        )
 
 
 @dataclass(frozen=True)

@@ -116,8 +116,8 @@ def reverse(checkpoint: Path, output: Path, naming: str | None = None) -> tuple[
         network = find_network(ported["network"])
         variables = checkpoints.read_variables(checkpoint.absolute() / "variables")
     else:
-        config, _, variables, _ = checkpoints.load_variables(checkpoint)
-        network = find_network(config)
+        stored = checkpoints.load_variables(checkpoint)
+        network, variables = find_network(stored.config), stored.variables
     kept: StateDict = {}
     fresh: list[str] = []
     if ported is not None:

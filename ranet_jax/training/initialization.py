@@ -79,8 +79,8 @@ def _read(directory: str) -> tuple[dict[str, Any], str]:
         )
     ported = read_description(path)
     if ported is None or (path / "config.json").is_file():
-        config, _, variables, _ = checkpoints.load_variables(path)
-        backbone = config.model.backbone
+        stored = checkpoints.load_variables(path)
+        variables, backbone = stored.variables, stored.config.model.backbone
     else:
         variables = checkpoints.read_variables(path / "variables")
         backbone = ported["network"].removesuffix("_v1c")

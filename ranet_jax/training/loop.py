@@ -1,46 +1,32 @@
 """The training loop: any iterator of NumPy batches in, a working directory out."""
 
 import contextlib
-import json
-import math
-import os
 import pathlib
-import signal
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
-import tensorboardX
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from ranet_jax import checkpoints
 from ranet_jax.config import check_config
 from ranet_jax.errors import Interrupted, UserError
-from ranet_jax.evaluation.metrics import check_labels
 from ranet_jax.evaluation.result import EvaluationResult
 from ranet_jax.evaluation.scoring import evaluate_batches
-from ranet_jax.inference.model import make_forward
-from ranet_jax.inference.probabilities import InferenceSettings
+from ranet_jax.inference.forward import make_forward
+from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.models import build_model
+from ranet_jax.pipeline.batching import Batch
+from ranet_jax.pipeline.labels import check_labels
 from ranet_jax.pipeline.metadata import DatasetMetadata
 from ranet_jax.training import parallel
 from ranet_jax.training.initialization import initialize
 from ranet_jax.training.losses import BoundaryLoss
 from ranet_jax.training.optimizer import build_optimizer
-from ranet_jax.training.step import Batch, TrainState, create_state, init_variables, make_step
-
-# Signals that end training after the step under way.
-CAUGHT = (signal.SIGTERM, signal.SIGINT)
-
-
-class NonFiniteLossError(UserError):
-    """The loss or its gradient became NaN or infinite."""
+from ranet_jax.training.records import MetricsLog
+from ranet_jax.training.signals import catch_signals
+from ranet_jax.training.step import TrainState, create_state, init_variables, make_step
 
 
 def train(
@@ -109,7 +95,7 @@ def train(
         state = checkpoints.restore_latest(manager, state)
         first = int(state.step)
         log = stack.enter_context(MetricsLog(workdir, first, config.train.steps))
-        stopped_by = stack.enter_context(_catch_signals())
+        stopped_by = stack.enter_context(catch_signals())
 
         # ---- Steps ----------------------------------------------------------------------------
         result: EvaluationResult | None = None
@@ -153,136 +139,3 @@ def _check_class_weights(config: ConfigDict, dataset: DatasetMetadata) -> None:
             f"config.loss.class_weights has {len(weights)} entries, but data set"
             f" {dataset.name!r} has {dataset.num_classes} classes; give one for each class, or ()."
         )
-
-
-@contextlib.contextmanager
-def _catch_signals() -> Iterator[Callable[[int], signal.Signals | None]]:
-    """Yield a function of the step: the signal to stop after it for, the same on all hosts.
-
-    That is SIGTERM or, where there is one host, the first Ctrl-C (SIGINT); a second one interrupts
-    at once.
-    """
-    if jax.process_count() > 1:
-        reached = multihost_utils.reached_preemption_sync_point
-        yield lambda step: signal.SIGTERM if reached(step) else None
-        return
-    received: list[signal.Signals] = []
-
-    def receive(number: int, frame: object) -> None:
-        if number == signal.SIGINT:
-            if received:
-                raise KeyboardInterrupt
-            tqdm.write("Stopping after this step; Ctrl-C again stops at once.", file=sys.stderr)
-        received.append(signal.Signals(number))
-
-    previous = {number: signal.signal(number, receive) for number in CAUGHT}
-    try:
-        yield lambda step: received[0] if received else None
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _drop_lines_after(path: pathlib.Path, step: int) -> None:
-    """Keep the records up to a step; a last line that was cut off has no newline and goes too."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    try:
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} holds a line that is no record of training ({error!r}); mend it, or move the"
-            " file away."
-        ) from error
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("".join(kept))
-    os.replace(partial, path)
-
-
-class MetricsLog:
-    """`metrics.jsonl` (a line a step, a line an evaluation), TensorBoard and the progress bar.
-
-    Lines after the step to resume from are dropped, so that a resumed run leaves the same record
-    as one that was never cut off. Only the first host writes.
-    """
-
-    def __init__(self, workdir: str | pathlib.Path, first: int, steps: int):
-        self._first_host = jax.process_index() == 0
-        self._bar = tqdm(
-            total=steps, initial=first, unit="step", desc="train", disable=not self._first_host
-        )
-        self._time, self._step = time.monotonic(), first
-        if not self._first_host:
-            return
-        path = pathlib.Path(workdir) / "metrics.jsonl"
-        _drop_lines_after(path, first)
-        self._file = path.open("a")
-        self._board = tensorboardX.SummaryWriter(
-            str(pathlib.Path(workdir) / "tensorboard"), purge_step=first + 1
-        )
-
-    def __enter__(self) -> "MetricsLog":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.close()
-        if self._first_host:
-            self._file.close()
-            self._board.close()
-
-    def steps(
-        self, step: int, metrics: list[dict[str, np.ndarray]], schedule: Any, batch_size: int
-    ) -> None:
-        """Record the steps up to and with `step`.
-
-        Raises:
-          NonFiniteLossError: one of their losses or gradients is not finite.
-        """
-        now = time.monotonic()
-        speed = batch_size * (step - self._step) / max(now - self._time, 1e-9)
-        self._time, self._step = now, step
-        start = step - len(metrics) + 1
-        for number, values in enumerate(metrics, start):
-            wrong = [name for name, value in values.items() if not np.isfinite(value)]
-            if wrong:
-                raise NonFiniteLossError(
-                    f"Not finite at step {number} (of steps {start} to {step}):"
-                    f" {', '.join(wrong)}; lower config.optimizer.learning_rate, set"
-                    " config.optimizer.clip_norm, or look at the data of that step."
-                )
-        loss = np.mean([values["loss"] for values in metrics])
-        self._bar.update(step - self._bar.n)
-        self._bar.set_postfix_str(f"loss {loss:.3f}, {speed:.1f} images/s")
-        if not self._first_host:
-            return
-        for number, values in enumerate(metrics, start):
-            record = {name: float(value) for name, value in values.items()}
-            record["learning_rate"] = float(schedule(number - 1))
-            self._write({"step": number, **record})
-            for name, value in record.items():
-                self._board.add_scalar(f"train/{name}", value, number)
-        self._board.add_scalar("train/images_per_second", speed, step)
-        self._file.flush()
-
-    def evaluation(self, step: int, result: EvaluationResult) -> None:
-        """Record the scores of an evaluation; tell of regions that are of no use."""
-        record = {"fine_miou": result.fine.miou, "fine_accuracy": result.fine.pixel_accuracy}
-        if result.coarse is not None:
-            record["coarse_miou"] = result.coarse.miou
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in record.items())
-        warning = None
-        if result.regions is not None:
-            shown, warning = f"{shown}, {result.regions.summary()}", result.regions.warning()
-            values = result.regions.values()
-            record |= {name: value for name, value in values.items() if math.isfinite(value)}
-        if self._first_host:
-            self._write({"step": step, **record})
-            for name, value in record.items():
-                self._board.add_scalar(f"eval/{name}", value, step)
-            self._file.flush()
-            self._bar.write(f"step {step}: {shown}")
-            if warning is not None:
-                self._bar.write(f"ranet: {warning}", file=sys.stderr)
-        self._time = time.monotonic()
-
-    def _write(self, record: dict[str, int | float]) -> None:
-        self._file.write(json.dumps(record) + "\n")

@@ -12,10 +12,9 @@ from flax import struct
 from jaxtyping import Array, Int, UInt32
 from ml_collections import ConfigDict
 
+from ranet_jax.pipeline.batching import Batch
 from ranet_jax.training.losses import TERMS, BoundaryLoss, count_valid, segmentation_loss
 from ranet_jax.training.parallel import AXIS
-
-Batch = dict[str, Any]
 
 
 @struct.dataclass

@@ -14,7 +14,8 @@ from PIL import Image
 import ranet_jax
 from helpers.camvid_source import make_source
 from helpers.fakes import brightest_channel_model
-from ranet_jax.cli import commands, main
+from ranet_jax.cli import main
+from ranet_jax.cli import train as train_command
 from ranet_jax.config import default_config
 from ranet_jax.config_files import override
 from ranet_jax.errors import Interrupted
@@ -403,6 +404,6 @@ def test_training_that_a_signal_stopped_has_a_status_of_its_own(monkeypatch, cap
     def stop(arguments):
         raise Interrupted("Stopped by SIGTERM after step 3.", status=143)
 
-    monkeypatch.setattr(commands, "run_train", stop)
+    monkeypatch.setattr(train_command, "run", stop)
     assert main(["train", "--config", "x.py", "--workdir", "x"]) == 143
     assert capsys.readouterr().err == "ranet: Stopped by SIGTERM after step 3.\n"

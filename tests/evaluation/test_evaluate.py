@@ -14,10 +14,8 @@ from PIL import Image
 
 from helpers.fakes import DATASET, batched, brightest_channel_model
 from ranet_jax.errors import UserError
-from ranet_jax.evaluation import scoring as evaluate
-from ranet_jax.evaluation.journal import Journal, Tally
-from ranet_jax.evaluation.region_statistics import RegionCounts
-from ranet_jax.evaluation.scoring import evaluate_checkpoint
+from ranet_jax.evaluation import evaluate, scoring
+from ranet_jax.evaluation.evaluate import _model_directory, _report_name, evaluate_checkpoint
 
 
 @pytest.fixture
@@ -39,10 +37,10 @@ def saved_model(tmp_path, monkeypatch):
     builder = types.SimpleNamespace(
         info=types.SimpleNamespace(full_name="colours/1.0.0", splits={})
     )
-    monkeypatch.setattr(evaluate.pipeline, "open_dataset", lambda data: builder)
-    monkeypatch.setattr(evaluate.pipeline, "dataset_metadata", lambda builder: DATASET)
-    monkeypatch.setattr(evaluate.pipeline, "num_examples", lambda builder, split: 4)
-    monkeypatch.setattr(evaluate.pipeline, "evaluation_batches", evaluation_batches)
+    monkeypatch.setattr(evaluate.examples, "open_dataset", lambda data: builder)
+    monkeypatch.setattr(evaluate.examples, "dataset_metadata", lambda builder: DATASET)
+    monkeypatch.setattr(evaluate.examples, "num_examples", lambda builder, split: 4)
+    monkeypatch.setattr(evaluate.examples, "evaluation_batches", evaluation_batches)
     return tmp_path / "model", splits
 
 
@@ -71,8 +69,8 @@ def test_an_evaluation_goes_on_where_it_was_cut_off(saved_model, monkeypatch):
     (path / "evaluation_val.json").unlink()
     listing = sorted(p.name for p in path.iterdir())
 
-    monkeypatch.setattr(evaluate, "JOURNAL_SECONDS", 0.0)
-    batches = evaluate.pipeline.evaluation_batches
+    monkeypatch.setattr(scoring, "JOURNAL_SECONDS", 0.0)
+    batches = evaluate.examples.evaluation_batches
 
     def stopping(*arguments):
         return interrupted(batches(*arguments), 1)
@@ -82,10 +80,10 @@ def test_an_evaluation_goes_on_where_it_was_cut_off(saved_model, monkeypatch):
     model.forward = lambda *arguments, **named: passes.append(1) or forward(*arguments, **named)
 
     def cut_off():
-        monkeypatch.setattr(evaluate.pipeline, "evaluation_batches", stopping)
+        monkeypatch.setattr(evaluate.examples, "evaluation_batches", stopping)
         with pytest.raises(KeyboardInterrupt):
             evaluate_checkpoint(path, progress=False)
-        monkeypatch.setattr(evaluate.pipeline, "evaluation_batches", batches)
+        monkeypatch.setattr(evaluate.examples, "evaluation_batches", batches)
         passes.clear()
 
     cut_off()
@@ -104,33 +102,6 @@ def test_an_evaluation_goes_on_where_it_was_cut_off(saved_model, monkeypatch):
     assert len(passes) == 2
 
 
-def test_a_damaged_journal_is_none(tmp_path):
-    tally = Tally.empty(("fine",), 3)
-    tally.confusion["fine"][1, 2] = 2**40
-    tally.regions = RegionCounts(images=2, squared_sizes=2**41)
-    journal = Journal(tmp_path / "j.npz", "key")
-    assert journal.read() is None
-    journal.write(dataclasses.replace(tally, batches=3, seconds=1.5))
-    found = journal.read()
-    assert (found.batches, found.seconds) == (3, 1.5)
-    np.testing.assert_array_equal(found.confusion["fine"], tally.confusion["fine"])
-    assert found.regions == tally.regions
-    assert dataclasses.replace(journal, key="other").read() is None
-    (tmp_path / "j.npz").write_bytes((tmp_path / "j.npz").read_bytes()[:40])
-    assert journal.read() is None
-
-
-@pytest.mark.parametrize("change", ["missing", "shorter"])
-def test_a_journal_of_other_fields_is_none(tmp_path, change):
-    journal = Journal(tmp_path / "j.npz", "key")
-    journal.write(Tally.empty(("fine",), 3))
-    with np.load(journal.path) as found:
-        fields = dict(found)
-    regions = fields.pop("regions")
-    np.savez(journal.path, **fields, **({"regions": regions[1:]} if change == "shorter" else {}))
-    assert journal.read() is None
-
-
 def test_split_output_and_pictures_can_be_chosen(saved_model, tmp_path):
     path, splits = saved_model
     evaluate_checkpoint(path, split="test[:2]", progress=False)
@@ -144,8 +115,8 @@ def test_split_output_and_pictures_can_be_chosen(saved_model, tmp_path):
 
 
 def test_one_step_of_a_working_directory_reports_into_the_working_directory():
-    assert evaluate._model_directory(Path("/runs/a/checkpoints/20")) == Path("/runs/a")
-    assert evaluate._model_directory(Path("/runs/a")) == Path("/runs/a")
+    assert _model_directory(Path("/runs/a/checkpoints/20")) == Path("/runs/a")
+    assert _model_directory(Path("/runs/a")) == Path("/runs/a")
 
 
 def test_a_data_set_of_other_classes_is_refused(saved_model, monkeypatch):
@@ -153,7 +124,7 @@ def test_a_data_set_of_other_classes_is_refused(saved_model, monkeypatch):
     other = dataclasses.replace(
         DATASET, name="fruits", class_names=("apple", "pear"), palette=((1, 2, 3), (4, 5, 6))
     )
-    monkeypatch.setattr(evaluate.pipeline, "dataset_metadata", lambda builder: other)
+    monkeypatch.setattr(evaluate.examples, "dataset_metadata", lambda builder: other)
     with pytest.raises(UserError, match=r"3 classes of 'colours'.*'fruits' has 2"):
         evaluate_checkpoint(path, progress=False)
 
@@ -161,10 +132,10 @@ def test_a_data_set_of_other_classes_is_refused(saved_model, monkeypatch):
 def test_a_split_without_labels_is_refused_and_nothing_written(saved_model, monkeypatch):
     path, _ = saved_model
     listing = sorted(p.name for p in path.iterdir())
-    monkeypatch.setattr(evaluate, "JOURNAL_SECONDS", 0.0)
+    monkeypatch.setattr(scoring, "JOURNAL_SECONDS", 0.0)
     nothing = np.full((4, 8, 10), 255, np.uint8)
     monkeypatch.setattr(
-        evaluate.pipeline,
+        evaluate.examples,
         "evaluation_batches",
         lambda *_: batched(np.zeros((4, 8, 10, 3), np.float32), nothing, 3),
     )
@@ -198,3 +169,17 @@ def test_scores_that_cannot_be_written_are_told(saved_model, tmp_path, monkeypat
     message = r"(?s)scores\.json or its pictures cannot be written \(No space.*mean IoU.* 100\.00 "
     with pytest.raises(UserError, match=message):
         evaluate_checkpoint(path, output=tmp_path / "scores.json", progress=False)
+
+
+@pytest.mark.parametrize(
+    "split, name",
+    [
+        ("val", "val"),
+        ("val[:50]", "val_to50"),
+        ("val[50:]", "val_50to"),
+        ("val[:50%]", "val_to50pct"),
+        ("train+val", "train_and_val"),
+    ],
+)
+def test_parts_of_a_split_have_reports_of_their_own(split, name):
+    assert _report_name(split) == f"evaluation_{name}.json"

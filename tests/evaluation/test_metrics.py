@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from ranet_jax.errors import UserError
-from ranet_jax.evaluation.metrics import SegmentationScores, check_labels, confusion_matrix
+from ranet_jax.evaluation.metrics import SegmentationScores, confusion_matrix
 
 
 def brute_force_confusion(labels, predictions, num_classes, ignore_label, mask):
@@ -96,20 +95,6 @@ def test_counts_beyond_int32_stay_exact():
     scores = SegmentationScores(np.array([[pixels, 1], [0, pixels]], np.int64))
     assert int(scores.confusion.sum()) == 2 * pixels + 1
     assert scores.miou == pytest.approx(pixels / (pixels + 1), abs=1e-15)
-
-
-@pytest.mark.parametrize("value", [3, 254])
-def test_a_label_out_of_range_is_refused(value):
-    labels = np.array([[0, 2, 255, value]], np.uint8)
-    with pytest.raises(UserError, match=f"value {value}"):
-        check_labels(labels, 3)
-
-
-def test_a_negative_label_is_refused_and_valid_labels_pass():
-    with pytest.raises(UserError, match="value -1"):
-        check_labels(np.array([[0, -1]], np.int32), 3)
-    check_labels(np.array([[0, 1, 2, 255]], np.uint8), 3)
-    check_labels(np.array([[0, 1, 2, -1]], np.int32), 3, ignore_label=-1)
 
 
 def test_scores_equal_scikit_learn_s():

@@ -24,7 +24,7 @@ from ranet_jax.evaluation.region_statistics import (
 )
 from ranet_jax.evaluation.scoring import evaluate_batches
 from ranet_jax.inference.model import Model
-from ranet_jax.inference.probabilities import InferenceSettings
+from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.models import Outputs, build_model
 from ranet_jax.training.step import init_variables
 

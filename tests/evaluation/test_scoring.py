@@ -1,9 +1,7 @@
-import json
 import os
 import socket
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import jax
@@ -15,13 +13,11 @@ from helpers import xla
 from helpers.brightest import VARIABLES, brightest, examples
 from helpers.fakes import DATASET, batched, counted, halves
 from ranet_jax.errors import UserError
-from ranet_jax.evaluation import scoring as evaluate
-from ranet_jax.evaluation.metrics import SegmentationScores
-from ranet_jax.evaluation.region_statistics import RegionCounts, RegionScores, count_image
-from ranet_jax.evaluation.result import EvaluationResult
+from ranet_jax.evaluation import scoring
+from ranet_jax.evaluation.region_statistics import RegionCounts, count_image
 from ranet_jax.evaluation.scoring import evaluate_batches, sum_over_hosts
-from ranet_jax.inference import model as inference
-from ranet_jax.inference.probabilities import InferenceSettings
+from ranet_jax.inference import forward
+from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.models import Outputs
 
 SETTINGS = InferenceSettings()
@@ -146,7 +142,7 @@ def test_a_network_without_regions_has_no_scores_of_them(settings):
 @pytest.mark.parametrize("mode", ["whole", "slide"])
 def test_what_is_compiled_for_images_of_many_sizes_is_dropped(mode, monkeypatch):
     """Of nine sizes no more than four are kept at a time; the counts are the same."""
-    monkeypatch.setattr(inference, "COMPILED_SIZES", 4)
+    monkeypatch.setattr(forward, "COMPILED_SIZES", 4)
     sizes = [(5 + seed, 6) for seed in range(9)]
     batches = [
         batch for seed, size in enumerate(sizes) for batch in batched(*examples(2, size, seed), 2)
@@ -156,7 +152,7 @@ def test_what_is_compiled_for_images_of_many_sizes_is_dropped(mode, monkeypatch)
     def fed():
         for batch in batches:
             yield batch
-            kept.append(evaluate._count._cache_size())
+            kept.append(scoring._count._cache_size())
 
     settings = InferenceSettings(mode=mode, crop_size=(4, 4))
     result = evaluate_batches(brightest, VARIABLES, fed(), DATASET, settings, progress=False)
@@ -167,7 +163,7 @@ def test_what_is_compiled_for_images_of_many_sizes_is_dropped(mode, monkeypatch)
 
 def test_every_scale_counts_among_what_is_compiled(monkeypatch):
     """Of five sizes, at two scales and for the regions, two sizes are kept at a time at most."""
-    monkeypatch.setattr(inference, "COMPILED_SIZES", 6)
+    monkeypatch.setattr(forward, "COMPILED_SIZES", 6)
     kept = []
 
     def fed():
@@ -179,20 +175,6 @@ def test_every_scale_counts_among_what_is_compiled(monkeypatch):
     settings = InferenceSettings(scales=(1.0, 2.0))
     evaluate_batches(brightest, VARIABLES, fed(), DATASET, settings, progress=False)
     assert max(kept) == 6
-
-
-@pytest.mark.parametrize(
-    "split, name",
-    [
-        ("val", "val"),
-        ("val[:50]", "val_to50"),
-        ("val[50:]", "val_50to"),
-        ("val[:50%]", "val_to50pct"),
-        ("train+val", "train_and_val"),
-    ],
-)
-def test_parts_of_a_split_have_reports_of_their_own(split, name):
-    assert evaluate._report_name(split) == f"evaluation_{name}.json"
 
 
 def test_scores_are_taken_at_the_labels_resolution():
@@ -234,49 +216,6 @@ def test_a_progress_bar_counts_images(capsys):
     assert "mIoU" in shown
 
 
-def hand_made_result(regions=None):
-    confusion = np.array([[600, 200, 0], [100, 1100, 0], [0, 0, 0]], np.int64)
-    scores = SegmentationScores(confusion)
-    return EvaluationResult(DATASET, SETTINGS, 2, 1.5, scores, regions=regions)
-
-
-def test_table_of_a_hand_made_result():
-    expected = """
-        | class              | fine IoU | pixels |
-        |:-------------------|---------:|-------:|
-        | red                |    66.67 |    800 |
-        | green              |    78.57 |  1,200 |
-        | blue               |        - |      0 |
-        | **mean IoU**       |    72.62 |  2,000 |
-        | **pixel accuracy** |    85.00 |        |
-        | **mean accuracy**  |    83.33 |        |
-    """
-    assert hand_made_result().table() == textwrap.dedent(expected).strip()
-
-
-def test_regions_stand_below_the_classes_and_among_the_scores():
-    regions = RegionScores(RegionCounts(images=2, pixels=100, regions=2, largest_pixels=97))
-    result = hand_made_result(regions)
-    assert result.table() == f"{hand_made_result().table()}\n\n{regions.table()}"
-    assert result.to_json() == hand_made_result().to_json() | {"regions": regions.to_json()}
-    json.dumps(result.to_json(), allow_nan=False)
-
-
-def test_json_of_a_hand_made_result():
-    fields = json.loads(json.dumps(hand_made_result().to_json(), allow_nan=False))
-    assert fields["num_images"] == 2
-    assert fields["settings"]["mode"] == "whole"
-    assert fields["fine"]["miou"] == pytest.approx((6 / 9 + 11 / 14) / 2)
-    assert fields["fine"]["pixel_accuracy"] == pytest.approx(0.85)
-    assert fields["fine"]["classes"]["blue"]["iou"] is None
-    assert fields["fine"]["classes"]["green"] == {
-        "iou": pytest.approx(11 / 14),
-        "labelled_pixels": 1200,
-        "predicted_pixels": 1300,
-        "correct_pixels": 1100,
-    }
-
-
 def test_a_sum_over_one_host_keeps_counts_beyond_int32():
     counts = np.array([0, 1, 2**31 - 1, 2**31, 2**45 + 12345], np.int64)
     np.testing.assert_array_equal(sum_over_hosts(counts), counts)
@@ -291,7 +230,7 @@ import numpy as np
 from helpers.brightest import VARIABLES, brightest, examples
 from helpers.fakes import DATASET, batched
 from ranet_jax.evaluation.scoring import evaluate_batches, sum_over_hosts
-from ranet_jax.inference.probabilities import InferenceSettings
+from ranet_jax.inference.settings import InferenceSettings
 host = jax.process_index()
 assert sum_over_hosts(np.array([2**40 + host])).tolist() == [2**41 + 1]
 images, labels = examples(5)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from ranet_jax.inference.model import RegionMap
+from ranet_jax.evaluation.region_statistics import region_purity
+from ranet_jax.inference.prediction import RegionMap
 from ranet_jax.inference.region_pictures import (
     REPRESENTATIVE,
     boundary_picture,
@@ -146,15 +147,17 @@ def test_a_caption_counts_regions_and_purity():
         ],
         np.uint8,
     )
-    assert region_caption(regions, truth) == f"{count}, purity 0.80"
+    assert region_caption(regions, region_purity(regions.labels, truth)) == f"{count}, purity 0.80"
     nothing_labelled = np.full((40, 60), 7, np.uint8)
-    assert region_caption(regions, nothing_labelled, ignore_label=7) == count
+    purity = region_purity(regions.labels, nothing_labelled, ignore_label=7)
+    assert region_caption(regions, purity) == count
 
 
 def test_a_caption_tells_one_region_from_none():
     whole = region_map(np.zeros((5, 8), np.int32), [0])
     one = "1 region of 8 feature pixels or more, largest 100 % of the image, purity 1.00"
-    assert region_caption(whole, np.zeros((10, 16), np.uint8)) == one
+    purity = region_purity(whole.labels, np.zeros((10, 16), np.uint8))
+    assert region_caption(whole, purity) == one
     single = region_map(np.arange(40).reshape(5, 8), [0, 1])
     none = "0 regions of 8 feature pixels or more, largest 2 % of the image"
     assert region_caption(single) == none

@@ -136,7 +136,7 @@ def test_one_that_was_cut_off_goes_on_with_the_same_model_alone(images, tmp_path
 
 def test_one_that_was_cut_off_at_once_goes_on(images, tmp_path):
     (tmp_path / "val").mkdir()
-    (tmp_path / "val" / ".model.json.partial").write_text("{")
+    (tmp_path / "val" / ".model.json.1.partial").write_text("{")
     assert write_submission(RedModel(), "cityscapes", [images], tmp_path / "val.zip") == 3
 
 

@@ -1,9 +1,10 @@
-"""Counts of categories by hand, and the weights by their formula."""
+"""Labels out of range, counts of categories by hand, and the weights by their formula."""
 
 import numpy as np
 import pytest
 
-from ranet_jax.pipeline.labels import count_labels
+from ranet_jax.errors import UserError
+from ranet_jax.pipeline.labels import check_labels, count_labels
 from ranet_jax.pipeline.metadata import DatasetMetadata
 
 DATASET = DatasetMetadata(
@@ -47,3 +48,17 @@ def test_nothing_but_ignored_pixels():
     text = found.report()
     assert "100.00 percent of the pixels are ignored" in text
     assert "class_weights=" not in text
+
+
+@pytest.mark.parametrize("value", [3, 254])
+def test_a_label_out_of_range_is_refused(value):
+    labels = np.array([[0, 2, 255, value]], np.uint8)
+    with pytest.raises(UserError, match=f"value {value}"):
+        check_labels(labels, 3)
+
+
+def test_a_negative_label_is_refused_and_valid_labels_pass():
+    with pytest.raises(UserError, match="value -1"):
+        check_labels(np.array([[0, -1]], np.int32), 3)
+    check_labels(np.array([[0, 1, 2, 255]], np.uint8), 3)
+    check_labels(np.array([[0, 1, 2, -1]], np.int32), 3, ignore_label=-1)

@@ -13,7 +13,7 @@ from ranet_jax.config_files import load_config
 from ranet_jax.errors import UserError
 from ranet_jax.evaluation.metrics import SegmentationScores
 from ranet_jax.evaluation.result import EvaluationResult
-from ranet_jax.inference.probabilities import InferenceSettings
+from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.reproduce import TABLES, base_config, reproduce, runs
 from ranet_jax.reproduce.oracle import build_oracle
 

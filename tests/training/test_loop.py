@@ -19,9 +19,10 @@ from ranet_jax.errors import Interrupted, UserError
 from ranet_jax.evaluation.metrics import SegmentationScores
 from ranet_jax.evaluation.region_statistics import RegionCounts, RegionScores
 from ranet_jax.evaluation.result import EvaluationResult
-from ranet_jax.inference.probabilities import InferenceSettings
+from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.pipeline.metadata import DatasetMetadata
-from ranet_jax.training.loop import MetricsLog, NonFiniteLossError, train
+from ranet_jax.training.loop import train
+from ranet_jax.training.records import MetricsLog, NonFiniteLossError
 
 STEPS = 6
 
@@ -60,8 +61,8 @@ def assert_same_run(workdir, expected, rtol=0.0):
         assert a.keys() == b.keys()
         np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=rtol, err_msg=str(a))
     for a, b in zip(
-        jax.tree.leaves(load_variables(workdir)[2]),
-        jax.tree.leaves(load_variables(expected)[2]),
+        jax.tree.leaves(load_variables(workdir).variables),
+        jax.tree.leaves(load_variables(expected).variables),
         strict=True,
     ):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
@@ -129,8 +130,8 @@ def test_keeps_the_latest_and_the_best(tmp_path):
     evaluations = {r["step"]: r["fine_miou"] for r in records(tmp_path) if "fine_miou" in r}
     best = max(evaluations, key=lambda step: (evaluations[step], step))
     assert set(steps_saved(tmp_path)) == {6, 8, best}
-    assert load_variables(tmp_path)[3] == best
-    assert load_variables(tmp_path / "checkpoints" / "6")[3] == 6
+    assert load_variables(tmp_path).step == best
+    assert load_variables(tmp_path / "checkpoints" / "6").step == 6
 
 
 @pytest.mark.parametrize(
@@ -267,7 +268,7 @@ def test_a_half_written_checkpoint_is_not_picked_up(whole, tmp_path):
     leftover = tmp_path / "checkpoints" / "7.orbax-checkpoint-tmp"
     leftover.mkdir()
     (leftover / "state").mkdir()
-    assert load_variables(tmp_path)[3] == STEPS
+    assert load_variables(tmp_path).step == STEPS
     run(tmp_path)
     assert not leftover.exists()
 
@@ -311,7 +312,7 @@ def test_a_directory_without_a_checkpoint_takes_the_mended_config(tmp_path):
     mended = training.tiny_config(STEPS)
     mended.optimizer.learning_rate = 0.01
     run(tmp_path, mended)
-    assert load_variables(tmp_path)[0].optimizer.learning_rate == 0.01
+    assert load_variables(tmp_path).config.optimizer.learning_rate == 0.01
 
 
 def test_what_changes_no_step_may_change(whole):
