@@ -1,6 +1,6 @@
 """Random scale, crop, flip and colours of a training example, in TensorFlow operations.
 
-TensorFlow is handed in: `ranet_jax.input` alone imports it.
+TensorFlow is handed in: `ranet_jax.pipeline.examples` alone imports it.
 """
 
 from typing import Any
