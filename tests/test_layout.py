@@ -12,16 +12,16 @@ import ranet_jax
 PACKAGE = pathlib.Path(ranet_jax.__file__).parent
 # From the top down. Rooms of one line know nothing of each other.
 LEVELS = (
-    {"cli"},
-    {"reproduce"},
-    {"bench"},
-    {"training"},
-    {"evaluation", "porting"},
-    {"inference"},
-    {"checkpoints", "config_files", "inspection"},
-    {"models", "pipeline", "config"},
-    {"ops", "files", "markdown"},
-    {"errors"},
+    ("cli",),
+    ("reproduce",),
+    ("bench",),
+    ("training",),
+    ("evaluation", "porting"),
+    ("inference",),
+    ("checkpoints", "config_files", "inspection"),
+    ("models", "pipeline", "config"),
+    ("ops", "files", "markdown"),
+    ("errors",),
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 
