@@ -50,8 +50,8 @@ def trained(monkeypatch):
         )
 
     monkeypatch.setattr(runs, "train", train)
-    monkeypatch.setattr(runs.pipeline, "open_for_training", lambda data: None)
-    monkeypatch.setattr(runs.pipeline, "dataset_metadata", lambda builder: training.DATASET)
+    monkeypatch.setattr(runs.examples, "open_for_training", lambda data: None)
+    monkeypatch.setattr(runs.examples, "dataset_metadata", lambda builder: training.DATASET)
     return calls
 
 
