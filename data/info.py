@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from ranet_jax.dataset import IGNORE_LABEL
+from ranet_jax.pipeline.metadata import IGNORE_LABEL
 
 
 def segmentation_info(

@@ -16,7 +16,7 @@ __version__ = "0.2.0"
 def __getattr__(name: str) -> Any:
     """Import the inference module at first use, so that `ranet_jax.ops` loads jax alone."""
     if name in __all__:
-        return getattr(importlib.import_module("ranet_jax.inference"), name)
+        return getattr(importlib.import_module("ranet_jax.inference.model"), name)
     if name in ("ops", "porting"):
         return importlib.import_module(f"ranet_jax.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,9 +6,11 @@ Orbax writes under a temporary name and renames at the end, so that a checkpoint
 off is never picked up.
 """
 
+import hashlib
+import json
 import os
 import pathlib
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import flax.serialization
 import flax.traverse_util
@@ -19,9 +21,9 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
 from ranet_jax.config import config_from_json, config_to_json, differing_fields
-from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import UserError
 from ranet_jax.files import new_directory, read_json, write_json
+from ranet_jax.pipeline.metadata import DatasetMetadata
 
 Path = str | os.PathLike[str]
 RUNTIME_FIELDS = frozenset(
@@ -174,10 +176,17 @@ def check_same_arrays(template: Any, fields: Any, name: str) -> None:
         )
 
 
-def load_variables(
-    path: Path, use_ema: bool = True
-) -> tuple[ConfigDict, DatasetMetadata, dict[str, Any], int | None]:
-    """Config, data set, variables (NumPy arrays) and step of a trained or exported model.
+class StoredModel(NamedTuple):
+    """What a working directory or an exported model holds: variables are NumPy arrays."""
+
+    config: ConfigDict
+    dataset: DatasetMetadata
+    variables: dict[str, Any]
+    step: int | None
+
+
+def load_variables(path: Path, use_ema: bool = True) -> StoredModel:
+    """Read a trained or exported model.
 
     Args:
       path: a working directory (its best checkpoint by mIoU, or else the latest), one checkpoint
@@ -189,8 +198,8 @@ def load_variables(
     """
     path = pathlib.Path(path).absolute()
     if (path / "variables").is_dir():
-        variables = read_variables(path / "variables")
-        return *_describe(path), variables, None
+        config, dataset = _describe(path)
+        return StoredModel(config, dataset, read_variables(path / "variables"), None)
     is_step = path.parent.name == "checkpoints" and path.name.isdigit()
     workdir = path.parent.parent if is_step else path
     if not (workdir / "checkpoints").is_dir() or (is_step and not path.is_dir()):
@@ -210,7 +219,7 @@ def load_variables(
         "params": state["ema_params" if averaged else "params"],
         "batch_stats": state["batch_stats"],
     }
-    return config, dataset, variables, step
+    return StoredModel(config, dataset, variables, step)
 
 
 def _describe(directory: pathlib.Path) -> tuple[ConfigDict, DatasetMetadata]:
@@ -259,3 +268,12 @@ def write_variables(directory: pathlib.Path, variables: dict[str, Any]) -> None:
     """Write arrays alone, as Orbax's standard checkpoint."""
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(directory, jax.device_get(variables))
+
+
+def fingerprint(variables: Any, *description: Any) -> str:
+    """SHA-256 of a network's arrays and of what else a result depends on, as JSON holds it."""
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    for path, array in jax.tree_util.tree_leaves_with_path(variables):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

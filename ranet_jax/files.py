@@ -30,6 +30,27 @@ def check_json_output(path: str | os.PathLike[str], contents: str) -> None:
 
 
 @contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Yield a path to write to, a file or a directory, which is moved to `path` in one step.
+
+    It lies beside `path` and is of this process alone, so that several processes may write the
+    same path. Where an exception ends the writing it is removed, and `path` stays as it was.
+    """
+    path = pathlib.Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+        raise
+
+
+@contextlib.contextmanager
 def new_directory(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Yield a directory to fill, which has its name only once it is full.
 
@@ -39,31 +60,25 @@ def new_directory(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     target = pathlib.Path(path).absolute()
     if os.path.lexists(target):
         raise UserError(f"{target} exists already; choose another directory.")
-    partial = target.with_name(f".{target.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        os.replace(partial, target)
+        with replacing(target) as partial:
+            partial.mkdir(parents=True)
+            yield partial
     except OSError as error:
         raise UserError(
             f"{target} cannot be written ({error.strerror}); make room or choose another directory."
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write JSON beside the path, then move it there in one step."""
+    """Write JSON in one step."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text beside the path, then move it there in one step; other processes may too."""
-    path = pathlib.Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    """Write a text in one step."""
+    with replacing(path) as partial:
+        partial.write_text(text)
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

@@ -3,7 +3,7 @@
 import os
 import tempfile
 
-import xla
+from helpers import xla
 
 
 def pytest_configure(config):

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import training
 
+from helpers import training
 from ranet_jax import checkpoints
-from ranet_jax.dataset import DatasetMetadata
 from ranet_jax.errors import UserError
+from ranet_jax.pipeline.metadata import DatasetMetadata
 
 DATASET = DatasetMetadata("toy", ("left", "right"), ((200, 0, 0), (0, 0, 200)))
 OTHER = DatasetMetadata("toy", ("left", "right"), ((200, 0, 0), (0, 0, 100)))
@@ -81,11 +81,11 @@ def test_an_export_overwrites_nothing(exported, tmp_path):
 
 
 def test_a_cut_off_export_is_no_model_and_no_obstacle(exported):
-    exported.rename(exported.with_name(".exported.partial"))
+    exported.rename(exported.with_name(".exported.1.partial"))
     with pytest.raises(UserError, match="exported holds no checkpoint"):
         checkpoints.load_variables(exported)
     checkpoints.export(exported, training.tiny_config(), DATASET, variables(1))
-    assert_same_arrays(checkpoints.load_variables(exported)[2], variables(1))
+    assert_same_arrays(checkpoints.load_variables(exported).variables, variables(1))
 
 
 def test_a_damaged_export_is_named(exported):
@@ -138,14 +138,14 @@ def test_the_best_counts_and_is_kept(workdir):
         for step, miou in ((1, 0.2), (2, 0.6), (3, 0.4), (4, None)):
             checkpoints.save(manager, step, state(step), miou)
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["2", "4"]
-    assert checkpoints.load_variables(workdir)[3] == 2
+    assert checkpoints.load_variables(workdir).step == 2
 
 
 def test_the_moving_average_is_preferred(workdir):
     with checkpoints.open_manager(workdir, 1) as manager:
         checkpoints.save(manager, 1, state(1, ema=0.25))
-    assert first_value(checkpoints.load_variables(workdir)[2]) == 0.25
-    assert first_value(checkpoints.load_variables(workdir, use_ema=False)[2]) == 1.0
+    assert first_value(checkpoints.load_variables(workdir).variables) == 0.25
+    assert first_value(checkpoints.load_variables(workdir, use_ema=False).variables) == 1.0
 
 
 def test_a_state_of_another_network_is_named(workdir):
@@ -175,7 +175,7 @@ def test_reading_leaves_alone_what_another_process_writes(workdir):
     unfinished = workdir / "checkpoints" / "2.orbax-checkpoint-tmp"
     shutil.copytree(workdir / "checkpoints" / "1", unfinished)
     before = files(workdir)
-    assert checkpoints.load_variables(workdir)[3] == 1
+    assert checkpoints.load_variables(workdir).step == 1
     assert files(workdir) == before
 
 

@@ -9,7 +9,7 @@ import flax.traverse_util
 import jax
 import pytest
 
-from ranet_jax import cli
+from ranet_jax.cli.main import build_parser
 from ranet_jax.config import default_config
 from ranet_jax.config_files import load_config, override
 from ranet_jax.inspection import parameter_shapes
@@ -130,7 +130,7 @@ def test_its_docstring_holds_commands_that_parse(path):
     train = f"ranet train --config configs/{path.name} --workdir runs/"
     (workdir,) = (line.removeprefix(train) for line in commands if line.startswith(train))
     for command in commands:
-        arguments, overrides = cli._parser().parse_known_args(shlex.split(command)[1:])
+        arguments, overrides = build_parser().parse_known_args(shlex.split(command)[1:])
         override(load_config(str(path)), overrides)
         if arguments.command in ("evaluate", "predict"):
             assert arguments.checkpoint == f"runs/{workdir}"

@@ -1,9 +1,12 @@
-"""Files that several processes write at once."""
+"""Files that are whole or not there, also where several processes write them at once."""
 
+import pathlib
 import subprocess
 import sys
 
-from ranet_jax.files import read_json
+import pytest
+
+from ranet_jax.files import read_json, replacing
 
 PROGRAM = """
 import sys
@@ -26,3 +29,12 @@ def test_two_processes_may_write_one_file(tmp_path):
         assert writer.returncode == 0, errors
     assert read_json(path)["numbers"] == [299] * 1000
     assert [file.name for file in tmp_path.iterdir()] == ["table.json"]
+
+
+@pytest.mark.parametrize("make", [pathlib.Path.touch, pathlib.Path.mkdir])
+def test_what_is_not_finished_leaves_nothing(tmp_path, make):
+    (tmp_path / "kept").write_text("before")
+    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "kept") as partial:
+        make(partial)
+        raise KeyboardInterrupt
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("kept", "before")]

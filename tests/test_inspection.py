@@ -3,8 +3,8 @@
 import re
 
 import pytest
-import training
 
+from helpers import training
 from ranet_jax.errors import UserError
 from ranet_jax.inspection import inspect_config, parameter_shapes
 

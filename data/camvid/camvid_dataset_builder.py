@@ -11,8 +11,8 @@ from ranet_data.archives import read_lines
 from ranet_data.info import class_metadata, segmentation_info
 from ranet_data.masks import labelled_example, read_mask
 
-from ranet_jax.dataset import IGNORE_LABEL
 from ranet_jax.errors import UserError
+from ranet_jax.pipeline.metadata import IGNORE_LABEL
 
 CLASSES = {
     "sky": (128, 128, 128),

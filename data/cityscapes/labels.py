@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ranet_jax.dataset import IGNORE_LABEL
+from ranet_jax.pipeline.metadata import IGNORE_LABEL
 
 
 class Label(NamedTuple):

@@ -3,8 +3,8 @@
 import numpy as np
 from ranet_data.archives import File
 
-from ranet_jax.dataset import IGNORE_LABEL, default_color
 from ranet_jax.errors import UserError
+from ranet_jax.pipeline.metadata import IGNORE_LABEL, default_color
 
 # Ids of COCO that have a name but no segmentation: street sign, hat, shoe, eye glasses, plate,
 # mirror, window, desk, door, blender, hair brush.

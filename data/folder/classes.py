@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from ranet_data.masks import read_mask
 
-from ranet_jax.dataset import IGNORE_LABEL, default_color
 from ranet_jax.errors import UserError
+from ranet_jax.pipeline.metadata import IGNORE_LABEL, default_color
 
 FORM = 'a list of class names, or of objects like {"name": "road", "color": [128, 64, 128]}'
 

@@ -13,9 +13,9 @@ from ranet_data.folder import classes
 from ranet_data.info import class_metadata, segmentation_info
 from ranet_data.masks import check_same_size, decode_image, read_mask
 
-from ranet_jax.dataset import IGNORE_LABEL
 from ranet_jax.errors import UserError
 from ranet_jax.files import UNREADABLE
+from ranet_jax.pipeline.metadata import IGNORE_LABEL
 
 SPLITS = ("train", "val", "test")  # the last may be absent
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")

@@ -11,8 +11,8 @@ from ranet_data.info import class_metadata, segmentation_info
 from ranet_data.masks import labelled_example, read_matlab_labels
 from ranet_data.pascal_context import classes
 
-from ranet_jax.dataset import IGNORE_LABEL, default_color
 from ranet_jax.errors import UserError
+from ranet_jax.pipeline.metadata import IGNORE_LABEL, default_color
 
 IMAGES = "VOCtrainval_03-May-2010.tar"
 IMAGES_ORIGIN = "http://host.robots.ox.ac.uk/pascal/VOC/voc2010/"

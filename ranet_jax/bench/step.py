@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from ranet_jax import parallel
 from ranet_jax.bench.compiled import (
     Compiled,
     cells,
@@ -23,12 +22,13 @@ from ranet_jax.bench.compiled import (
 from ranet_jax.bench.measure import check_counts
 from ranet_jax.bench.targets import Target
 from ranet_jax.config import check_config
-from ranet_jax.dataset import IGNORE_LABEL
-from ranet_jax.losses import BoundaryLoss
 from ranet_jax.markdown import table
 from ranet_jax.models import build_model
-from ranet_jax.schedules import build_optimizer
-from ranet_jax.train_state import TrainState, create_state, make_step
+from ranet_jax.pipeline.metadata import IGNORE_LABEL
+from ranet_jax.training import parallel
+from ranet_jax.training.losses import BoundaryLoss
+from ranet_jax.training.optimizer import build_optimizer
+from ranet_jax.training.step import TrainState, create_state, make_step
 
 
 @dataclasses.dataclass(frozen=True)

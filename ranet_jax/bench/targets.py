@@ -21,7 +21,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from ranet_jax.errors import UserError, first_sentence
-from ranet_jax.parallel import AXIS
+from ranet_jax.training.parallel import AXIS
 
 CHOICES = (
     "h100 or, with several in one machine, h100:2 to h100:8; or a TPU's generation and its chips,"

@@ -1,6 +1,5 @@
 """State dicts in files: PyTorch's own (.pth, .pt), safetensors and NumPy archives."""
 
-import contextlib
 import importlib
 import os
 import pathlib
@@ -17,6 +16,7 @@ import safetensors
 import safetensors.numpy
 
 from ranet_jax.errors import UserError
+from ranet_jax.files import replacing
 
 StateDict = dict[str, np.ndarray]
 # Where training scripts keep the weights beside the optimiser's state, the epoch and so on.
@@ -227,13 +227,10 @@ def write_state_dict(path: str | os.PathLike[str], tensors: StateDict) -> None:
         raise UserError(f"{path} ends in none of {', '.join(WRITERS)}; choose such a file.")
     if os.path.lexists(path):
         raise UserError(f"{path} exists already; choose another file.")
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        WRITERS[path.suffix](partial, tensors)
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            WRITERS[path.suffix](partial, tensors)
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise UserError(f"{path} cannot be written ({error}); choose another file.") from error
 
 

@@ -9,14 +9,14 @@ import flax.linen as nn
 from ml_collections import ConfigDict
 
 from ranet_jax.config import default_config
-from ranet_jax.dataset import IGNORE_LABEL
 from ranet_jax.errors import UserError
 from ranet_jax.models import build_model
 from ranet_jax.models.backbones import HRNet, MobileNetV2, ResNet
 from ranet_jax.models.backbones.resnet import BLOCKS
-from ranet_jax.porting import tables
-from ranet_jax.porting.convert import Shape
-from ranet_jax.porting.naming import Naming
+from ranet_jax.pipeline.metadata import IGNORE_LABEL
+from ranet_jax.porting import name_tables
+from ranet_jax.porting.coverage import Shape
+from ranet_jax.porting.name_patterns import Naming
 
 # Shape of the tensor that an array of the module is made of, or None if the state dict has none.
 Source = Callable[[str], Shape | None]
@@ -70,7 +70,11 @@ def _resnet(depth: int, deep: bool = False) -> Network:
             stem = "deep" if last is not None and last[:1] == (128,) else "v1c"
         return ResNet(depth, output_stride=output_stride, stem=stem, num_classes=num_classes)
 
-    namings = (tables.RESNET, tables.RESNET_MMSEG, tables.RESNET_TIMM) if deep else (tables.RESNET,)
+    namings = (
+        (name_tables.RESNET, name_tables.RESNET_MMSEG, name_tables.RESNET_TIMM)
+        if deep
+        else (name_tables.RESNET,)
+    )
     suffix = "_v1c" if deep else ""
     return Network(f"resnet{depth}{suffix}", namings, 32, "params/fc/bias", build)
 
@@ -81,14 +85,14 @@ def _hrnet() -> Network:
             raise ValueError(f"HRNetV2's output_stride is {output_stride}; it has 4 alone.")
         return HRNet(num_classes=num_classes)
 
-    return Network("hrnetv2_w48", (tables.HRNET,), 4, "params/classifier/bias", build)
+    return Network("hrnetv2_w48", (name_tables.HRNET,), 4, "params/classifier/bias", build)
 
 
 def _mobilenet() -> Network:
     def build(output_stride: int, num_classes: int | None, source: Source) -> nn.Module:
         return MobileNetV2(output_stride=output_stride, num_classes=num_classes)
 
-    namings = (tables.MOBILENETV2, tables.MOBILENETV2_FLAT)
+    namings = (name_tables.MOBILENETV2, name_tables.MOBILENETV2_FLAT)
     return Network("mobilenetv2", namings, 32, "params/classifier/bias", build)
 
 
@@ -98,14 +102,14 @@ def _segmenter(name: str, config: ConfigDict, optional_auxiliary: bool = False) 
     if model.backbone not in NETWORKS or NETWORKS[model.backbone]().config is not None:
         raise UserError(f"There are no names for config.model.backbone {model.backbone!r}.")
     is_resnet = model.backbone.startswith("resnet")
-    own = tables.segmenter_naming(NETWORKS[model.backbone]().namings[0])
+    own = name_tables.segmenter_naming(NETWORKS[model.backbone]().namings[0])
     others = []
     if is_resnet and model.context == "fcn":
-        others = [tables.FCN]
+        others = [name_tables.FCN]
     elif is_resnet and model.context == "aspp":
-        others = [tables.DEEPLABV3]
+        others = [name_tables.DEEPLABV3]
     elif model.context == "ranet" and model.variant == "released":
-        others = [tables.RELEASED]
+        others = [name_tables.RELEASED]
 
     namings = (*others, own)
     classifiers = [entry.source for n in namings if (entry := n.to_source(FINE_CLASSIFIER))]

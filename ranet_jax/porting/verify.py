@@ -14,11 +14,11 @@ import numpy as np
 
 from ranet_jax.errors import UserError
 from ranet_jax.models import Segmenter
-from ranet_jax.porting import tables
-from ranet_jax.porting.carry import Ported, flatten
-from ranet_jax.porting.convert import to_tensors
+from ranet_jax.porting import name_tables
+from ranet_jax.porting.coverage import to_tensors
 from ranet_jax.porting.files import StateDict, import_optional, to_torch
-from ranet_jax.porting.naming import Naming
+from ranet_jax.porting.name_patterns import Naming
+from ranet_jax.porting.port import Ported, flatten
 
 # Largest difference of a stage that passes in float32, relative to the stage's largest value.
 TOLERANCE = 1e-4
@@ -278,7 +278,7 @@ LAYERS = {f"layer{stage}": f"layer{stage}" for stage in (1, 2, 3, 4)}
 TWINS = {
     r"resnet\d+": Twin(None, _timm_resnet, {"stem": "act1", **LAYERS, "logits": "fc"}),
     "resnet101_v1c": Twin(
-        tables.RESNET_TIMM, _timm_deep_resnet, {"stem": "act1", **LAYERS, "logits": "fc"}
+        name_tables.RESNET_TIMM, _timm_deep_resnet, {"stem": "act1", **LAYERS, "logits": "fc"}
     ),
     "hrnetv2_w48": Twin(
         None,

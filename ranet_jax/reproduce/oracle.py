@@ -16,11 +16,11 @@ from jaxtyping import Array, Float, Integer
 from ml_collections import ConfigDict
 
 from ranet_jax import ops
-from ranet_jax.batching import Batch
-from ranet_jax.dataset import IGNORE_LABEL
 from ranet_jax.errors import UserError
 from ranet_jax.models import Outputs, build_model
 from ranet_jax.models.context.ranet import RegionConstructionBlock
+from ranet_jax.pipeline.batching import Batch
+from ranet_jax.pipeline.metadata import IGNORE_LABEL
 
 # Share of a pixel's distribution that all categories have in equal parts.
 MIXED = 0.01

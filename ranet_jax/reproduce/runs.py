@@ -11,19 +11,19 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from ranet_jax import input as pipeline
 from ranet_jax.bench import heads
 from ranet_jax.checkpoints import RUNTIME_FIELDS
 from ranet_jax.config import config_from_json, config_to_json, differing_fields, set_field
 from ranet_jax.config_files import packaged_config
 from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, write_json, write_text
+from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.markdown import table
 from ranet_jax.models import build_model
-from ranet_jax.probabilities import InferenceSettings
+from ranet_jax.pipeline import examples
 from ranet_jax.reproduce.oracle import build_oracle, with_truth
 from ranet_jax.reproduce.tables import RANET, TABLES, WHOLE, Row
-from ranet_jax.train import train
+from ranet_jax.training.loop import train
 
 # Experiments to start from, files of configs/.
 BASES = {
@@ -86,7 +86,7 @@ def reproduce(
     if seeds < (0 if name == "table3" else 1):
         raise UserError(f"{seeds} trainings of each row make no {name}; choose 1 or more.")
     if seeds > 0:
-        pipeline.open_for_training(config.data)  # before anything is written
+        examples.open_for_training(config.data)  # before anything is written
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -172,14 +172,14 @@ def _run(row: Row, config: ConfigDict, directory: pathlib.Path, seed: int) -> No
     """Train a row with a seed, and write its scores beside it."""
     workdir = _workdir(directory, row, seed)
     changed = _row_config(row, config, seed)
-    builder = pipeline.open_for_training(changed.data)
+    builder = examples.open_for_training(changed.data)
     prepare, build = (with_truth, build_oracle) if row.oracle else (iter, build_model)
     result = train(
         changed,
         workdir,
-        pipeline.dataset_metadata(builder),
-        lambda step: prepare(pipeline.train_batches(changed, builder, step)),
-        lambda: prepare(pipeline.evaluation_batches(changed, builder, changed.data.eval_split)),
+        examples.dataset_metadata(builder),
+        lambda step: prepare(examples.train_batches(changed, builder, step)),
+        lambda: prepare(examples.evaluation_batches(changed, builder, changed.data.eval_split)),
         build,
     )
     write_json(

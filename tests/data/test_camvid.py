@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from camvid_source import STEMS, make_source
 from PIL import Image
 
-from ranet_jax import input as data_input
+from helpers.camvid_source import STEMS, make_source
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
+from ranet_jax.pipeline import examples as data_input
 
 
 @pytest.fixture

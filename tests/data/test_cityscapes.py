@@ -2,11 +2,20 @@
 
 import numpy as np
 import pytest
-from miniature import examples, mask, opened, picture, records, stripes, write_archive, write_folder
 from ranet_data.cityscapes import cityscapes_dataset_builder, labels
 
-from ranet_jax import input as data_input
+from helpers.miniature import (
+    examples,
+    mask,
+    opened,
+    picture,
+    records,
+    stripes,
+    write_archive,
+    write_folder,
+)
 from ranet_jax.errors import UserError
+from ranet_jax.pipeline import examples as data_input
 
 IMAGES, LABELS = "leftImg8bit_trainvaltest.zip", "gtFine_trainvaltest.zip"
 EXTRA_IMAGES, EXTRA_LABELS = "leftImg8bit_trainextra.zip", "gtCoarse.zip"

@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
-from miniature import (
+from PIL import Image
+from ranet_data.coco_stuff import labels
+
+from helpers.miniature import (
     encoded,
     examples,
     mask,
@@ -14,11 +17,8 @@ from miniature import (
     write_archive,
     write_folder,
 )
-from PIL import Image
-from ranet_data.coco_stuff import labels
-
-from ranet_jax import input as data_input
 from ranet_jax.errors import UserError
+from ranet_jax.pipeline import examples as data_input
 
 TEN = "cocostuff-10k-v1.1.zip"
 MAPS = "stuffthingmaps_trainval2017.zip"

@@ -12,11 +12,11 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from ranet_jax import input as data_input
 from ranet_jax.cli import main
 from ranet_jax.config import default_config
-from ranet_jax.dataset import default_color
 from ranet_jax.errors import UserError
+from ranet_jax.pipeline import examples as data_input
+from ranet_jax.pipeline.metadata import default_color
 
 NAMES = ["ground", "road", "sky"]
 COLORS = [[1, 2, 3], [10, 20, 30], [0, 0, 255]]

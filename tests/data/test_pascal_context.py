@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from miniature import (
+
+from helpers.miniature import (
     examples,
     matrix,
     opened,
@@ -12,9 +13,8 @@ from miniature import (
     write_archive,
     write_folder,
 )
-
-from ranet_jax import input as data_input
 from ranet_jax.errors import UserError
+from ranet_jax.pipeline import examples as data_input
 
 VOC, MATRICES = "VOCtrainval_03-May-2010.tar", "trainval.tar.gz"
 TEXTS = {

@@ -5,8 +5,8 @@ import pytest
 import tensorflow_datasets as tfds
 from ranet_data.shapes import scenes, shapes_dataset_builder
 
-from ranet_jax import input as data_input
 from ranet_jax.config import default_config
+from ranet_jax.pipeline import examples as data_input
 
 
 @pytest.fixture(scope="module")

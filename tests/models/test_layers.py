@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy_layers import convolve, normalise, random_variables
 
+from helpers.numpy_layers import convolve, normalise, random_variables
 from ranet_jax.models.layers import ChannelDropout, ConvBN, batch_norm
 
 DEVICES = 2

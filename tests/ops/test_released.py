@@ -2,8 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import released_reference as reference
 
+from helpers import released_reference as reference
 from ranet_jax.ops import released
 
 select = jax.jit(released.select_released, static_argnums=2)

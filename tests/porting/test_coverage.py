@@ -5,13 +5,13 @@ import re
 import numpy as np
 import pytest
 import torch
-from torch_networks import timm
-from torch_networks import torchvision as tv
 
+from helpers.torch_networks import timm
+from helpers.torch_networks import torchvision as tv
 from ranet_jax.errors import UserError
 from ranet_jax.porting import port, port_state_dict
-from ranet_jax.porting.carry import flatten
 from ranet_jax.porting.networks import NETWORKS
+from ranet_jax.porting.port import flatten
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch_networks import apply, assert_close, channels_last, image, randomised, run, timm
-from torch_networks import torchvision as tv
 
+from helpers.torch_networks import apply, assert_close, channels_last, image, randomised, run, timm
+from helpers.torch_networks import torchvision as tv
+from ranet_jax.pipeline.normalization import Normalization
 from ranet_jax.porting import port
-from ranet_jax.preprocessing import Normalization
 
 LAYERS = {f"layer{stage}": f"layer{stage}" for stage in range(1, 5)}
 RESNET_STAGES = {"stem": "act1", **LAYERS, "logits": "fc"}

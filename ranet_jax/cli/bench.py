@@ -1,0 +1,189 @@
+"""`ranet bench`: measure what parts of the network take."""
+
+import argparse
+from typing import Any
+
+from ranet_jax.cli.arguments import OVERRIDING, refuse
+from ranet_jax.config_files import load_config, override
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command's arguments."""
+    parser = subparsers.add_parser("bench", help="measure what parts of the network take")
+    subjects = parser.add_subparsers(dest="subject", required=True)
+
+    _add_regions(subjects)
+    _add_step(subjects)
+    _add_heads(subjects)
+
+
+def _add_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--size",
+        nargs=2,
+        type=int,
+        default=(97, 97),
+        metavar=("HEIGHT", "WIDTH"),
+        help="of the feature map (default: 97 97)",
+    )
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", metavar="FILE.json", help="where to write the results too")
+
+
+# ------------------------------------------------------------------------------- regions
+
+
+def _add_regions(subjects: Any) -> None:
+    parser = subjects.add_parser("regions", help="region construction and interaction")
+    parser.add_argument(
+        "--num-classes",
+        nargs="+",
+        type=int,
+        metavar="C",
+        help="categories, any number of counts (default: 19 59 171; with --target, 19)",
+    )
+    parser.add_argument(
+        "--paths",
+        nargs="+",
+        choices=("auto", "streaming", "planes", "kernel", "dense"),
+        help="values of config.model.region_path (default: streaming and dense; with --target,"
+        " auto)",
+    )
+    parser.add_argument(
+        "--scene",
+        choices=("cells", "uniform"),
+        help="what the maps show: cells of about 10 x 10 pixels, or one region (default: cells)",
+    )
+    parser.add_argument("--repeats", type=int, metavar="N", help="runs of each (default: 3)")
+    parser.add_argument(
+        "--target",
+        metavar="NAME",
+        help="compile for an absent machine, such as h100 or v5e:2x2, and run nothing",
+    )
+    parser.add_argument("--batch", type=int, metavar="N", help="with --target: images (default: 1)")
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=("construction", "both", "interaction"),
+        help="with --target: blocks to compile (default: all)",
+    )
+    _add_size(parser)
+    _add_output(parser)
+    parser.set_defaults(run=run_regions)
+
+
+def run_regions(arguments: argparse.Namespace) -> int:
+    """Measure region construction and interaction, or compile them for an absent machine."""
+    from ranet_jax.bench import regions
+    from ranet_jax.bench.measure import write_results
+    from ranet_jax.files import check_json_output
+
+    if arguments.output is not None:
+        check_json_output(arguments.output, "results")
+    if arguments.target is not None:
+        return _compile_regions(arguments)
+    refuse(arguments, ("--batch", "--parts"), "has no meaning without --target")
+    size = tuple(arguments.size)
+    classes = arguments.num_classes or (19, 59, 171)
+    paths = arguments.paths or ("streaming", "dense")
+    repeats = 3 if arguments.repeats is None else arguments.repeats
+    scene = arguments.scene or "cells"
+    costs = regions.measure_regions(size, classes, paths, repeats, scene)
+    print(regions.regions_report(costs, size, scene))
+    if arguments.output is not None:
+        write_results(arguments.output, regions.regions_results(costs, size, scene))
+    return 0
+
+
+def _compile_regions(arguments: argparse.Namespace) -> int:
+    from ranet_jax.bench import absent_regions
+    from ranet_jax.bench.measure import write_results
+    from ranet_jax.bench.targets import open_target
+
+    refuse(arguments, ("--repeats", "--scene"), "has no meaning with --target, which runs nothing")
+    target, size = open_target(arguments.target), tuple(arguments.size)
+    classes, paths = arguments.num_classes or (19,), arguments.paths or ("auto",)
+    batch = 1 if arguments.batch is None else arguments.batch
+    parts = arguments.parts or absent_regions.PARTS
+    costs = absent_regions.compile_regions(target, size, classes, paths, batch, parts)
+    print(absent_regions.regions_report(costs, size, batch, target))
+    if arguments.output is not None:
+        results = absent_regions.regions_results(costs, size, batch, target)
+        write_results(arguments.output, results)
+    return 0
+
+
+# ---------------------------------------------------------------------------------- step
+
+
+def _add_step(subjects: Any) -> None:
+    parser = subjects.add_parser(
+        "step",
+        help="a config's training step, compiled for an absent machine",
+        epilog=OVERRIDING,
+    )
+    parser.add_argument("--config", required=True, help="file of configs/")
+    parser.add_argument(
+        "--target",
+        required=True,
+        metavar="NAME",
+        help="h100, h100:8, or a TPU such as v5e:2x2, v5e:16x16, v4:2x2x1, v5p:2x2x1, v6e:2x2",
+    )
+    parser.add_argument(
+        "--num-classes",
+        type=int,
+        metavar="C",
+        help="categories (default: as many as the config has class weights, or 19)",
+    )
+    _add_output(parser)
+    parser.set_defaults(run=run_step, takes_overrides=True)
+
+
+def run_step(arguments: argparse.Namespace) -> int:
+    """Compile a training step for an absent machine, beside the same without a context block."""
+    from ranet_jax.bench import step
+    from ranet_jax.bench.measure import write_results
+    from ranet_jax.bench.targets import open_target
+    from ranet_jax.files import check_json_output
+
+    if arguments.output is not None:
+        check_json_output(arguments.output, "results")
+    config = override(load_config(arguments.config), arguments.overrides)
+    target, classes = open_target(arguments.target), arguments.num_classes
+    if classes is None:
+        classes = len(config.loss.class_weights) or 19
+    costs = step.compile_steps(config, target, classes)
+    print(step.steps_report(costs, config, target, classes))
+    if arguments.output is not None:
+        write_results(arguments.output, step.steps_results(costs, config, target, classes))
+    return 0
+
+
+# --------------------------------------------------------------------------------- heads
+
+
+def _add_heads(subjects: Any) -> None:
+    parser = subjects.add_parser("heads", help="FLOPs, parameters and memory of context blocks")
+    parser.add_argument("--num-classes", type=int, default=19, help="categories (default: 19)")
+    _add_size(parser)
+    _add_output(parser)
+    parser.set_defaults(run=run_heads)
+
+
+def run_heads(arguments: argparse.Namespace) -> int:
+    """Measure context blocks."""
+    from ranet_jax.bench import heads
+    from ranet_jax.bench.measure import write_results
+    from ranet_jax.files import check_json_output
+
+    if arguments.output is not None:
+        check_json_output(arguments.output, "results")
+    size = tuple(arguments.size)
+    compared = heads.table3_heads(size, arguments.num_classes)
+    costs = [heads.measure_head(head) for head in compared]
+    print(heads.heads_report(costs, size))
+    if arguments.output is not None:
+        write_results(arguments.output, heads.heads_results(costs, size, arguments.num_classes))
+    return 0

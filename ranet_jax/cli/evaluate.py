@@ -1,0 +1,34 @@
+"""`ranet evaluate`: score a checkpoint."""
+
+import argparse
+from typing import Any
+
+from ranet_jax.cli.arguments import OVERRIDING
+from ranet_jax.config_files import override
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command's arguments."""
+    parser = subparsers.add_parser("evaluate", help="score a checkpoint", epilog=OVERRIDING)
+    parser.add_argument("checkpoint", help="working directory, checkpoint or exported model")
+    parser.add_argument("--split", help="split of the data set (default: the config's)")
+    parser.add_argument("--output", help="JSON file (default: in the checkpoint's directory)")
+    parser.add_argument(
+        "--pictures", type=int, default=0, metavar="N", help="draw the first N images too"
+    )
+    parser.set_defaults(run=run, takes_overrides=True)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Score a checkpoint and print the table of classes."""
+    from ranet_jax.evaluation.evaluate import evaluate_checkpoint
+
+    result = evaluate_checkpoint(
+        arguments.checkpoint,
+        split=arguments.split,
+        output=arguments.output,
+        pictures=arguments.pictures,
+        configure=lambda config: override(config, arguments.overrides),
+    )
+    print(result.table())
+    return 0

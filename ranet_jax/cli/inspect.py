@@ -1,0 +1,29 @@
+"""`ranet inspect`: parameters and feature sizes of a config."""
+
+import argparse
+from typing import Any
+
+from ranet_jax.cli.arguments import OVERRIDING
+from ranet_jax.config import check_config
+from ranet_jax.config_files import load_config, override
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command's arguments."""
+    parser = subparsers.add_parser(
+        "inspect", help="parameters and feature sizes of a config", epilog=OVERRIDING
+    )
+    parser.add_argument("--config", required=True, help="file of configs/")
+    parser.add_argument("--num-classes", type=int, default=19, help="categories (default: 19)")
+    parser.add_argument("--parameters", action="store_true", help="list every parameter")
+    parser.set_defaults(run=run, takes_overrides=True)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the parameters and the sizes of features."""
+    from ranet_jax.inspection import inspect_config
+
+    config = override(load_config(arguments.config), arguments.overrides)
+    check_config(config)
+    print(inspect_config(config, arguments.num_classes, arguments.parameters))
+    return 0

@@ -1,0 +1,49 @@
+"""The command `ranet`: prepare | train | evaluate | predict | port | bench | reproduce | inspect.
+
+Errors of input end in one sentence on standard error and exit status 1. Training that a signal
+stopped has exit status 143 (SIGTERM) or 130 (Ctrl-C): the same command goes on.
+"""
+
+import argparse
+import os
+import sys
+
+from absl import logging
+
+from ranet_jax.cli import bench, evaluate, inspect, port, predict, prepare, reproduce, train
+from ranet_jax.errors import Interrupted, UserError
+
+# In the order of the help. What takes long to import is imported when a command runs.
+COMMANDS = (prepare, train, evaluate, predict, port, bench, reproduce, inspect)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.set_verbosity(logging.ERROR)
+    parsed, overrides = build_parser().parse_known_args(arguments)
+    try:
+        if overrides and not hasattr(parsed, "takes_overrides"):
+            raise UserError(f"{overrides[0]!r} is no option of `ranet {parsed.command}`.")
+        parsed.overrides = overrides
+        return parsed.run(parsed)
+    except UserError as error:
+        print(f"ranet: {error}", file=sys.stderr)
+        return 1
+    except Interrupted as stop:
+        print(f"ranet: {stop}", file=sys.stderr)
+        return stop.status
+    except KeyboardInterrupt:
+        print("ranet: interrupted.", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands, each of which sets `run`."""
+    parser = argparse.ArgumentParser(
+        prog="ranet", description="Region Attention Network for semantic segmentation, in JAX."
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    return parser

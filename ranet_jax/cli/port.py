@@ -1,0 +1,105 @@
+"""`ranet port`: carry weights over from PyTorch, or back."""
+
+import argparse
+import os
+import pathlib
+from typing import Any
+
+from ranet_jax.cli.arguments import refuse
+from ranet_jax.config_files import load_config
+from ranet_jax.errors import UserError
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command's arguments."""
+    parser = subparsers.add_parser("port", help="carry weights over from PyTorch, or back")
+    parser.add_argument(
+        "source", help="state dict: .pth, .pt, .safetensors or .npz; with --reverse, a checkpoint"
+    )
+    parser.add_argument("--model", metavar="NAME", help="network, or a file of configs/")
+    parser.add_argument("--output", help="new directory; with --reverse, new file")
+    parser.add_argument("--output-stride", type=int, metavar="N", help="default: the usual one")
+    parser.add_argument(
+        "--num-classes",
+        type=int,
+        metavar="N",
+        help="give a classifier of other classes new weights",
+    )
+    parser.add_argument("--allow-missing", metavar="REGEX", help="arrays that SOURCE may lack")
+    parser.add_argument("--prefix", help="take the tensors whose names begin so alone")
+    parser.add_argument("--dataset", metavar="NAME", help="prepared data set a segmenter scores")
+    parser.add_argument("--data-dir", help="where it is (default: TFDS's directory)")
+    parser.add_argument(
+        "--verify", action="store_true", help="compare every stage with PyTorch's, before writing"
+    )
+    parser.add_argument("--reverse", action="store_true", help="from a checkpoint to a state dict")
+    parser.add_argument("--format", choices=("pth", "safetensors"), help="with --reverse")
+    parser.add_argument("--naming", metavar="NAME", help="with --reverse: whose names")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry weights over from PyTorch, or back with --reverse."""
+    return _reverse(arguments) if arguments.reverse else _port(arguments)
+
+
+def _port(arguments: argparse.Namespace) -> int:
+    from ranet_jax import porting
+    from ranet_jax.porting import verify
+
+    refuse(arguments, ("--format", "--naming"), "belongs to --reverse")
+    for option in ("model", "output"):
+        if getattr(arguments, option) is None:
+            raise UserError(f"`ranet port` needs --{option}; see `ranet port --help`.")
+    output, source = pathlib.Path(arguments.output), pathlib.Path(arguments.source)
+    if os.path.lexists(output):
+        raise UserError(f"{output} exists already; choose another directory.")
+    is_config = arguments.model.endswith(".py")
+    tensors = porting.read_state_dict(source, arguments.prefix)
+    ported = porting.port_state_dict(
+        tensors,
+        load_config(arguments.model) if is_config else arguments.model,
+        arguments.output_stride,
+        arguments.allow_missing,
+        arguments.num_classes,
+    )
+    print(ported.summary())
+    if arguments.verify:
+        differences = verify.verify(ported, tensors)
+        print(verify.report(differences))
+        if not verify.passes(differences):
+            raise UserError(
+                f"{source} computes something else here than in PyTorch (more than"
+                f" {verify.TOLERANCE:g} in float32); nothing is written."
+            )
+    dataset = None
+    if arguments.dataset is not None:
+        from ranet_jax.pipeline import examples
+
+        if ported.network.config is None:
+            raise UserError(f"{ported.network.name} scores no data set; leave --dataset out.")
+        data = ported.network.config.data
+        data.name, data.data_dir = arguments.dataset, arguments.data_dir
+        dataset = examples.dataset_metadata(examples.open_dataset(data))
+    porting.write_ported(output, ported, source, dataset)
+    print(f"Written to {output}.")
+    return 0
+
+
+def _reverse(arguments: argparse.Namespace) -> int:
+    from ranet_jax import porting
+
+    forward = ("--model", "--output-stride", "--num-classes", "--allow-missing", "--prefix")
+    others = ("--dataset", "--data-dir", "--verify")
+    refuse(arguments, (*forward, *others), "does not go with --reverse")
+    if arguments.format is None:
+        raise UserError("--reverse needs --format pth or --format safetensors.")
+    checkpoint = pathlib.Path(arguments.source)
+    output = pathlib.Path(arguments.output or f"{checkpoint.absolute().name}.{arguments.format}")
+    if output.suffix != f".{arguments.format}":
+        raise UserError(f"{output} does not end in .{arguments.format}; give both one format.")
+    naming, left_out = porting.reverse(checkpoint, output, arguments.naming)
+    print(f"Written to {output}, in the names of {naming}.")
+    if left_out:
+        print(f"{len(left_out)} arrays that its source lacked are left out.")
+    return 0

@@ -1,0 +1,51 @@
+"""`ranet predict`: segment images."""
+
+import argparse
+from typing import Any
+
+from ranet_jax.cli.arguments import OVERRIDING
+from ranet_jax.config_files import override
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command's arguments."""
+    parser = subparsers.add_parser("predict", help="segment images", epilog=OVERRIDING)
+    parser.add_argument("checkpoint", help="working directory, checkpoint or exported model")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        help="image files, or directories that hold them; with --submission at any depth",
+    )
+    parser.add_argument(
+        "--output", required=True, help="directory of the pictures; with --submission, a .zip"
+    )
+    parser.add_argument(
+        "--submission",
+        choices=("cityscapes",),
+        help="write the label images that this benchmark's server takes",
+    )
+    parser.set_defaults(run=run, takes_overrides=True)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Segment images into pictures, or into a benchmark's archive."""
+    from ranet_jax.inference.files import predict_files
+    from ranet_jax.inference.model import load
+
+    model = load(
+        arguments.checkpoint, configure=lambda config: override(config, arguments.overrides)
+    )
+    if arguments.submission is not None:
+        from ranet_jax.inference.submission import FORMATS, write_submission
+
+        count = write_submission(model, arguments.submission, arguments.images, arguments.output)
+        print(f"{count} label images are in {arguments.output}.")
+        wanted = FORMATS[arguments.submission].num_images
+        if count != wanted:
+            print(
+                f"The server of {arguments.submission} scores all {wanted} images of its test set."
+            )
+        return 0
+    failures = predict_files(model, arguments.images, arguments.output)
+    print(f"Written to {arguments.output}.")
+    return 1 if failures else 0

@@ -1,0 +1,36 @@
+"""`ranet prepare`: write a data set in TFDS's format."""
+
+import argparse
+from typing import Any
+
+from ranet_jax.config import default_config
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command's arguments."""
+    parser = subparsers.add_parser("prepare", help="write a data set in TFDS's format")
+    parser.add_argument("name", help="data set: a folder of data/")
+    parser.add_argument("--source", help="directory of the original files")
+    parser.add_argument("--data-dir", help="where to write (default: TFDS's directory)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prepare a data set, and print its classes and how often each occurs."""
+    from ranet_jax.pipeline import examples
+    from ranet_jax.pipeline.labels import count_labels
+
+    metadata = examples.prepare(arguments.name, arguments.source, arguments.data_dir)
+    names = ", ".join(metadata.class_names)
+    print(f"{metadata.name}: {metadata.num_classes} classes ({names}).")
+    data = default_config().data
+    data.name, data.data_dir = arguments.name, arguments.data_dir
+    builder, split = examples.open_dataset(data), data.train_split
+    statistics = count_labels(
+        examples.label_maps(builder, split),
+        metadata,
+        split,
+        examples.num_examples(builder, split),
+    )
+    print(statistics.report())
+    return 0

@@ -1,0 +1,55 @@
+"""`ranet reproduce`: train and measure the rows of a table of the paper."""
+
+import argparse
+from typing import Any
+
+from ranet_jax.cli.arguments import OVERRIDING
+from ranet_jax.config import check_config
+from ranet_jax.config_files import load_config, override
+from ranet_jax.errors import UserError
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command's arguments."""
+    parser = subparsers.add_parser(
+        "reproduce", help="train and measure the rows of a table of the paper", epilog=OVERRIDING
+    )
+    parser.add_argument("table", choices=("table1", "table2", "table3", "table4", "oracle"))
+    parser.add_argument("--data", required=True, metavar="NAME", help="prepared data set")
+    parser.add_argument("--output", required=True, help="directory of runs and tables")
+    parser.add_argument("--config", help="file of configs/ (default: that of the data set)")
+    parser.add_argument("--data-dir", help="where it is (default: TFDS's directory)")
+    parser.add_argument(
+        "--steps", type=int, help="of each training, warm-up in proportion (default: the config's)"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="trainings of each row (default: 1)"
+    )
+    parser.add_argument(
+        "--rows", nargs="+", metavar="RUN", help="train these alone, such as: none ranet"
+    )
+    parser.set_defaults(run=run, takes_overrides=True)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train and measure the rows of a table of the paper."""
+    from ranet_jax import reproduce
+
+    config = load_config(arguments.config or str(reproduce.base_config(arguments.data)))
+    config.data.name = arguments.data
+    if arguments.data_dir is not None:
+        config.data.data_dir = arguments.data_dir
+    if arguments.steps is not None:
+        if arguments.steps < 1:
+            raise UserError(f"--steps is {arguments.steps}; choose 1 or more.")
+        check_config(config)
+        warmup = config.optimizer.warmup_steps * arguments.steps // config.train.steps
+        config.optimizer.warmup_steps = warmup
+        config.train.steps = config.train.eval_every = arguments.steps
+    config = override(config, arguments.overrides)
+    check_config(config)
+    table = reproduce.reproduce(
+        arguments.table, config, arguments.output, arguments.seeds, arguments.rows
+    )
+    print(f"\n{table}\n\nWritten to {arguments.output}/{arguments.table}.md and .json.")
+    return 0

@@ -1,0 +1,63 @@
+"""`ranet train`: train a config, or go on training."""
+
+import argparse
+import pathlib
+from typing import Any
+
+from ranet_jax.cli.arguments import OVERRIDING
+from ranet_jax.config import check_config
+from ranet_jax.config_files import load_config, override
+from ranet_jax.errors import UserError, first_sentence
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command's arguments."""
+    parser = subparsers.add_parser("train", help="train, or go on training", epilog=OVERRIDING)
+    parser.add_argument("--config", required=True, help="file of configs/")
+    parser.add_argument("--workdir", required=True, help="directory of checkpoints and metrics")
+    parser.add_argument(
+        "--distributed", action="store_true", help="one process of several: see launch/README.md"
+    )
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="with --distributed: process 0")
+    parser.add_argument("--num-processes", type=int, help="with --distributed: how many")
+    parser.add_argument("--process-id", type=int, help="with --distributed: which this is")
+    parser.set_defaults(run=run, takes_overrides=True)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, or go on, in one process or as one of several; print the scores."""
+    import jax
+
+    processes = (arguments.coordinator, arguments.num_processes, arguments.process_id)
+    if arguments.distributed:
+        try:
+            jax.distributed.initialize(*processes)
+        except (ValueError, RuntimeError) as error:
+            raise UserError(
+                "The processes of --distributed cannot find one another:"
+                f" {first_sentence(error)}; see launch/README.md."
+            ) from error
+    elif processes != (None, None, None):
+        raise UserError(
+            "--coordinator, --num-processes and --process-id need --distributed; add it."
+        )
+
+    from ranet_jax.pipeline import examples
+    from ranet_jax.training.curves import draw_curves
+    from ranet_jax.training.loop import train
+
+    config = override(load_config(arguments.config), arguments.overrides)
+    check_config(config)
+    builder = examples.open_for_training(config.data)
+    result = train(
+        config,
+        arguments.workdir,
+        examples.dataset_metadata(builder),
+        lambda step: examples.train_batches(config, builder, step),
+        lambda: examples.evaluation_batches(config, builder, config.data.eval_split),
+    )
+    if jax.process_index() == 0:
+        workdir = pathlib.Path(arguments.workdir)
+        draw_curves(workdir / "metrics.jsonl", workdir / "curves.png")
+        print(result.table())
+    return 0

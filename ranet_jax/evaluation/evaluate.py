@@ -1,0 +1,158 @@
+"""Evaluation of a checkpoint on a data set: its report, and pictures beside it."""
+
+import itertools
+import math
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+
+from ranet_jax.checkpoints import fingerprint
+from ranet_jax.config import config_to_json
+from ranet_jax.errors import UserError
+from ranet_jax.evaluation.journal import Journal
+from ranet_jax.evaluation.region_statistics import region_purity
+from ranet_jax.evaluation.result import EvaluationResult
+from ranet_jax.evaluation.scoring import evaluate_batches
+from ranet_jax.files import check_json_output, write_json
+from ranet_jax.inference.model import Model, load
+from ranet_jax.inference.pictures import contact_sheet, sheet_row
+from ranet_jax.pipeline import examples
+from ranet_jax.pipeline.batching import Batch
+from ranet_jax.pipeline.metadata import DatasetMetadata
+from ranet_jax.pipeline.normalization import Normalization
+
+# What the signs of TFDS's expressions for splits become in the names of files.
+_READABLE = str.maketrans({"[": "_", "]": "", ":": "to", "%": "pct", "+": "_and_"})
+
+
+def evaluate_checkpoint(
+    path: str | os.PathLike,
+    split: str | None = None,
+    output: str | os.PathLike | None = None,
+    pictures: int = 0,
+    configure: Callable[[ConfigDict], ConfigDict] | None = None,
+    progress: bool = True,
+) -> EvaluationResult:
+    """Score a checkpoint on a split of its data set and write the scores as JSON.
+
+    One that was cut off goes on where it was when it is started again in the same way. Of several
+    hosts the first one writes.
+
+    Args:
+      path: working directory (its best checkpoint), a checkpoint of it, or an exported model.
+      split: of the data set; the config's `data.eval_split` if not given.
+      output: JSON file; `evaluation_SPLIT.json` in the model's directory if not given.
+      pictures: number of images, from the first on, to draw on a sheet beside the JSON file.
+      configure: may change fields of the config, such as those of `config.eval`.
+      progress: show a progress bar.
+
+    Raises:
+      UserError: no checkpoint, no data set or one with other classes, nothing labelled in the
+        split, or the report cannot be written.
+    """
+    if pictures < 0:
+        raise UserError(f"{pictures} pictures cannot be drawn; choose 0 or more.")
+    model = load(path, configure)
+    split = split or model.config.data.eval_split
+    report = Path(output) if output else _model_directory(Path(path)) / _report_name(split)
+    check_json_output(report, "scores")
+    builder = examples.open_dataset(model.config.data)
+    _check_classes(path, model.dataset, examples.dataset_metadata(builder))
+    journal = _journal(model, report, split, builder)
+    result = evaluate_batches(
+        model.forward,
+        model.variables,
+        examples.evaluation_batches(model.config, builder, split),
+        model.dataset,
+        model.settings,
+        total=examples.num_examples(builder, split),
+        progress=progress,
+        journal=journal,
+    )
+    if not result.fine.labelled.any():
+        journal.remove()
+        raise UserError(
+            f"No pixel of split {split!r} of {model.dataset.name} has a label to score; name"
+            " another split. Where a benchmark withholds its labels, `ranet predict --submission`"
+            " writes what its server scores."
+        )
+    if jax.process_index() != 0:
+        return result
+    header = {"checkpoint": str(path), "step": model.step, "split": split}
+    try:
+        write_json(report, header | result.to_json())
+        if pictures > 0:
+            batches = examples.evaluation_batches(model.config, builder, split)
+            prediction_sheet(model, batches, pictures).save(report.with_suffix(".png"))
+    except OSError as error:
+        raise UserError(
+            f"{report} or its pictures cannot be written ({error.strerror}); make room or choose"
+            f" another output. The scores are:\n{result.table()}"
+        ) from error
+    journal.remove()
+    return result
+
+
+def _journal(model: Model, report: Path, split: str, builder: Any) -> Journal:
+    """The journal of this host's part of an evaluation, beside its report."""
+    host = (jax.process_index(), jax.process_count())
+    sizes = [(name, info.num_bytes) for name, info in builder.info.splits.items()]
+    data = str(builder.info.full_name), examples.num_examples(builder, split), sizes
+    key = fingerprint(model.variables, config_to_json(model.config), split, *data, *host)
+    return Journal(report.with_name(f".{report.stem}.{host[0]}.npz"), key)
+
+
+def _model_directory(path: Path) -> Path:
+    """Directory of a model's reports: of a checkpoint `WORKDIR/checkpoints/STEP`, its WORKDIR."""
+    path = path.absolute()
+    return path.parent.parent if path.parent.name == "checkpoints" else path
+
+
+def _report_name(split: str) -> str:
+    """File name of a split, which parts of it do not share: `val[:50%]` has `val_to50pct`."""
+    readable = split.translate(_READABLE)
+    return f"evaluation_{re.sub(r'[^A-Za-z0-9_-]+', '_', readable)}.json"
+
+
+def _check_classes(
+    path: str | os.PathLike, trained: DatasetMetadata, found: DatasetMetadata
+) -> None:
+    if trained.class_names != found.class_names:
+        raise UserError(
+            f"{path} was trained on the {trained.num_classes} classes of {trained.name!r}"
+            f" ({', '.join(trained.class_names)}), but data set {found.name!r} has"
+            f" {found.num_classes} ({', '.join(found.class_names)}); evaluate it on a data set of"
+            " its own classes."
+        )
+
+
+def prediction_sheet(model: Model, batches: Iterable[Batch], count: int) -> Image.Image:
+    """Sheet of the first `count` images: truth, coarse and fine labels, boundary and regions."""
+    normalization = Normalization.from_config(model.config.data)
+    labelled = (
+        (batch["image"][index], batch["label"][index])
+        for batch in batches
+        for index in np.flatnonzero(batch["mask"])
+    )
+    rows = []
+    for normalized, truth in itertools.islice(labelled, count):
+        image = _pixels(normalized, normalization)
+        prediction, dataset = model.predict(image), model.dataset
+        purity = math.nan
+        if prediction.regions is not None:
+            purity = region_purity(prediction.regions.labels, truth, dataset.ignore_label)
+        rows.append(sheet_row(image, prediction, dataset.palette, truth, purity))
+    return contact_sheet(rows, model.dataset)
+
+
+def _pixels(normalized: np.ndarray, normalization: Normalization) -> np.ndarray:
+    """The uint8 RGB image that was normalised."""
+    rgb = normalized[..., ::-1] if normalization.channel_order == "bgr" else normalized
+    return np.clip(np.rint(rgb * normalization.std + normalization.mean), 0, 255).astype(np.uint8)

@@ -1,0 +1,82 @@
+"""Counts of an evaluation under way, kept in a file so that an interruption loses little."""
+
+import contextlib
+import dataclasses
+import pathlib
+import zipfile
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from ranet_jax.evaluation.region_statistics import RegionCounts
+from ranet_jax.files import replacing
+
+
+@dataclasses.dataclass
+class Tally:
+    """Confusion matrices and numbers of images by output, of the batches counted so far.
+
+    `regions` counts their regions, if there are any; `seconds` is how long earlier runs took.
+    """
+
+    confusion: dict[str, Int64[np.ndarray, "c c"]]
+    images: dict[str, int]
+    regions: RegionCounts = dataclasses.field(default_factory=RegionCounts)
+    batches: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def empty(cls, outputs: tuple[str, ...], num_classes: int) -> "Tally":
+        """Of no batch."""
+        shape = (num_classes, num_classes)
+        confusion = {name: np.zeros(shape, np.int64) for name in outputs}
+        return cls(confusion, dict.fromkeys(outputs, 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Journal:
+    """A file for the tally of one evaluation, which `key` tells from all others."""
+
+    path: pathlib.Path
+    key: str
+
+    def read(self) -> Tally | None:
+        """The tally that `write` left; None if there is none, or it is of another evaluation.
+
+        A file of other fields than today's counts as none.
+        """
+        try:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+                fields = dict(found)
+            if str(fields["key"]) != self.key:
+                return None
+            names = [str(name) for name in fields["outputs"]]
+            return Tally(
+                {name: fields[f"confusion_{name}"] for name in names},
+                {name: int(fields[f"images_{name}"]) for name in names},
+                RegionCounts.from_vector(fields["regions"]),
+                int(fields["batches"]),
+                float(fields["seconds"]),
+            )
+        except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def write(self, tally: Tally) -> None:
+        """Replace the file in one step; where none can be written there is none."""
+        fields: dict[str, Any] = {"key": self.key, "batches": tally.batches}
+        fields["seconds"] = tally.seconds
+        fields["outputs"] = list(tally.confusion)
+        fields["regions"] = tally.regions.to_vector()
+        fields |= {f"confusion_{name}": matrix for name, matrix in tally.confusion.items()}
+        fields |= {f"images_{name}": count for name, count in tally.images.items()}
+        with (
+            contextlib.suppress(OSError),
+            replacing(self.path) as partial,
+            partial.open("wb") as file,
+        ):
+            np.savez(file, **fields)
+
+    def remove(self) -> None:
+        """Delete the file, if there is one."""
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,350 @@
+"""What the regions of a network are like: how large, how pure, and how good their boundaries."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Int64, Integer
+
+from ranet_jax import markdown, ops
+from ranet_jax.inference.prediction import MIN_REGION_PIXELS
+from ranet_jax.inference.probabilities import fit_whole
+from ranet_jax.inference.settings import InferenceSettings
+from ranet_jax.models import Outputs
+from ranet_jax.pipeline.metadata import IGNORE_LABEL
+
+# A cell is predicted to hold a boundary where its probability exceeds this.
+BOUNDARY_THRESHOLD = 0.5
+# Share of the pixels from which on a partition says nothing: all in one region, or all single.
+DEGENERATE_SHARE = 0.9
+
+_boundary_cells = jax.jit(ops.boundary_cells, static_argnames=("shape", "ignore_label"))
+
+
+@dataclasses.dataclass(frozen=True)
+class RegionCounts:
+    """Whole numbers of one or more images, which add up over images, batches and hosts.
+
+    Pixels are those of the feature grid. Boundary cells count only where a pixel of the label map
+    within them is labelled.
+    """
+
+    images: int = 0
+    pixels: int = 0
+    regions: int = 0  # of MIN_REGION_PIXELS or more
+    region_pixels: int = 0  # in those
+    squared_sizes: int = 0  # sum of the squares of the sizes of all regions
+    largest_pixels: int = 0  # in the largest region of each image
+    slot_pixels: int = 0  # in regions that have a slot for representatives
+    single_pixels: int = 0  # in regions of one pixel
+    labelled_pixels: int = 0
+    pure_pixels: int = 0  # of the labelled ones: of their region's most frequent category
+    true_boundary: int = 0
+    predicted_boundary: int = 0
+    matched_boundary: int = 0  # both
+
+    def __add__(self, other: "RegionCounts") -> "RegionCounts":
+        return RegionCounts.from_vector(self.to_vector() + other.to_vector())
+
+    def to_vector(self) -> Int64[np.ndarray, " n"]:
+        """The numbers in the order of the fields."""
+        return np.array(dataclasses.astuple(self), np.int64)
+
+    @classmethod
+    def from_vector(cls, vector: Int64[np.ndarray, " n"]) -> "RegionCounts":
+        """The counts that `to_vector` gave.
+
+        Raises:
+          ValueError: there are more or fewer numbers than fields.
+        """
+        if len(vector) != len(dataclasses.fields(cls)):
+            raise ValueError(f"{len(vector)} numbers are no {len(dataclasses.fields(cls))} counts")
+        return cls(*(int(number) for number in vector))
+
+
+def count_image(
+    labels: Int[np.ndarray, "h w"],
+    roots: Int[np.ndarray, " q"],
+    boundary: Float[np.ndarray, "h w"],
+    truth: Integer[np.ndarray, "H W"],
+    ignore_label: int = IGNORE_LABEL,
+) -> RegionCounts:
+    """Count the regions of one image.
+
+    The category of a feature pixel is that of the label pixel at its place (`ops.nearest_indices`);
+    ignored ones have none. `ops.boundary_cells` says whether a cell holds a boundary.
+
+    Args:
+      labels: root pixel (row-major number) of each feature pixel's region.
+      roots: root pixels of the regions that have a slot; -1 for an empty slot.
+      boundary: probability of a boundary, B of Eq. 1.
+      truth: label map, of whatever resolution.
+      ignore_label: the value of pixels without a category.
+    """
+    height, width = labels.shape
+    sizes = np.bincount(labels.ravel(), minlength=labels.size)
+    large = sizes[sizes >= MIN_REGION_PIXELS]
+
+    labelled_pixels, pure_pixels = _count_labelled(labels, truth, ignore_label)
+    cells = _boundary_cells(truth, shape=(height, width), ignore_label=ignore_label)
+    true, pixels_of_cell = jax.device_get(cells)
+    predicted = (boundary > BOUNDARY_THRESHOLD) & (pixels_of_cell > 0)
+    return RegionCounts(
+        images=1,
+        pixels=labels.size,
+        regions=len(large),
+        region_pixels=int(large.sum()),
+        squared_sizes=int((sizes**2).sum()),
+        largest_pixels=int(sizes.max()),
+        slot_pixels=int(sizes[np.unique(roots[roots >= 0])].sum()),
+        single_pixels=int((sizes == 1).sum()),
+        labelled_pixels=labelled_pixels,
+        pure_pixels=pure_pixels,
+        true_boundary=int(true.sum()),
+        predicted_boundary=int(predicted.sum()),
+        matched_boundary=int((true & predicted).sum()),
+    )
+
+
+def region_purity(
+    labels: Int[np.ndarray, "h w"],
+    truth: Integer[np.ndarray, "H W"],
+    ignore_label: int = IGNORE_LABEL,
+) -> float:
+    """Share of the labelled feature pixels of the most frequent category of their region.
+
+    NaN where none is labelled.
+    """
+    labelled, pure = _count_labelled(labels, truth, ignore_label)
+    return _ratio(pure, labelled)
+
+
+def _count_labelled(
+    labels: Int[np.ndarray, "h w"], truth: Integer[np.ndarray, "H W"], ignore_label: int
+) -> tuple[int, int]:
+    """Feature pixels that have a category, and those of the most frequent one of their region."""
+    rows, columns = map(ops.nearest_indices, labels.shape, truth.shape)
+    categories = truth[np.ix_(rows, columns)]
+    labelled = categories != ignore_label
+    return int(labelled.sum()), _pure_pixels(labels[labelled], categories[labelled])
+
+
+def _pure_pixels(labels: Int[np.ndarray, " n"], categories: Integer[np.ndarray, " n"]) -> int:
+    """Number of pixels that have the most frequent category of their region."""
+    num_categories = int(categories.max(initial=0)) + 1
+    pairs, counts = np.unique(
+        labels.astype(np.int64) * num_categories + categories, return_counts=True
+    )
+    most = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
+    np.maximum.at(most, pairs // num_categories, counts)
+    return int(most.sum())
+
+
+def count_separately(
+    forward: Callable[..., Outputs],
+    variables: Any,
+    batch: dict[str, Any],
+    settings: InferenceSettings,
+    group: int,
+    ignore_label: int = IGNORE_LABEL,
+) -> RegionCounts:
+    """Count the regions of a batch in passes made for them alone, `group` images at a time.
+
+    They see the whole images at their own scale. All counts are 0 where the network has no
+    regions, and no pass is made then.
+    """
+    total, images = RegionCounts(), batch["image"]
+    if not _gives_regions(forward, variables, images):
+        return total
+    for start in range(0, len(images), group):
+        part = slice(start, start + group)
+        seen = fit_whole(images[part], settings.max_pixels, report=False)
+        outputs = forward(variables, seen, with_regions=True)
+        truth, mask = (np.asarray(batch[name][part]) for name in ("label", "mask"))
+        total += count_batch(outputs, truth, mask, ignore_label)
+    return total
+
+
+def _gives_regions(
+    forward: Callable[..., Outputs], variables: Any, images: Float[Array, "b H W 3"]
+) -> bool:
+    """Whether a network has regions; nothing is computed to find out."""
+
+    def labels(variables: Any, images: Array) -> Array | None:
+        regions = forward(variables, images, with_regions=True).regions
+        return None if regions is None else regions.labels
+
+    return jax.eval_shape(labels, variables, images) is not None
+
+
+def count_batch(
+    outputs: Outputs,
+    truth: Integer[np.ndarray, "b H W"],
+    mask: Bool[np.ndarray, " b"],
+    ignore_label: int = IGNORE_LABEL,
+) -> RegionCounts:
+    """Sum of `count_image` over the images of a batch that `mask` does not leave out.
+
+    All counts are 0 where the network has no regions.
+    """
+    total = RegionCounts()
+    if outputs.regions is None or outputs.boundary is None:
+        return total
+    grid = outputs.boundary.shape[1:3]
+    labels, roots, boundary = jax.device_get(
+        (
+            outputs.regions.labels,
+            outputs.regions.representatives.roots,
+            jax.nn.softmax(outputs.boundary)[..., 1],
+        )
+    )
+    for index in np.flatnonzero(mask):
+        total += count_image(
+            labels[index].reshape(grid), roots[index], boundary[index], truth[index], ignore_label
+        )
+    return total
+
+
+@dataclasses.dataclass(frozen=True)
+class RegionScores:
+    """What counts say of the regions; NaN where there is nothing to divide by.
+
+    Sizes are in feature pixels; shares, purity and the boundary's scores are fractions of 1.
+    """
+
+    counts: RegionCounts
+
+    @property
+    def regions_per_image(self) -> float:
+        """Regions of `MIN_REGION_PIXELS` or more in an image."""
+        return _ratio(self.counts.regions, self.counts.images)
+
+    @property
+    def region_size(self) -> float:
+        """Mean size of those regions."""
+        return _ratio(self.counts.region_pixels, self.counts.regions)
+
+    @property
+    def pixel_region_size(self) -> float:
+        """Mean over the pixels of the size of the region that a pixel is in."""
+        return _ratio(self.counts.squared_sizes, self.counts.pixels)
+
+    @property
+    def largest_region_share(self) -> float:
+        """Share of the pixels that are in the largest region of their image."""
+        return _ratio(self.counts.largest_pixels, self.counts.pixels)
+
+    @property
+    def slot_share(self) -> float:
+        """Share of the pixels whose region has a slot, so that context reaches them."""
+        return _ratio(self.counts.slot_pixels, self.counts.pixels)
+
+    @property
+    def single_share(self) -> float:
+        """Share of the pixels that are a region of their own."""
+        return _ratio(self.counts.single_pixels, self.counts.pixels)
+
+    @property
+    def region_purity(self) -> float:
+        """Share of the labelled pixels of the most frequent category of their region."""
+        return _ratio(self.counts.pure_pixels, self.counts.labelled_pixels)
+
+    @property
+    def boundary_precision(self) -> float:
+        """Share of the predicted boundary cells that are true."""
+        return _ratio(self.counts.matched_boundary, self.counts.predicted_boundary)
+
+    @property
+    def boundary_recall(self) -> float:
+        """Share of the true boundary cells that are predicted."""
+        return _ratio(self.counts.matched_boundary, self.counts.true_boundary)
+
+    @property
+    def boundary_f(self) -> float:
+        """Harmonic mean of precision and recall: 2 matched / (predicted + true)."""
+        either = self.counts.predicted_boundary + self.counts.true_boundary
+        return _ratio(2 * self.counts.matched_boundary, either)
+
+    def values(self) -> dict[str, float]:
+        """All scores by name."""
+        return {
+            "regions_per_image": self.regions_per_image,
+            "region_size": self.region_size,
+            "pixel_region_size": self.pixel_region_size,
+            "largest_region_share": self.largest_region_share,
+            "slot_share": self.slot_share,
+            "single_share": self.single_share,
+            "region_purity": self.region_purity,
+            "boundary_precision": self.boundary_precision,
+            "boundary_recall": self.boundary_recall,
+            "boundary_f": self.boundary_f,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The scores (None for NaN), the counts, and the "warning" (None where all is well)."""
+        scores = {
+            name: None if math.isnan(value) else value for name, value in self.values().items()
+        }
+        return scores | {"counts": dataclasses.asdict(self.counts), "warning": self.warning()}
+
+    def table(self) -> str:
+        """Markdown: name and value of each score, "-" for NaN, and below it the warning, if any."""
+        rows = [
+            [
+                f"regions of {MIN_REGION_PIXELS} pixels or more an image",
+                _one(self.regions_per_image),
+            ],
+            ["their mean size, pixels", _one(self.region_size)],
+            ["mean size of a pixel's region, pixels", _one(self.pixel_region_size)],
+            ["pixels in the largest region", _percent(self.largest_region_share)],
+            ["pixels in regions with a slot", _percent(self.slot_share)],
+            ["pixels that are a region alone", _percent(self.single_share)],
+            ["purity", _percent(self.region_purity)],
+            ["boundary precision", _percent(self.boundary_precision)],
+            ["boundary recall", _percent(self.boundary_recall)],
+            ["boundary F", _percent(self.boundary_f)],
+        ]
+        table, warning = markdown.table(["regions", "value"], rows), self.warning()
+        return table if warning is None else f"{table}\n\n{warning}"
+
+    def summary(self) -> str:
+        """The scores to watch, for a line of progress."""
+        return (
+            f"{_one(self.regions_per_image)} regions an image, purity"
+            f" {_percent(self.region_purity)}, single pixels {_percent(self.single_share)},"
+            f" boundary F {_percent(self.boundary_f)}"
+        )
+
+    def warning(self) -> str | None:
+        """A sentence if almost all pixels are in one region or are regions alone; else None."""
+        if self.largest_region_share > DEGENERATE_SHARE:
+            return (
+                f"The largest region of an image covers {100 * self.largest_region_share:.0f} % of"
+                " the pixels, so that regions do not tell objects apart; the likely cause is that"
+                " boundary scores are too low or categories too alike between objects: train"
+                " longer, raise config.loss.boundary, or raise config.model.threshold."
+            )
+        if self.single_share > DEGENERATE_SHARE:
+            return (
+                f"{100 * self.single_share:.0f} % of the feature pixels are regions of one pixel,"
+                " so that hardly any context is gathered; the likely cause is that boundary scores"
+                " are high everywhere or the semantic scores are still noise: train longer, or"
+                " lower config.model.threshold."
+            )
+        return None
+
+
+def _one(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:,.1f}"
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def _ratio(part: int, whole: int) -> float:
+    """`part / whole`, NaN where `whole` is 0."""
+    return part / whole if whole else math.nan

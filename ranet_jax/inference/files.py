@@ -1,0 +1,160 @@
+"""Prediction of image files: any Pillow image in, label maps and pictures out."""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from ranet_jax.errors import UserError
+from ranet_jax.files import UNREADABLE
+from ranet_jax.inference.forward import CompiledSizes
+from ranet_jax.inference.model import Model
+from ranet_jax.inference.pictures import contact_sheet, overlay, region_panels, save_label_png
+
+SUFFIXES = ("labels", "overlay", "regions")
+# Least and greatest pixels of the longer side of a picture of regions.
+REGION_SIDES = (640, 960)
+
+
+def read_image(path: str | os.PathLike) -> UInt8[np.ndarray, "H W 3"]:
+    """Read an image file of any Pillow mode as 8-bit RGB, turned as its EXIF says.
+
+    16-bit grey keeps its upper eight bits, alpha is dropped, and of several frames the first
+    counts.
+
+    Raises:
+      UserError: the file cannot be read as an image.
+    """
+    try:
+        with Image.open(path) as opened:
+            upright = ImageOps.exif_transpose(opened)
+            if upright.mode.startswith("I"):
+                return _eight_bits(np.asarray(upright))
+            if "transparency" in upright.info:
+                upright = upright.convert("RGBA")
+            return np.asarray(upright.convert("RGB"))
+    except UNREADABLE as error:
+        raise UserError(
+            f"{path} cannot be read as an image ({error}); restore it or leave it out."
+        ) from error
+
+
+def _eight_bits(grey: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
+    """Grey of 16 bits, in whatever integer type, as RGB of 8 bits."""
+    upper = np.clip(grey, 0, 2**16 - 1).astype(np.uint16) >> 8
+    return np.repeat(upper.astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
+    """The files named, and the images in the directories named, each once, in order.
+
+    Raises:
+      UserError: a directory holds no image, or two files share a name but for the extension.
+    """
+    known = Image.registered_extensions()
+    extensions = {extension for extension, kind in known.items() if kind in Image.OPEN}
+    files: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in extensions)
+            if not inside:
+                raise UserError(f"Directory {path} holds no image file; name another.")
+        files |= {file.resolve(): file for file in inside}
+
+    repeated = [
+        stem for stem, count in Counter(p.stem for p in files.values()).items() if count > 1
+    ]
+    if repeated:
+        first, second = [p for p in files.values() if p.stem == repeated[0]][:2]
+        raise UserError(
+            f"{first} and {second} would both be written to {repeated[0]}_labels.png; rename one"
+            " of them or predict them into different directories."
+        )
+    return list(files.values())
+
+
+def predict_files(
+    model: Model, paths: Sequence[str | os.PathLike], output_dir: str | os.PathLike
+) -> list[str]:
+    """Segment image files, and the images of directories, into pictures in `output_dir`.
+
+    Of each image STEM.*, it writes STEM_labels.png (indexed, pixel values are labels),
+    STEM_overlay.png and, if the network has regions, STEM_regions.png: the boundary probability
+    and the regions side by side, under captions. An image that cannot be read is reported on
+    standard error and left out.
+
+    Returns:
+      A sentence for each image left out.
+
+    Raises:
+      UserError: outputs would overwrite one another or an input, or cannot be written.
+    """
+    files = find_images(paths)
+    directory = Path(output_dir)
+    _check_outputs(files, directory)
+    failures = []
+    compiled = CompiledSizes(len(model.settings.scales))
+    for path in tqdm(files, unit="image", desc="predict", disable=len(files) < 2):
+        try:
+            image = read_image(path)
+        except UserError as error:
+            tqdm.write(f"ranet: {error}", file=sys.stderr)
+            failures.append(str(error))
+            continue
+        compiled.note(image.shape)
+        try:
+            _write_pictures(model, image, directory / path.stem)
+        except OSError as error:
+            raise UserError(
+                f"The pictures of {path} cannot be written to {directory} ({error.strerror});"
+                " make room or choose another output directory."
+            ) from error
+    return failures
+
+
+def _check_outputs(files: Sequence[Path], directory: Path) -> None:
+    inputs = {file.resolve() for file in files}
+    for file in files:
+        for suffix in SUFFIXES:
+            target = directory / f"{file.stem}_{suffix}.png"
+            if target.resolve() in inputs:
+                raise UserError(
+                    f"The prediction of {file} would overwrite {target}, which is to be predicted"
+                    " too; choose another output directory."
+                )
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"Directory {directory} cannot be made ({error.strerror}); choose another output"
+            " directory."
+        ) from error
+
+
+def _write_pictures(model: Model, image: UInt8[np.ndarray, "H W 3"], stem: Path) -> None:
+    prediction = model.predict(image)
+    palette = model.dataset.palette
+    target = {suffix: stem.with_name(f"{stem.name}_{suffix}.png") for suffix in SUFFIXES}
+    save_label_png(target["labels"], prediction.labels, palette)
+    blended = overlay(image, prediction.labels, palette)
+    Image.fromarray(blended).save(target["overlay"])
+    if prediction.regions is not None:
+        size = _region_picture_size(image.shape[:2])
+        panels = region_panels(image, prediction, palette, size)
+        contact_sheet([panels], picture_width=size[1]).save(target["regions"])
+
+
+def _region_picture_size(shape: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the image where its longer side is brought within `REGION_SIDES`."""
+    least, greatest = REGION_SIDES
+    longer = max(shape)
+    factor = min(max(longer, least), greatest) / longer
+    height, width = (max(1, round(size * factor)) for size in shape)
+    return height, width

@@ -1,0 +1,56 @@
+"""The forward pass of a segmenter, compiled, and a bound on how many sizes are kept compiled."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array
+
+from ranet_jax.models import Outputs
+
+# Each size that a network sees compiles anew and takes megabytes; after so many, all are dropped.
+COMPILED_SIZES = 64
+
+ScoreMaps = dict[str, Array]
+
+
+class CompiledSizes:
+    """A bound on what is kept compiled for images of many sizes, each seen at `views` scales.
+
+    JAX can drop what it compiled of one function or of the whole process. Here it is the whole
+    process: the operations around the network, which no function of this package holds, compile for
+    each size too and take as much.
+    """
+
+    def __init__(self, views: int):
+        self._views = views
+        self._sizes: set[tuple[int, ...]] = set()
+
+    def note(self, size: tuple[int, ...]) -> None:
+        """Drop everything that is compiled if images of one more size would be too much."""
+        self._sizes.add(size)
+        if len(self._sizes) * self._views > COMPILED_SIZES:
+            jax.clear_caches()
+            self._sizes = {size}
+
+
+def make_forward(module: nn.Module) -> Callable[..., Outputs]:
+    """Jit-compiled `forward(variables, images, with_regions=False)` of a segmenter.
+
+    It compiles once for each shape of images; keep it, rather than making it anew.
+    """
+
+    @functools.partial(jax.jit, static_argnames="with_regions")
+    def forward(variables: dict, images: Array, with_regions: bool = False) -> Outputs:
+        outputs: Any = module.apply(variables, images, train=False, with_regions=with_regions)
+        return outputs
+
+    return forward
+
+
+def score_maps(outputs: Outputs) -> ScoreMaps:
+    """The score maps that a segmenter gave, by name: "fine", and "coarse" and "boundary" if any."""
+    maps = {"fine": outputs.fine, "coarse": outputs.coarse, "boundary": outputs.boundary}
+    return {name: scores for name, scores in maps.items() if scores is not None}

@@ -1,0 +1,169 @@
+"""`Model`: a trained segmenter, from an image to a prediction."""
+
+import functools
+import os
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+from ml_collections import ConfigDict
+
+from ranet_jax import checkpoints
+from ranet_jax.config import check_config, config_to_json, differing_fields
+from ranet_jax.errors import UserError
+from ranet_jax.inference.forward import ScoreMaps, make_forward, score_maps
+from ranet_jax.inference.prediction import Prediction, RegionMap
+from ranet_jax.inference.probabilities import (
+    fit_whole,
+    predict_probabilities,
+    probabilities_at,
+)
+from ranet_jax.inference.settings import InferenceSettings
+from ranet_jax.models import Outputs, build_model
+from ranet_jax.pipeline.metadata import DatasetMetadata
+from ranet_jax.pipeline.normalization import Normalization
+
+
+def as_rgb(image: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
+    """A uint8 image [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] as RGB; alpha is dropped.
+
+    Raises:
+      UserError: the array is no such image.
+    """
+    pixels = np.asarray(image)
+    channels = 1 if pixels.ndim == 2 else pixels.shape[-1] if pixels.ndim == 3 else 0
+    if pixels.dtype != np.uint8 or channels not in (1, 3, 4) or pixels.size == 0:
+        raise UserError(
+            f"The image is an array of {pixels.dtype} of shape {pixels.shape}; give uint8 values "
+            "of shape [H, W] (grey), [H, W, 3] (RGB) or [H, W, 4] (RGBA), with a pixel at least."
+        )
+    if channels == 1:
+        return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=-1)
+    return pixels[..., :3]
+
+
+class Model:
+    """A trained segmenter with its data set's classes: from an image to a `Prediction`.
+
+    `settings` start as those of `config.eval` and may be replaced at any time; `step` is the
+    training step of the weights, where it is known.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        module: nn.Module,
+        variables: dict,
+        dataset: DatasetMetadata,
+        step: int | None = None,
+    ) -> None:
+        self.config = config
+        self.module = module
+        self.variables = variables
+        self.dataset = dataset
+        self.step = step
+        self.settings = InferenceSettings.from_config(config)
+        self.forward = make_forward(module)
+        self._normalize = Normalization.from_config(config.data)
+
+    def predict(self, image: np.ndarray, with_regions: bool = True) -> Prediction:
+        """Segment one uint8 image: RGB [H, W, 3], RGBA [H, W, 4] or grey [H, W], of any size.
+
+        Regions come from one pass over the whole image at its own scale, whatever the settings;
+        `with_regions=False` saves that pass where windows, scales or flips need others.
+
+        Raises:
+          UserError: the array is no such image.
+        """
+        pixels = as_rgb(image).astype(np.float32)
+        images = jnp.asarray(np.asarray(self._normalize(pixels), np.float32)[None])
+        regions = None
+        if with_regions or self.settings.single_pass:
+            single = self.settings.single_pass
+            seen = fit_whole(images, self.settings.max_pixels, report=single)
+            outputs = self.forward(self._on_device, seen, with_regions=with_regions)
+            regions = _region_map(outputs)
+        if self.settings.single_pass:
+            probabilities = probabilities_at(score_maps(outputs), pixels.shape[:2])
+        else:
+            probabilities = predict_probabilities(self.scores, images, self.settings)
+        return _prediction(jax.device_get(probabilities), regions)
+
+    def scores(self, images: Float[Array, "b H W 3"]) -> ScoreMaps:
+        """Score maps before softmax, by name, of a batch of normalised images."""
+        return score_maps(self.forward(self._on_device, images))
+
+    def save(self, directory: str | os.PathLike) -> None:
+        """Export weights, config and classes to a new directory that `load` reads."""
+        checkpoints.export(directory, self.config, self.dataset, self.variables)
+
+    @functools.cached_property
+    def _on_device(self) -> dict:
+        return jax.device_put(self.variables)
+
+
+def _prediction(probabilities: dict[str, np.ndarray], regions: RegionMap | None) -> Prediction:
+    maps = {name: batch[0] for name, batch in probabilities.items()}
+    labels = {name: maps[name].argmax(axis=-1).astype(np.uint8) for name in maps}
+    return Prediction(
+        labels=labels["fine"],
+        probabilities=maps["fine"],
+        coarse=labels.get("coarse"),
+        boundary=maps["boundary"][..., 1] if "boundary" in maps else None,
+        regions=regions,
+    )
+
+
+def _region_map(outputs: Outputs) -> RegionMap | None:
+    """The regions of the batch's first image, on the grid of the score maps."""
+    if outputs.regions is None or outputs.coarse is None:
+        return None
+    grid = outputs.coarse.shape[1:3]
+    regions = outputs.regions
+    return RegionMap(
+        labels=np.asarray(regions.labels[0]).reshape(grid),
+        score=np.asarray(regions.score[0]).reshape(grid),
+        representatives=jax.tree.map(lambda x: np.asarray(x[0]), regions.representatives),
+    )
+
+
+# Fields of `config.model` that may differ from those of training: no parameter depends on them.
+_FREE_MODEL_FIELDS = frozenset(
+    f"model.{name}"
+    for name in (
+        *("output_stride", "num_regions", "per_region", "threshold", "region_path"),
+        *("dropout", "dtype"),
+    )
+)
+
+
+def load(
+    path: str | os.PathLike, configure: Callable[[ConfigDict], ConfigDict] | None = None
+) -> Model:
+    """The model of a work directory (its best checkpoint), a checkpoint or an exported directory.
+
+    `configure` may change fields of the config, such as those of `config.eval`.
+
+    Raises:
+      UserError: there is no checkpoint at `path`, its arrays are not those of the network that its
+        config and class names describe, or `configure` describes another network.
+    """
+    config, dataset, variables, step = checkpoints.load_variables(path)
+    if configure is not None:
+        trained = config_to_json(config)
+        config = configure(config)
+        for name in differing_fields(trained, config_to_json(config)):
+            if name.startswith("model.") and name not in _FREE_MODEL_FIELDS:
+                raise UserError(
+                    f"config.{name} cannot be set here, for the weights of {path} belong to the"
+                    " network they were trained with; leave it out."
+                )
+    check_config(config)
+    module = build_model(config, dataset.num_classes)
+    image = jax.ShapeDtypeStruct((1, *config.data.crop_size, 3), jnp.float32)
+    expected = jax.eval_shape(module.init, jax.random.PRNGKey(0), image)
+    checkpoints.check_same_arrays(expected, variables, str(path))
+    return Model(config, module, variables, dataset, step)

@@ -1,0 +1,226 @@
+"""Pictures of labels, and sheets of pictures."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from ranet_jax.errors import UserError
+from ranet_jax.inference.prediction import Prediction
+from ranet_jax.inference.region_pictures import (
+    BOUNDARY_NOTE,
+    REGION_NOTE,
+    RGB,
+    VOID,
+    Color,
+    Palette,
+    Picture,
+    boundary_picture,
+    region_caption,
+    region_picture,
+)
+from ranet_jax.pipeline.metadata import DatasetMetadata
+
+INK: Color = (25, 25, 25)
+PAPER: Color = (255, 255, 255)
+MARGIN = 8
+PICTURE_WIDTH = 320  # of a sheet
+MIN_COLUMN = 160
+
+
+def _full_palette(palette: Palette) -> UInt8[np.ndarray, "256 3"]:
+    """A colour for each of the 256 labels, void for those without a class."""
+    colors = np.full((256, 3), VOID, np.uint8)
+    colors[: len(palette)] = np.asarray(palette, np.uint8)
+    return colors
+
+
+def colorize(labels: UInt8[np.ndarray, "H W"], palette: Palette) -> RGB:
+    """Labels as RGB colours of the palette; the ignore label is black."""
+    return _full_palette(palette)[labels]
+
+
+def save_label_png(
+    path: str | os.PathLike, labels: UInt8[np.ndarray, "H W"], palette: Palette
+) -> None:
+    """Write labels as an indexed PNG: pixel values are the labels, colours are the palette's."""
+    picture = Image.fromarray(labels)
+    picture.putpalette(_full_palette(palette).tobytes())
+    picture.save(path, format="PNG")
+
+
+def overlay(
+    image: RGB, labels: UInt8[np.ndarray, "H W"], palette: Palette, alpha: float = 0.5
+) -> RGB:
+    """The image with its labels' colours over it, `alpha` opaque."""
+    blend = (1 - alpha) * image + alpha * colorize(labels, palette)
+    return np.rint(blend).astype(np.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """A picture of a sheet, a caption above it, and a note on how to read all of its column."""
+
+    picture: Picture
+    caption: str = ""
+    note: str = ""
+
+
+def sheet_row(
+    image: RGB,
+    prediction: Prediction,
+    palette: Palette,
+    truth: UInt8[np.ndarray, "H W"] | None = None,
+    region_purity: float = math.nan,
+) -> dict[str, Panel]:
+    """Pictures of one image by title: itself, truth, coarse, fine, boundary and regions.
+
+    Truth, coarse, boundary and regions are left out where there are none; the caption of the
+    regions tells their purity unless it is NaN.
+    """
+    row = {"image": Panel(image)}
+    if truth is not None:
+        row["truth"] = Panel(colorize(truth, palette))
+    if prediction.coarse is not None:
+        row["coarse"] = Panel(colorize(prediction.coarse, palette))
+    row["fine"] = Panel(colorize(prediction.labels, palette))
+    size = _height(image.shape[:2], PICTURE_WIDTH), PICTURE_WIDTH
+    return row | region_panels(image, prediction, palette, size, region_purity)
+
+
+def region_panels(
+    image: RGB,
+    prediction: Prediction,
+    palette: Palette,
+    size: tuple[int, int],
+    region_purity: float = math.nan,
+) -> dict[str, Panel]:
+    """Pictures of `size` (height, width) of boundary and regions by title, where there are any."""
+    height, width = size
+    panels = {}
+    if prediction.boundary is not None:
+        picture = Image.fromarray(boundary_picture(prediction.boundary))
+        resized = picture.resize((width, height), Image.Resampling.BILINEAR)
+        panels["boundary"] = Panel(np.asarray(resized), note=BOUNDARY_NOTE)
+    if prediction.regions is not None:
+        panels["regions"] = Panel(
+            region_picture(image, prediction.regions, size, palette),
+            region_caption(prediction.regions, region_purity),
+            REGION_NOTE,
+        )
+    return panels
+
+
+def contact_sheet(
+    rows: Sequence[Mapping[str, Panel]],
+    dataset: DatasetMetadata | None = None,
+    picture_width: int = PICTURE_WIDTH,
+) -> Image.Image:
+    """Rows of pictures under their titles and captions, a legend of the classes, and the notes.
+
+    Columns are `MIN_COLUMN` pixels wide at least, for their captions' sake.
+
+    Raises:
+      UserError: there are no rows, or rows of other titles than the first.
+    """
+    if not rows or any(list(row) != list(rows[0]) for row in rows):
+        raise UserError("A sheet needs a row at least, and the same pictures in every row.")
+    column = max(picture_width, MIN_COLUMN)
+    width = MARGIN + len(rows[0]) * (column + MARGIN)
+    writing = _Writing(max(14, picture_width // 40))
+    titles = [writing.block(title, column) for title in rows[0]]
+    strips = [_side_by_side(titles, column)]
+    for row in rows:
+        captions = [writing.block(panel.caption, column) for panel in row.values()]
+        strips.append(_side_by_side(captions, column))
+        pictures = [_fit(panel.picture, picture_width) for panel in row.values()]
+        strips.append(_side_by_side(pictures, column, MARGIN))
+    if dataset is not None:
+        strips.append(_legend(dataset, width - 2 * MARGIN, writing))
+    notes = [f"{title}: {panel.note}." for title, panel in rows[0].items() if panel.note]
+    strips += [writing.block(note, width - 2 * MARGIN) for note in notes]
+    return _stacked(strips, width)
+
+
+def _height(shape: tuple[int, int], width: int) -> int:
+    """Height of a picture of `shape` (height, width) at another width."""
+    return max(1, round(shape[0] * width / shape[1]))
+
+
+def _fit(picture: Picture, width: int) -> Image.Image:
+    """The picture at a width: smoothed if it shrinks, its pixels kept apart if it grows."""
+    height = _height(picture.shape[:2], width)
+    shrinks = width < picture.shape[1]
+    method = Image.Resampling.BOX if shrinks else Image.Resampling.NEAREST
+    return Image.fromarray(picture).resize((width, height), method)
+
+
+def _side_by_side(pictures: Sequence[Image.Image], column: int, below: int = 0) -> Image.Image:
+    """Pictures in columns of one width, a margin apart, with empty paper below."""
+    width = len(pictures) * (column + MARGIN) - MARGIN
+    height = max(picture.height for picture in pictures) + below
+    strip = Image.new("RGB", (width, height), PAPER)
+    for index, picture in enumerate(pictures):
+        strip.paste(picture, (index * (column + MARGIN), 0))
+    return strip
+
+
+def _stacked(strips: Sequence[Image.Image], width: int) -> Image.Image:
+    """Strips below one another, within a margin."""
+    height = 2 * MARGIN + sum(strip.height for strip in strips)
+    sheet = Image.new("RGB", (width, height), PAPER)
+    top = MARGIN
+    for strip in strips:
+        sheet.paste(strip, (MARGIN, top))
+        top += strip.height
+    return sheet
+
+
+class _Writing:
+    """Text in one font of `size` pixels."""
+
+    def __init__(self, size: int):
+        self.font = ImageFont.load_default(size)
+        self.size = size
+        self.line = round(1.4 * size)
+
+    def length(self, text: str) -> int:
+        """Pixels that a line of text is long."""
+        return math.ceil(self.font.getlength(text))
+
+    def block(self, text: str, width: int) -> Image.Image:
+        """Text broken between words into lines of a width; nothing for no text."""
+        lines: list[str] = []
+        for word in text.split():
+            longer = f"{lines[-1]} {word}" if lines else word
+            if lines and self.length(longer) <= width:
+                lines[-1] = longer
+            else:
+                lines.append(word)
+        block = Image.new("RGB", (width, len(lines) * self.line), PAPER)
+        for number, line in enumerate(lines):
+            ImageDraw.Draw(block).text((0, number * self.line), line, INK, self.font)
+        return block
+
+
+def _legend(dataset: DatasetMetadata, width: int, writing: _Writing) -> Image.Image:
+    """Colour and name of each class, in as many lines as the width asks for."""
+    entries = [*zip(dataset.class_names, dataset.palette, strict=True), ("ignored", VOID)]
+    square, gap = writing.size, writing.size
+    places, left, top = [], 0, 0
+    for name, _ in entries:
+        length = square + 6 + writing.length(name)
+        if left and left + length > width:
+            left, top = 0, top + writing.line
+        places.append((left, top))
+        left += length + gap
+    legend = Image.new("RGB", (width, top + writing.line), PAPER)
+    pen = ImageDraw.Draw(legend)
+    for (name, color), (x, y) in zip(entries, places, strict=True):
+        pen.rectangle((x, y + 2, x + square, y + 2 + square), fill=color, outline=INK)
+        pen.text((x + square + 6, y), name, INK, writing.font)
+    return legend

@@ -1,0 +1,122 @@
+"""From score maps to probabilities: whole images or sliding windows, over scales and flips."""
+
+import functools
+import math
+import sys
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32
+from tqdm import tqdm
+
+from ranet_jax import ops
+from ranet_jax.inference.forward import ScoreMaps
+from ranet_jax.inference.settings import InferenceSettings
+from ranet_jax.inference.windows import slide
+
+# Normalised images [b, H, W, 3] -> score maps before softmax [b, h, w, c] by name.
+Forward = Callable[[Array], ScoreMaps]
+
+
+@functools.partial(jax.jit, static_argnames="shape")
+def resized_softmax(
+    scores: Float[Array, "b h w c"], shape: tuple[int, int]
+) -> Float32[Array, "b H W c"]:
+    """Probabilities of score maps resized to `shape` (H, W), corners aligned, in float32."""
+    return jax.nn.softmax(ops.resize_bilinear(scores.astype(jnp.float32), shape), axis=-1)
+
+
+_resize = jax.jit(ops.resize_bilinear, static_argnames="shape")
+
+
+def predict_probabilities(
+    forward: Forward, images: Float[Array, "b H W _"], settings: InferenceSettings
+) -> dict[str, Float32[Array, "b H W _"]]:
+    """Probabilities at the images' own resolution, averaged as `settings` says.
+
+    `forward` takes normalised images of any size and gives score maps before softmax, by name,
+    at any resolution. Each map is resized to its input (corners aligned) before the softmax;
+    probabilities of a scaled image are resized to the image. Flips mirror the width.
+    """
+    shape = (images.shape[1], images.shape[2])
+    if settings.mode == "slide":
+        predict = functools.partial(
+            slide,
+            functools.partial(whole_probabilities, forward),
+            crop_size=settings.crop_size,
+            stride_ratio=settings.stride_ratio,
+            window_batch=settings.window_batch,
+        )
+    else:
+        predict = functools.partial(whole_probabilities, forward, max_pixels=settings.max_pixels)
+    views = [
+        _view(predict, images, _scaled(shape, scale), flip)
+        for scale in settings.scales
+        for flip in ((False, True) if settings.flip else (False,))
+    ]
+    return {
+        name: sum((view[name] for view in views[1:]), views[0][name]) / len(views)
+        for name in views[0]
+    }
+
+
+def _scaled(shape: tuple[int, int], scale: float) -> tuple[int, int]:
+    """A shape times a scale, rounded half up, at least 1 x 1."""
+    height, width = (max(1, math.floor(size * scale + 0.5)) for size in shape)
+    return height, width
+
+
+def _view(predict: Forward, images: Array, scaled_shape: tuple[int, int], flip: bool) -> ScoreMaps:
+    """Probabilities of the images seen at another size or mirrored, brought back to the images."""
+    shape = images.shape[1:3]
+    seen = images if scaled_shape == shape else _resize(images, scaled_shape)
+    probabilities = predict(seen[:, :, ::-1] if flip else seen)
+    if flip:
+        probabilities = {name: maps[:, :, ::-1] for name, maps in probabilities.items()}
+    if scaled_shape == shape:
+        return probabilities
+    return {name: _resize(maps, shape) for name, maps in probabilities.items()}
+
+
+def whole_probabilities(
+    forward: Forward, images: Float[Array, "b H W _"], max_pixels: int | None = None
+) -> ScoreMaps:
+    """Probabilities of whole images, which may compile for each distinct size."""
+    scores = forward(fit_whole(images, max_pixels))
+    return probabilities_at(scores, (images.shape[1], images.shape[2]))
+
+
+def probabilities_at(scores: ScoreMaps, shape: tuple[int, int]) -> ScoreMaps:
+    """`resized_softmax` of each score map, computed before this returns.
+
+    One pass ends before another starts: passes under way together would hold all their memory, and
+    on several CPU devices keep the threads that their exchanges wait for.
+    """
+    return jax.block_until_ready(
+        {name: resized_softmax(maps, shape) for name, maps in scores.items()}
+    )
+
+
+def fit_whole(
+    images: Float[Array, "b H W c"], max_pixels: int | None, report: bool = True
+) -> Float[Array, "b h w c"]:
+    """The images, resized if they have more than `max_pixels`; standard error tells of it."""
+    height, width = images.shape[1:3]
+    if max_pixels is None or height * width <= max_pixels:
+        return images
+    factor = math.sqrt(max_pixels / (height * width))
+    smaller = max(1, int(height * factor)), max(1, int(width * factor))
+    if report:
+        _report_smaller((height, width), smaller)
+    return _resize(images, smaller)
+
+
+@functools.cache
+def _report_smaller(shape: tuple[int, int], smaller: tuple[int, int]) -> None:
+    tqdm.write(
+        f"ranet: images of {shape[0]} x {shape[1]} are too large for attention between all pixels"
+        f" in one pass, which sees them at {smaller[0]} x {smaller[1]}; --config.eval.mode=slide"
+        " segments windows at full size.",
+        file=sys.stderr,
+    )

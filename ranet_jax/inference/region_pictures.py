@@ -1,0 +1,225 @@
+"""Pictures that show whether regions divide an image, and where boundaries are."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Integer, UInt8
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
+
+from ranet_jax.inference.prediction import MIN_REGION_PIXELS, RegionMap
+from ranet_jax.ops import nearest_indices
+
+Color = tuple[int, int, int]
+Palette = Sequence[Color]
+RGB = UInt8[np.ndarray, "H W 3"]
+Picture = UInt8[np.ndarray, "_ _ 3"]  # of a size of its own
+
+VOID: Color = (0, 0, 0)  # of the ignore label and of every label without a colour
+REPRESENTATIVE: Color = (60, 255, 60)
+RIM: Color = (0, 40, 0)
+CONTOUR: Color = (255, 255, 255)
+
+DARKEST = 0.6  # share of a tint's brightness where the photograph is black
+DIMMED = 0.45  # brightness of the photograph where there is no tint
+# Feature pixels between regions that still lie side by side: cells of a boundary part them.
+NEIGHBOUR_REACH = 3
+SPARE_COLORS = 16  # so that the last regions, too, have a choice
+
+BOUNDARY_NOTE = "probability of a boundary, from black (0) to white (1)"
+REGION_NOTE = (
+    "each in a colour of its own, which stands for no class; grey: regions of fewer than"
+    f" {MIN_REGION_PIXELS} feature pixels or without a slot; green dots: representative pixels"
+)
+
+
+def region_caption(regions: RegionMap, purity: float = math.nan) -> str:
+    """Number of regions, share of the largest and, unless it is NaN, the purity.
+
+    For example "14 regions of 8 feature pixels or more, largest 31 % of the image, purity 0.94".
+    """
+    sizes = _region_sizes(regions)
+    count = np.count_nonzero(sizes >= MIN_REGION_PIXELS)
+    words = [
+        f"{count} {'region' if count == 1 else 'regions'} of {MIN_REGION_PIXELS} feature pixels or"
+        " more",
+        f"largest {100 * sizes.max() / sizes.sum():.0f} % of the image",
+    ]
+    if not math.isnan(purity):
+        words.append(f"purity {purity:.2f}")
+    return ", ".join(words)
+
+
+def boundary_picture(boundary: Float[np.ndarray, "H W"]) -> RGB:
+    """Probabilities of a boundary as greys, from 0 (black) to 1 (white)."""
+    grey = np.rint(255 * np.clip(boundary, 0, 1)).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def region_picture(
+    image: RGB, regions: RegionMap, size: tuple[int, int], palette: Palette = ()
+) -> Picture:
+    """The regions of an image and their representative pixels (green dots), as in Figure 5.
+
+    Regions of `MIN_REGION_PIXELS` or more have white contours. Those of them that have a slot
+    are tinted over the grey photograph in colours unlike those of the palette, and their
+    representatives are dots at the centres of their feature pixels; all else is dimmed.
+
+    Args:
+      image: the photograph.
+      regions: of its feature grid, whose corners are the image's corners.
+      size: (height, width) of the picture.
+      palette: colours of the classes.
+    """
+    height, width = size
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    grey = np.asarray(ImageOps.equalize(resized.convert("L")))[..., None] / 255
+    rows, columns = map(nearest_indices, size, regions.labels.shape)
+    labels = regions.labels[np.ix_(rows, columns)]
+    is_large = _region_sizes(regions) >= MIN_REGION_PIXELS
+
+    colors = region_colors(regions, palette)
+    color_of_root = np.zeros((regions.labels.size, 3))
+    is_tinted = np.zeros(regions.labels.size, bool)
+    for root, color in colors.items():
+        color_of_root[root] = color
+        is_tinted[root] = True
+    tinted = color_of_root[labels] * (DARKEST + (1 - DARKEST) * grey)
+    picture = np.where(is_tinted[labels][..., None], tinted, 255 * DIMMED * grey)
+    picture[contours(labels, is_large[labels])] = CONTOUR
+
+    drawing = Image.fromarray(np.rint(picture).astype(np.uint8))
+    _draw_dots(drawing, regions, is_tinted)
+    return np.asarray(drawing)
+
+
+def _region_sizes(regions: RegionMap) -> Int[np.ndarray, " n"]:
+    """Feature pixels of the region of each root; 0 for pixels that are none."""
+    return np.bincount(regions.labels.ravel(), minlength=regions.labels.size)
+
+
+def region_colors(regions: RegionMap, palette: Palette = ()) -> dict[int, Color]:
+    """Colours of the regions that have a slot and `MIN_REGION_PIXELS` or more, by their roots.
+
+    They are `distinct_colors`, dealt out so that neighbours differ most: in the order of the slots,
+    each region takes the colour farthest from those taken, which count as twice as far if their
+    regions are no neighbours.
+    """
+    sizes = _region_sizes(regions)
+    roots = [
+        int(root)
+        for root in regions.representatives.roots
+        if root >= 0 and sizes[root] >= MIN_REGION_PIXELS
+    ]
+    left = distinct_colors(len(roots) + SPARE_COLORS, palette)
+    colors: dict[int, Color] = {}
+    for root in roots:
+        beside = [colors[other] for other in _neighbours(regions.labels, root) if other in colors]
+        distance = np.minimum(_nearest(left, beside), 2 * _nearest(left, list(colors.values())))
+        best = int(distance.argmax())
+        red, green, blue = left[best].tolist()
+        colors[root] = (red, green, blue)
+        left = np.delete(left, best, axis=0)
+    return colors
+
+
+def _neighbours(labels: Int[np.ndarray, "h w"], root: int) -> list[int]:
+    """Roots of the regions within `NEIGHBOUR_REACH` feature pixels of a region, and its own."""
+    region = Image.fromarray((labels == root).astype(np.uint8))
+    near = np.asarray(region.filter(ImageFilter.MaxFilter(2 * NEIGHBOUR_REACH + 1)))
+    return [int(other) for other in np.unique(labels[near > 0])]
+
+
+def distinct_colors(count: int, palette: Palette = ()) -> UInt8[np.ndarray, "n 3"]:
+    """Bright colours that differ from a palette's and from each other, the same every time.
+
+    Each is the one farthest from those before it and, at full brightness and as dark as a
+    photograph makes it, from the palette, black, white and the green of representative pixels.
+    Distances are Euclidean in CIELAB. Greys and greens are no candidates.
+    """
+    candidates = _candidates()
+    avoided = [*palette, VOID, CONTOUR, REPRESENTATIVE]
+    distances = [_nearest(shade * candidates, avoided) for shade in (DARKEST, 0.8, 1.0)]
+    distance = np.min(distances, axis=0)
+    chosen = np.zeros((count, 3), np.uint8)
+    for index in range(count):
+        chosen[index] = candidates[distance.argmax()]
+        distance = np.minimum(distance, _nearest(candidates, chosen[index : index + 1]))
+    return chosen
+
+
+def _candidates() -> UInt8[np.ndarray, "n 3"]:
+    """Bright colours on a lattice of sRGB, but greys and whatever green is close to a dot's."""
+    levels = np.arange(0, 256, 17, dtype=np.uint8)
+    lattice = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
+    lightness, green_red, blue_yellow = _lab(lattice).T
+    bright = (lightness >= 50) & (lightness <= 92) & (np.hypot(green_red, blue_yellow) >= 35)
+    return lattice[bright & (_nearest(lattice, [REPRESENTATIVE]) >= 60)]
+
+
+def _nearest(
+    colors: UInt8[np.ndarray, "n 3"] | Float[np.ndarray, "n 3"],
+    others: Palette | UInt8[np.ndarray, "m 3"],
+) -> Float[np.ndarray, " n"]:
+    """Distance of each colour to the closest of the others in CIELAB; infinite if there is none."""
+    lab, other_lab = _lab(colors), _lab(np.asarray(others, np.float64).reshape(-1, 3))
+    distances = np.linalg.norm(lab[:, None] - other_lab[None], axis=-1)
+    return distances.min(axis=1, initial=np.inf)
+
+
+def _lab(
+    rgb: UInt8[np.ndarray, "n 3"] | Float[np.ndarray, "n 3"],
+) -> Float[np.ndarray, "n 3"]:
+    """CIELAB (white D65) of sRGB colours of 0..255: L, a (green to red) and b (blue to yellow)."""
+    share = rgb / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
+    xyz = linear @ (to_xyz / to_xyz.sum(axis=1, keepdims=True)).T
+    x, y, z = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116).T
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+def contours(
+    labels: Integer[np.ndarray, "H W"], outlined: Bool[np.ndarray, "H W"]
+) -> Bool[np.ndarray, "H W"]:
+    """Mark where outlined pixels meet another region: a line one pixel wide.
+
+    Of two neighbours with different labels, the left or upper one is marked if either of them is
+    outlined:
+
+        labels     outlined    contours
+        5  5  0    x  x  .     .  x  .
+        5  5  1    x  x  .     x  x  .
+        2  3  4    .  .  .     .  .  .
+    """
+    marked = np.zeros(labels.shape, bool)
+    marked[:, :-1] |= (labels[:, :-1] != labels[:, 1:]) & (outlined[:, :-1] | outlined[:, 1:])
+    marked[:-1] |= (labels[:-1] != labels[1:]) & (outlined[:-1] | outlined[1:])
+    return marked
+
+
+def feature_positions(
+    indices: Int[np.ndarray, " n"], grid: tuple[int, int], shape: tuple[int, int]
+) -> Float[np.ndarray, "n 2"]:
+    """Image coordinates (y, x) of the centres of feature pixels, corners aligned.
+
+    On a 3 x 3 grid over 9 x 9 pixels, feature pixels 0, 4 and 8 lie at (0, 0), (4, 4), (8, 8).
+    """
+    cells = np.stack(np.divmod(indices, grid[1]), axis=-1)
+    steps = [(size - 1) / max(count - 1, 1) for size, count in zip(shape, grid, strict=True)]
+    return cells * np.array(steps)
+
+
+def _draw_dots(drawing: Image.Image, regions: RegionMap, is_tinted: Bool[np.ndarray, " n"]) -> None:
+    """Draw the representatives of the tinted regions, half a feature pixel wide."""
+    shape, grid = (drawing.height, drawing.width), regions.labels.shape
+    cell = min(size / count for size, count in zip(shape, grid, strict=True))
+    radius = min(max(0.22 * cell, 1.0), 6.0)
+    slots = regions.representatives
+    shown = np.asarray(slots.valid) & is_tinted[np.asarray(slots.roots)][:, None]
+    pen = ImageDraw.Draw(drawing)
+    for y, x in feature_positions(np.asarray(slots.indices)[shown], grid, shape):
+        for reach, color in ((1.5 * radius, RIM), (radius, REPRESENTATIVE)):
+            pen.ellipse((x - reach, y - reach, x + reach, y + reach), fill=color)

@@ -1,0 +1,83 @@
+"""How an evaluation or a prediction sees its images."""
+
+import dataclasses
+import math
+
+from ml_collections import ConfigDict
+
+from ranet_jax.errors import UserError
+from ranet_jax.models import PAIRWISE, holds_pair_tables
+
+MODES = ("whole", "slide")
+# Feature pixels of one pass where a block holds tables of all their pairs: 100 MB each.
+TABLE_PIXELS = 5000
+# Feature pixels of one pass where it does not, but goes over all pairs: a minute or two of one
+# CPU core. A 1024 x 2048 image has so many at output stride 8.
+STREAMING_PIXELS = 128 * 256
+
+
+@dataclasses.dataclass(frozen=True)
+class InferenceSettings:
+    """How score maps become probabilities at the image's own resolution.
+
+    `mode` is "whole" or "slide": windows of `crop_size`, `stride_ratio` crops apart, in batches
+    of at most `window_batch` (or one of each image). Probabilities are averaged over `scales` of
+    the image and, if `flip`, over the image and its mirror image. An image of more than
+    `max_pixels` passes as a whole at a smaller size, its scores resized back. With `regions` an
+    evaluation counts regions too, which windows, scales and flips need a pass more for.
+    """
+
+    mode: str = "whole"
+    crop_size: tuple[int, int] = (769, 769)
+    stride_ratio: float = 2 / 3
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    window_batch: int = 4
+    max_pixels: int | None = None
+    regions: bool = True
+
+    def __post_init__(self) -> None:
+        checks = {
+            f"mode is {self.mode!r}, but must be one of {MODES}": self.mode in MODES,
+            f"crop_size is {self.crop_size}, but must be two positive numbers": (
+                len(self.crop_size) == 2 and min(self.crop_size) > 0
+            ),
+            f"stride_ratio is {self.stride_ratio}, but must lie in (0, 1]": (
+                0 < self.stride_ratio <= 1
+            ),
+            f"scales is {self.scales}, but must be one or more positive numbers": (
+                len(self.scales) > 0 and min(self.scales) > 0
+            ),
+            f"window_batch is {self.window_batch}, but must be positive": self.window_batch > 0,
+        }
+        for sentence, holds in checks.items():
+            if not holds:
+                raise UserError(f"The inference setting {sentence}.")
+
+    @classmethod
+    def from_config(cls, config: ConfigDict) -> "InferenceSettings":
+        """Read the `eval` section of a config.
+
+        Where the network compares all pairs of feature pixels, `max_pixels` is what
+        `STREAMING_PIXELS` of them see (`TABLE_PIXELS` where it holds tables of the pairs), or a
+        training crop if that is larger.
+        """
+        section, max_pixels = config.eval, None
+        if config.model.context in PAIRWISE:
+            seen = TABLE_PIXELS if holds_pair_tables(config.model) else STREAMING_PIXELS
+            seen *= config.model.output_stride**2
+            max_pixels = max(math.prod(config.data.crop_size), seen)
+        return cls(
+            mode=section.mode,
+            crop_size=tuple(section.crop_size),
+            stride_ratio=section.stride_ratio,
+            scales=tuple(float(scale) for scale in section.scales),
+            flip=section.flip,
+            max_pixels=max_pixels,
+            regions=section.regions,
+        )
+
+    @property
+    def single_pass(self) -> bool:
+        """Whether one forward pass over the whole image is all there is to do."""
+        return self.mode == "whole" and self.scales == (1.0,) and not self.flip

@@ -1,0 +1,74 @@
+"""Random scale, crop, flip and colours of a training example, in TensorFlow operations.
+
+TensorFlow is handed in: `ranet_jax.pipeline.examples` alone imports it.
+"""
+
+from typing import Any
+
+import ml_collections
+
+from ranet_jax.pipeline.metadata import IGNORE_LABEL
+from ranet_jax.pipeline.normalization import Normalization
+
+
+def augment(
+    tf: Any, data: ml_collections.ConfigDict, image: Any, label: Any, seed: Any
+) -> dict[str, Any]:
+    """Scale, crop or pad, recolour and flip one example by seven numbers drawn from `seed`.
+
+    The image is padded at the bottom and right by the mean colour, the label by 255.
+
+    Args:
+      tf: the module TensorFlow.
+      data: the `data` section of a config.
+      image: float32 RGB [H, W, 3] in 0..255.
+      label: uint8 [H, W, 1].
+      seed: two integers.
+
+    Returns:
+      {"image": float32 [h, w, 3] normalised, "label": uint8 [h, w]} of the crop's size.
+    """
+    draw = tf.random.stateless_uniform([7], seed=tf.cast(tf.stack(seed), tf.int64))
+    smallest, largest = data.scale_range
+    scale = smallest + draw[0] * (largest - smallest)
+    shape = tf.shape(image)[:2]
+    scaled = tf.maximum(tf.cast(tf.round(tf.cast(shape, tf.float32) * scale), tf.int32), 1)
+    image = tf.image.resize(image, scaled, method="bilinear")
+    label = tf.image.resize(label, scaled, method="nearest")
+
+    crop = tf.constant(tuple(data.crop_size), tf.int32)
+    room = tf.cast(tf.maximum(scaled - crop, 0) + 1, tf.float32)
+    top, left = tf.unstack(tf.cast(tf.floor(draw[1:3] * room), tf.int32))
+    image = image[top : top + crop[0], left : left + crop[1]]
+    label = label[top : top + crop[0], left : left + crop[1]]
+
+    image = Normalization.from_config(data)(_recolour(tf, data, image, 2.0 * draw[4:7] - 1.0))
+    below, right = tf.unstack(crop - tf.shape(image)[:2])
+    padding = [[0, below], [0, right], [0, 0]]
+    image = tf.pad(image, padding)
+    label = tf.pad(label, padding, constant_values=tf.constant(IGNORE_LABEL, tf.uint8))
+    if data.flip:
+        flipped = draw[3] < 0.5
+        image = tf.where(flipped, image[:, ::-1], image)
+        label = tf.where(flipped, label[:, ::-1], label)
+    height, width = data.crop_size
+    return {
+        "image": tf.ensure_shape(image, [height, width, 3]),
+        "label": tf.ensure_shape(label[..., 0], [height, width]),
+    }
+
+
+def _recolour(tf: Any, data: ml_collections.ConfigDict, image: Any, draw: Any) -> Any:
+    """The float32 image of 0..255 in other colours, by three numbers in -1..1.
+
+    One shift for all, then the distance from the image's mean grey multiplied, then each pixel's
+    distance from its own grey (Rec. 601).
+    """
+    image = image + 255.0 * data.brightness * draw[0]
+    if data.contrast:
+        grey = tf.reduce_mean(tf.image.rgb_to_grayscale(image))
+        image = grey + (1.0 + data.contrast * draw[1]) * (image - grey)
+    if data.saturation:
+        greys = tf.image.rgb_to_grayscale(image)
+        image = greys + (1.0 + data.saturation * draw[2]) * (image - greys)
+    return tf.clip_by_value(image, 0.0, 255.0)

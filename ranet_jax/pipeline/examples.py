@@ -1,0 +1,370 @@
+"""Data sets through TFDS and tf.data: preparation, training batches, evaluation batches.
+
+The only module that imports TensorFlow, and only when one of its functions is called.
+"""
+
+import contextlib
+import importlib
+import io
+import os
+import pkgutil
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from ranet_jax.errors import UserError, first_sentence
+from ranet_jax.pipeline.augmentation import augment
+from ranet_jax.pipeline.batching import Batch, batch_by_size
+from ranet_jax.pipeline.labels import check_labels
+from ranet_jax.pipeline.metadata import IGNORE_LABEL, DatasetMetadata
+from ranet_jax.pipeline.normalization import Normalization
+
+Builder = Any  # tfds.core.DatasetBuilder, which cannot be named without importing TFDS
+
+
+def _import_tensorflow() -> tuple[Any, Any]:
+    """TensorFlow without its start-up messages and without GPUs, and TFDS."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    # oneDNN announces itself in spite of the level, and serves no operation of this module.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    try:
+        import tensorflow as tf
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError(
+            "Reading data sets needs TensorFlow and TensorFlow Datasets; "
+            "install them with `pip install 'ranet_jax[data]'`."
+        ) from error
+    tf.config.set_visible_devices([], "GPU")
+    return tf, tfds
+
+
+# ------------------------------------------------------------------------------ data sets
+
+
+def default_data_dir() -> Path:
+    """TFDS's default directory: `TFDS_DATA_DIR` if set now, else `~/tensorflow_datasets`."""
+    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def known_datasets() -> tuple[str, ...]:
+    """Names of the data sets that `prepare` can build."""
+    package = importlib.import_module("ranet_data")
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.ispkg))
+
+
+def prepare(
+    name: str, source: str | None = None, data_dir: str | os.PathLike[str] | None = None
+) -> DatasetMetadata:
+    """Build a data set as TFRecords under `data_dir` and return what it says of itself.
+
+    `source` is the folder that a data set not drawn by a program is read from. A data set that is
+    there already is left as it is. Raises UserError on an unknown name and on a bad source.
+    """
+    if name not in known_datasets():
+        raise UserError(
+            f"There is no data set {name!r}; choose one of {', '.join(known_datasets())}."
+        )
+    tf, tfds = _import_tensorflow()
+    directory = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
+    builder = _builder_class(name)(data_dir=directory)
+    if builder.data_path.exists():
+        unread = "" if source is None else f" already, and {source} was not read"
+        print(
+            f"Data set {name!r} is prepared{unread}; delete {builder.data_path} to build it anew."
+        )
+        return dataset_metadata(builder)
+    _check_source(name, source, builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
+    print(f"Preparing data set {name!r} in {builder.data_path}.")
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    # What a killed preparation left, which TFDS never takes up again.
+    for left in builder.data_path.parent.glob(f"incomplete.*_{builder.data_path.name}"):
+        shutil.rmtree(left)
+    config = tfds.download.DownloadConfig(manual_dir=source, try_download_gcs=False)
+    try:
+        # TFDS's own announcements repeat those of this function.
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare(download_config=config)
+    except (OSError, RuntimeError, tf.errors.OpError) as error:  # TFDS's writers raise all three
+        raise UserError(
+            f"Preparing {name!r} in {directory} failed ({first_sentence(error)}); make room or"
+            " choose another --data-dir."
+        ) from error
+    splits = builder.info.splits.items()
+    counts = ", ".join(f"{split} {info.num_examples}" for split, info in splits)
+    print(f"Data set {name!r} is prepared: {counts}.")
+    return dataset_metadata(builder)
+
+
+def _check_source(name: str, source: str | None, instructions: str | None) -> None:
+    """Raise UserError unless a source is given exactly where one is needed, and has files."""
+    if instructions is None:
+        if source is not None:
+            raise UserError(f"Data set {name!r} is drawn by a program and takes no source.")
+        return
+    layout = " ".join(instructions.split())
+    if source is None:
+        raise UserError(f"Data set {name!r} needs a source folder. {layout}")
+    if not Path(source).is_dir() or not any(Path(source).iterdir()):
+        raise UserError(f"The source {source} is missing or empty. {layout}")
+
+
+def open_dataset(data: ml_collections.ConfigDict) -> Builder:
+    """Open the newest prepared version of `data.name` under `data.data_dir`.
+
+    Needs no builder code: what was written describes itself. Raises UserError if it is not there.
+    """
+    _, tfds = _import_tensorflow()
+    directory = default_data_dir() if data.data_dir is None else Path(data.data_dir).expanduser()
+    root = directory / data.name
+    versions = [
+        tfds.core.Version(path.name)
+        for path in (root.iterdir() if root.is_dir() else ())
+        if tfds.core.Version.is_valid(path.name) and (path / "dataset_info.json").exists()
+    ]
+    if not versions:
+        raise UserError(
+            f"Data set {data.name!r} is not prepared in {directory};"
+            f" {_remedy(data.name, data.data_dir)}"
+        )
+    return tfds.builder_from_directory(root / str(max(versions)))
+
+
+def open_for_training(data: ml_collections.ConfigDict) -> Builder:
+    """Open a data set as `open_dataset` does; UserError if a split to train or score on is none."""
+    builder = open_dataset(data)
+    for split in (data.train_split, data.eval_split):
+        num_examples(builder, split)
+    return builder
+
+
+def _remedy(name: str, data_dir: str | None) -> str:
+    """What to do about a data set that is not prepared in a directory, by default TFDS's."""
+    if name not in known_datasets():
+        known = ", ".join(known_datasets())
+        return f"`ranet prepare` builds {known}, others are built with a TFDS builder of their own."
+    options = "" if _builder_class(name).MANUAL_DOWNLOAD_INSTRUCTIONS is None else " --source DIR"
+    options += "" if data_dir is None else f" --data-dir {data_dir}"
+    return f"run `ranet prepare {name}{options}`."
+
+
+def _builder_class(name: str) -> Any:
+    return importlib.import_module(f"ranet_data.{name}.{name}_dataset_builder").Builder
+
+
+def dataset_metadata(builder: Builder) -> DatasetMetadata:
+    """Class names and palette that a prepared data set carries in its TFDS metadata.
+
+    Raises UserError if it carries none, or an ignore label other than 255.
+    """
+    fields = builder.info.metadata
+    missing = [key for key in ("class_names", "palette") if key not in (fields or {})]
+    if missing:
+        raise UserError(
+            f"The metadata of data set {builder.name!r} in {builder.data_path} has no "
+            f"{' and no '.join(missing)}; add them in its TFDS builder."
+        )
+    ignore_label = fields.get("ignore_label", IGNORE_LABEL)
+    if ignore_label != IGNORE_LABEL:
+        raise UserError(
+            f"Data set {builder.name!r} ignores label {ignore_label}; "
+            f"store such pixels as {IGNORE_LABEL} instead."
+        )
+    return DatasetMetadata.from_json(
+        {"name": builder.name, "ignore_label": IGNORE_LABEL, **dict(fields)}
+    )
+
+
+# ------------------------------------------------------------------------------- examples
+
+
+def num_examples(
+    builder: Builder,
+    split: str,
+    process_index: int | None = None,
+    process_count: int | None = None,
+) -> int:
+    """Number of examples of this host's share of a split, an expression like `val[:10]` allowed.
+
+    Raises UserError if the split is unknown or empty.
+    """
+    share = _host_share(builder, split, process_index, process_count)
+    return 0 if share is None else builder.info.splits[share].num_examples
+
+
+def _host_share(
+    builder: Builder, split: str, process_index: int | None, process_count: int | None
+) -> Any:
+    """This host's even part of a split as TFDS reads it, or None if there is nothing left."""
+    _, tfds = _import_tensorflow()
+    index = jax.process_index() if process_index is None else process_index
+    count = jax.process_count() if process_count is None else process_count
+    available = ", ".join(f"{name} ({s.num_examples})" for name, s in builder.info.splits.items())
+    try:
+        total = builder.info.splits[split].num_examples
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"Data set {builder.name!r} has no split {split!r}; it has {available}."
+        ) from error
+    if total == 0:
+        raise UserError(f"Split {split!r} of {builder.name!r} is empty; it has {available}.")
+    share = tfds.even_splits(split, n=count, drop_remainder=False)[index]
+    return share if builder.info.splits[share].num_examples else None
+
+
+def _read(builder: Builder, share: Any) -> Any:
+    """tf.data set of a share's examples, image and label still encoded, in the stored order."""
+    _, tfds = _import_tensorflow()
+    skip = {"image": tfds.decode.SkipDecoding(), "label": tfds.decode.SkipDecoding()}
+    return builder.as_dataset(
+        split=share,
+        decoders=skip,
+        shuffle_files=False,
+        read_config=tfds.ReadConfig(try_autocache=False, skip_prefetch=True),
+    )
+
+
+def _arrays(dataset: Any, builder: Builder) -> Iterator[Any]:
+    """What a tf.data set of a builder's records yields; UserError where they are damaged."""
+    tf, _ = _import_tensorflow()
+    try:
+        yield from dataset.as_numpy_iterator()
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"The records of data set {builder.name!r} are damaged"
+            f" ({first_sentence(error.message)}); delete {builder.data_path} and prepare it again."
+        ) from error
+
+
+def label_maps(builder: Builder, split: str) -> Iterator[np.ndarray]:
+    """Label uint8 [H, W] of each example of a split, in the stored order.
+
+    Raises UserError if the records are damaged.
+    """
+    tf, _ = _import_tensorflow()
+    for example in _arrays(_read(builder, split).prefetch(2), builder):
+        yield tf.io.decode_png(example["label"], channels=1).numpy()[..., 0]
+
+
+def _decode(tf: Any, example: dict[str, Any]) -> tuple[Any, Any]:
+    """Float32 RGB image [H, W, 3] in 0..255 and uint8 label [H, W, 1] of an encoded example."""
+    # Reads PNG as well as JPEG, and JPEG as Pillow reads it.
+    image = tf.io.decode_jpeg(example["image"], channels=3, dct_method="INTEGER_ACCURATE")
+    label = tf.io.decode_png(example["label"], channels=1)
+    return tf.cast(image, tf.float32), label
+
+
+# ------------------------------------------------------------------------------- training
+
+
+def train_batches(
+    config: ml_collections.ConfigDict,
+    builder: Builder,
+    start_step: int = 0,
+    process_index: int | None = None,
+    process_count: int | None = None,
+) -> Iterator[Batch]:
+    """Endless shuffled and augmented training batches of this host, from step `start_step` on.
+
+    Yields {"image": float32 [B, h, w, 3] normalised, "label": uint8 [B, h, w]} with h x w the crop
+    size and B = `train.batch_size` / hosts. Batch N depends on `config.seed`, N, and which of how
+    many hosts this is: the order of the host's share is drawn from (seed, epoch), each example's
+    augmentation from (seed, its number among those of all hosts), and what comes before
+    `start_step` is skipped undecoded. Raises UserError on a batch size that the hosts cannot
+    share, on a split that is unknown or too small for them, on a label out of range, and on
+    damaged records.
+    """
+    data = config.data
+    tf, _ = _import_tensorflow()
+    index = jax.process_index() if process_index is None else process_index
+    count = jax.process_count() if process_count is None else process_count
+    if config.train.batch_size % count:
+        raise UserError(
+            f"train.batch_size {config.train.batch_size} cannot be shared by {count} hosts; "
+            "choose a multiple."
+        )
+    batch_size = config.train.batch_size // count
+    share = _host_share(builder, data.train_split, index, count)
+    if share is None:
+        raise UserError(
+            f"Split {data.train_split!r} of {builder.name!r} has fewer examples than the "
+            f"{count} hosts."
+        )
+    size = num_examples(builder, data.train_split, index, count)
+    first = start_step * batch_size  # example of the stream
+    encoded = _read(builder, share)
+
+    @tf.autograph.experimental.do_not_convert
+    def epoch_examples(epoch: Any) -> Any:
+        seed = tf.random.stateless_uniform(
+            [], seed=[config.seed, epoch], minval=0, maxval=2**31 - 1, dtype=tf.int64
+        )
+        shuffled = encoded.shuffle(
+            data.shuffle_buffer, seed=seed, reshuffle_each_iteration=False
+        ).enumerate(epoch * size)
+        return shuffled.skip(tf.maximum(first - epoch * size, 0))
+
+    @tf.autograph.experimental.do_not_convert
+    def augmented(number: Any, example: dict[str, Any]) -> dict[str, Any]:
+        image, label = _decode(tf, example)
+        return augment(tf, data, image, label, seed=[config.seed, number * count + index])
+
+    epochs = tf.data.Dataset.range(first // size, np.iinfo(np.int64).max)
+    batches = (
+        epochs.flat_map(epoch_examples)
+        .map(augmented, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .batch(batch_size, drop_remainder=True)
+        .prefetch(2)
+    )
+    return _checked(_arrays(batches, builder), dataset_metadata(builder), data.train_split)
+
+
+def _checked(batches: Iterator[Batch], metadata: DatasetMetadata, split: str) -> Iterator[Batch]:
+    for batch in batches:
+        try:
+            check_labels(batch["label"], metadata.num_classes, metadata.ignore_label)
+        except UserError as error:
+            raise UserError(f"Split {split!r} of {metadata.name!r} is at fault. {error}") from error
+        yield batch
+
+
+# ----------------------------------------------------------------------------- evaluation
+
+
+def evaluation_batches(
+    config: ml_collections.ConfigDict,
+    builder: Builder,
+    split: str,
+    process_index: int | None = None,
+    process_count: int | None = None,
+) -> Iterator[Batch]:
+    """Every example of this host's share of a split once, at native size, in batches of one size.
+
+    Yields {"image": float32 [B, H, W, 3] normalised, "label": uint8 [B, H, W], "mask": bool [B]}
+    with B = `eval.batch_size`. Images wait for others of their size; a batch that stays short is
+    filled with zero images of label 255 and mask False, up to B or, if its size has filled no
+    batch, to a power of two. Raises UserError on an unknown or empty split, on a label out of
+    range, and on damaged records.
+    """
+    tf, _ = _import_tensorflow()
+    metadata = dataset_metadata(builder)
+    share = _host_share(builder, split, process_index, process_count)
+    if share is None:
+        return iter(())
+    normalise = Normalization.from_config(config.data)
+
+    @tf.autograph.experimental.do_not_convert
+    def decoded(example: dict[str, Any]) -> dict[str, Any]:
+        image, label = _decode(tf, example)
+        return {"image": normalise(image), "label": label[..., 0]}
+
+    examples = _read(builder, share).map(decoded, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+    checked = _checked(_arrays(examples, builder), metadata, split)
+    return batch_by_size(checked, config.eval.batch_size)

@@ -1,0 +1,128 @@
+"""Label maps: whether they hold categories alone, how often each occurs, what to weigh it by."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64, Integer, UInt8
+from tqdm import tqdm
+
+from ranet_jax.errors import UserError
+from ranet_jax.markdown import table
+from ranet_jax.pipeline.metadata import IGNORE_LABEL, DatasetMetadata
+
+# What ENet (Paszke et al., 2016) adds to a share, which bounds the weight of rare categories.
+SMOOTHING = 1.02
+
+
+def check_labels(
+    labels: Integer[np.ndarray, "..."], num_classes: int, ignore_label: int = IGNORE_LABEL
+) -> None:
+    """Raise `UserError` where a label is neither a class (0 .. num_classes - 1) nor `ignore_label`.
+
+    It runs on the host, before the labels reach a device, where a wrong label goes unnoticed.
+    """
+    wrong = ((labels < 0) | (labels >= num_classes)) & (labels != ignore_label)
+    if wrong.any():
+        raise UserError(
+            f"A label map holds the value {labels[wrong].flat[0]}, which is neither one of the "
+            f"{num_classes} classes (0 to {num_classes - 1}) nor the ignore label {ignore_label}: "
+            "correct the data set's label maps or its list of classes."
+        )
+
+
+@dataclass(frozen=True)
+class LabelStatistics:
+    """Counts over the label maps of a split.
+
+    Attributes:
+      dataset: categories.
+      split: name of the split.
+      pixels: of each category.
+      images: that hold each category.
+      ignored: pixels of no category.
+      num_images: all of them.
+    """
+
+    dataset: DatasetMetadata
+    split: str
+    pixels: Int64[np.ndarray, " c"]
+    images: Int64[np.ndarray, " c"]
+    ignored: int
+    num_images: int
+
+    @property
+    def shares(self) -> Float64[np.ndarray, " c"]:
+        """Fraction of the pixels that have a category."""
+        return self.pixels / max(1, self.pixels.sum())
+
+    @property
+    def class_weights(self) -> tuple[float, ...]:
+        """Weights 1 / ln(1.02 + share), scaled to an average of 1 over the pixels.
+
+        Those of ENet, for `config.loss.class_weights`; 0 for a category that does not occur.
+        """
+        weights = np.where(self.pixels > 0, 1 / np.log(SMOOTHING + self.shares), 0.0)
+        scale = float(weights @ self.shares) or 1.0
+        return tuple(round(float(weight), 2) for weight in weights / scale)
+
+    def report(self) -> str:
+        """A line a category, what does not occur, and the weights for the command line."""
+        names = self.dataset.class_names
+        rows = [
+            (name, f"{pixels:,}", f"{100 * share:.2f}", f"{images:,}", f"{weight:.2f}")
+            for name, pixels, share, images, weight in zip(
+                names, self.pixels, self.shares, self.images, self.class_weights, strict=True
+            )
+        ]
+        ignored = self.ignored / max(1, self.ignored + int(self.pixels.sum()))
+        lines = [
+            table((f"class, in {self.split}", "pixels", "percent", "images", "weight"), rows),
+            f"{self.num_images:,} images; {100 * ignored:.2f} percent of the pixels are ignored.",
+        ]
+        absent = [name for name, pixels in zip(names, self.pixels, strict=True) if pixels == 0]
+        if absent:
+            lines.append(f"Not in {self.split}, so not to be learned: {', '.join(absent)}.")
+        present = self.shares[self.pixels > 0]
+        if len(present) > 1:
+            ratio = present.max() / present.min()
+            lines.append(
+                f"The most frequent class has {_rounded(ratio)} times the pixels of the rarest; to"
+                " weigh rare ones more, set"
+            )
+            weights = ",".join(map(str, self.class_weights))
+            lines.append(f"  --config.loss.class_weights='({weights})'")
+        return "\n".join(lines)
+
+
+def _rounded(ratio: float) -> str:
+    """A ratio in two significant digits."""
+    digits = max(0, math.floor(math.log10(ratio)) - 1)
+    return f"{round(ratio, -digits):,.0f}" if ratio >= 10 else f"{ratio:.1f}"
+
+
+def count_labels(
+    label_maps: Iterable[UInt8[np.ndarray, "..."]],
+    dataset: DatasetMetadata,
+    split: str,
+    total: int | None = None,
+) -> LabelStatistics:
+    """Count the categories of label maps, which hold no values but categories and the ignore label.
+
+    Args:
+      label_maps: one an image.
+      dataset: categories.
+      split: name of the split they are of.
+      total: number of maps, for the progress bar.
+    """
+    pixels, images = np.zeros((2, 256), np.int64)
+    num_images = 0
+    for label in tqdm(label_maps, total=total, unit="image", desc="count labels"):
+        counts = np.bincount(label.ravel(), minlength=256)
+        pixels += counts
+        images += counts > 0
+        num_images += 1
+    classes = slice(dataset.num_classes)
+    ignored = int(pixels[dataset.ignore_label])
+    return LabelStatistics(dataset, split, pixels[classes], images[classes], ignored, num_images)

@@ -1,0 +1,139 @@
+"""Directories of ported networks, and the way back from any checkpoint to a state dict.
+
+A directory holds `variables/` (Orbax), `port.json` (the network, its names, the file it comes
+from) and `kept.safetensors` (tensors of that file that no array can give back bit by bit: counts
+of batches, weights the network does not compute with). That of a segmenter has `config.json` and
+`dataset.json` besides, as an exported model has: it can be evaluated and predicts.
+"""
+
+import hashlib
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from ranet_jax import checkpoints
+from ranet_jax.errors import UserError
+from ranet_jax.files import new_directory, read_json, write_json
+from ranet_jax.pipeline.metadata import DatasetMetadata, numbered_classes
+from ranet_jax.porting.coverage import to_tensors
+from ranet_jax.porting.files import StateDict, read_tensors, write_state_dict
+from ranet_jax.porting.name_patterns import Naming
+from ranet_jax.porting.networks import Network, find_network
+from ranet_jax.porting.port import Ported, flatten
+
+Path = str | os.PathLike[str]
+KEPT = "kept.safetensors"
+# Fields of port.json that are read again.
+FIELDS = {"network": str, "naming": str, "fresh": list}
+
+
+def write_ported(
+    directory: Path, ported: Ported, source: Path, dataset: DatasetMetadata | None = None
+) -> None:
+    """Write a ported network, whole or not at all.
+
+    Args:
+      directory: new directory.
+      ported: the network.
+      source: file that its weights come from.
+      dataset: categories of a segmenter; numbered ones if not given.
+
+    Raises:
+      UserError: the directory exists, or the data set has another number of categories.
+    """
+    config = ported.network.config
+    if config is not None:
+        dataset = dataset or numbered_classes(config.data.name, ported.num_classes or 0)
+        if dataset.num_classes != ported.num_classes:
+            raise UserError(
+                f"{source} scores {ported.num_classes} classes, but data set {dataset.name!r} has"
+                f" {dataset.num_classes}; name the data set of its classes."
+            )
+    with new_directory(directory) as partial:
+        checkpoints.write_variables(partial / "variables", ported.variables)
+        if ported.kept:
+            write_state_dict(partial / KEPT, ported.kept)
+        if config is not None and dataset is not None:
+            checkpoints.describe(partial, config, dataset)
+        description = {
+            "network": ported.network.name,
+            "naming": ported.naming.name,
+            "output_stride": ported.output_stride,
+            "num_classes": ported.num_classes,
+            "fresh": list(ported.fresh),
+            "source": pathlib.Path(source).name,
+            "sha256": _sha256(pathlib.Path(source)),
+        }
+        write_json(partial / "port.json", description)
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_description(directory: Path) -> dict[str, Any] | None:
+    """Fields of a ported network's `port.json`; None where there is none.
+
+    Raises:
+      UserError: the file is no description of a ported network.
+    """
+    path = pathlib.Path(directory) / "port.json"
+    if not path.is_file():
+        return None
+    fields = read_json(path)
+    for name, kind in FIELDS.items():
+        if not isinstance(fields, dict) or not isinstance(fields.get(name), kind):
+            raise UserError(
+                f"{path} lacks a field {name!r} of type {kind.__name__}; restore it from a copy, or"
+                " port the network again."
+            )
+    return fields
+
+
+def reverse(checkpoint: Path, output: Path, naming: str | None = None) -> tuple[str, list[str]]:
+    """Write the weights of a checkpoint as a state dict.
+
+    Args:
+      checkpoint: directory of a ported network, working directory, one checkpoint of it, or an
+        exported model.
+      output: new file, .pth or .safetensors.
+      naming: whose names the tensors get; those they came with if not given, or the first that
+        the network has.
+
+    Returns:
+      The naming, and the paths of arrays that are left out: those of a ported network that the
+      file it comes from lacked.
+
+    Raises:
+      UserError: there is no checkpoint, it has no such naming, or the file cannot be written.
+    """
+    checkpoint = pathlib.Path(checkpoint)
+    ported = read_description(checkpoint)
+    if ported is not None and not (checkpoint / "config.json").is_file():
+        network = find_network(ported["network"])
+        variables = checkpoints.read_variables(checkpoint.absolute() / "variables")
+    else:
+        stored = checkpoints.load_variables(checkpoint)
+        network, variables = find_network(stored.config), stored.variables
+    kept: StateDict = {}
+    fresh: list[str] = []
+    if ported is not None:
+        fresh, naming = ported["fresh"], naming or ported["naming"]
+        if naming == ported["naming"] and (checkpoint / KEPT).is_file():
+            kept = read_tensors(checkpoint / KEPT)
+    arrays = {p: np.asarray(array) for p, array in flatten(variables).items() if p not in fresh}
+    chosen = _find_naming(network, naming)
+    write_state_dict(output, to_tensors(arrays, chosen, kept))
+    return chosen.name, fresh
+
+
+def _find_naming(network: Network, name: str | None) -> Naming:
+    names = [naming.name for naming in network.namings]
+    if name is None:
+        return network.namings[0]
+    if name not in names:
+        raise UserError(f"{network.name} has no naming {name!r}; choose one of {', '.join(names)}.")
+    return network.namings[names.index(name)]

@@ -1,0 +1,178 @@
+"""From the file of a state dict to a Flax module and its variables."""
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from ranet_jax.errors import UserError
+from ranet_jax.porting.coverage import choose_naming, to_arrays
+from ranet_jax.porting.files import StateDict, read_state_dict
+from ranet_jax.porting.name_patterns import Naming
+from ranet_jax.porting.networks import Network, Source, find_network
+
+# Arrays with an entry for each class.
+CLASSIFIERS = re.compile(
+    r"params/(fc|classifier|fine_logit|auxiliary/logit|context/(rcb/|dsn_)semantic_logit)/"
+)
+# Any size serves to find the shapes of the arrays.
+IMAGES = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+
+
+@dataclass(frozen=True)
+class Ported:
+    """A network with the weights of a state dict.
+
+    Attributes:
+      network: which it is.
+      naming: the state dict's names.
+      module: Flax module.
+      variables: its "params" and "batch_stats", nested dictionaries of NumPy arrays.
+      output_stride: of the module.
+      num_classes: of its classifier; None if it has none.
+      kept: tensors that no array can give back bit by bit.
+      fresh: paths of the arrays that have their initial values, for want of others.
+    """
+
+    network: Network
+    naming: Naming
+    module: nn.Module
+    variables: dict[str, Any]
+    output_stride: int
+    num_classes: int | None
+    kept: StateDict = field(default_factory=dict)
+    fresh: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """What the network is and which of its weights are new, for the user to read."""
+        classes = f"{self.num_classes} classes" if self.num_classes else "no classifier"
+        lines = [
+            f"{self.network.name}: {len(flatten(self.variables)) - len(self.fresh)} arrays in the"
+            f" names of {self.naming.name}, output stride {self.output_stride}, {classes}."
+        ]
+        if self.fresh:
+            modules = sorted({path.split("/", 1)[1].rsplit("/", 1)[0] for path in self.fresh})
+            lines.append(
+                f"{len(self.fresh)} arrays have new initial values, those of {', '.join(modules)}."
+            )
+        broken = [p for p, x in flatten(self.variables).items() if not np.isfinite(x).all()]
+        if broken:
+            lines.append(f"{len(broken)} arrays hold NaN or infinity: {', '.join(broken)}.")
+        return "\n".join(lines)
+
+
+def port(
+    path: str | os.PathLike[str],
+    model: str | ConfigDict,
+    output_stride: int | None = None,
+    allow_missing: str | None = None,
+    num_classes: int | None = None,
+    prefix: str | None = None,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Make a Flax module and its variables of a file of PyTorch weights.
+
+    Args:
+      path: a state dict: .pth or .pt, .safetensors or .npz.
+      model: name of a network, or the config of a segmenter.
+      output_stride: of the module; the network's usual one if not given.
+      allow_missing: regular expression of arrays that the file may lack; they get their initial
+        values.
+      num_classes: classes to have a classifier of, which gets its initial values if the file's
+        has another number; the file's own if not given.
+      prefix: take only the tensors whose names begin so: those of a part of a larger network.
+
+    Returns:
+      The module and its variables, NumPy arrays in float32.
+
+    Raises:
+      UserError: the file cannot be read or is not of this network.
+    """
+    tensors = read_state_dict(path, prefix)
+    ported = port_state_dict(tensors, model, output_stride, allow_missing, num_classes)
+    return ported.module, ported.variables
+
+
+def port_state_dict(
+    tensors: StateDict,
+    model: str | ConfigDict,
+    output_stride: int | None = None,
+    allow_missing: str | None = None,
+    num_classes: int | None = None,
+) -> Ported:
+    """`port` of tensors by name, with all there is to know of it."""
+    if num_classes is not None and num_classes < 1:
+        raise UserError(f"A classifier of {num_classes} classes cannot be; choose 1 or more.")
+    allowed = [] if not allow_missing else [_compile(allow_missing)]
+    network = find_network(model)
+    naming = choose_naming(network.namings, tensors)
+    stride = network.output_stride if output_stride is None else output_stride
+
+    def source(path: str) -> tuple[int, ...] | None:
+        entry = naming.to_source(path)
+        return tensors[entry.source].shape if entry and entry.source in tensors else None
+
+    found = source(network.classifier)
+    classes = found[0] if found else None
+    taken = tensors
+    if num_classes is not None and num_classes != classes:
+        taken = {k: v for k, v in tensors.items() if not _is_classifier(k, naming)}
+        classes = num_classes
+        allowed.append(CLASSIFIERS)
+    if classes == 0:
+        raise UserError("The file's classifier has 0 classes; choose a number with --num-classes.")
+    module = build_module(network, stride, classes, source)
+    shapes = jax.eval_shape(module.init, jax.random.PRNGKey(0), IMAGES)
+    expected = {path: value.shape for path, value in flatten(shapes).items()}
+    arrays, kept, fresh = to_arrays(taken, naming, expected, allowed)
+    if fresh:
+        arrays |= {path: np.asarray(array) for path, array in _initial(module, fresh).items()}
+    variables = flax.traverse_util.unflatten_dict(arrays, sep="/")
+    return Ported(network, naming, module, variables, stride, classes, kept, tuple(fresh))
+
+
+def build_module(
+    network: Network, output_stride: int, num_classes: int | None, source: Source
+) -> nn.Module:
+    """The network's module.
+
+    Raises:
+      UserError: the network has no such output stride.
+    """
+    try:
+        return network.build(output_stride, num_classes, source)
+    except ValueError as error:
+        raise UserError(f"There is no such {network.name}: {error}") from error
+
+
+def _initial(module: nn.Module, paths: list[str]) -> dict[str, jax.Array]:
+    """Initial values of some arrays; the others are not compiled, which takes ResNets long."""
+
+    def initialize(rng: jax.Array) -> dict[str, jax.Array]:
+        initial = flatten(module.init(rng, jnp.zeros(IMAGES.shape)))
+        return {path: initial[path] for path in paths}
+
+    return jax.jit(initialize)(jax.random.PRNGKey(0))
+
+
+def _compile(allow_missing: str) -> re.Pattern[str]:
+    try:
+        return re.compile(allow_missing)
+    except re.error as error:
+        raise UserError(f"{allow_missing!r} is no regular expression: {error}.") from error
+
+
+def flatten(variables: Any) -> dict[str, Any]:
+    """Arrays by path."""
+    return flax.traverse_util.flatten_dict(variables, sep="/")
+
+
+def _is_classifier(name: str, naming: Naming) -> bool:
+    entry = naming.to_target(name, bool)
+    return entry is not None and CLASSIFIERS.match(entry.target or "") is not None

@@ -1,0 +1,1 @@
+"""Training of a segmenter, from its config to a working directory."""

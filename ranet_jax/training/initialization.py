@@ -1,0 +1,101 @@
+"""Starting weights from elsewhere: a ported backbone or segmenter, or a trained model."""
+
+import pathlib
+import re
+from typing import Any
+
+import flax.traverse_util
+import numpy as np
+from ml_collections import ConfigDict
+
+from ranet_jax import checkpoints
+from ranet_jax.errors import UserError
+from ranet_jax.porting.directories import read_description
+
+
+def initialize(model: ConfigDict, variables: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """Replace a segmenter's initial variables by those of `config.model.init_from`, if it is set.
+
+    What holds a segmenter gives all its arrays; a backbone gives the segmenter's backbone. Every
+    array it should give must be there in the same shape, or match `init_allow_missing`; arrays
+    that the network does not have (classifiers, later stages) are left out.
+
+    Args:
+      model: the `model` section of a config.
+      variables: initial variables of the network it describes.
+
+    Returns:
+      The variables, and a sentence of what was taken; None if nothing was to be.
+
+    Raises:
+      UserError: the directory cannot be read or holds another backbone, or arrays are missing or
+        of another shape.
+    """
+    if model.init_from is None:
+        return variables, None
+    found, backbone = _read(model.init_from)
+    if backbone != model.backbone:
+        raise UserError(
+            f"config.model.init_from {model.init_from} holds the weights of {backbone}, but"
+            f" config.model.backbone is {model.backbone!r}; make them the same."
+        )
+    arrays, given = (flax.traverse_util.flatten_dict(x, sep="/") for x in (variables, found))
+    wanted = list(arrays)
+    if "backbone" not in found["params"]:
+        given = {path.replace("/", "/backbone/", 1): array for path, array in given.items()}
+        wanted = [path for path in arrays if path.split("/")[1] == "backbone"]
+    taken = [p for p in wanted if p in given and given[p].shape == arrays[p].shape]
+    absent = [path for path in wanted if path not in taken]
+    wrong = [path for path in absent if not _allowed(path, model.init_allow_missing)]
+    if wrong:
+        lines = "".join(
+            f"\n  {path} {arrays[path].shape}: "
+            + (f"has shape {given[path].shape}" if path in given else "missing")
+            for path in wrong
+        )
+        raise UserError(
+            f"{model.init_from} lacks {len(wrong)} arrays of the network, or has them in another"
+            " shape; set config.model.init_allow_missing to a regular expression of those that may"
+            f" start anew.{lines}"
+        )
+    unused = len(given) - len(taken)
+    anew = sorted({path.split("/", 1)[1].rsplit("/", 1)[0] for path in arrays if path not in taken})
+    sentence = (
+        f"{len(taken)} arrays start from {model.init_from}, {len(arrays) - len(taken)} anew"
+        + (f" ({', '.join(anew)})" if anew else "")
+        + f"; {unused} of its arrays are not of this network."
+    )
+    replaced = arrays | {path: np.asarray(given[path]) for path in taken}
+    return flax.traverse_util.unflatten_dict(replaced, sep="/"), sentence
+
+
+def _read(directory: str) -> tuple[dict[str, Any], str]:
+    """The directory's variables, and the name of their backbone."""
+    path = pathlib.Path(directory).absolute()
+    if not path.is_dir():
+        raise UserError(
+            f"config.model.init_from is {directory!r}, which is no directory; make it with `ranet"
+            " port`, or set None to start from random weights."
+        )
+    ported = read_description(path)
+    if ported is None or (path / "config.json").is_file():
+        stored = checkpoints.load_variables(path)
+        variables, backbone = stored.variables, stored.config.model.backbone
+    else:
+        variables = checkpoints.read_variables(path / "variables")
+        backbone = ported["network"].removesuffix("_v1c")
+    if not isinstance(variables, dict) or "params" not in variables:
+        raise UserError(f"{directory} holds no parameters of a network; make it again.")
+    return variables, backbone
+
+
+def _allowed(path: str, pattern: str | None) -> bool:
+    if pattern is None:
+        return False
+    try:
+        return re.search(pattern, path) is not None
+    except re.error as error:
+        raise UserError(
+            f"config.model.init_allow_missing is {pattern!r}, which is no regular expression:"
+            f" {error}."
+        ) from error

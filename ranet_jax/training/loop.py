@@ -1,0 +1,141 @@
+"""The training loop: any iterator of NumPy batches in, a working directory out."""
+
+import contextlib
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+from ml_collections import ConfigDict
+
+from ranet_jax import checkpoints
+from ranet_jax.config import check_config
+from ranet_jax.errors import Interrupted, UserError
+from ranet_jax.evaluation.result import EvaluationResult
+from ranet_jax.evaluation.scoring import evaluate_batches
+from ranet_jax.inference.forward import make_forward
+from ranet_jax.inference.settings import InferenceSettings
+from ranet_jax.models import build_model
+from ranet_jax.pipeline.batching import Batch
+from ranet_jax.pipeline.labels import check_labels
+from ranet_jax.pipeline.metadata import DatasetMetadata
+from ranet_jax.training import parallel
+from ranet_jax.training.initialization import initialize
+from ranet_jax.training.losses import BoundaryLoss
+from ranet_jax.training.optimizer import build_optimizer
+from ranet_jax.training.records import MetricsLog
+from ranet_jax.training.signals import catch_signals
+from ranet_jax.training.step import TrainState, create_state, init_variables, make_step
+
+
+def train(
+    config: ConfigDict,
+    workdir: str | pathlib.Path,
+    dataset: DatasetMetadata,
+    train_batches: Callable[[int], Iterator[Batch]],
+    eval_batches: Callable[[], Iterable[Batch]],
+    build: Callable[[ConfigDict, int, str | None], nn.Module] = build_model,
+) -> EvaluationResult:
+    """Train from the working directory's latest checkpoint, or from the start, to the last step.
+
+    Args:
+      config: experiment, `ranet_jax.config.default_config` with its own values.
+      workdir: directory of checkpoints, metrics and TensorBoard events.
+      dataset: categories of the labels.
+      train_batches: from a number of steps done to this host's batches from there on, each
+        {"image": normalised float32 [b, H, W, 3], "label": uint8 [b, H, W]}.
+      eval_batches: this host's evaluation batches, which have a bool "mask" [b] too.
+      build: makes the segmenter of a config, a number of classes and the name of a mapped axis.
+
+    Returns:
+      The evaluation after the last step.
+
+    Raises:
+      UserError: the config does not fit the devices, the data or the working directory.
+      NonFiniteLossError: a loss or gradient is not finite; nothing of these steps is saved.
+      Interrupted: SIGTERM or Ctrl-C came; running the same call again goes on from there.
+    """
+    # ---- Set-up -------------------------------------------------------------------------------
+    check_config(config)
+    BoundaryLoss.from_config(config.loss)  # or an error, before anything is made
+    parallel.check_batch_size(config.train, jax.device_count())
+    _check_class_weights(config, dataset)
+    model = build(config, dataset.num_classes, parallel.AXIS)
+    init_rng, state_rng = jax.random.split(jax.random.PRNGKey(config.seed))
+    variables = init_variables(model, init_rng, config.data.crop_size)
+    if not checkpoints.has_checkpoint(workdir):
+        variables, taken = initialize(config.model, variables)
+        if taken is not None and jax.process_index() == 0:
+            print(taken, flush=True)
+    optimizer, schedule = build_optimizer(config.optimizer, config.train.steps, variables["params"])
+    state = create_state(variables, optimizer, state_rng, config.optimizer.ema_decay is not None)
+    step_function = parallel.map_step(
+        make_step(model, optimizer, config, dataset.ignore_label), config.train.parallel
+    )
+    forward = make_forward(build(config, dataset.num_classes, None))
+    settings = InferenceSettings.from_config(config)
+    checkpoints.prepare_workdir(workdir, config, dataset)
+
+    def evaluate(state: TrainState) -> EvaluationResult:
+        params = state.params if state.ema_params is None else state.ema_params
+        return evaluate_batches(
+            forward,
+            {"params": params, "batch_stats": state.batch_stats},
+            eval_batches(),
+            dataset,
+            settings,
+        )
+
+    # ---- Resume -------------------------------------------------------------------------------
+    with contextlib.ExitStack() as stack:
+        manager = stack.enter_context(
+            checkpoints.open_manager(workdir, config.train.keep_checkpoints)
+        )
+        state = checkpoints.restore_latest(manager, state)
+        first = int(state.step)
+        log = stack.enter_context(MetricsLog(workdir, first, config.train.steps))
+        stopped_by = stack.enter_context(catch_signals())
+
+        # ---- Steps ----------------------------------------------------------------------------
+        result: EvaluationResult | None = None
+        pending: list[dict[str, Any]] = []
+        batches = train_batches(first)
+        for step in range(first + 1, config.train.steps + 1):
+            batch = next(batches)
+            check_labels(batch["label"], dataset.num_classes, dataset.ignore_label)
+            state, metrics = step_function(state, batch)
+            pending.append(metrics)
+
+            last = step == config.train.steps
+            stopping = stopped_by(step)
+            evaluating = last or step % config.train.eval_every == 0
+            saving = evaluating or stopping is not None or step % config.train.checkpoint_every == 0
+            if saving or step % config.train.log_every == 0:
+                log.steps(step, jax.device_get(pending), schedule, config.train.batch_size)
+                pending = []
+            miou = None
+            if evaluating:
+                result = evaluate(state)
+                log.evaluation(step, result)
+                miou = result.fine.miou
+            if saving:
+                checkpoints.save(manager, step, state, miou)
+            if stopping is not None and not last:
+                manager.wait_until_finished()
+                raise Interrupted(
+                    f"Stopped by {stopping.name} after step {step}, which is saved; run the same"
+                    " command again to go on.",
+                    status=128 + stopping,
+                )
+        manager.wait_until_finished()
+    return evaluate(state) if result is None else result
+
+
+def _check_class_weights(config: ConfigDict, dataset: DatasetMetadata) -> None:
+    weights = config.loss.class_weights
+    if weights and len(weights) != dataset.num_classes:
+        raise UserError(
+            f"config.loss.class_weights has {len(weights)} entries, but data set"
+            f" {dataset.name!r} has {dataset.num_classes} classes; give one for each class, or ()."
+        )

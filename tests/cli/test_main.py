@@ -1,0 +1,421 @@
+"""The command line: one way through it from a source folder to pictures, and every wrong turn."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ranet_jax
+from helpers.camvid_source import make_source
+from helpers.fakes import brightest_channel_model
+from ranet_jax.cli import main
+from ranet_jax.cli import train as train_command
+from ranet_jax.config import default_config
+from ranet_jax.config_files import load_config, override
+
+CONFIG = """
+from ranet_jax.config import default_config
+
+def get_config():
+    config = default_config()
+    config.data.update(name="camvid", data_dir={data_dir!r}, crop_size=(24, 32))
+    config.model.update(
+        backbone="resnet18", width=4, stages=1, channels=8, num_regions=4, per_region=2
+    )
+    config.train.update(
+        steps=2, batch_size=8, log_every=1, eval_every=2, checkpoint_every=2, keep_checkpoints=1
+    )
+    config.eval.batch_size = 2
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A folder with a source, the data set prepared from it, and a config for that."""
+    root = tmp_path_factory.mktemp("cli")
+    source = make_source(root / "source")
+    arguments = ["--source", str(source), "--data-dir", str(root / "tfds")]
+    assert main(["prepare", "camvid", *arguments]) == 0
+    (root / "config.py").write_text(CONFIG.format(data_dir=str(root / "tfds")))
+    return root
+
+
+@pytest.fixture(scope="module")
+def workdir(root):
+    workdir = root / "run"
+    assert main(["train", "--config", str(root / "config.py"), "--workdir", str(workdir)]) == 0
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def model(workdir):
+    return ranet_jax.load(workdir)
+
+
+@pytest.fixture
+def refusal(capsys):
+    """Run a command that must fail, and return its one sentence of complaint."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        assert main([str(argument) for argument in arguments]) == 1
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        (line,) = shown.err.splitlines()
+        assert line.startswith("ranet: ")
+        assert line.endswith(".")
+        return line.removeprefix("ranet: ")
+
+    return run
+
+
+# -------------------------------------------------------------------------------- all the way
+
+
+def test_training_leaves_a_whole_workdir(workdir):
+    names = {path.name for path in workdir.iterdir()}
+    expected = {"config.json", "dataset.json", "metrics.jsonl", "curves.png"}
+    assert names == expected | {"checkpoints", "tensorboard"}
+    assert [path.name for path in (workdir / "checkpoints").iterdir()] == ["2"]
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [1, 2, 2]
+    assert np.isfinite([record["loss"] for record in records[:2]]).all()
+
+
+def test_evaluation_agrees_with_the_one_of_training(workdir, capsys):
+    assert main(["evaluate", str(workdir), "--pictures", "1"]) == 0
+    table = capsys.readouterr().out
+    scores = json.loads((workdir / "evaluation_val.json").read_text())
+    assert (scores["split"], scores["step"], scores["num_images"]) == ("val", 2, 2)
+    record = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
+    assert scores["fine"]["miou"] == pytest.approx(record["fine_miou"])
+    assert scores["coarse"]["miou"] == pytest.approx(record["coarse_miou"])
+    assert f"{100 * record['fine_miou']:.2f}" in table
+    assert all(name in table for name in ("sky", "bicyclist", "mean IoU"))
+    with Image.open(workdir / "evaluation_val.png") as sheet:
+        assert sheet.mode == "RGB"
+
+
+def test_good_images_are_predicted_and_bad_ones_reported(root, workdir, model, tmp_path, capsys):
+    images = tmp_path / "images"
+    shutil.copytree(root / "source" / "test", images)
+    (images / "broken.png").write_bytes(b"no image")
+    output = tmp_path / "pictures"
+    assert main(["predict", str(workdir), str(images), "--output", str(output)]) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if "ranet:" in line]
+    assert len(errors) == 1
+    assert "broken.png cannot be read as an image" in errors[0]
+    names = {f"f_{kind}.png" for kind in ("labels", "overlay", "regions")}
+    assert {path.name for path in output.iterdir()} == names
+
+    with Image.open(output / "f_labels.png") as labels:
+        assert (labels.mode, labels.size) == ("P", (32, 24))
+        assert labels.getpalette()[:9] == [128, 128, 128, 128, 0, 0, 192, 192, 128]
+        found = np.asarray(labels)
+    with Image.open(images / "f.png") as image:
+        np.testing.assert_array_equal(found, model.predict(np.asarray(image)).labels)
+    for kind in ("overlay", "regions"):
+        with Image.open(output / f"f_{kind}.png") as picture:
+            assert picture.mode == "RGB"
+
+
+def test_good_images_alone_end_in_status_zero(root, tmp_path, monkeypatch):
+    asked = {}
+
+    def load(path, configure):
+        asked[path] = configure(default_config())
+        return brightest_channel_model()
+
+    monkeypatch.setattr("ranet_jax.inference.model.load", load)
+    image = root / "source" / "test" / "f.png"
+    arguments = ["somewhere", str(image), "--output", str(tmp_path)]
+    assert main(["predict", *arguments, "--config.eval.scales=(1, 1.5)"]) == 0
+    assert (tmp_path / "f_labels.png").is_file()
+    assert asked["somewhere"].eval.scales == (1.0, 1.5)
+
+
+def test_a_model_predicts_the_same_again_and_after_export(root, model, tmp_path):
+    with Image.open(root / "source" / "test" / "f.png") as picture:
+        image = np.asarray(picture)
+    first, second = model.predict(image), model.predict(image)
+    assert first.probabilities.shape == (24, 32, 11)
+    assert first.regions.labels.shape == (6, 8)
+    model.save(tmp_path / "exported")
+    exported = ranet_jax.load(tmp_path / "exported").predict(image)
+    for other in (second, exported):
+        np.testing.assert_array_equal(other.probabilities, first.probabilities)
+        np.testing.assert_array_equal(other.regions.labels, first.regions.labels)
+
+
+def test_inspection_names_the_network(root, capsys):
+    arguments = ["--config", str(root / "config.py"), "--num-classes", "11"]
+    assert main(["inspect", *arguments, "--config.model.context=none"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["input", "24", "x", "32", "x", "3,", "11", "categories"]
+    assert "fine                6 x 8 x 11" in lines
+    assert lines[-1].endswith("parameters in all")
+
+
+# ------------------------------------------------------------------------------------ configs
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("", "has no get_config"),
+        ("def get_config(:\n", "SyntaxError.*line 1"),
+        ("import no_such_module\n", "fails in line 1: ModuleNotFoundError.*no_such_module"),
+        ("def get_config():\n    return 1 / 0\n", "fails in line 2: ZeroDivisionError"),
+        ("def get_config():\n    return {}\n", "returns no ConfigDict"),
+        (
+            CONFIG.format(data_dir="").replace("eval.batch_size", "eval.batchsize"),
+            'fails in line 13: AttributeError: Key "batchsize" does not exist',
+        ),
+        (
+            "from ml_collections import ConfigDict\n"
+            "def get_config():\n"
+            "    return ConfigDict({'data': {'nmae': 'camvid'}})\n",
+            "no field 'data.nmae'",
+        ),
+        (
+            "from ml_collections import ConfigDict\n"
+            "def get_config():\n"
+            "    return ConfigDict({'train': {'steps': '3'}})\n",
+            "Field 'train.steps' .* type int such as 40000, which '3' is not",
+        ),
+    ],
+)
+def test_a_config_file_that_fails(text, sentence, tmp_path, refusal):
+    path = tmp_path / "experiment.py"
+    path.write_text(text)
+    message = refusal("inspect", "--config", path)
+    assert re.search(sentence, message)
+    assert len(message) < 500
+
+
+def test_a_config_that_is_no_python_file(tmp_path, refusal):
+    assert "missing.py is missing" in refusal("inspect", "--config", tmp_path / "missing.py")
+    (tmp_path / "config.yaml").write_text("seed: 3")
+    assert "is no Python file" in refusal("inspect", "--config", tmp_path / "config.yaml")
+
+
+def test_a_config_of_the_working_directory_goes_before_one_that_came_with_the_package(
+    tmp_path, monkeypatch, refusal
+):
+    monkeypatch.chdir(tmp_path)
+    assert load_config("configs/shapes.py").seed == 0
+    assert "is missing" in refusal("inspect", "--config", "configs/unknown.py")
+    (tmp_path / "configs").mkdir()
+    text = "from ranet_jax.config import default_config\ndef get_config():\n"
+    text += "    config = default_config()\n    config.seed = 3\n    return config\n"
+    (tmp_path / "configs" / "shapes.py").write_text(text)
+    assert load_config("configs/shapes.py").seed == 3
+
+
+@pytest.mark.parametrize(
+    "argument, sentence",
+    [
+        ("--config.train.step=3", "no field 'train.step'"),
+        ("--config.trian.steps=3", "no field 'trian.steps'"),
+        ("--config.train=3", "no field 'train'"),
+        ("--config.model={}", "no field 'model'"),
+        ("--config.=3", "no field ''"),
+        ("--config.train.steps=many", "'train.steps' .* type int .* 'many' is not"),
+        ("--config.train.steps=2.5", "'train.steps' .* 2.5 is not"),
+        ("--config.train.steps=3+", "'train.steps' .* '3\\+' is not"),
+        ("--config.train.steps=", "'train.steps' .* '' is not"),
+        ("--config.train.steps=None", "'train.steps' .* None is not"),
+        ("--config.data.crop_size=65", "'data.crop_size' .* such as \\(769, 769\\), which 65"),
+        ("--config.data.crop_size=(65,)", "'data.crop_size' .* \\(65,\\) is not"),
+        ("--config.data.flip=yes", "'data.flip' .* type bool .* 'yes' is not"),
+        ("--config.train.steps", "'--config.train.steps' is no option"),
+        ("--configtrain.steps=3", "is no option"),
+        ("--steps=3", "'--steps=3' is no option"),
+        ("steps", "'steps' is no option"),
+    ],
+)
+def test_an_override_that_fits_no_field(argument, sentence, root, refusal):
+    assert re.search(sentence, refusal("inspect", "--config", root / "config.py", argument))
+
+
+def test_overrides_take_the_types_of_their_fields():
+    arguments = {
+        "seed": "7",
+        "data.name": "123",
+        "data.crop_size": "(65, 97)",
+        "data.flip": "False",
+        "data.train_split": "train[:10]",
+        "optimizer.learning_rate": "1",
+        "optimizer.clip_norm": "1e-1",
+        "optimizer.lr_multipliers": "(('backbone/.*', 0.1),)",
+        "eval.scales": "(0.5, 1)",
+    }
+    config = override(default_config(), [f"--config.{k}={v}" for k, v in arguments.items()])
+    assert config.seed == 7
+    assert config.data.name == "123"
+    assert config.data.crop_size == (65, 97)
+    assert config.data.flip is False
+    assert config.data.train_split == "train[:10]"
+    assert config.optimizer.learning_rate == 1.0
+    assert config.optimizer.clip_norm == 0.1
+    assert config.optimizer.lr_multipliers == (("backbone/.*", 0.1),)
+    assert config.eval.scales == (0.5, 1.0)
+
+
+def test_a_network_that_cannot_be_built(root, refusal):
+    inspect = ("inspect", "--config", root / "config.py")
+    assert "backbone is 'vgg'" in refusal(*inspect, "--config.model.backbone=vgg")
+    assert "dtype is 'int8'" in refusal(*inspect, "--config.model.dtype=int8")
+
+
+# -------------------------------------------------------------------------- data and training
+
+
+def test_options_that_a_command_does_not_take(root, refusal):
+    assert "'--steps' is no option of `ranet prepare`" in refusal("prepare", "shapes", "--steps")
+    message = refusal("prepare", "shapes", "--config.data.name=camvid")
+    assert "'--config.data.name=camvid' is no option of `ranet prepare`" in message
+    for arguments in ([], ["walk"], ["train"], ["predict", "run"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == 2
+
+
+def test_a_source_that_is_missing_or_not_wanted(tmp_path, refusal):
+    target = ("--data-dir", tmp_path / "tfds")
+    message = refusal("prepare", "weather", *target)
+    assert message.startswith("There is no data set 'weather'; choose one of camvid, ")
+    assert "needs a source folder" in refusal("prepare", "camvid", *target)
+    message = refusal("prepare", "camvid", "--source", tmp_path / "nowhere", *target)
+    assert f"{tmp_path / 'nowhere'} is missing or empty" in message
+    assert "takes no source" in refusal("prepare", "shapes", "--source", tmp_path, *target)
+    assert not (tmp_path / "tfds").exists()
+
+
+def test_a_data_set_that_is_not_prepared(root, tmp_path, refusal):
+    train = ("train", "--config", root / "config.py", "--workdir", tmp_path / "run")
+    message = refusal(*train, f"--config.data.data_dir={tmp_path}")
+    assert f"'camvid' is not prepared in {tmp_path}; run `ranet prepare camvid" in message
+    assert "'weather' is not prepared" in refusal(*train, "--config.data.name=weather")
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_that_cannot_start(root, workdir, tmp_path, refusal):
+    train = ("train", "--config", root / "config.py", "--workdir")
+    message = refusal(*train, tmp_path / "run", "--config.train.batch_size=12")
+    assert "batch_size 12 does not divide by 8 devices" in message
+    assert "microbatches is 0" in refusal(*train, tmp_path / "run", "--config.train.microbatches=0")
+    for split in ("train_split", "eval_split"):
+        message = refusal(*train, tmp_path / "run", f"--config.data.{split}=tarin")
+        assert "no split 'tarin'; it has train (3), val (2), test (1)" in message
+    assert list(tmp_path.iterdir()) == []
+
+    message = refusal(*train, workdir, "--config.model.width=8")
+    assert "made with another config (model.width differ)" in message
+    (tmp_path / "file").write_text("kept")
+    assert "file cannot be made" in refusal(*train, tmp_path / "file")
+    message = refusal(*train, tmp_path / "run", "--num-processes", "2")
+    assert "need --distributed" in message
+    message = refusal(*train, tmp_path / "run", "--distributed")
+    assert "cannot find one another" in message
+
+
+# ------------------------------------------------------------------------------- checkpoints
+
+
+@pytest.fixture(scope="module")
+def other_classes(root):
+    """A prepared data set as the first one is, but of ten classes."""
+    version = root / "tfds" / "streets" / "1.0.0"
+    shutil.copytree(root / "tfds" / "camvid" / "1.0.0", version)
+    for name in ("dataset_info.json", "metadata.json"):
+        fields = json.loads((version / name).read_text())
+        if name == "dataset_info.json":
+            fields["name"] = "streets"
+        else:
+            fields |= {key: fields[key][:10] for key in ("class_names", "palette")}
+        (version / name).write_text(json.dumps(fields))
+    return "streets"
+
+
+def test_a_data_set_of_other_classes(root, workdir, other_classes, refusal):
+    message = refusal("evaluate", workdir, f"--config.data.name={other_classes}")
+    assert "was trained on the 11 classes of 'camvid'" in message
+    assert "'streets' has 10" in message
+    train = ("train", "--config", root / "config.py", "--workdir", workdir)
+    message = refusal(*train, f"--config.data.name={other_classes}")
+    assert "another config (data.name differ)" in message
+
+
+def test_a_checkpoint_that_is_missing(root, tmp_path, refusal):
+    image = root / "source" / "test" / "f.png"
+    for path in (tmp_path / "nothing", tmp_path, tmp_path / "checkpoints" / "3"):
+        assert f"{path} holds no checkpoint" in refusal("evaluate", path)
+        message = refusal("predict", path, image, "--output", tmp_path / "out")
+        assert f"{path} holds no checkpoint" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_checkpoint_cannot_be_asked_for(root, workdir, tmp_path, refusal):
+    assert "model.width cannot be set here" in refusal(
+        "evaluate", workdir, "--config.model.width=8"
+    )
+    assert "mode is 'tiles'" in refusal("evaluate", workdir, "--config.eval.mode=tiles")
+    assert "no split 'trial'" in refusal("evaluate", workdir, "--split", "trial")
+    message = refusal("evaluate", workdir, "--output", tmp_path / "missing" / "scores.json")
+    assert "missing for the scores is missing" in message
+    (tmp_path / "empty").mkdir()
+    message = refusal("predict", workdir, tmp_path / "empty", "--output", tmp_path / "out")
+    assert "holds no image file" in message
+
+
+# --------------------------------------------------------------------------------- processes
+
+
+def test_the_program_ends_in_one_sentence(tmp_path):
+    program = [
+        sys.executable,
+        "-m",
+        "ranet_jax.cli",
+        "predict",
+        "nothing",
+        "a.png",
+        "--output",
+        "o",
+    ]
+    finished = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True)
+    assert finished.returncode == 1
+    assert finished.stdout == ""
+    assert finished.stderr.startswith(f"ranet: {tmp_path / 'nothing'} holds no checkpoint")
+    assert len(finished.stderr.splitlines()) == 1
+
+
+def test_the_operations_load_neither_tensorflow_nor_orbax():
+    program = """
+import sys
+import ranet_jax
+def loaded():
+    names = "tensorflow", "tensorflow_datasets", "orbax", "flax", "PIL", "matplotlib"
+    return [name for name in names if name in sys.modules]
+assert ranet_jax.ops.segment_max
+assert loaded() == [], loaded()
+assert ranet_jax.load
+assert not {"tensorflow", "tensorflow_datasets"} & set(loaded()), loaded()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"XLA_FLAGS": ""})
+
+
+def test_training_that_a_signal_stopped_has_a_status_of_its_own(monkeypatch, capsys):
+    def stop(arguments):
+        raise Interrupted("Stopped by SIGTERM after step 3.", status=143)
+
+    monkeypatch.setattr(train_command, "run", stop)
+    assert main(["train", "--config", "x.py", "--workdir", "x"]) == 143
+    assert capsys.readouterr().err == "ranet: Stopped by SIGTERM after step 3.\n"

@@ -1,0 +1,231 @@
+"""Tables of names: both ways, for every network and config, and some names by hand."""
+
+import functools
+import importlib.util
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from ranet_jax.config import default_config
+from ranet_jax.models.context import CONTEXTS
+from ranet_jax.porting import name_tables
+from ranet_jax.porting.networks import NETWORKS, find_network
+from ranet_jax.porting.port import IMAGES, flatten
+
+CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("[!_]*.py"))
+
+
+# ---------------------------------------------------------------------------- tables both ways
+
+
+def shapes(network, last=(7,)):
+    """Shapes of the network's arrays with seven classes; `last` decides on a deep stem's kind."""
+    module = network.build(network.output_stride, 7, lambda path: last)
+    return flatten(jax.eval_shape(module.init, jax.random.PRNGKey(0), IMAGES))
+
+
+@functools.cache
+def named_shapes(name, last=(7,)):
+    return shapes(find_network(name), last)
+
+
+def assert_reads_both_ways(naming, arrays):
+    sources = {}
+    for path in arrays:
+        there = naming.to_source(path)
+        assert there is not None, (naming.name, path)
+        assert there.source not in sources, (naming.name, path, sources[there.source])
+        sources[there.source] = path
+        back = naming.to_target(there.source, arrays.__contains__)
+        assert back.target == path, (naming.name, there.source)
+        assert back.transform is there.transform, (naming.name, there.source)
+        assert naming.knows(there.source)
+
+
+@pytest.mark.parametrize(
+    ("name", "last"), [*((name, (7,)) for name in NETWORKS), ("resnet101_v1c", (128,))]
+)
+def test_every_array_of_a_network_has_a_name_that_leads_back(name, last):
+    arrays = named_shapes(name, last)
+    assert len(arrays) > 90
+    for naming in find_network(name).namings:
+        assert_reads_both_ways(naming, arrays)
+
+
+def load_config(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+def structure(config):
+    """What of a config decides on the arrays' names."""
+    model = config.model
+    return (
+        *(model.backbone, model.stem, model.stages, model.context, model.variant),
+        *(bool(model.aspp_rates), model.auxiliary, model.kernel_size > 1),
+    )
+
+
+STRUCTURES = {structure(config): config for config in map(load_config, CONFIGS)}
+
+
+@pytest.mark.parametrize("config", STRUCTURES.values(), ids=lambda c: c.model.context)
+def test_every_array_of_the_configs_has_a_name_that_leads_back(config):
+    network = find_network(config)
+    assert network.namings[-1].name == "ranet_jax"
+    assert_reads_both_ways(network.namings[-1], shapes(network))
+
+
+@pytest.mark.parametrize("context", sorted(set(CONTEXTS) - {"aspp", "ranet"}))
+def test_every_array_of_the_context_blocks_has_a_name_that_leads_back(context):
+    config = default_config()
+    config.model.update(backbone="resnet18", width=4, stages=2, channels=8, context=context)
+    network = find_network(config)
+    assert_reads_both_ways(network.namings[-1], shapes(network))
+
+
+# ------------------------------------------------------------------------------- spot checks
+
+SPOTS = {
+    name_tables.RESNET: {
+        "conv1.weight": "params/conv1/kernel",
+        "bn1.running_mean": "batch_stats/bn1/mean",
+        "layer2.0.downsample.0.weight": "params/layer2_block0/conv_shortcut/kernel",
+        "layer2.0.downsample.1.running_var": "batch_stats/layer2_block0/bn_shortcut/var",
+        "layer3.22.conv3.weight": "params/layer3_block22/conv3/kernel",
+        "layer1.2.bn3.bias": "params/layer1_block2/bn3/bias",
+        "layer1.2.bn3.num_batches_tracked": None,
+        "fc.weight": "params/fc/kernel",
+    },
+    name_tables.RESNET_MMSEG: {
+        "stem.3.weight": "params/conv2/kernel",
+        "stem.7.weight": "params/bn3/scale",
+    },
+    name_tables.RESNET_TIMM: {
+        "conv1.6.weight": "params/conv3/kernel",
+        "bn1.weight": "params/bn3/scale",
+    },
+    name_tables.MOBILENETV2: {
+        "features.0.0.weight": "params/stem/conv/kernel",
+        "features.1.conv.0.0.weight": "params/block1/depthwise/conv/kernel",
+        "features.1.conv.1.weight": "params/block1/project/conv/kernel",
+        "features.1.conv.2.running_var": "batch_stats/block1/project/bn/var",
+        "features.17.conv.0.0.weight": "params/block17/expand/conv/kernel",
+        "features.17.conv.1.1.weight": "params/block17/depthwise/bn/scale",
+        "features.17.conv.2.weight": "params/block17/project/conv/kernel",
+        "features.17.conv.3.bias": "params/block17/project/bn/bias",
+        "features.18.1.bias": "params/head/bn/bias",
+        "classifier.1.bias": "params/classifier/bias",
+    },
+    name_tables.MOBILENETV2_FLAT: {
+        "features.1.conv.3.weight": "params/block1/project/conv/kernel",
+        "features.2.conv.6.weight": "params/block2/project/conv/kernel",
+        "features.2.conv.4.running_mean": "batch_stats/block2/depthwise/bn/mean",
+    },
+    name_tables.HRNET: {
+        "conv2.weight": "params/conv2/kernel",
+        "layer1.0.downsample.1.weight": "params/layer1_block0/bn_shortcut/scale",
+        "transition1.1.0.0.weight": "params/transition1_branch1_down0/conv/kernel",
+        "transition1.0.1.bias": "params/transition1_branch0/bn/bias",
+        "stage2.0.branches.1.3.conv2.weight": "params/stage2_module0_branch1_block3/conv2/kernel",
+        "stage3.2.fuse_layers.0.2.1.weight": "params/stage3_module2_fuse0_2/bn/scale",
+        "stage4.1.fuse_layers.3.0.2.0.weight": "params/stage4_module1_fuse3_0_down2/conv/kernel",
+        "incre_modules.3.0.downsample.0.weight": "params/incre3/conv_shortcut/kernel",
+        "downsamp_modules.2.0.bias": "params/downsamp2/conv/bias",
+        "final_layer.1.running_var": "batch_stats/final/bn/var",
+    },
+    name_tables.FCN: {
+        "backbone.layer4.2.conv2.weight": "params/backbone/layer4_block2/conv2/kernel",
+        "classifier.0.weight": "params/context/reduce/conv/kernel",
+        "classifier.1.running_mean": "batch_stats/context/reduce/bn/mean",
+        "classifier.4.bias": "params/fine_logit/bias",
+        "aux_classifier.4.weight": "params/auxiliary/logit/kernel",
+    },
+    name_tables.DEEPLABV3: {
+        "classifier.0.convs.0.0.weight": "params/context/aspp/branch0/conv/kernel",
+        "classifier.0.convs.3.1.bias": "params/context/aspp/branch3/bn/bias",
+        "classifier.0.convs.4.1.weight": "params/context/aspp/pool/conv/kernel",
+        "classifier.0.convs.4.2.running_var": "batch_stats/context/aspp/pool/bn/var",
+        "classifier.0.project.1.weight": "params/context/aspp/project/bn/scale",
+        "classifier.1.weight": "params/context/fuse/conv/kernel",
+        "classifier.4.weight": "params/fine_logit/kernel",
+    },
+    name_tables.RELEASED: {
+        "layer4.0.bn2.weight": "params/backbone/layer4_block0/bn2/scale",
+        "dsn.0.bias": "params/context/dsn/conv/bias",
+        "dsn_boundary_logit.weight": "params/context/dsn_boundary_logit/kernel",
+        "rib.collect_conv.0.weight": "params/context/collect_conv/conv/kernel",
+        "rib.collect_conv.1.weight": "params/context/collect_conv/bn/scale",
+        "head_boundary_logit.bias": "params/fine_boundary_logit/bias",
+        "head.0.weight": None,
+        "rcb.conv_1x1_group.bias": None,
+    },
+}
+SPOT_LIST = [(table, *spot) for table, spots in SPOTS.items() for spot in spots.items()]
+
+
+NETWORK_OF_TABLE = {
+    name_tables.RESNET: "resnet101",
+    name_tables.RESNET_MMSEG: "resnet101_v1c",
+    name_tables.RESNET_TIMM: "resnet101_v1c",
+    name_tables.MOBILENETV2: "mobilenetv2",
+    name_tables.MOBILENETV2_FLAT: "mobilenetv2",
+    name_tables.HRNET: "hrnetv2_w48",
+    name_tables.FCN: "fcn_resnet101",
+    name_tables.DEEPLABV3: "deeplabv3_resnet101",
+    name_tables.RELEASED: "ranet_released",
+}
+
+
+@pytest.mark.parametrize(("table", "source", "target"), SPOT_LIST)
+def test_names_and_paths_by_hand(table, source, target):
+    arrays = named_shapes(NETWORK_OF_TABLE[table])
+    entry = table.to_target(source, arrays.__contains__)
+    assert entry.target == target
+    if target is not None:
+        assert target in arrays
+        assert table.to_source(target).source == source
+
+
+@pytest.mark.parametrize("table", [name_tables.RESNET, name_tables.HRNET, name_tables.RELEASED])
+@pytest.mark.parametrize("source", ["layer1.0.conv1", "layerA.0.conv1.weight", "x", ""])
+def test_names_that_are_nobody_s(table, source):
+    assert not table.knows(source)
+    assert table.to_target(source, lambda path: True) is None
+
+
+def test_a_convolution_s_kernel_is_turned():
+    weight = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
+    entry = name_tables.RESNET.to_target("conv1.weight", lambda path: True)
+    kernel = entry.transform.forward(weight)
+    assert kernel.shape == (4, 5, 3, 2)
+    for o, i, h, w in np.ndindex(2, 3, 4, 5):
+        assert kernel[h, w, i, o] == weight[o, i, h, w]
+    np.testing.assert_array_equal(entry.transform.backward(kernel), weight)
+
+
+def test_a_linear_layer_s_matrix_is_turned():
+    weight = np.arange(6, dtype=np.float32).reshape(2, 3)
+    entry = name_tables.RESNET.to_target("fc.weight", lambda path: True)
+    np.testing.assert_array_equal(entry.transform.forward(weight), [[0, 3], [1, 4], [2, 5]])
+    np.testing.assert_array_equal(entry.transform.backward(weight.T), weight)
+
+
+def test_vectors_stay_as_they_are():
+    for name in ("bn1.weight", "bn1.bias", "bn1.running_mean", "bn1.running_var", "fc.bias"):
+        entry = name_tables.RESNET.to_target(name, lambda path: True)
+        np.testing.assert_array_equal(entry.transform.forward(np.array([-1.0, 2.0])), [-1.0, 2.0])
+
+
+@pytest.mark.parametrize("name", ["rib.collect_conv.1", "bn2", "layer1.0.downsample.1", "dsn.1"])
+def test_the_released_code_s_scales_are_absolute_and_an_epsilon_more(name):
+    weight = np.array([-0.5, 0.0, 2.0], np.float32)
+    entry = name_tables.RELEASED.to_target(f"{name}.weight", lambda path: "dsn_dsn" not in path)
+    scale = entry.transform.forward(weight)
+    assert scale.dtype == np.float32
+    np.testing.assert_array_equal(scale, np.float32([0.5, 0.0, 2.0]) + np.float32(1e-5))
+    np.testing.assert_allclose(entry.transform.backward(scale), [0.5, 0.0, 2.0], atol=1e-7)

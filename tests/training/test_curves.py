@@ -1,0 +1,49 @@
+import json
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ranet_jax.errors import UserError
+from ranet_jax.training.curves import draw_curves
+
+
+def test_curves_draw_a_run_that_is_still_writing(tmp_path):
+    records = [
+        {"step": step, "loss": 3 / step, "fine": 2 / step, "coarse": 1 / step, "learning_rate": 0.1}
+        for step in range(1, 21)
+    ]
+    records.insert(10, {"step": 10, "fine_miou": 0.3, "fine_accuracy": 0.5, "coarse_miou": 0.2})
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    (tmp_path / "metrics.jsonl").write_text(lines + '{"step": 21, "lo')
+    draw_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.width > 1000
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 100
+
+
+def test_curves_show_scores_and_regions_in_percent(tmp_path, monkeypatch):
+    records = [
+        {"step": step, "fine_miou": 0.1 * step, "region_purity": 0.9, "slot_share": 0.5}
+        for step in (1, 2, 3)
+    ]
+    records[1]["boundary_f"] = 0.25  # there was nothing to score at the others
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    draw_curves(path, tmp_path / "curves.png")
+    lines = {line.get_label(): line for line in drawn[0].axes[1].lines}
+    assert set(lines) == {"fine mIoU", "region purity", "boundary F"}
+    np.testing.assert_allclose(lines["region purity"].get_xydata(), [[1, 90], [2, 90], [3, 90]])
+    np.testing.assert_allclose(lines["boundary F"].get_xydata(), [[2, 25]])
+    assert [lines[name].get_linestyle() for name in lines] == ["-", "--", "--"]
+
+
+def test_curves_without_a_run_are_refused(tmp_path):
+    with pytest.raises(UserError, match="missing"):
+        draw_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
+    (tmp_path / "metrics.jsonl").write_text("step 1\n")
+    with pytest.raises(UserError, match="JSON"):
+        draw_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
