@@ -9,11 +9,11 @@ import venv
 import zipfile
 
 import pytest
-from fakes import DATASET, primary_image, random_variables
 from PIL import Image
 
+from helpers.fakes import DATASET, primary_image, random_variables
 from ranet_jax.config import default_config
-from ranet_jax.inference import Model
+from ranet_jax.inference.model import Model
 from ranet_jax.models import build_model
 
 ROOT = pathlib.Path(__file__).parents[1]

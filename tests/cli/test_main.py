@@ -18,6 +18,7 @@ from ranet_jax.cli import main
 from ranet_jax.cli import train as train_command
 from ranet_jax.config import default_config
 from ranet_jax.config_files import load_config, override
+from ranet_jax.errors import Interrupted
 
 CONFIG = """
 from ranet_jax.config import default_config

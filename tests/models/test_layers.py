@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,31 +59,42 @@ def test_conv_bn_may_start_at_zero():
     np.testing.assert_array_equal(outputs, 0)
 
 
+class Norm(nn.Module):
+    """BatchNorm, which belongs to a module, by itself."""
+
+    train: bool
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, inputs):
+        return batch_norm(self.train, axis_name=self.axis_name, name="bn")(inputs)
+
+
 def test_batch_norm_over_devices_equals_the_whole_batch():
     x = images(2, (4, 3, 5, 2)) * jnp.arange(1.0, 5.0)[:, None, None, None]
-    variables = random_variables(batch_norm(train=True), x)
+    variables = random_variables(Norm(train=True), x)
 
     def run(x, axis_name):
-        layer = batch_norm(train=True, axis_name=axis_name)
+        layer = Norm(train=True, axis_name=axis_name)
         return layer.apply(variables, x, mutable=["batch_stats"])
 
     outputs, updated = over_devices(lambda part: run(part, "data"), x)
     pixels = np.asarray(x, np.float64).reshape(-1, 2)
     mean, variance = pixels.mean(axis=0), pixels.var(axis=0)
-    expected = normalise(np.asarray(x), variables["params"], {"mean": mean, "var": variance})
+    expected = normalise(np.asarray(x), variables["params"]["bn"], {"mean": mean, "var": variance})
     np.testing.assert_allclose(outputs.reshape(x.shape), expected, rtol=1e-4, atol=1e-4)
-    before = variables["batch_stats"]
+    before = variables["batch_stats"]["bn"]
     for name, statistic in (("mean", mean), ("var", variance)):
         moved = 0.9 * np.asarray(before[name]) + 0.1 * statistic
         for device in range(DEVICES):
-            np.testing.assert_allclose(updated["batch_stats"][name][device], moved, rtol=1e-4)
+            np.testing.assert_allclose(updated["batch_stats"]["bn"][name][device], moved, rtol=1e-4)
 
 
 def test_batch_norm_in_evaluation_needs_no_axis():
     x = images(3, (2, 3, 3, 2))
-    layer = batch_norm(train=False, axis_name="data")
+    layer = Norm(train=False, axis_name="data")
     variables = random_variables(layer, x)
-    expected = normalise(np.asarray(x), variables["params"], variables["batch_stats"])
+    expected = normalise(np.asarray(x), variables["params"]["bn"], variables["batch_stats"]["bn"])
     np.testing.assert_allclose(layer.apply(variables, x), expected, rtol=1e-4, atol=1e-5)
 
 
