@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from ranet_jax.cli.arguments import OVERRIDING, refuse
 from ranet_jax.config_files import load_config, override
 
@@ -121,15 +123,24 @@ def _compile_regions(arguments: argparse.Namespace) -> int:
 def _add_step(subjects: Any) -> None:
     parser = subjects.add_parser(
         "step",
-        help="a config's training step, compiled for an absent machine",
+        help="a config's training step, compiled for an absent machine or timed against PyTorch's",
         epilog=OVERRIDING,
     )
     parser.add_argument("--config", required=True, help="file of configs/")
-    parser.add_argument(
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
         "--target",
-        required=True,
         metavar="NAME",
-        help="h100, h100:8, or a TPU such as v5e:2x2, v5e:16x16, v4:2x2x1, v5p:2x2x1, v6e:2x2",
+        help="compile for h100, h100:8, or a TPU such as v5e:2x2, v5e:16x16, v4:2x2x1, v5p:2x2x1,"
+        " v6e:2x2, and run nothing",
+    )
+    what.add_argument(
+        "--against",
+        choices=("torch",),
+        help="run it here, in turn with PyTorch's step of the same network",
+    )
+    parser.add_argument(
+        "--repeats", type=int, metavar="N", help="with --against: timed steps (default: 5)"
     )
     parser.add_argument(
         "--num-classes",
@@ -142,23 +153,42 @@ def _add_step(subjects: Any) -> None:
 
 
 def run_step(arguments: argparse.Namespace) -> int:
-    """Compile a training step for an absent machine, beside the same without a context block."""
-    from ranet_jax.bench import step
+    """Compile a training step for an absent machine, or time it here in turn with PyTorch's."""
     from ranet_jax.bench.measure import write_results
-    from ranet_jax.bench.targets import open_target
     from ranet_jax.files import check_json_output
 
     if arguments.output is not None:
         check_json_output(arguments.output, "results")
     config = override(load_config(arguments.config), arguments.overrides)
-    target, classes = open_target(arguments.target), arguments.num_classes
+    classes = arguments.num_classes
     if classes is None:
         classes = len(config.loss.class_weights) or 19
-    costs = step.compile_steps(config, target, classes)
-    print(step.steps_report(costs, config, target, classes))
+    if arguments.against is not None:
+        report, results = _time_step(config, classes, arguments.repeats)
+    else:
+        refuse(arguments, ("--repeats",), "has no meaning with --target, which runs nothing")
+        report, results = _compile_step(config, classes, arguments.target)
+    print(report)
     if arguments.output is not None:
-        write_results(arguments.output, step.steps_results(costs, config, target, classes))
+        write_results(arguments.output, results)
     return 0
+
+
+def _compile_step(config: ConfigDict, classes: int, name: str) -> tuple[str, dict[str, Any]]:
+    from ranet_jax.bench import step
+    from ranet_jax.bench.targets import open_target
+
+    target = open_target(name)
+    costs = step.compile_steps(config, target, classes)
+    results = step.steps_results(costs, config, target, classes)
+    return step.steps_report(costs, config, target, classes), results
+
+
+def _time_step(config: ConfigDict, classes: int, repeats: int | None) -> tuple[str, dict[str, Any]]:
+    from ranet_jax.bench import against_torch
+
+    times = against_torch.time_steps(config, classes, 5 if repeats is None else repeats)
+    return against_torch.times_report(times, config), against_torch.times_results(times, config)
 
 
 # --------------------------------------------------------------------------------- heads

@@ -110,7 +110,7 @@ def test_a_batch_that_the_devices_cannot_share():
         (["--target", "v5e"], "--target 'v5e' is no machine that is known; choose h100"),
         (["--target", "h100", "--output", "step"], "end its name in .json"),
         (["--target", "h100", "--config.model.colour=1"], "colour"),
-        (["--target", "h100", "--repeats", "3"], "'--repeats' is no option"),
+        (["--target", "h100", "--repeats", "3"], "--repeats has no meaning with --target"),
     ],
 )
 def test_the_command_refuses(arguments, part, tmp_path, monkeypatch, capsys):

@@ -1,0 +1,100 @@
+"""The network of a config and its training step in PyTorch, to time ours beside."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import flax.traverse_util
+import numpy as np
+from ml_collections import ConfigDict
+
+from ranet_jax.errors import UserError
+from ranet_jax.pipeline.metadata import IGNORE_LABEL
+from ranet_jax.porting.coverage import to_tensors
+from ranet_jax.porting.files import import_optional, to_torch
+from ranet_jax.porting.networks import find_network
+from ranet_jax.porting.verify import import_torchvision
+
+PURPOSE = "time a step beside PyTorch's"
+# One step on a batch of host arrays; the loss it returns is read, so that the step has ended.
+TorchStep = Callable[[dict[str, np.ndarray]], float]
+
+
+def torch_step(config: ConfigDict, variables: Any, num_classes: int) -> TorchStep:
+    """The training step in PyTorch of a ResNet without a context block, from our weights.
+
+    The network has its maps channels-last, as PyTorch computes fastest; the loss is the fine one,
+    with class weights, on scores resized as ours are; SGD has momentum and weight decay.
+
+    Raises:
+      UserError: PyTorch or timm is missing, or the config describes another network.
+    """
+    torch = import_optional("torch", PURPOSE)
+    model = _segmenter(config, num_classes)
+    (naming,) = find_network(config).namings
+    arrays = flax.traverse_util.flatten_dict(variables, sep="/")
+    arrays = {path: np.asarray(array) for path, array in arrays.items()}
+    tensors = {name: to_torch(value) for name, value in to_tensors(arrays, naming).items()}
+    left_out = model.load_state_dict(tensors, strict=False)
+    if left_out.unexpected_keys or any(
+        not name.endswith("num_batches_tracked") for name in left_out.missing_keys
+    ):
+        raise ValueError(f"The two networks differ: {left_out}")
+    model = model.to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=config.optimizer.learning_rate,
+        momentum=config.optimizer.momentum,
+        weight_decay=config.optimizer.weight_decay,
+    )
+    weights = config.loss.class_weights
+    weights = torch.tensor(weights) if weights else None
+
+    def step(batch: dict[str, np.ndarray]) -> float:
+        images = torch.from_numpy(batch["image"]).permute(0, 3, 1, 2)  # channels-last as it lies
+        labels = torch.from_numpy(batch["label"]).long()
+        optimizer.zero_grad()
+        scores = torch.nn.functional.interpolate(
+            model(images), labels.shape[1:], mode="bilinear", align_corners=True
+        )
+        loss = torch.nn.functional.cross_entropy(
+            scores, labels, weights, ignore_index=IGNORE_LABEL, reduction="sum"
+        ) / (labels != IGNORE_LABEL).sum().clamp(min=1)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def _segmenter(config: ConfigDict, num_classes: int) -> Any:
+    """The network, its modules named as ours, with weights of its own."""
+    nn = import_optional("torch", PURPOSE).nn
+    import_torchvision()  # which timm imports
+    timm = import_optional("timm", PURPOSE)
+    fields = config.model
+    unlike = {"context": "none", "stem": "conv7", "stages": 4, "width": 64, "dtype": "float32"}
+    wrong = [f"{name}={value}" for name, value in unlike.items() if fields[name] != value]
+    if wrong or not fields.backbone.startswith("resnet") or config.train.microbatches > 1:
+        needed = " ".join(f"--config.model.{each}" for each in wrong)
+        raise UserError(
+            "PyTorch's step is of a ResNet without a context block, in one part; set"
+            f" {needed or 'config.model.backbone to a ResNet and config.train.microbatches to 1'}."
+        )
+
+    def conv_bn(inputs: int) -> Any:
+        conv = nn.Conv2d(inputs, fields.channels, 3, padding=1, bias=False)
+        layers = {"conv": conv, "bn": nn.BatchNorm2d(fields.channels), "relu": nn.ReLU()}
+        return nn.Sequential(OrderedDict(layers))
+
+    backbone = timm.create_model(
+        fields.backbone, num_classes=0, global_pool="", output_stride=fields.output_stride
+    )
+    context = {"reduce": conv_bn(backbone.num_features), "fuse": conv_bn(fields.channels)}
+    parts = {
+        "backbone": backbone,
+        "context": nn.Sequential(OrderedDict(context)),
+        "dropout": nn.Dropout2d(fields.dropout),
+        "fine_logit": nn.Conv2d(fields.channels, num_classes, 1),
+    }
+    return nn.Sequential(OrderedDict(parts))
