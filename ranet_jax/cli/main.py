@@ -1,4 +1,4 @@
-"""The command `ranet`: prepare | train | evaluate | predict | port | bench | reproduce | inspect.
+"""The command `ranet`, and the list of the commands it has.
 
 Errors of input end in one sentence on standard error and exit status 1. Training that a signal
 stopped has exit status 143 (SIGTERM) or 130 (Ctrl-C): the same command goes on.
@@ -10,11 +10,11 @@ import sys
 
 from absl import logging
 
-from ranet_jax.cli import bench, evaluate, inspect, port, predict, prepare, reproduce, train
+from ranet_jax.cli import bench, evaluate, inspect, pack, port, predict, prepare, reproduce, train
 from ranet_jax.errors import Interrupted, UserError
 
 # In the order of the help. What takes long to import is imported when a command runs.
-COMMANDS = (prepare, train, evaluate, predict, port, bench, reproduce, inspect)
+COMMANDS = (prepare, pack, train, evaluate, predict, port, bench, reproduce, inspect)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,6 +4,8 @@ import argparse
 import pathlib
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from ranet_jax.cli.arguments import OVERRIDING
 from ranet_jax.config import check_config
 from ranet_jax.config_files import load_config, override
@@ -15,6 +17,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("train", help="train, or go on training", epilog=OVERRIDING)
     parser.add_argument("--config", required=True, help="file of configs/")
     parser.add_argument("--workdir", required=True, help="directory of checkpoints and metrics")
+    parser.add_argument(
+        "--arrays", metavar="FILE.npz", help="file of `ranet pack` in place of a prepared data set"
+    )
     parser.add_argument(
         "--distributed", action="store_true", help="one process of several: see launch/README.md"
     )
@@ -42,22 +47,40 @@ def run(arguments: argparse.Namespace) -> int:
             "--coordinator, --num-processes and --process-id need --distributed; add it."
         )
 
-    from ranet_jax.pipeline import examples
     from ranet_jax.training.curves import draw_curves
     from ranet_jax.training.loop import train
 
     config = override(load_config(arguments.config), arguments.overrides)
     check_config(config)
-    builder = examples.open_for_training(config.data)
-    result = train(
-        config,
-        arguments.workdir,
-        examples.dataset_metadata(builder),
-        lambda step: examples.train_batches(config, builder, step),
-        lambda: examples.evaluation_batches(config, builder, config.data.eval_split),
-    )
+    result = train(config, arguments.workdir, *_input(config, arguments))
     if jax.process_index() == 0:
         workdir = pathlib.Path(arguments.workdir)
         draw_curves(workdir / "metrics.jsonl", workdir / "curves.png")
         print(result.table())
     return 0
+
+
+def _input(config: ConfigDict, arguments: argparse.Namespace) -> tuple[Any, Any, Any]:
+    """What the data set says of itself, its training batches from a step on, those to score."""
+    split = config.data.eval_split
+    if arguments.arrays is not None:
+        from ranet_jax.pipeline.arrays import ArrayDataset
+
+        if arguments.distributed:
+            raise UserError("--arrays is of one process; leave --distributed out.")
+        packed = ArrayDataset.load(arguments.arrays)
+        packed.examples(config.data.train_split)
+        packed.examples(split)
+        return (
+            packed.metadata,
+            lambda step: packed.train_batches(config, step),
+            lambda: packed.evaluation_batches(config, split),
+        )
+    from ranet_jax.pipeline import examples
+
+    builder = examples.open_for_training(config.data)
+    return (
+        examples.dataset_metadata(builder),
+        lambda step: examples.train_batches(config, builder, step),
+        lambda: examples.evaluation_batches(config, builder, split),
+    )

@@ -253,6 +253,16 @@ def label_maps(builder: Builder, split: str) -> Iterator[np.ndarray]:
         yield tf.io.decode_png(example["label"], channels=1).numpy()[..., 0]
 
 
+def encoded_examples(builder: Builder, split: str) -> Iterator[tuple[bytes, bytes]]:
+    """Image (JPEG or PNG) and label (PNG) of each example of a split, in the stored order.
+
+    Raises UserError if the split is unknown or empty, or the records are damaged.
+    """
+    share = _host_share(builder, split, 0, 1)
+    for example in _arrays(_read(builder, share).prefetch(2), builder):
+        yield example["image"], example["label"]
+
+
 def _decode(tf: Any, example: dict[str, Any]) -> tuple[Any, Any]:
     """Float32 RGB image [H, W, 3] in 0..255 and uint8 label [H, W, 1] of an encoded example."""
     # Reads PNG as well as JPEG, and JPEG as Pillow reads it.

@@ -1,0 +1,41 @@
+"""`ranet pack`: write a prepared data set as one NumPy file, for machines without TensorFlow."""
+
+import argparse
+import os
+from typing import Any
+
+from ranet_jax.config import default_config
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command's arguments."""
+    parser = subparsers.add_parser(
+        "pack", help="write a prepared data set as one NumPy file, to train without TensorFlow"
+    )
+    parser.add_argument("name", help="prepared data set")
+    parser.add_argument("--output", required=True, metavar="FILE.npz", help="file to write")
+    parser.add_argument("--data-dir", help="where it is (default: TFDS's directory)")
+    parser.add_argument(
+        "--splits", nargs="+", default=("train", "val"), help="splits (default: train val)"
+    )
+    parser.add_argument(
+        "--quality", type=int, metavar="Q", help="store images as JPEG of quality 1 to 95"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the file and print its size."""
+    from ranet_jax.pipeline import arrays, examples
+
+    data = default_config().data
+    data.name, data.data_dir = arguments.name, arguments.data_dir
+    builder = examples.open_dataset(data)
+    metadata = examples.dataset_metadata(builder)
+    splits = {split: examples.encoded_examples(builder, split) for split in arguments.splits}
+    arrays.write_arrays(arguments.output, metadata, splits, arguments.quality)
+    megabytes = os.path.getsize(arguments.output) / 1e6
+    print(
+        f"{arguments.output}: {', '.join(arguments.splits)} of {metadata.name}, {megabytes:.1f} MB."
+    )
+    return 0
