@@ -15,7 +15,7 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/*.md", "docs/tutorials/*.md", "launch/*.md", "data/*/*.md")
     for path in ROOT.glob(pattern)
 )
-COMMANDS = ("prepare", "train", "evaluate", "predict", "port", "reproduce", "inspect")
+COMMANDS = ("prepare", "pack", "train", "evaluate", "predict", "port", "reproduce", "inspect")
 COMMANDS += ("bench regions", "bench heads", "bench step")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
