@@ -13,14 +13,10 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from ranet_jax.bench.measure import check_counts
+from ranet_jax.bench.real_step import build_step, random_batch
 from ranet_jax.bench.torch_twin import torch_step
 from ranet_jax.config import check_config
 from ranet_jax.markdown import table
-from ranet_jax.models import build_model
-from ranet_jax.pipeline.metadata import IGNORE_LABEL
-from ranet_jax.training import parallel
-from ranet_jax.training.optimizer import build_optimizer
-from ranet_jax.training.step import create_state, init_variables, make_step
 
 # How far the losses of the two first steps may lie apart, as a fraction.
 TOLERANCE = 1e-3
@@ -51,28 +47,9 @@ def time_steps(config: ConfigDict, num_classes: int, repeats: int) -> tuple[Step
     config = config.copy_and_resolve_references()
     config.model.dropout = 0.0
     check_config(config)
-    parallel.check_batch_size(config.train, jax.device_count())
-    model = build_model(config, num_classes, parallel.AXIS)
-    rng = np.random.default_rng(0)
-    size = (config.train.batch_size, *config.data.crop_size)
-    batch: dict[str, np.ndarray] = {
-        "image": rng.normal(size=(*size, 3)).astype(np.float32),
-        "label": rng.integers(0, num_classes, size).astype(np.uint8),
-    }
-    variables = init_variables(model, jax.random.PRNGKey(0), config.data.crop_size)
+    batch = random_batch(config, num_classes)
+    variables, ours = build_step(config, num_classes)
     theirs = torch_step(config, variables, num_classes)
-    optimizer, _ = build_optimizer(config.optimizer, config.train.steps, variables["params"])
-    state = create_state(variables, optimizer, jax.random.PRNGKey(1), ema=False)
-    step = parallel.map_step(
-        make_step(model, optimizer, config, IGNORE_LABEL), config.train.parallel
-    )
-
-    def ours(batch: dict[str, np.ndarray]) -> float:
-        nonlocal state
-        state, metrics = step(state, batch)
-        jax.block_until_ready(state)
-        return float(metrics["fine"])
-
     runs: dict[str, list[tuple[float, float]]] = {"ranet_jax": [], "PyTorch": []}
     for _ in tqdm(range(repeats + 1), unit="pair", desc="steps", disable=None):
         for library, function in (("ranet_jax", ours), ("PyTorch", theirs)):
