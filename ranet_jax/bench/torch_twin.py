@@ -98,3 +98,33 @@ def _segmenter(config: ConfigDict, num_classes: int) -> Any:
         "fine_logit": nn.Conv2d(fields.channels, num_classes, 1),
     }
     return nn.Sequential(OrderedDict(parts))
+
+
+def deeplabv3_step(num_classes: int) -> TorchStep:
+    """The training step of torchvision's DeepLabV3-ResNet101, output stride 8, in bfloat16.
+
+    On a GPU the network is compiled (`torch.compile`); its maps are channels-last.
+
+    Raises:
+      UserError: PyTorch or torchvision is missing.
+    """
+    torch = import_optional("torch", PURPOSE)
+    build = import_torchvision().models.segmentation.deeplabv3_resnet101
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = build(weights=None, weights_backbone=None, num_classes=num_classes, aux_loss=False)
+    model = model.to(device, memory_format=torch.channels_last).train()
+    network = torch.compile(model) if device == "cuda" else model
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+
+    def step(batch: dict[str, np.ndarray]) -> float:
+        images = torch.from_numpy(batch["image"]).to(device).permute(0, 3, 1, 2)
+        labels = torch.from_numpy(batch["label"]).to(device).long()
+        optimizer.zero_grad()
+        with torch.autocast(device, torch.bfloat16):
+            scores = network(images)["out"]
+        loss = torch.nn.functional.cross_entropy(scores.float(), labels, ignore_index=IGNORE_LABEL)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step

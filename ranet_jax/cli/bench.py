@@ -1,12 +1,16 @@
 """`ranet bench`: measure what parts of the network take."""
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from ranet_jax.cli.arguments import OVERRIDING, refuse
+from ranet_jax.cli.train import training_input
+from ranet_jax.config import check_config
 from ranet_jax.config_files import load_config, override
+from ranet_jax.errors import UserError
 
 
 def add_parser(subparsers: Any) -> None:
@@ -17,6 +21,7 @@ def add_parser(subparsers: Any) -> None:
     _add_regions(subjects)
     _add_step(subjects)
     _add_heads(subjects)
+    _add_device(subjects)
 
 
 def _add_size(parser: argparse.ArgumentParser) -> None:
@@ -217,3 +222,71 @@ def run_heads(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         write_results(arguments.output, heads.heads_results(costs, size, arguments.num_classes))
     return 0
+
+
+# -------------------------------------------------------------------------------- device
+
+
+def _add_device(subjects: Any) -> None:
+    parser = subjects.add_parser(
+        "device",
+        help="check and time this machine's accelerator: regions, training steps, a training",
+        epilog=OVERRIDING,
+    )
+    parser.add_argument("--config", required=True, help="file of configs/ whose step is timed")
+    parser.add_argument("--num-classes", type=int, default=19, help="categories (default: 19)")
+    _add_size(parser)
+    parser.add_argument(
+        "--repeats", type=int, default=5, metavar="N", help="timed runs of each (default: 5)"
+    )
+    parser.add_argument("--arrays", metavar="FILE.npz", help="file of `ranet pack` to train on")
+    parser.add_argument("--train-config", metavar="FILE", help="with --arrays: what to train")
+    parser.add_argument("--workdir", help="with --arrays: directory of its checkpoints")
+    _add_output(parser)
+    parser.set_defaults(run=run_device, takes_overrides=True)
+
+
+def run_device(arguments: argparse.Namespace) -> int:
+    """Check the schedules, time blocks and steps, train if asked; fail if a schedule differs."""
+    from ranet_jax.bench import device
+    from ranet_jax.bench.measure import write_results
+    from ranet_jax.files import check_json_output
+
+    if arguments.output is not None:
+        check_json_output(arguments.output, "results")
+    config = override(load_config(arguments.config), arguments.overrides)
+    check_config(config)
+    train = _prepare_training(arguments)
+    agreements = device.check_schedules(arguments.num_classes)
+    size = tuple(arguments.size)
+    timings = device.time_device(config, arguments.num_classes, size, arguments.repeats)
+    miou = train()
+    print(device.device_report(agreements, timings, miou))
+    if arguments.output is not None:
+        write_results(arguments.output, device.device_results(agreements, timings, miou))
+    wrong = [each.schedule for each in agreements if not each.passes]
+    if wrong:
+        raise UserError(
+            f"The regions of {', '.join(wrong)} differ from the dense equations on this device;"
+            " report the table above."
+        )
+    return 0
+
+
+def _prepare_training(arguments: argparse.Namespace) -> Callable[[], float | None]:
+    """What trains and gives the fine mean IoU, its input looked at before anything is timed."""
+    asked = (arguments.arrays, arguments.train_config, arguments.workdir)
+    if all(each is None for each in asked):
+        return lambda: None
+    if any(each is None for each in asked):
+        raise UserError("--arrays, --train-config and --workdir go together; give all or none.")
+    config = load_config(arguments.train_config)
+    check_config(config)
+    data = training_input(config, arguments.arrays)
+
+    def run() -> float:
+        from ranet_jax.training.loop import train
+
+        return train(config, arguments.workdir, *data).fine.miou
+
+    return run

@@ -34,6 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     import jax
 
     processes = (arguments.coordinator, arguments.num_processes, arguments.process_id)
+    if arguments.distributed and arguments.arrays is not None:
+        raise UserError("--arrays is of one process; leave --distributed out.")
     if arguments.distributed:
         try:
             jax.distributed.initialize(*processes)
@@ -52,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     config = override(load_config(arguments.config), arguments.overrides)
     check_config(config)
-    result = train(config, arguments.workdir, *_input(config, arguments))
+    result = train(config, arguments.workdir, *training_input(config, arguments.arrays))
     if jax.process_index() == 0:
         workdir = pathlib.Path(arguments.workdir)
         draw_curves(workdir / "metrics.jsonl", workdir / "curves.png")
@@ -60,15 +62,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _input(config: ConfigDict, arguments: argparse.Namespace) -> tuple[Any, Any, Any]:
-    """What the data set says of itself, its training batches from a step on, those to score."""
+def training_input(config: ConfigDict, arrays: str | None) -> tuple[Any, Any, Any]:
+    """What the data set says of itself, its training batches from a step on, those to score.
+
+    It is the prepared data set that the config names, or the file `arrays` of `ranet pack`.
+    """
     split = config.data.eval_split
-    if arguments.arrays is not None:
+    if arrays is not None:
         from ranet_jax.pipeline.arrays import ArrayDataset
 
-        if arguments.distributed:
-            raise UserError("--arrays is of one process; leave --distributed out.")
-        packed = ArrayDataset.load(arguments.arrays)
+        packed = ArrayDataset.load(arrays)
         packed.examples(config.data.train_split)
         packed.examples(split)
         return (
