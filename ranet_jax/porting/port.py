@@ -18,10 +18,6 @@ from ranet_jax.porting.files import StateDict, read_state_dict
 from ranet_jax.porting.name_patterns import Naming
 from ranet_jax.porting.networks import Network, Source, find_network
 
-# Arrays with an entry for each class.
-CLASSIFIERS = re.compile(
-    r"params/(fc|classifier|fine_logit|auxiliary/logit|context/(rcb/|dsn_)semantic_logit)/"
-)
 # Any size serves to find the shapes of the arrays.
 IMAGES = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
 
@@ -120,16 +116,18 @@ def port_state_dict(
 
     found = source(network.classifier)
     classes = found[0] if found else None
-    taken = tensors
-    if num_classes is not None and num_classes != classes:
-        taken = {k: v for k, v in tensors.items() if not _is_classifier(k, naming)}
-        classes = num_classes
-        allowed.append(CLASSIFIERS)
+    renewed = num_classes is not None and num_classes != classes
+    classes = num_classes if renewed else classes
     if classes == 0:
         raise UserError("The file's classifier has 0 classes; choose a number with --num-classes.")
     module = build_module(network, stride, classes, source)
-    shapes = jax.eval_shape(module.init, jax.random.PRNGKey(0), IMAGES)
-    expected = {path: value.shape for path, value in flatten(shapes).items()}
+    expected = _shapes(module)
+    taken = tensors
+    if renewed:
+        other = build_module(network, stride, 1 if classes == 2 else 2, source)
+        changed = {path for path, shape in _shapes(other).items() if shape != expected[path]}
+        taken = {k: v for k, v in tensors.items() if _target(k, naming, expected) not in changed}
+        allowed += [re.compile(rf"^{re.escape(path)}$") for path in changed]
     arrays, kept, fresh = to_arrays(taken, naming, expected, allowed)
     if fresh:
         arrays |= {path: np.asarray(array) for path, array in _initial(module, fresh).items()}
@@ -173,6 +171,13 @@ def flatten(variables: Any) -> dict[str, Any]:
     return flax.traverse_util.flatten_dict(variables, sep="/")
 
 
-def _is_classifier(name: str, naming: Naming) -> bool:
-    entry = naming.to_target(name, bool)
-    return entry is not None and CLASSIFIERS.match(entry.target or "") is not None
+def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shapes of the module's arrays by path."""
+    shapes = jax.eval_shape(module.init, jax.random.PRNGKey(0), IMAGES)
+    return {path: value.shape for path, value in flatten(shapes).items()}
+
+
+def _target(name: str, naming: Naming, expected: dict[str, tuple[int, ...]]) -> str | None:
+    """Path of the array that a tensor belongs to."""
+    entry = naming.to_target(name, expected.__contains__)
+    return None if entry is None else entry.target

@@ -2,15 +2,20 @@
 
 import re
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 
 from helpers.torch_networks import timm
 from helpers.torch_networks import torchvision as tv
+from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
+from ranet_jax.models import build_model
 from ranet_jax.porting import port, port_state_dict
-from ranet_jax.porting.networks import NETWORKS
+from ranet_jax.porting.coverage import to_tensors
+from ranet_jax.porting.networks import NETWORKS, find_network
 from ranet_jax.porting.port import flatten
 
 
@@ -265,6 +270,43 @@ def test_another_number_of_classes_renews_both_of_a_segmenter_s_classifiers():
         for leaf in ("kernel", "bias")
     }
     assert ported.variables["params"]["auxiliary"]["logit"]["bias"].shape == (2,)
+
+
+@pytest.mark.parametrize(
+    "context, classifiers",
+    [
+        ("ranet", {"fine_logit", "context/rcb/semantic_logit"}),
+        ("released", {"fine_logit", "context/dsn_semantic_logit"}),
+        ("ocr", {"fine_logit", "context/semantic_logit"}),
+        ("danet", {"fine_logit", "position_logit", "channel_logit"}),
+        *((name, {"fine_logit"}) for name in ("nonlocal", "asymmetric", "ccnet", "psanet", "psp")),
+        *((name, {"fine_logit"}) for name in ("aspp", "fcn", "none")),
+    ],
+)
+def test_every_block_renews_what_has_an_entry_for_each_class(context, classifiers):
+    """A segmenter's own state dict, taken with its number of classes and with another."""
+    config = default_config()
+    config.model.update(backbone="resnet18", width=4, channels=8, num_regions=4, per_region=2)
+    config.model.context = "ranet" if context == "released" else context
+    if context == "released":
+        config.model.update(variant="released", backbone="resnet50", stem="deep")
+    if context == "aspp":
+        config.model.aspp_rates = (2, 4)
+    model = build_model(config, 3)
+    variables = model.init(jax.random.PRNGKey(0), jnp.zeros((1, 64, 64, 3)))
+    arrays = {path: np.asarray(array) for path, array in flatten(variables).items()}
+    naming = find_network(config).namings[-1]
+    state = to_tensors(arrays, naming)
+    assert port_state_dict(state, config).fresh == ()
+    ported = port_state_dict(state, config, num_classes=5)
+    renewed = {path.removeprefix("params/").rpartition("/")[0] for path in ported.fresh}
+    assert renewed == classifiers
+    found = flatten(ported.variables)
+    for path, array in arrays.items():
+        if path not in ported.fresh:
+            np.testing.assert_array_equal(found[path], array, err_msg=path)
+        else:
+            assert found[path].shape[-1] == 5
 
 
 def test_a_classifier_of_no_classes_is_none(resnet18):
