@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -28,6 +29,33 @@ class Measurement:
     run_seconds: float | None
     temp_bytes: int
     xla_flops: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Seconds of a first run, which compiles, and of those after it, for a number of images."""
+
+    name: str
+    images: int
+    first_seconds: float
+    seconds: tuple[float, ...]
+
+    @property
+    def median_seconds(self) -> float:
+        """Of the runs after the first."""
+        return statistics.median(self.seconds)
+
+    @property
+    def images_per_second(self) -> float:
+        """By the median."""
+        return self.images / self.median_seconds
+
+
+def timed(run: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds of a run that ends before it returns, and what it returned."""
+    start = time.perf_counter()
+    result = run()
+    return time.perf_counter() - start, result
 
 
 def compile_and_measure(
@@ -59,9 +87,7 @@ def compile_and_measure(
 def _best_run(compiled: Callable[..., Any], arguments: Sequence[Any], repeats: int) -> float | None:
     runs: list[float] = []
     while len(runs) < repeats and sum(runs) < ENOUGH_SECONDS:
-        start = time.perf_counter()
-        jax.block_until_ready(compiled(*arguments))
-        runs.append(time.perf_counter() - start)
+        runs.append(timed(lambda: jax.block_until_ready(compiled(*arguments)))[0])
     return min(runs, default=None)
 
 

@@ -19,16 +19,15 @@ from ranet_jax.bench.compiled import (
     results,
     target_results,
 )
+from ranet_jax.bench.local_step import without_context
 from ranet_jax.bench.measure import check_counts
 from ranet_jax.bench.targets import Target
-from ranet_jax.config import check_config
 from ranet_jax.markdown import table
 from ranet_jax.models import build_model
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
 from ranet_jax.training import parallel
-from ranet_jax.training.losses import BoundaryLoss
 from ranet_jax.training.optimizer import build_optimizer
-from ranet_jax.training.step import TrainState, create_state, make_step
+from ranet_jax.training.step import TrainState, check_training, create_state, make_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +46,10 @@ def compile_steps(config: ConfigDict, target: Target, num_classes: int) -> list[
       UserError: the config describes no training, or does not fit the target's devices.
     """
     check_counts({"number of categories": num_classes})
-    check_config(config)
-    BoundaryLoss.from_config(config.loss)  # or an error, before anything is made
-    parallel.check_batch_size(config.train, len(target.devices))
-    plain = config.copy_and_resolve_references()
-    plain.model.context = "none"
-    configs = [config] if config.model.context == "none" else [config, plain]
+    check_training(config, len(target.devices))
+    configs = [config]
+    if config.model.context != "none":
+        configs.append(without_context(config))
     costs = []
     for each in tqdm(configs, unit="step", desc="compile", disable=None):
         lowered, state = _lower(each, target, num_classes)

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.traverse_util
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from ranet_jax.errors import UserError
+from ranet_jax.pipeline.batching import Batch
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
 from ranet_jax.porting.coverage import to_tensors
 from ranet_jax.porting.files import import_optional, to_torch
@@ -17,7 +19,7 @@ from ranet_jax.porting.verify import import_torchvision
 
 PURPOSE = "time a step beside PyTorch's"
 # One step on a batch of host arrays; the loss it returns is read, so that the step has ended.
-TorchStep = Callable[[dict[str, np.ndarray]], float]
+TorchStep = Callable[[Batch], float]
 
 
 def torch_step(config: ConfigDict, variables: Any, num_classes: int) -> TorchStep:
@@ -40,31 +42,20 @@ def torch_step(config: ConfigDict, variables: Any, num_classes: int) -> TorchSte
         not name.endswith("num_batches_tracked") for name in left_out.missing_keys
     ):
         raise ValueError(f"The two networks differ: {left_out}")
-    model = model.to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=config.optimizer.learning_rate,
-        momentum=config.optimizer.momentum,
-        weight_decay=config.optimizer.weight_decay,
-    )
+    device = _device(torch)
+    model = model.to(device, memory_format=torch.channels_last).train()
     weights = config.loss.class_weights
-    weights = torch.tensor(weights) if weights else None
-
-    def step(batch: dict[str, np.ndarray]) -> float:
-        images = torch.from_numpy(batch["image"]).permute(0, 3, 1, 2)  # channels-last as it lies
-        labels = torch.from_numpy(batch["label"]).long()
-        optimizer.zero_grad()
-        scores = torch.nn.functional.interpolate(
-            model(images), labels.shape[1:], mode="bilinear", align_corners=True
-        )
-        loss = torch.nn.functional.cross_entropy(
-            scores, labels, weights, ignore_index=IGNORE_LABEL, reduction="sum"
-        ) / (labels != IGNORE_LABEL).sum().clamp(min=1)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
+    return _train_step(
+        torch,
+        model,
+        torch.optim.SGD(
+            model.parameters(),
+            lr=config.optimizer.learning_rate,
+            momentum=config.optimizer.momentum,
+            weight_decay=config.optimizer.weight_decay,
+        ),
+        torch.tensor(weights, device=device) if weights else None,
+    )
 
 
 def _segmenter(config: ConfigDict, num_classes: int) -> Any:
@@ -110,19 +101,42 @@ def deeplabv3_step(num_classes: int) -> TorchStep:
     """
     torch = import_optional("torch", PURPOSE)
     build = import_torchvision().models.segmentation.deeplabv3_resnet101
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _device(torch)
     model = build(weights=None, weights_backbone=None, num_classes=num_classes, aux_loss=False)
     model = model.to(device, memory_format=torch.channels_last).train()
     network = torch.compile(model) if device == "cuda" else model
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
 
-    def step(batch: dict[str, np.ndarray]) -> float:
+    def scores(images: Any) -> Any:
+        with torch.autocast(device, torch.bfloat16):
+            return network(images)["out"].float()
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    return _train_step(torch, scores, optimizer)
+
+
+def _device(torch: Any) -> str:
+    """Where PyTorch computes: on a GPU if JAX does too and PyTorch can."""
+    on_gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
+    return "cuda" if on_gpu else "cpu"
+
+
+def _train_step(
+    torch: Any, network: Callable[[Any], Any], optimizer: Any, class_weights: Any = None
+) -> TorchStep:
+    """A step of `optimizer` by the cross-entropy of the network's resized score maps."""
+    device = _device(torch)
+
+    def step(batch: Batch) -> float:
         images = torch.from_numpy(batch["image"]).to(device).permute(0, 3, 1, 2)
         labels = torch.from_numpy(batch["label"]).to(device).long()
         optimizer.zero_grad()
-        with torch.autocast(device, torch.bfloat16):
-            scores = network(images)["out"]
-        loss = torch.nn.functional.cross_entropy(scores.float(), labels, ignore_index=IGNORE_LABEL)
+        scores = torch.nn.functional.interpolate(
+            network(images), labels.shape[1:], mode="bilinear", align_corners=True
+        )
+        total = torch.nn.functional.cross_entropy(
+            scores, labels, class_weights, ignore_index=IGNORE_LABEL, reduction="sum"
+        )
+        loss = total / (labels != IGNORE_LABEL).sum().clamp(min=1)
         loss.backward()
         optimizer.step()
         return loss.item()

@@ -39,6 +39,23 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FILE.json", help="where to write the results too")
 
 
+def _check_output(arguments: argparse.Namespace) -> None:
+    """Raise `UserError`, before anything is measured, if the results have no place to go."""
+    from ranet_jax.files import check_json_output
+
+    if arguments.output is not None:
+        check_json_output(arguments.output, "results")
+
+
+def _show(arguments: argparse.Namespace, report: str, results: Any) -> None:
+    """Print a report, and write its results if asked."""
+    from ranet_jax.bench.measure import write_results
+
+    print(report)
+    if arguments.output is not None:
+        write_results(arguments.output, results)
+
+
 # ------------------------------------------------------------------------------- regions
 
 
@@ -84,11 +101,8 @@ def _add_regions(subjects: Any) -> None:
 def run_regions(arguments: argparse.Namespace) -> int:
     """Measure region construction and interaction, or compile them for an absent machine."""
     from ranet_jax.bench import regions
-    from ranet_jax.bench.measure import write_results
-    from ranet_jax.files import check_json_output
 
-    if arguments.output is not None:
-        check_json_output(arguments.output, "results")
+    _check_output(arguments)
     if arguments.target is not None:
         return _compile_regions(arguments)
     refuse(arguments, ("--batch", "--parts"), "has no meaning without --target")
@@ -98,15 +112,13 @@ def run_regions(arguments: argparse.Namespace) -> int:
     repeats = 3 if arguments.repeats is None else arguments.repeats
     scene = arguments.scene or "cells"
     costs = regions.measure_regions(size, classes, paths, repeats, scene)
-    print(regions.regions_report(costs, size, scene))
-    if arguments.output is not None:
-        write_results(arguments.output, regions.regions_results(costs, size, scene))
+    report = regions.regions_report(costs, size, scene)
+    _show(arguments, report, regions.regions_results(costs, size, scene))
     return 0
 
 
 def _compile_regions(arguments: argparse.Namespace) -> int:
     from ranet_jax.bench import absent_regions
-    from ranet_jax.bench.measure import write_results
     from ranet_jax.bench.targets import open_target
 
     refuse(arguments, ("--repeats", "--scene"), "has no meaning with --target, which runs nothing")
@@ -115,10 +127,8 @@ def _compile_regions(arguments: argparse.Namespace) -> int:
     batch = 1 if arguments.batch is None else arguments.batch
     parts = arguments.parts or absent_regions.PARTS
     costs = absent_regions.compile_regions(target, size, classes, paths, batch, parts)
-    print(absent_regions.regions_report(costs, size, batch, target))
-    if arguments.output is not None:
-        results = absent_regions.regions_results(costs, size, batch, target)
-        write_results(arguments.output, results)
+    report = absent_regions.regions_report(costs, size, batch, target)
+    _show(arguments, report, absent_regions.regions_results(costs, size, batch, target))
     return 0
 
 
@@ -159,11 +169,8 @@ def _add_step(subjects: Any) -> None:
 
 def run_step(arguments: argparse.Namespace) -> int:
     """Compile a training step for an absent machine, or time it here in turn with PyTorch's."""
-    from ranet_jax.bench.measure import write_results
-    from ranet_jax.files import check_json_output
 
-    if arguments.output is not None:
-        check_json_output(arguments.output, "results")
+    _check_output(arguments)
     config = override(load_config(arguments.config), arguments.overrides)
     classes = arguments.num_classes
     if classes is None:
@@ -173,9 +180,7 @@ def run_step(arguments: argparse.Namespace) -> int:
     else:
         refuse(arguments, ("--repeats",), "has no meaning with --target, which runs nothing")
         report, results = _compile_step(config, classes, arguments.target)
-    print(report)
-    if arguments.output is not None:
-        write_results(arguments.output, results)
+    _show(arguments, report, results)
     return 0
 
 
@@ -192,8 +197,9 @@ def _compile_step(config: ConfigDict, classes: int, name: str) -> tuple[str, dic
 def _time_step(config: ConfigDict, classes: int, repeats: int | None) -> tuple[str, dict[str, Any]]:
     from ranet_jax.bench import against_torch
 
-    times = against_torch.time_steps(config, classes, 5 if repeats is None else repeats)
-    return against_torch.times_report(times, config), against_torch.times_results(times, config)
+    found = against_torch.compare_steps(config, classes, 5 if repeats is None else repeats)
+    results = against_torch.comparison_results(found, config)
+    return against_torch.comparison_report(found, config), results
 
 
 # --------------------------------------------------------------------------------- heads
@@ -210,17 +216,13 @@ def _add_heads(subjects: Any) -> None:
 def run_heads(arguments: argparse.Namespace) -> int:
     """Measure context blocks."""
     from ranet_jax.bench import heads
-    from ranet_jax.bench.measure import write_results
-    from ranet_jax.files import check_json_output
 
-    if arguments.output is not None:
-        check_json_output(arguments.output, "results")
+    _check_output(arguments)
     size = tuple(arguments.size)
     compared = heads.table3_heads(size, arguments.num_classes)
     costs = [heads.measure_head(head) for head in compared]
-    print(heads.heads_report(costs, size))
-    if arguments.output is not None:
-        write_results(arguments.output, heads.heads_results(costs, size, arguments.num_classes))
+    report = heads.heads_report(costs, size)
+    _show(arguments, report, heads.heads_results(costs, size, arguments.num_classes))
     return 0
 
 
@@ -249,11 +251,8 @@ def _add_device(subjects: Any) -> None:
 def run_device(arguments: argparse.Namespace) -> int:
     """Check the schedules, time blocks and steps, train if asked; fail if a schedule differs."""
     from ranet_jax.bench import device
-    from ranet_jax.bench.measure import write_results
-    from ranet_jax.files import check_json_output
 
-    if arguments.output is not None:
-        check_json_output(arguments.output, "results")
+    _check_output(arguments)
     config = override(load_config(arguments.config), arguments.overrides)
     check_config(config)
     train = _prepare_training(arguments)
@@ -261,9 +260,8 @@ def run_device(arguments: argparse.Namespace) -> int:
     size = tuple(arguments.size)
     timings = device.time_device(config, arguments.num_classes, size, arguments.repeats)
     miou = train()
-    print(device.device_report(agreements, timings, miou))
-    if arguments.output is not None:
-        write_results(arguments.output, device.device_results(agreements, timings, miou))
+    report = device.device_report(agreements, timings, miou)
+    _show(arguments, report, device.device_results(agreements, timings, miou))
     wrong = [each.schedule for each in agreements if not each.passes]
     if wrong:
         raise UserError(

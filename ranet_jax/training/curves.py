@@ -42,7 +42,7 @@ def draw_curves(metrics_path: str | os.PathLike, picture_path: str | os.PathLike
             style = "--" if name in REGION_SCORES else "-"
             scores.plot(steps, 100 * values, style, label=label, marker=".", linewidth=1.2)
     losses.set(title="training loss", xlabel="step", ylabel="nats a pixel", yscale="log")
-    scores.set(title="evaluation", xlabel="step", ylabel="percent", ylim=(0, 100))
+    scores.set(title="evaluation", xlabel="step", ylabel="percent", ylim=(0, 102))
     for axes in (losses, scores):
         axes.grid(alpha=0.3)
         if axes.lines:

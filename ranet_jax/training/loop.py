@@ -10,7 +10,6 @@ import jax
 from ml_collections import ConfigDict
 
 from ranet_jax import checkpoints
-from ranet_jax.config import check_config
 from ranet_jax.errors import Interrupted, UserError
 from ranet_jax.evaluation.result import EvaluationResult
 from ranet_jax.evaluation.scoring import evaluate_batches
@@ -22,11 +21,16 @@ from ranet_jax.pipeline.labels import check_labels
 from ranet_jax.pipeline.metadata import DatasetMetadata
 from ranet_jax.training import parallel
 from ranet_jax.training.initialization import initialize
-from ranet_jax.training.losses import BoundaryLoss
 from ranet_jax.training.optimizer import build_optimizer
 from ranet_jax.training.records import MetricsLog
 from ranet_jax.training.signals import catch_signals
-from ranet_jax.training.step import TrainState, create_state, init_variables, make_step
+from ranet_jax.training.step import (
+    TrainState,
+    check_training,
+    create_state,
+    init_variables,
+    make_step,
+)
 
 
 def train(
@@ -57,9 +61,7 @@ def train(
       Interrupted: SIGTERM or Ctrl-C came; running the same call again goes on from there.
     """
     # ---- Set-up -------------------------------------------------------------------------------
-    check_config(config)
-    BoundaryLoss.from_config(config.loss)  # or an error, before anything is made
-    parallel.check_batch_size(config.train, jax.device_count())
+    check_training(config, jax.device_count())
     _check_class_weights(config, dataset)
     model = build(config, dataset.num_classes, parallel.AXIS)
     init_rng, state_rng = jax.random.split(jax.random.PRNGKey(config.seed))

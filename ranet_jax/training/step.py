@@ -11,9 +11,10 @@ from flax import struct
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
+from ranet_jax.config import check_config
 from ranet_jax.pipeline.batching import Batch
 from ranet_jax.training.losses import TERMS, BoundaryLoss, count_valid, segmentation_loss
-from ranet_jax.training.parallel import AXIS
+from ranet_jax.training.parallel import AXIS, check_batch_size
 
 
 @struct.dataclass
@@ -30,6 +31,13 @@ class TrainState:
     batch_stats: Any
     opt_state: Any
     ema_params: Any = None
+
+
+def check_training(config: ConfigDict, devices: int) -> None:
+    """Raise `UserError` unless a config describes a training that these devices can share."""
+    check_config(config)
+    BoundaryLoss.from_config(config.loss)
+    check_batch_size(config.train, devices)
 
 
 def init_variables(model: nn.Module, rng: Array, crop_size: tuple[int, int]) -> Any:

@@ -67,9 +67,9 @@ def test_the_command_prints_and_writes_both(config_file, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "batch 8 of 33 x 41 pixels" in printed
     results = json.loads(output.read_text())
-    ours, theirs = results["steps"]
-    assert (ours["library"], theirs["library"]) == ("ranet_jax", "PyTorch")
-    assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+    ours, theirs = results["ours"], results["theirs"]
+    assert (ours["name"], theirs["name"]) == ("ranet_jax", "PyTorch")
+    assert results["losses"][0] == pytest.approx(results["losses"][1], rel=1e-4)
     assert len(ours["seconds"]) == len(theirs["seconds"]) == 2
     ratio = np.median(ours["seconds"]) / np.median(theirs["seconds"])
     assert results["ratio_of_medians"] == pytest.approx(ratio)

@@ -1,12 +1,11 @@
 """`ranet bench device`: schedules against the dense equations, timings, a training, on CPUs."""
 
-import io
 import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from helpers.images import png
 from ranet_jax.bench import device
 from ranet_jax.cli import main
 from ranet_jax.ops import dense
@@ -33,14 +32,9 @@ def files(tmp_path):
     (tmp_path / "tiny.py").write_text(SOURCE)
     rng = np.random.default_rng(0)
 
-    def encoded(array):
-        buffer = io.BytesIO()
-        Image.fromarray(array).save(buffer, "PNG")
-        return buffer.getvalue()
-
     def example():
         label = rng.integers(0, 2, (33, 33)).astype(np.uint8)
-        return encoded(np.repeat(label[..., None] * 200, 3, axis=2)), encoded(label)
+        return png(np.repeat(label[..., None] * 200, 3, axis=2)), png(label)
 
     metadata = DatasetMetadata("toy", ("dark", "bright"), ((0, 0, 0), (255, 255, 255)))
     splits = {"train": [example() for _ in range(8)], "val": [example() for _ in range(2)]}
@@ -76,7 +70,7 @@ def test_the_command_checks_times_and_trains(files, monkeypatch, capsys):
 
 
 def test_the_maps_that_are_compared_have_regions_that_link_some_pixels():
-    boundary, probabilities, kernel = device._maps(19, device.CHECKED_SIZE)
+    boundary, probabilities, kernel = device.SCENES["cells"](device.CHECKED_SIZE, 19)
     labels, _ = dense.region_map(boundary, probabilities, kernel, 0.8)
     found, counts = np.unique(labels, return_counts=True)
     assert len(found) >= 6

@@ -1,10 +1,7 @@
 """Folder builder on miniature folders of images and index masks of several sizes."""
 
-import io
 import json
 import shutil
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,58 +9,20 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from helpers.folder_source import (
+    COLORS,
+    NAMES,
+    SIZES,
+    config_of,
+    make_source,
+    prepare,
+    read_pair,
+    stem_of,
+)
 from ranet_jax.cli import main
-from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline import examples as data_input
 from ranet_jax.pipeline.metadata import default_color
-
-NAMES = ["ground", "road", "sky"]
-COLORS = [[1, 2, 3], [10, 20, 30], [0, 0, 255]]
-# Height and width of each image, by its place under images/.
-SIZES = {
-    "train/a.jpg": (24, 32),
-    "train/street/b.PNG": (20, 28),
-    "train/street/a.png": (24, 32),
-    "train/c.webp": (17, 40),
-    "val/a.png": (24, 32),
-    "val/d.bmp": (18, 26),
-    "val/e.jpg": (24, 32),
-    "test/f.png": (9, 11),
-}
-
-
-def stem_of(place):
-    return place.rsplit(".", 1)[0]
-
-
-def make_source(root, indexed=False, classes=NAMES, sizes=SIZES):
-    """Images of smooth colours; masks of values 0, 1, 2 and 255 in every quarter."""
-    rng = np.random.default_rng(0)
-    for place, (height, width) in sizes.items():
-        path = root / "images" / place
-        path.parent.mkdir(parents=True, exist_ok=True)
-        coarse = Image.fromarray(rng.integers(0, 256, (3, 4, 3), dtype=np.uint8))
-        coarse.resize((width, height)).save(path)
-        label = rng.choice(np.array([0, 1, 2, 255], np.uint8), (height, width))
-        mask = Image.fromarray(label)
-        if indexed:
-            palette = np.full((256, 3), 9, np.uint8)
-            palette[:3] = COLORS
-            mask.putpalette(palette.tobytes())
-        path = root / "masks" / f"{stem_of(place)}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        mask.save(path)
-    if classes is not None:
-        (root / "classes.json").write_text(json.dumps(classes))
-    return root
-
-
-@pytest.fixture
-def source(tmp_path):
-    """The least that can be prepared, to be spoiled by a test."""
-    sizes = {"train/a.png": (8, 10), "train/b.jpg": (8, 10), "val/c.png": (6, 7)}
-    return make_source(tmp_path / "source", sizes=sizes)
 
 
 @pytest.fixture(scope="module")
@@ -72,47 +31,6 @@ def prepared(tmp_path_factory):
     source = make_source(root / "source")
     metadata = data_input.prepare("folder", str(source), str(root / "tfds"))
     return source, root / "tfds", metadata
-
-
-def examples_of(data_dir):
-    """Name, image and label of each example of train."""
-    builder = tfds.builder_from_directory(data_dir / "folder" / "1.0.0")
-    for example in tfds.as_numpy(builder.as_dataset(split="train")):
-        yield example["name"].decode(), example["image"], example["label"][..., 0]
-
-
-def prepare(source):
-    return data_input.prepare("folder", str(source), str(source.parent / "tfds"))
-
-
-def config_of(data_dir):
-    """Reads images as they are, neither augmented nor normalised."""
-    config = default_config()
-    config.data.update(name="folder", data_dir=str(data_dir), crop_size=(16, 24), flip=False)
-    config.data.update(mean=(0.0,) * 3, std=(1.0,) * 3, scale_range=(1.0, 1.0))
-    config.train.batch_size = 2
-    config.eval.batch_size = 2
-    return config
-
-
-def read_pair(source, place):
-    image = np.asarray(Image.open(source / "images" / place).convert("RGB"))
-    return image, np.asarray(Image.open(source / "masks" / f"{stem_of(place)}.png"))
-
-
-def edit(path, function):
-    image = Image.open(path)
-    image.load()
-    function(image).save(path)
-
-
-def with_value(value):
-    def spoil(mask):
-        label = np.array(mask)
-        label[2, 3] = value
-        return Image.fromarray(label)
-
-    return spoil
 
 
 # ------------------------------------------------------------------------- what is written
@@ -342,172 +260,3 @@ def test_bad_file_of_classes_is_named(source, text, message):
     with pytest.raises(UserError, match=message) as caught:
         prepare(source)
     assert str(source / "classes.json") in str(caught.value)
-
-
-# ---------------------------------------------------------------------------------- faults
-
-
-@pytest.mark.parametrize("missing", ["images/train", "masks/train", "images/val", "masks/val"])
-def test_missing_split_is_named(source, missing):
-    shutil.rmtree(source / missing)
-    with pytest.raises(UserError, match=rf"^{source / missing} is missing\. .*classes\.json"):
-        prepare(source)
-
-
-def test_empty_split_is_named(source):
-    for kind in ("images", "masks"):
-        (source / kind / "test").mkdir()
-    with pytest.raises(UserError, match=rf"{source / 'images/test'} holds no images"):
-        prepare(source)
-
-
-def test_missing_counterpart_is_named(source):
-    mask = source / "masks" / "train" / "b.png"
-    mask.rename(mask.with_name("z.png"))
-    image = source / "images" / "train" / "b.jpg"
-    with pytest.raises(UserError, match=rf"Image {image} has no mask {mask}"):
-        prepare(source)
-    image.unlink()
-    with pytest.raises(UserError, match=rf"Mask {mask.with_name('z.png')} has no image"):
-        prepare(source)
-
-
-def test_test_split_needs_masks_too(source):
-    (source / "images" / "test").mkdir()
-    shutil.copy(source / "images" / "val" / "c.png", source / "images" / "test")
-    with pytest.raises(UserError, match=rf"has no mask {source / 'masks/test/c.png'}"):
-        prepare(source)
-
-
-def test_images_that_share_a_name_are_named(source):
-    image = source / "images" / "train" / "a.png"
-    Image.open(image).save(image.with_suffix(".jpg"))
-    with pytest.raises(UserError, match=rf"{image.with_suffix('.jpg')} and {image} share a name"):
-        prepare(source)
-
-
-def test_hidden_and_other_files_are_passed_over(source):
-    (source / "images" / "train" / "._a.png").write_bytes(b"resource fork")
-    (source / "images" / "train" / "Thumbs.db").write_bytes(b"thumbnails")
-    prepare(source)
-
-
-def truncated(path):
-    path.write_bytes(path.read_bytes()[:50])
-
-
-def write_four_bits(path):
-    """A grey PNG of zeros with two pixels a byte, which Pillow does not write."""
-    with Image.open(path) as mask:
-        width, height = mask.size
-    rows = (b"\0" + bytes((width + 1) // 2)) * height  # each begins with its filter
-    parts = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 4, 0, 0, 0, 0)),)
-    parts += ((b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    chunks = (
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in parts
-    )
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
-
-
-@pytest.mark.parametrize(
-    ("place", "spoil", "message"),
-    [
-        ("masks/val/c.png", lambda p: edit(p, with_value(3)), "has value 3; values go from 0 to 2"),
-        ("masks/val/c.png", lambda p: edit(p, with_value(254)), "has value 254; values go from 0"),
-        ("masks/val/c.png", lambda p: edit(p, lambda m: m.resize((5, 4))), "is 5 x 4; they must"),
-        ("masks/val/c.png", lambda p: edit(p, lambda m: m.convert("RGB")), "its mode is RGB"),
-        ("masks/val/c.png", write_four_bits, "its mode is grey of 4 bits"),
-        ("masks/val/c.png", truncated, "cannot be read as an image"),
-        ("images/val/c.png", truncated, "cannot be read as an image"),
-        ("images/train/b.jpg", truncated, "cannot be read as an image"),
-    ],
-)
-def test_bad_file_stops_preparation_and_leaves_nothing(source, place, spoil, message):
-    path = source / place
-    good = path.read_bytes()
-    spoil(path)
-    with pytest.raises(UserError, match=rf"{path}.* ?{message}"):
-        prepare(source)
-    config = config_of(source.parent / "tfds")
-    with pytest.raises(UserError, match="not prepared"):
-        data_input.open_dataset(config.data)
-    path.write_bytes(good)
-    prepare(source)
-    assert data_input.num_examples(data_input.open_dataset(config.data), "val") == 1
-
-
-def test_floating_point_image_is_named(source):
-    path = source / "images" / "val" / "c.tif"
-    Image.fromarray(np.zeros((6, 7), np.float32)).save(path)
-    path.with_suffix(".png").unlink()
-    with pytest.raises(UserError, match=rf"{path} has mode F"):
-        prepare(source)
-
-
-@pytest.mark.parametrize(
-    "exif",
-    [
-        b"Exif\0\0garbage",
-        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x01\0\0\0ab\0\0\0\0\0\0",  # orientation "a"
-    ],
-)
-def test_exif_without_sense_turns_nothing(source, exif):
-    path = source / "images" / "train" / "b.jpg"
-    buffer = io.BytesIO()
-    Image.open(path).save(buffer, "jpeg", exif=exif)
-    path.write_bytes(buffer.getvalue())
-    prepare(source)
-
-
-@pytest.mark.parametrize("suffix", ["png", "webp"])
-def test_exif_that_is_damaged_turns_nothing(source, suffix):
-    path = source / "images" / "train" / "a.png"
-    image = Image.open(path).convert("RGB")
-    path.unlink()
-    image.save(path.with_suffix(f".{suffix}"), lossless=True, exif=b"Exif\0\0MMx*\0\0\0\x08")
-    prepare(source)
-    (found,) = (image for name, image, _ in examples_of(source.parent / "tfds") if name == "a")
-    np.testing.assert_array_equal(found, image)
-
-
-def test_masks_of_nothing_but_255_have_no_classes(tmp_path):
-    source = make_source(tmp_path / "source", indexed=True, classes=None)
-    for path in (source / "masks").rglob("*.png"):
-        edit(path, lambda mask: mask.point(lambda value: 255))
-    with pytest.raises(UserError, match="The masks hold no value but 255"):
-        prepare(source)
-
-
-def test_linked_folders_are_read(source):
-    for kind in ("images", "masks"):
-        elsewhere = source.parent / kind
-        shutil.move(source / kind / "train", elsewhere)
-        (source / kind / "train").mkdir()
-        (source / kind / "train" / "linked").symlink_to(elsewhere)
-    prepare(source)
-    names = [name for name, *_ in examples_of(source.parent / "tfds")]
-    assert sorted(names) == ["linked/a", "linked/b"]
-
-
-def test_masks_of_255_for_the_foreground_are_told_apart(source):
-    """Black and white masks would otherwise train on nothing but the background."""
-    for path in (source / "masks").rglob("*.png"):
-        edit(path, lambda mask: mask.point(lambda value: 255 * (value > 0)))
-    folder = source / "masks" / "train"
-    with pytest.raises(UserError, match=rf"{folder} have no class but 'ground'.* 255 is ignored"):
-        prepare(source)
-
-
-def test_folders_coexist_in_data_directories_of_their_own(source, tmp_path, capsys):
-    other = make_source(tmp_path / "other", classes=["x", "y", "z"])
-    for path, directory in ((source, "one"), (other, "two")):
-        arguments = ["--source", str(path), "--data-dir", str(tmp_path / directory)]
-        assert main(["prepare", "folder", *arguments]) == 0
-    assert "folder: 3 classes (x, y, z)." in capsys.readouterr().out
-    arguments = ["--source", str(other), "--data-dir", str(tmp_path / "one")]
-    assert main(["prepare", "folder", *arguments]) == 0
-    out = capsys.readouterr().out
-    place = tmp_path / "one" / "folder" / "1.0.0"
-    assert f"is prepared already, and {other} was not read; delete {place}" in out
-    assert "folder: 3 classes (ground, road, sky)." in out

@@ -1,25 +1,19 @@
 """A data set in one NumPy file: what comes back, batches that resume, and wrong files."""
 
-import io
 import itertools
 import pathlib
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from helpers.images import png
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
+from ranet_jax.pipeline import arrays, augmentation, examples
 from ranet_jax.pipeline.arrays import ArrayDataset, write_arrays
 from ranet_jax.pipeline.metadata import DatasetMetadata
 
 METADATA = DatasetMetadata("toy", ("left", "right"), ((200, 0, 0), (0, 0, 200)))
-
-
-def encoded(array):
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def example(number, size=(12, 16)):
@@ -37,8 +31,8 @@ def path(tmp_path_factory):
     path = tmp_path_factory.mktemp("arrays") / "toy.npz"
     sizes = [(12, 16), (12, 16), (9, 20)]
     splits = {
-        "train": [tuple(map(encoded, example(number))) for number in range(5)],
-        "val": [tuple(map(encoded, example(9, size))) for size in sizes],
+        "train": [tuple(map(png, example(number))) for number in range(5)],
+        "val": [tuple(map(png, example(9, size))) for size in sizes],
     }
     write_arrays(path, METADATA, splits)
     return path
@@ -89,6 +83,18 @@ def test_scaled_examples_keep_to_their_classes(path):
         assert batch["image"].min() >= 0 and batch["image"].max() <= 255
 
 
+def test_colours_vary_as_in_the_tensorflow_pipeline():
+    tf, _ = examples._import_tensorflow()
+    varied = config(brightness=0.1, contrast=0.4, saturation=0.4).data
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        pixels = rng.uniform(0, 255, (6, 7, 3)).astype(np.float32)
+        draw = rng.uniform(-1, 1, 3)
+        expected = augmentation._recolour(tf, varied, tf.constant(pixels), draw.astype(np.float32))
+        found = arrays._recolour(varied, pixels, draw)
+        np.testing.assert_allclose(found, expected.numpy(), atol=0.02)
+
+
 def test_batches_from_a_step_on_are_those_of_the_whole_stream(path):
     packed = ArrayDataset.load(path)
     whole = list(itertools.islice(packed.train_batches(config()), 5))
@@ -105,7 +111,7 @@ def test_jpeg_of_a_quality_is_close(tmp_path):
     image = np.full((16, 16, 3), 90, np.uint8)
     path = tmp_path / "jpeg.npz"
     label = np.zeros((16, 16), np.uint8)
-    write_arrays(path, METADATA, {"val": [(encoded(image), encoded(label))]}, quality=80)
+    write_arrays(path, METADATA, {"val": [(png(image), png(label))]}, quality=80)
     (batch,) = ArrayDataset.load(path).evaluation_batches(config(), "val")
     assert np.abs(batch["image"] - 90.0).max() < 3
 
@@ -113,7 +119,7 @@ def test_jpeg_of_a_quality_is_close(tmp_path):
 def test_a_label_out_of_range_is_named(tmp_path):
     label = np.full((8, 10), 7, np.uint8)
     path = tmp_path / "wrong.npz"
-    write_arrays(path, METADATA, {"train": [(encoded(example(0)[0]), encoded(label))]})
+    write_arrays(path, METADATA, {"train": [(png(example(0)[0]), png(label))]})
     with pytest.raises(UserError, match="7"):
         next(ArrayDataset.load(path).train_batches(config()))
 

@@ -7,14 +7,19 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ranet_jax.config import check_config
 from ranet_jax.models import build_model
 from ranet_jax.pipeline.batching import Batch
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
 from ranet_jax.training import parallel
-from ranet_jax.training.losses import BoundaryLoss
 from ranet_jax.training.optimizer import build_optimizer
-from ranet_jax.training.step import create_state, init_variables, make_step
+from ranet_jax.training.step import check_training, create_state, init_variables, make_step
+
+
+def without_context(config: ConfigDict) -> ConfigDict:
+    """The same experiment without a context block."""
+    plain = config.copy_and_resolve_references()
+    plain.model.context = "none"
+    return plain
 
 
 def random_batch(config: ConfigDict, num_classes: int) -> Batch:
@@ -35,9 +40,7 @@ def build_step(config: ConfigDict, num_classes: int) -> tuple[Any, Callable[[Bat
     Raises:
       UserError: the config describes no training, or does not fit the devices.
     """
-    check_config(config)
-    BoundaryLoss.from_config(config.loss)  # or an error, before anything is made
-    parallel.check_batch_size(config.train, jax.device_count())
+    check_training(config, jax.device_count())
     model = build_model(config, num_classes, parallel.AXIS)
     variables = init_variables(model, jax.random.PRNGKey(0), config.data.crop_size)
     copied = jax.tree.map(np.array, jax.device_get(variables))

@@ -1,0 +1,24 @@
+"""State dicts with gaps, and the report that they end in."""
+
+import re
+
+import pytest
+
+from ranet_jax.errors import UserError
+from ranet_jax.porting import port_state_dict
+
+
+def without(state, pattern):
+    return {name: value for name, value in state.items() if not re.search(pattern, name)}
+
+
+def report(state, model="resnet18", **arguments):
+    with pytest.raises(UserError) as caught:
+        port_state_dict(state, model, **arguments)
+    return str(caught.value).splitlines()
+
+
+def refused(state, model="resnet18", **arguments):
+    (line,) = report(state, model, **arguments)
+    assert line.endswith(".")
+    return line
