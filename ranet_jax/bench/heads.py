@@ -16,15 +16,13 @@ from ranet_jax.bench.measure import Measurement, compile_and_measure
 from ranet_jax.bench.regions import region_flops
 from ranet_jax.errors import UserError
 from ranet_jax.markdown import table
-from ranet_jax.models.context import (
-    AsymmetricContext,
-    CCContext,
-    DAContext,
-    NonLocalContext,
-    PSAContext,
-    RANetContext,
-    ReleasedContext,
-)
+from ranet_jax.models.context.asymmetric import AsymmetricContext
+from ranet_jax.models.context.ccnet import CCContext
+from ranet_jax.models.context.danet import DAContext
+from ranet_jax.models.context.non_local import NonLocalContext
+from ranet_jax.models.context.psanet import PSAContext
+from ranet_jax.models.context.ranet import RANetContext
+from ranet_jax.models.context.released import ReleasedContext
 
 CHANNELS = 512
 # Table 3 of the paper at [1, 97, 97, 512]: FLOPS (G), parameters (M), memory (MB).

@@ -6,7 +6,7 @@ import math
 from ml_collections import ConfigDict
 
 from ranet_jax.errors import UserError
-from ranet_jax.models import PAIRWISE, holds_pair_tables
+from ranet_jax.models import PixelPairs, find_block
 
 MODES = ("whole", "slide")
 # Feature pixels of one pass where a block holds tables of all their pairs: 100 MB each.
@@ -63,8 +63,9 @@ class InferenceSettings:
         training crop if that is larger.
         """
         section, max_pixels = config.eval, None
-        if config.model.context in PAIRWISE:
-            seen = TABLE_PIXELS if holds_pair_tables(config.model) else STREAMING_PIXELS
+        pairs = find_block(config.model).pairs(config.model)
+        if pairs is not PixelPairs.NONE:
+            seen = TABLE_PIXELS if pairs is PixelPairs.TABLES else STREAMING_PIXELS
             seen *= config.model.output_stride**2
             max_pixels = max(math.prod(config.data.crop_size), seen)
         return cls(

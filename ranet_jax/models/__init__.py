@@ -5,19 +5,19 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from ranet_jax.errors import UserError
-from ranet_jax.models.backbones import build_backbone, earlier_stage
-from ranet_jax.models.context import COARSE, PAIRWISE, build_context, holds_pair_tables
+from ranet_jax.models.backbones import build_backbone, find_stages
+from ranet_jax.models.context import PixelPairs, build_context, find_block
 from ranet_jax.models.outputs import ContextOutput, Outputs, Regions
 from ranet_jax.models.segmenter import AuxiliaryHead, Segmenter
 
 __all__ = [
-    "PAIRWISE",
     "ContextOutput",
     "Outputs",
+    "PixelPairs",
     "Regions",
     "Segmenter",
     "build_model",
-    "holds_pair_tables",
+    "find_block",
 ]
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -37,23 +37,25 @@ def build_model(config: ConfigDict, num_classes: int, axis_name: str | None = No
         raise UserError(f"config.model.dtype is {model.dtype!r}; choose one of {tuple(DTYPES)}.")
     dtype = DTYPES[model.dtype]
     try:
+        block, stages = find_block(model), find_stages(model)
         auxiliary = None
         if model.auxiliary:
-            if model.context in COARSE:
+            if block.has_coarse:
                 raise ValueError(
                     f"context {model.context!r} has coarse scores of its own; auxiliary is False."
                 )
-            if not earlier_stage(model):
+            if not stages.earlier:
                 raise ValueError(f"{model.backbone} has no earlier stage for an auxiliary head.")
             auxiliary = AuxiliaryHead(num_classes, model.dropout, dtype, axis_name)
+        context = build_context(model, num_classes, dtype, axis_name)
         return Segmenter(
-            backbone=build_backbone(model, dtype, axis_name),
-            context=build_context(model, num_classes, dtype, axis_name),
+            backbone=build_backbone(model, dtype=dtype, axis_name=axis_name, **block.backbone),
+            context=context,
             auxiliary=auxiliary,
-            auxiliary_stage=earlier_stage(model),
+            auxiliary_stage=stages.earlier,
             num_classes=num_classes,
             dropout=model.dropout,
-            fine_boundary=model.context == "ranet" and model.variant == "released",
+            fine_boundary=block.has_fine_boundary,
             axis_name=axis_name,
         )
     except ValueError as error:

@@ -1,12 +1,14 @@
-"""Parameters of the published networks' blocks, put together of PyTorch's layers and counted."""
+"""Parameters of every context block, put together of PyTorch's layers and counted."""
 
 import jax
 import jax.numpy as jnp
 import pytest
 from torch import nn
 
+from helpers.small_models import block_id
 from ranet_jax.config import default_config
 from ranet_jax.models import build_model
+from ranet_jax.models.context import BLOCKS
 
 CLASSES = 19
 
@@ -25,7 +27,31 @@ def query_key_value():
 
 SCALE = [nn.PReLU()]  # one number, as the weight of an attention's residual is
 # On layer4 of a ResNet-101, 2,048 channels, and on layer3, 1,024; the classifier is left out.
-PUBLISHED = {
+LAYERS = {
+    "ranet": [
+        *conv_bn(2048, 512, 3),
+        *biased(512, CLASSES),
+        *biased(512, 2),
+        *SCALE,  # W^g, of one pixel
+        *conv_bn(512, 512),
+        *conv_bn(1024, 512, 3),
+    ],
+    "released": [
+        nn.Conv2d(1024, 512, 3),
+        nn.BatchNorm2d(512),
+        *biased(512, CLASSES),
+        *biased(512, 2),
+        *conv_bn(2048, 512, 3),
+        *5 * conv_bn(512, 512, 3),
+        *conv_bn(1024, 512, 3),
+    ],
+    "nonlocal": [
+        *conv_bn(2048, 512, 3),
+        *3 * [nn.Conv2d(512, 256, 1, bias=False)],
+        *conv_bn(256, 512),
+        *conv_bn(1024, 512, 3),
+    ],
+    "none": [*conv_bn(2048, 512, 3), *conv_bn(512, 512, 3)],
     "psp": [*4 * conv_bn(2048, 512), *conv_bn(4096, 512, 3)],
     "asymmetric": [
         *conv_bn(2048, 256),
@@ -79,18 +105,25 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("context", PUBLISHED)
-def test_parameters_are_those_of_the_published_network(context):
+@pytest.mark.parametrize("block", BLOCKS, ids=block_id)
+def test_parameters_are_those_of_the_layers(block):
     config = default_config()
-    config.model.backbone = "resnet101"
-    config.model.context = context
-    if context == "aspp":
+    config.model.update(backbone="resnet101", context=block.name)
+    if block.variant is not None:
+        config.model.variant = block.variant
+    if block.variant == "released":
+        config.model.stem = "deep"
+    if block.name == "aspp":
         config.model.aspp_rates = (12, 24, 36)
-    block = build_model(config, CLASSES).context
     features = {
         "layer3": jax.ShapeDtypeStruct((1, 9, 9, 1024), jnp.float32),
         "layer4": jax.ShapeDtypeStruct((1, 9, 9, 2048), jnp.float32),
     }
-    params = jax.eval_shape(block.init, jax.random.PRNGKey(0), features)["params"]
-    expected = sum(p.numel() for layer in PUBLISHED[context] for p in layer.parameters())
+    module = build_model(config, CLASSES).context
+
+    def parameters(stages):
+        return module.init(jax.random.PRNGKey(0), stages)["params"]
+
+    params = jax.eval_shape(parameters, features)
+    expected = sum(p.numel() for layer in LAYERS[block_id(block)] for p in layer.parameters())
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == expected

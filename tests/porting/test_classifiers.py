@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from helpers.coverage import refused, report, without
+from helpers.small_models import block_id, small_config
 from helpers.torch_networks import torchvision as tv
-from ranet_jax.config import default_config
 from ranet_jax.models import build_model
+from ranet_jax.models.context import BLOCKS
 from ranet_jax.porting import port, port_state_dict
 from ranet_jax.porting.coverage import to_tensors
 from ranet_jax.porting.networks import find_network
@@ -71,32 +72,29 @@ def test_another_number_of_classes_renews_both_of_a_segmenter_s_classifiers():
     assert ported.variables["params"]["auxiliary"]["logit"]["bias"].shape == (2,)
 
 
-@pytest.mark.parametrize(
-    "context, classifiers",
-    [
-        ("ranet", {"fine_logit", "context/rcb/semantic_logit"}),
-        ("released", {"fine_logit", "context/dsn_semantic_logit"}),
-        ("ocr", {"fine_logit", "context/semantic_logit"}),
-        ("danet", {"fine_logit", "position_logit", "channel_logit"}),
-        *((name, {"fine_logit"}) for name in ("nonlocal", "asymmetric", "ccnet", "psanet", "psp")),
-        *((name, {"fine_logit"}) for name in ("aspp", "fcn", "none")),
-    ],
-)
-def test_every_block_renews_what_has_an_entry_for_each_class(context, classifiers):
+# What has an entry for each class besides the segmenter's own classifier.
+OTHER_CLASSIFIERS = {
+    "ranet": {"context/rcb/semantic_logit"},
+    "released": {"context/dsn_semantic_logit"},
+    "ocr": {"context/semantic_logit"},
+    "danet": {"position_logit", "channel_logit"},
+}
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=block_id)
+def test_every_block_goes_out_and_comes_in_and_its_classifiers_are_renewed(block):
     """A segmenter's own state dict, taken with its number of classes and with another."""
-    config = default_config()
-    config.model.update(backbone="resnet18", width=4, channels=8, num_regions=4, per_region=2)
-    config.model.context = "ranet" if context == "released" else context
-    if context == "released":
-        config.model.update(variant="released", backbone="resnet50", stem="deep")
-    if context == "aspp":
-        config.model.aspp_rates = (2, 4)
+    classifiers = {"fine_logit"} | OTHER_CLASSIFIERS.get(block_id(block), set())
+    config = small_config(block)
     model = build_model(config, 3)
     variables = model.init(jax.random.PRNGKey(0), jnp.zeros((1, 64, 64, 3)))
     arrays = {path: np.asarray(array) for path, array in flatten(variables).items()}
     naming = find_network(config).namings[-1]
     state = to_tensors(arrays, naming)
-    assert port_state_dict(state, config).fresh == ()
+    kept = port_state_dict(state, config)
+    assert kept.fresh == ()
+    for path, array in flatten(kept.variables).items():
+        np.testing.assert_array_equal(array, arrays[path], err_msg=path)
     ported = port_state_dict(state, config, num_classes=5)
     renewed = {path.removeprefix("params/").rpartition("/")[0] for path in ported.fresh}
     assert renewed == classifiers

@@ -1,64 +1,63 @@
-"""Backbones by name; a new family adds a file here and its names to the functions below."""
+"""Backbones by name. A new family is a file that declares itself, and a name in `FAMILIES`."""
+
+from typing import Any
 
 import flax.linen as nn
 from ml_collections import ConfigDict
 
+from ranet_jax.models.backbones import hrnet, mobilenet, resnet
+from ranet_jax.models.backbones.family import BackboneFamily, Stages
 from ranet_jax.models.backbones.hrnet import HRNet
 from ranet_jax.models.backbones.mobilenet import MobileNetV2
-from ranet_jax.models.backbones.resnet import BLOCKS, ResNet
-from ranet_jax.models.layers import Dtype
+from ranet_jax.models.backbones.resnet import ResNet
 
-__all__ = ["HRNet", "MobileNetV2", "ResNet", "build_backbone", "earlier_stage", "last_stage"]
+__all__ = [
+    "FAMILIES",
+    "BackboneFamily",
+    "HRNet",
+    "MobileNetV2",
+    "ResNet",
+    "Stages",
+    "build_backbone",
+    "find_stages",
+]
 
-RESNETS = {f"resnet{depth}": depth for depth in BLOCKS}
-BACKBONES = (*RESNETS, "hrnetv2_w48", "mobilenetv2")
+FAMILIES: list[BackboneFamily] = [resnet.FAMILY, hrnet.FAMILY, mobilenet.FAMILY]
 
 
-def build_backbone(model: ConfigDict, dtype: Dtype, axis_name: str | None) -> nn.Module:
+def build_backbone(model: ConfigDict, **settings: Any) -> nn.Module:
     """The backbone that the `model` section of a config names.
 
+    Args:
+      model: the section.
+      settings: `dtype`, `axis_name`, and what the context block asks of its backbone.
+
     Raises:
-      ValueError: the name or one of its settings is no choice.
+      ValueError: there is no backbone of the name, or one of its settings has a wrong value.
     """
-    if model.backbone not in BACKBONES:
-        raise ValueError(f"backbone is {model.backbone!r}; choose one of {BACKBONES}.")
-    if model.backbone not in RESNETS and (model.stem, model.stages, model.width) != (
-        "conv7",
-        4,
-        64,
-    ):
-        raise ValueError(
-            f"stem, stages and width are settings of ResNets; {model.backbone} has none."
-        )
-    if model.backbone == "hrnetv2_w48":
-        if model.output_stride != 4:
-            raise ValueError(f"output_stride is {model.output_stride}; that of HRNetV2 is 4.")
-        return HRNet(dtype=dtype, axis_name=axis_name)
-    if model.backbone == "mobilenetv2":
-        return MobileNetV2(output_stride=model.output_stride, dtype=dtype, axis_name=axis_name)
-    released = model.context == "ranet" and model.variant == "released"
-    return ResNet(
-        depth=RESNETS[model.backbone],
-        output_stride=model.output_stride,
-        stem=model.stem,
-        stages=model.stages,
-        width=model.width,
-        multi_grid=(4, 8, 16) if released else (1,),
-        dilate_first_block=released,
-        ceil_pool=released,
-        dtype=dtype,
-        axis_name=axis_name,
-    )
+    family = _find_family(model)
+    for other in FAMILIES:
+        for field, value in other.settings.items():
+            if field not in family.settings and model[field] != value:
+                raise ValueError(
+                    f"{field} is {model[field]!r}, but {model.backbone} has no such setting; leave"
+                    f" it {value!r}."
+                )
+    return family.build(model, **settings)
 
 
-def last_stage(model: ConfigDict) -> str:
-    """Name of the features that context blocks see."""
-    stages = {"hrnetv2_w48": "features", "mobilenetv2": "stage7"}
-    return stages.get(model.backbone, f"layer{model.stages}")
+def find_stages(model: ConfigDict) -> Stages:
+    """Names of the features that context blocks read of the backbone that `model` names.
+
+    Raises:
+      ValueError: there is no backbone of the name.
+    """
+    return _find_family(model).stages(model)
 
 
-def earlier_stage(model: ConfigDict) -> str:
-    """Name of the features before the last; empty if there are none, or the last hold them all."""
-    if model.backbone == "hrnetv2_w48" or model.stages == 1:
-        return ""
-    return "stage5" if model.backbone == "mobilenetv2" else f"layer{model.stages - 1}"
+def _find_family(model: ConfigDict) -> BackboneFamily:
+    for family in FAMILIES:
+        if model.backbone in family.names:
+            return family
+    names = tuple(name for family in FAMILIES for name in family.names)
+    raise ValueError(f"backbone is {model.backbone!r}; choose one of {names}.")

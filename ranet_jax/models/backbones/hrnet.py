@@ -9,7 +9,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
+from ranet_jax.models.backbones.family import BackboneFamily, Stages
 from ranet_jax.models.backbones.resnet import Residual
 from ranet_jax.models.layers import ConvBN, Dtype, batch_norm, conv
 from ranet_jax.ops.resize import resize_bilinear
@@ -155,3 +157,13 @@ class HRNet(nn.Module):
         x = self._conv_bn(2048, 1, use_bias=True, name="final")(x, train)
         mean = jnp.mean(x, axis=(1, 2))
         return nn.Dense(num_classes, dtype=self.dtype, name="classifier")(mean)
+
+
+def _build(model: ConfigDict, **settings: Any) -> nn.Module:
+    if model.output_stride != 4:
+        raise ValueError(f"output_stride is {model.output_stride}; that of HRNetV2 is 4.")
+    return HRNet(**settings)
+
+
+# The last features hold those of all resolutions.
+FAMILY = BackboneFamily(("hrnetv2_w48",), _build, lambda model: Stages("features", ""))

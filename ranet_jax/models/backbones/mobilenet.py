@@ -6,11 +6,14 @@ are then exactly the stride-32 features of the same weights.
 """
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
+from ranet_jax.models.backbones.family import BackboneFamily, Stages
 from ranet_jax.models.layers import ChannelDropout, ConvBN, Dtype
 
 # Of each sequence of blocks: expansion, channels, blocks and stride (the paper's t, c, n and s).
@@ -120,3 +123,10 @@ class MobileNetV2(nn.Module):
             dense = nn.Dense(self.num_classes, dtype=self.dtype, name="classifier")
             features["logits"] = dense(mean[:, 0, 0])
         return features
+
+
+def _build(model: ConfigDict, **settings: Any) -> nn.Module:
+    return MobileNetV2(output_stride=model.output_stride, **settings)
+
+
+FAMILY = BackboneFamily(("mobilenetv2",), _build, lambda model: Stages("stage7", "stage5"))

@@ -10,7 +10,9 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
+from ranet_jax.models.backbones.family import BackboneFamily, Stages
 from ranet_jax.models.layers import Dtype, batch_norm, conv
 from ranet_jax.models.pooling import max_pool
 
@@ -161,3 +163,28 @@ class ResNet(nn.Module):
             mean = jnp.mean(x, axis=(1, 2))
             features["logits"] = nn.Dense(self.num_classes, dtype=self.dtype, name="fc")(mean)
         return features
+
+
+def _build(model: ConfigDict, **settings: Any) -> nn.Module:
+    return ResNet(
+        depth=DEPTHS[model.backbone],
+        output_stride=model.output_stride,
+        stem=model.stem,
+        stages=model.stages,
+        width=model.width,
+        **settings,
+    )
+
+
+def _stages(model: ConfigDict) -> Stages:
+    earlier = f"layer{model.stages - 1}" if model.stages > 1 else ""
+    return Stages(f"layer{model.stages}", earlier)
+
+
+DEPTHS = {f"resnet{depth}": depth for depth in BLOCKS}
+FAMILY = BackboneFamily(
+    names=tuple(DEPTHS),
+    build=_build,
+    stages=_stages,
+    settings={"stem": "conv7", "stages": 4, "width": 64},
+)

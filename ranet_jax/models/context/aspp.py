@@ -1,11 +1,15 @@
 """Atrous spatial pyramid pooling and the head of DeepLabV3 (Chen et al., 2017)."""
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
+from ranet_jax.models.backbones import Stages
+from ranet_jax.models.context.block import ContextBlock
 from ranet_jax.models.layers import ChannelDropout, ConvBN, Dtype
 from ranet_jax.models.outputs import ContextOutput
 
@@ -56,3 +60,12 @@ class ASPPContext(nn.Module):
         )
         context = ChannelDropout(self.dropout, self.axis_name)(context, train)
         return ContextOutput(ConvBN(self.channels, name="fuse", **shared)(context, train))
+
+
+def _build(model: ConfigDict, stages: Stages, num_classes: int, **shared: Any) -> nn.Module:
+    if not model.aspp_rates:
+        raise ValueError('context "aspp" needs aspp_rates, such as (12, 24, 36).')
+    return ASPPContext(stages.last, tuple(model.aspp_rates), **shared)
+
+
+BLOCK = ContextBlock("aspp", _build, has_aspp=True)

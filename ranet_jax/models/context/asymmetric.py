@@ -1,11 +1,16 @@
 """Asymmetric non-local attention (Zhu et al., 2019): keys and values are means over grids."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
 from ranet_jax import ops
+from ranet_jax.models.backbones import Stages
+from ranet_jax.models.context.block import ContextBlock
 from ranet_jax.models.context.non_local import attend
 from ranet_jax.models.layers import ConvBN, Dtype, conv
 from ranet_jax.models.outputs import ContextOutput
@@ -76,3 +81,10 @@ class AsymmetricContext(nn.Module):
         gathered = context(query, query, value(visual, "value"), self.channels, "project")
         fuse = ConvBN(self.channels, 1, name="fuse", **shared)
         return ContextOutput(fuse(jnp.concatenate([gathered, visual], axis=-1), train))
+
+
+def _build(model: ConfigDict, stages: Stages, num_classes: int, **shared: Any) -> nn.Module:
+    return AsymmetricContext(stages.last, stages.earlier, **shared)
+
+
+BLOCK = ContextBlock("asymmetric", _build)

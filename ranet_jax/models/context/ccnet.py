@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ranet_jax.models.context.block import ContextBlock, on_last_stage
 from ranet_jax.models.layers import ConvBN, Dtype, conv
 from ranet_jax.models.outputs import ContextOutput
 from ranet_jax.ops.interaction import exact_einsum
@@ -67,3 +68,6 @@ class CCContext(nn.Module):
             jnp.concatenate([features[self.stage], context], axis=-1), train
         )
         return ContextOutput(fused)
+
+
+BLOCK = ContextBlock("ccnet", on_last_stage(CCContext))

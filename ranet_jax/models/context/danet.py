@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ranet_jax.models.context.block import ContextBlock, PixelPairs, on_last_stage
 from ranet_jax.models.layers import ConvBN, Dtype, conv
 from ranet_jax.models.outputs import ContextOutput
 from ranet_jax.ops.interaction import exact_einsum
@@ -78,3 +79,10 @@ class DAContext(nn.Module):
 
 def _flat(maps: Float[Array, "b h w m"]) -> Float[Array, "b n m"]:
     return maps.reshape(maps.shape[0], -1, maps.shape[-1])
+
+
+BLOCK = ContextBlock(
+    "danet",
+    on_last_stage(DAContext),
+    pairs=lambda model: PixelPairs.TABLES,
+)

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ranet_jax.models.context.block import ContextBlock, on_last_stage
 from ranet_jax.models.layers import ConvBN, Dtype
 from ranet_jax.models.outputs import ContextOutput
 
@@ -23,3 +24,6 @@ class FCNContext(nn.Module):
         """Features [b, h, w, channels] of the backbone's stage."""
         reduce = ConvBN(self.channels, dtype=self.dtype, axis_name=self.axis_name, name="reduce")
         return ContextOutput(reduce(features[self.stage], train))
+
+
+BLOCK = ContextBlock("fcn", on_last_stage(FCNContext))

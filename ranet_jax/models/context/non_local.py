@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ranet_jax.models.context.block import ContextBlock, PixelPairs, on_last_stage
 from ranet_jax.models.layers import ConvBN, Dtype, conv
 from ranet_jax.models.outputs import ContextOutput
 from ranet_jax.ops.interaction import exact_einsum
@@ -60,3 +61,11 @@ class NonLocalContext(nn.Module):
             jnp.concatenate([visual, context], axis=-1), train
         )
         return ContextOutput(fused)
+
+
+BLOCK = ContextBlock(
+    "nonlocal",
+    on_last_stage(NonLocalContext),
+    pairs=lambda model: PixelPairs.TABLES,
+    min_channels=2,  # of which its embeddings have half
+)

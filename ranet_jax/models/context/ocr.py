@@ -1,10 +1,15 @@
 """Object-contextual representations (Yuan et al., 2020): pixels gather from soft object regions."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
+from ranet_jax.models.backbones import Stages
+from ranet_jax.models.context.block import ContextBlock
 from ranet_jax.models.context.non_local import attend
 from ranet_jax.models.layers import ConvBN, Dtype, score_map
 from ranet_jax.models.outputs import ContextOutput
@@ -70,3 +75,15 @@ class OCRContext(nn.Module):
         context = embed(gathered.reshape(query.shape), "project", self.channels)
         fused = embed(jnp.concatenate([context, visual], axis=-1), "fuse", self.channels)
         return ContextOutput(fused, coarse)
+
+
+def _build(model: ConfigDict, stages: Stages, num_classes: int, **shared: Any) -> nn.Module:
+    return OCRContext(num_classes, stages.last, stages.earlier or stages.last, **shared)
+
+
+BLOCK = ContextBlock(
+    "ocr",
+    _build,
+    has_coarse=True,
+    min_channels=2,  # of which its embeddings have half
+)

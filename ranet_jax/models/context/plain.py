@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ranet_jax.models.context.block import ContextBlock, on_last_stage
 from ranet_jax.models.layers import ConvBN, Dtype
 from ranet_jax.models.outputs import ContextOutput
 
@@ -24,3 +25,6 @@ class PlainContext(nn.Module):
         shared = {"dtype": self.dtype, "axis_name": self.axis_name}
         visual = ConvBN(self.channels, name="reduce", **shared)(features[self.stage], train)
         return ContextOutput(ConvBN(self.channels, name="fuse", **shared)(visual, train))
+
+
+BLOCK = ContextBlock("none", on_last_stage(PlainContext))

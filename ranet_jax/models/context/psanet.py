@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ranet_jax import ops
+from ranet_jax.models.context.block import ContextBlock, PixelPairs, on_last_stage
 from ranet_jax.models.layers import ConvBN, Dtype, conv
 from ranet_jax.models.outputs import ContextOutput
 from ranet_jax.ops.interaction import exact_einsum
@@ -97,3 +98,10 @@ class PSAContext(nn.Module):
         context = ops.resize_bilinear(context, (height, width))
         fuse = ConvBN(self.channels, name="fuse", **shared)
         return ContextOutput(fuse(jnp.concatenate([stage, context], axis=-1), train))
+
+
+BLOCK = ContextBlock(
+    "psanet",
+    on_last_stage(PSAContext),
+    pairs=lambda model: PixelPairs.TABLES,
+)

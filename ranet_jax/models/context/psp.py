@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ranet_jax import ops
+from ranet_jax.models.context.block import ContextBlock, on_last_stage
 from ranet_jax.models.layers import ConvBN, Dtype
 from ranet_jax.models.outputs import ContextOutput
 
@@ -38,3 +39,6 @@ class PSPContext(nn.Module):
             levels.append(ops.resize_bilinear(reduced, shape))
         fuse = ConvBN(self.channels, name="fuse", **shared)
         return ContextOutput(fuse(jnp.concatenate(levels, axis=-1), train))
+
+
+BLOCK = ContextBlock("psp", on_last_stage(PSPContext))

@@ -8,9 +8,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
 from ranet_jax import ops
+from ranet_jax.models.backbones import Stages
 from ranet_jax.models.context.aspp import ASPP
+from ranet_jax.models.context.block import ContextBlock, PixelPairs
 from ranet_jax.models.layers import ConvBN, Dtype, score_map
 from ranet_jax.models.outputs import ContextOutput, Regions
 from ranet_jax.ops import dense, schedules, streaming
@@ -190,3 +193,34 @@ class RANetContext(nn.Module):
             jnp.concatenate([visual, context], axis=-1), train
         )
         return ContextOutput(fused, coarse, boundary, regions)
+
+
+def _build(model: ConfigDict, stages: Stages, num_classes: int, **shared: Any) -> nn.Module:
+    for name, choices in (("region_path", tuple(REGION_PATHS)), ("region_scores", REGION_SCORES)):
+        if model[name] not in choices:
+            raise ValueError(f"{name} is {model[name]!r}; choose one of {choices}.")
+    if not (model.intra_region or model.inter_region):
+        raise ValueError("intra_region and inter_region are both False; leave one True.")
+    return RANetContext(
+        num_classes,
+        stages.last,
+        num_regions=model.num_regions,
+        per_region=model.per_region,
+        threshold=model.threshold,
+        kernel_size=model.kernel_size,
+        region_path=model.region_path,
+        region_scores=model.region_scores,
+        intra_region=model.intra_region,
+        inter_region=model.inter_region,
+        aspp_rates=tuple(model.aspp_rates),
+        **shared,
+    )
+
+
+def _pairs(model: ConfigDict) -> PixelPairs:
+    # A W^g of more than one pixel is convolved over the table.
+    tables = model.region_path == "dense" or model.kernel_size > 1
+    return PixelPairs.TABLES if tables else PixelPairs.STREAMED
+
+
+BLOCK = ContextBlock("ranet", _build, variant="paper", pairs=_pairs, has_aspp=True, has_coarse=True)

@@ -1,13 +1,17 @@
 """The context block of the authors' released code, which departs from the paper's."""
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+from ml_collections import ConfigDict
 
 from ranet_jax import ops
+from ranet_jax.models.backbones import Stages
+from ranet_jax.models.context.block import ContextBlock, PixelPairs
 from ranet_jax.models.layers import ChannelDropout, ConvBN, Dtype, conv, score_map
 from ranet_jax.models.outputs import ContextOutput, Regions
 from ranet_jax.ops.released import (
@@ -158,3 +162,40 @@ class ReleasedContext(nn.Module):
         grouped = ops.select_representatives(score, labels, self.num_regions, self.per_region)
         indices, valid = select_released(total, labels, self.per_region)
         return Regions(labels, score, grouped), indices, valid
+
+
+def _build(model: ConfigDict, stages: Stages, num_classes: int, **shared: Any) -> nn.Module:
+    if (model.region_scores, model.intra_region, model.inter_region) != ("both", True, True):
+        raise ValueError(
+            'variant "released" has no parts to leave out; region_scores is "both",'
+            " intra_region and inter_region are True."
+        )
+    if model.aspp_rates:
+        raise ValueError('variant "released" has no ASPP; leave aspp_rates empty.')
+    settings = (model.stem, model.stages, model.output_stride)
+    if model.backbone not in BACKBONES or settings != ("deep", 4, 8):
+        raise ValueError(
+            f'variant "released" is made for a backbone of {BACKBONES}, stem = "deep",'
+            " stages = 4 and output_stride = 8."
+        )
+    return ReleasedContext(
+        num_classes,
+        num_regions=model.num_regions,
+        per_region=model.per_region,
+        threshold=model.threshold,
+        dropout=model.dropout,
+        **shared,
+    )
+
+
+# Those whose blocks are bottlenecks.
+BACKBONES = ("resnet50", "resnet101")
+BLOCK = ContextBlock(
+    "ranet",
+    _build,
+    variant="released",
+    pairs=lambda model: PixelPairs.TABLES,
+    has_coarse=True,
+    has_fine_boundary=True,
+    backbone={"multi_grid": (4, 8, 16), "dilate_first_block": True, "ceil_pool": True},
+)

@@ -15,8 +15,7 @@ from helpers.torch_layers import (
     conv_bn_relu,
     functional,
 )
-from ranet_jax.models.context import AsymmetricContext
-from ranet_jax.models.context.asymmetric import sample_pyramid
+from ranet_jax.models.context.asymmetric import AsymmetricContext, sample_pyramid
 
 
 def pyramid(maps):

@@ -8,8 +8,7 @@ import torch
 
 from helpers.numpy_layers import random_variables, softmax
 from helpers.torch_layers import channels_first, channels_last, conv, conv_bn_relu, tensor
-from ranet_jax.models.context import CCContext
-from ranet_jax.models.context.ccnet import criss_cross
+from ranet_jax.models.context.ccnet import CCContext, criss_cross
 
 
 def expected_attention(query, key, value):

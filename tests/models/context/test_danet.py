@@ -6,8 +6,7 @@ import numpy as np
 
 from helpers.numpy_layers import random_variables, softmax
 from helpers.torch_layers import channels_first, channels_last, conv, conv_bn_relu, tensor
-from ranet_jax.models.context import DAContext
-from ranet_jax.models.context.danet import channel_attention, position_attention
+from ranet_jax.models.context.danet import DAContext, channel_attention, position_attention
 
 
 def expected_positions(query, key, value):

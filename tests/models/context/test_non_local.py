@@ -10,8 +10,7 @@ from helpers.numpy_layers import convolve, normalise, random_variables, softmax
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
 from ranet_jax.models import Segmenter, build_model
-from ranet_jax.models.context import NonLocalContext
-from ranet_jax.models.context.non_local import attend
+from ranet_jax.models.context.non_local import NonLocalContext, attend
 from ranet_jax.training.losses import segmentation_loss
 
 HEIGHT, WIDTH, CHANNELS, STAGE_CHANNELS = 3, 4, 6, 5
@@ -164,5 +163,5 @@ def test_a_config_names_it():
     assert model.context == NonLocalContext("layer3", 8)
     assert not model.fine_boundary
     config.model.channels = 1
-    with pytest.raises(UserError, match="halves the channels; choose 2 or more"):
+    with pytest.raises(UserError, match="takes 2 channels or more"):
         build_model(config, num_classes=3)

@@ -7,8 +7,7 @@ import torch
 
 from helpers.numpy_layers import random_variables
 from helpers.torch_layers import channels_first, channels_last, conv, conv_bn_relu, resize
-from ranet_jax.models.context import OCRContext
-from ranet_jax.models.context.ocr import region_representations
+from ranet_jax.models.context.ocr import OCRContext, region_representations
 
 CLASSES, CHANNELS = 3, 6
 

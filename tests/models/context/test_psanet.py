@@ -8,8 +8,7 @@ import torch
 
 from helpers.numpy_layers import random_variables, softmax
 from helpers.torch_layers import channels_first, channels_last, conv, conv_bn_relu, resize
-from ranet_jax.models.context import PSAContext
-from ranet_jax.models.context.psanet import collect, distribute, pair_logits
+from ranet_jax.models.context.psanet import PSAContext, collect, distribute, pair_logits
 
 
 def expected_logits(offsets, reach):

@@ -8,7 +8,7 @@ import torch
 
 from helpers.numpy_layers import random_variables
 from helpers.torch_layers import channels_first, channels_last, conv_bn_relu, functional, resize
-from ranet_jax.models.context import PSPContext
+from ranet_jax.models.context.psp import PSPContext
 
 STAGE_CHANNELS, CHANNELS = 10, 6
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from helpers.numpy_layers import convolve, normalise, random_variables, softmax
-from ranet_jax.models.context import RANetContext
 from ranet_jax.models.context.ranet import (
     DEVIATION_UNIT,
+    RANetContext,
     RegionConstructionBlock,
     RegionInteractionBlock,
     group_kernel,

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from helpers import released_reference as reference
-from ranet_jax.models.context import ReleasedContext
-from ranet_jax.models.context.released import ListConvBN
+from ranet_jax.models.context.released import ListConvBN, ReleasedContext
 
 HEIGHT, WIDTH, CLASSES, CHANNELS = 4, 5, 3, 8
 CONVOLUTIONS = (
