@@ -15,7 +15,7 @@ from ranet_jax.pipeline.metadata import IGNORE_LABEL
 from ranet_jax.porting.coverage import to_tensors
 from ranet_jax.porting.files import import_optional, to_torch
 from ranet_jax.porting.networks import find_network
-from ranet_jax.porting.verify import import_torchvision
+from ranet_jax.porting.networks.pytorch import import_torchvision
 
 PURPOSE = "time a step beside PyTorch's"
 # One step on a batch of host arrays; the loss it returns is read, so that the step has ended.

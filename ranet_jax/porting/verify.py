@@ -1,9 +1,6 @@
 """Proof that a ported network computes what PyTorch computes, stage by stage."""
 
 import dataclasses
-import re
-import sys
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,7 +11,6 @@ import numpy as np
 
 from ranet_jax.errors import UserError
 from ranet_jax.models import Segmenter
-from ranet_jax.porting import name_tables
 from ranet_jax.porting.coverage import to_tensors
 from ranet_jax.porting.files import StateDict, import_optional, to_torch
 from ranet_jax.porting.name_patterns import Naming
@@ -22,24 +18,6 @@ from ranet_jax.porting.port import Ported, flatten
 
 # Largest difference of a stage that passes in float32, relative to the stage's largest value.
 TOLERANCE = 1e-4
-
-
-@dataclasses.dataclass(frozen=True)
-class Twin:
-    """An independent implementation of a network in PyTorch.
-
-    Attributes:
-      naming: what it calls its tensors; None for the network's first naming.
-      build: the network, of a ported one.
-      stages: by our name of an output, the submodule whose output it is; with an index, one of
-        the submodule's list of outputs.
-      size: of an image it takes; one side odd where any size will do.
-    """
-
-    naming: Naming | None
-    build: Callable[[Ported], Any]
-    stages: dict[str, str]
-    size: tuple[int, int] = (97, 130)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +44,13 @@ def verify(ported: Ported, tensors: StateDict) -> list[Difference]:
       UserError: PyTorch, torchvision or timm is missing, or neither has the network.
     """
     torch = import_optional("torch", "verify a network")
-    twin = _find_twin(ported)
-    model = twin.build(ported).eval()
+    name, twin = ported.network.name, ported.network.twin
+    if twin is None:
+        raise UserError(
+            f"Neither torchvision nor timm has {name} to compare with; port it without --verify."
+        )
+    arrays = {path: array.shape for path, array in flatten(ported.variables).items()}
+    model = twin.build(ported.output_stride, ported.num_classes, arrays.get).eval()
     naming = ported.network.namings[0] if twin.naming is None else twin.naming
     _load(model, _renamed(ported, tensors, naming))
     image = np.random.default_rng(0).normal(size=(1, *twin.size, 3))
@@ -104,16 +87,6 @@ def report(differences: list[Difference]) -> str:
         lines.append(f"{d.stage:<16}{shape:<22}{d.float32:>10.1e}{d.float64:>10.1e}")
     lines.append("Largest difference from PyTorch, relative to the stage's largest value.")
     return "\n".join(lines)
-
-
-def _find_twin(ported: Ported) -> Twin:
-    name = ported.network.name
-    for pattern, twin in TWINS.items():
-        if re.fullmatch(pattern, name):
-            return twin
-    raise UserError(
-        f"Neither torchvision nor timm has {name} to compare with; port it without --verify."
-    )
 
 
 def _renamed(ported: Ported, tensors: StateDict, naming: Naming) -> StateDict:
@@ -189,132 +162,3 @@ def _with_dtype(module: nn.Module, dtype: str) -> nn.Module:
     if hasattr(module, "dtype"):
         changed["dtype"] = jnp.dtype(dtype)
     return module.clone(**changed)
-
-
-def import_torchvision() -> Any:
-    """Import torchvision, also beside a build of PyTorch that cannot load its detection operators.
-
-    Raises:
-      UserError: it is not installed.
-    """
-    torch = import_optional("torch", "verify a network")
-    try:
-        return import_optional("torchvision", "verify a network")
-    except RuntimeError:  # it describes operators that only its compiled library declares
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        for name in ("nms", "qnms"):
-            torch.library.define(f"torchvision::{name}", "(Tensor b, Tensor s, float t) -> Tensor")
-        return import_optional("torchvision", "verify a network")
-
-
-def _timm(ported: Ported, name: str, **settings: Any) -> Any:
-    import_torchvision()  # which timm imports
-    timm = import_optional("timm", "verify a network")
-    try:
-        return timm.create_model(name, num_classes=ported.num_classes or 0, **settings)
-    except AssertionError as error:
-        raise UserError(
-            f"timm has no {name} of output stride {ported.output_stride} to compare with; port it"
-            " without --verify."
-        ) from error
-
-
-def _timm_resnet(ported: Ported) -> Any:
-    return _timm(ported, ported.network.name, output_stride=ported.output_stride)
-
-
-def _timm_deep_resnet(ported: Ported) -> Any:
-    name = (
-        "resnet101s" if flatten(ported.variables)["params/bn3/scale"].size == 128 else "resnet101c"
-    )
-    return _timm(ported, name, output_stride=ported.output_stride)
-
-
-def _timm_hrnet(ported: Ported) -> Any:
-    return _timm(ported, "hrnet_w48")
-
-
-def _torchvision_mobilenet(ported: Ported) -> Any:
-    model = import_torchvision().models.mobilenet_v2(num_classes=ported.num_classes or 1)
-    if ported.num_classes is None:
-        del model.classifier[1]
-    _dilate(model, ported.output_stride)
-    return model
-
-
-def _dilate(model: Any, output_stride: int) -> None:
-    """Replace strides past the output stride by dilation in each 3 x 3 convolution behind them."""
-    torch = import_optional("torch", "verify a network")
-    stride, dilation = 1, 1
-    for module in model.modules():
-        if isinstance(module, torch.nn.Conv2d) and module.kernel_size == (3, 3):
-            own = module.stride[0]
-            module.dilation = (dilation, dilation)
-            module.padding = (dilation, dilation)
-            if stride * own > output_stride:
-                dilation, module.stride = dilation * own, (1, 1)
-            else:
-                stride *= own
-
-
-def _torchvision_segmenter(ported: Ported) -> Any:
-    models = import_torchvision().models
-    with_auxiliary = "auxiliary" in ported.variables["params"]
-    segmenter = getattr(models.segmentation, ported.network.name)(
-        weights=None,
-        weights_backbone=None,
-        num_classes=ported.num_classes,
-        aux_loss=with_auxiliary,
-    )
-    strides = [ported.output_stride <= stride for stride in (4, 8, 16)]
-    backbone = models.resnet101(weights=None, replace_stride_with_dilation=strides)
-    stages = {"layer4": "out"} | ({"layer3": "aux"} if with_auxiliary else {})
-    segmenter.backbone = models._utils.IntermediateLayerGetter(backbone, stages)
-    return segmenter
-
-
-LAYERS = {f"layer{stage}": f"layer{stage}" for stage in (1, 2, 3, 4)}
-TWINS = {
-    r"resnet\d+": Twin(None, _timm_resnet, {"stem": "act1", **LAYERS, "logits": "fc"}),
-    "resnet101_v1c": Twin(
-        name_tables.RESNET_TIMM, _timm_deep_resnet, {"stem": "act1", **LAYERS, "logits": "fc"}
-    ),
-    "hrnetv2_w48": Twin(
-        None,
-        _timm_hrnet,
-        {
-            "stem": "act2",
-            "layer1": "layer1",
-            "stage2": "stage2:0",
-            "stage3": "stage3:0",
-            "stage4": "stage4:0",
-            **{f"stage4_branch{branch}": f"stage4:{branch}" for branch in (1, 2, 3)},
-            "logits": "classifier",
-        },
-        size=(96, 160),  # its branches fit together in multiples of 32 alone
-    ),
-    "mobilenetv2": Twin(
-        None,
-        _torchvision_mobilenet,
-        {
-            "stem": "features.0",
-            **{
-                f"stage{stage}": f"features.{block}"
-                for stage, block in enumerate((1, 3, 6, 10, 13, 16, 17), 1)
-            },
-            "head": "features.18",
-            "logits": "classifier.1",
-        },
-    ),
-    "(fcn|deeplabv3)_resnet101": Twin(
-        None,
-        _torchvision_segmenter,
-        {
-            "stem": "backbone.relu",
-            **{name: f"backbone.{name}" for name in LAYERS},
-            "fine": "classifier",
-            "coarse": "aux_classifier",
-        },
-    ),
-}

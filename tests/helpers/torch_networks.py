@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from ranet_jax.porting.verify import import_torchvision
+from ranet_jax.porting.networks.pytorch import import_torchvision
 
 with warnings.catch_warnings(action="ignore"):
     torchvision = import_torchvision()

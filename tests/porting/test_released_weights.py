@@ -10,9 +10,10 @@ import torch
 from helpers.torch_networks import apply, assert_close, channels_last, image, run, timm
 from helpers.torch_networks import torchvision as tv
 from ranet_jax.errors import UserError
-from ranet_jax.porting import name_tables, port_state_dict, read_state_dict, reverse, write_ported
+from ranet_jax.porting import port_state_dict, read_state_dict, reverse, write_ported
 from ranet_jax.porting.coverage import to_tensors
 from ranet_jax.porting.networks import find_network
+from ranet_jax.porting.networks.released_ranet import RELEASED
 from ranet_jax.porting.port import flatten
 
 assert tv  # which timm needs, imported with care
@@ -278,7 +279,7 @@ def test_scales_that_no_weight_makes_are_not_written(ported):
     path = "params/context/dsn/bn/scale"
     arrays = arrays | {path: np.full_like(arrays[path], -0.5)}
     with pytest.raises(UserError, match=rf"'released' no tensor dsn\.1\.weight .* {path}: "):
-        to_tensors(arrays, name_tables.RELEASED)
+        to_tensors(arrays, RELEASED)
     own = find_network("ranet_released").namings[-1]
     back = to_tensors(arrays, own)
     np.testing.assert_array_equal(back["context.dsn.bn.weight"], arrays[path])

@@ -1,4 +1,4 @@
-"""Tables of names: both ways, for every network and config, and some names by hand."""
+"""Names of tensors: both ways, for every network and config, and some by hand."""
 
 import functools
 import importlib.util
@@ -8,10 +8,17 @@ import jax
 import numpy as np
 import pytest
 
-from ranet_jax.config import default_config
-from ranet_jax.models.context import CONTEXTS
-from ranet_jax.porting import name_tables
-from ranet_jax.porting.networks import NETWORKS, find_network
+from helpers.small_models import block_id, small_config
+from ranet_jax.models.context import BLOCKS
+from ranet_jax.porting.networks import (
+    NETWORKS,
+    find_network,
+    hrnet,
+    mobilenet,
+    released_ranet,
+    resnet,
+    torchvision_segmenters,
+)
 from ranet_jax.porting.port import IMAGES, flatten
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("[!_]*.py"))
@@ -80,18 +87,16 @@ def test_every_array_of_the_configs_has_a_name_that_leads_back(config):
     assert_reads_both_ways(network.namings[-1], shapes(network))
 
 
-@pytest.mark.parametrize("context", sorted(set(CONTEXTS) - {"aspp", "ranet"}))
-def test_every_array_of_the_context_blocks_has_a_name_that_leads_back(context):
-    config = default_config()
-    config.model.update(backbone="resnet18", width=4, stages=2, channels=8, context=context)
-    network = find_network(config)
+@pytest.mark.parametrize("block", BLOCKS, ids=block_id)
+def test_every_array_of_the_context_blocks_has_a_name_that_leads_back(block):
+    network = find_network(small_config(block))
     assert_reads_both_ways(network.namings[-1], shapes(network))
 
 
 # ------------------------------------------------------------------------------- spot checks
 
 SPOTS = {
-    name_tables.RESNET: {
+    resnet.TORCHVISION: {
         "conv1.weight": "params/conv1/kernel",
         "bn1.running_mean": "batch_stats/bn1/mean",
         "layer2.0.downsample.0.weight": "params/layer2_block0/conv_shortcut/kernel",
@@ -101,15 +106,15 @@ SPOTS = {
         "layer1.2.bn3.num_batches_tracked": None,
         "fc.weight": "params/fc/kernel",
     },
-    name_tables.RESNET_MMSEG: {
+    resnet.MMSEGMENTATION: {
         "stem.3.weight": "params/conv2/kernel",
         "stem.7.weight": "params/bn3/scale",
     },
-    name_tables.RESNET_TIMM: {
+    resnet.TIMM: {
         "conv1.6.weight": "params/conv3/kernel",
         "bn1.weight": "params/bn3/scale",
     },
-    name_tables.MOBILENETV2: {
+    mobilenet.TORCHVISION: {
         "features.0.0.weight": "params/stem/conv/kernel",
         "features.1.conv.0.0.weight": "params/block1/depthwise/conv/kernel",
         "features.1.conv.1.weight": "params/block1/project/conv/kernel",
@@ -121,12 +126,12 @@ SPOTS = {
         "features.18.1.bias": "params/head/bn/bias",
         "classifier.1.bias": "params/classifier/bias",
     },
-    name_tables.MOBILENETV2_FLAT: {
+    mobilenet.FLAT: {
         "features.1.conv.3.weight": "params/block1/project/conv/kernel",
         "features.2.conv.6.weight": "params/block2/project/conv/kernel",
         "features.2.conv.4.running_mean": "batch_stats/block2/depthwise/bn/mean",
     },
-    name_tables.HRNET: {
+    hrnet.HRNET: {
         "conv2.weight": "params/conv2/kernel",
         "layer1.0.downsample.1.weight": "params/layer1_block0/bn_shortcut/scale",
         "transition1.1.0.0.weight": "params/transition1_branch1_down0/conv/kernel",
@@ -138,14 +143,14 @@ SPOTS = {
         "downsamp_modules.2.0.bias": "params/downsamp2/conv/bias",
         "final_layer.1.running_var": "batch_stats/final/bn/var",
     },
-    name_tables.FCN: {
+    torchvision_segmenters.FCN: {
         "backbone.layer4.2.conv2.weight": "params/backbone/layer4_block2/conv2/kernel",
         "classifier.0.weight": "params/context/reduce/conv/kernel",
         "classifier.1.running_mean": "batch_stats/context/reduce/bn/mean",
         "classifier.4.bias": "params/fine_logit/bias",
         "aux_classifier.4.weight": "params/auxiliary/logit/kernel",
     },
-    name_tables.DEEPLABV3: {
+    torchvision_segmenters.DEEPLABV3: {
         "classifier.0.convs.0.0.weight": "params/context/aspp/branch0/conv/kernel",
         "classifier.0.convs.3.1.bias": "params/context/aspp/branch3/bn/bias",
         "classifier.0.convs.4.1.weight": "params/context/aspp/pool/conv/kernel",
@@ -154,7 +159,7 @@ SPOTS = {
         "classifier.1.weight": "params/context/fuse/conv/kernel",
         "classifier.4.weight": "params/fine_logit/kernel",
     },
-    name_tables.RELEASED: {
+    released_ranet.RELEASED: {
         "layer4.0.bn2.weight": "params/backbone/layer4_block0/bn2/scale",
         "dsn.0.bias": "params/context/dsn/conv/bias",
         "dsn_boundary_logit.weight": "params/context/dsn_boundary_logit/kernel",
@@ -169,15 +174,15 @@ SPOT_LIST = [(table, *spot) for table, spots in SPOTS.items() for spot in spots.
 
 
 NETWORK_OF_TABLE = {
-    name_tables.RESNET: "resnet101",
-    name_tables.RESNET_MMSEG: "resnet101_v1c",
-    name_tables.RESNET_TIMM: "resnet101_v1c",
-    name_tables.MOBILENETV2: "mobilenetv2",
-    name_tables.MOBILENETV2_FLAT: "mobilenetv2",
-    name_tables.HRNET: "hrnetv2_w48",
-    name_tables.FCN: "fcn_resnet101",
-    name_tables.DEEPLABV3: "deeplabv3_resnet101",
-    name_tables.RELEASED: "ranet_released",
+    resnet.TORCHVISION: "resnet101",
+    resnet.MMSEGMENTATION: "resnet101_v1c",
+    resnet.TIMM: "resnet101_v1c",
+    mobilenet.TORCHVISION: "mobilenetv2",
+    mobilenet.FLAT: "mobilenetv2",
+    hrnet.HRNET: "hrnetv2_w48",
+    torchvision_segmenters.FCN: "fcn_resnet101",
+    torchvision_segmenters.DEEPLABV3: "deeplabv3_resnet101",
+    released_ranet.RELEASED: "ranet_released",
 }
 
 
@@ -191,7 +196,7 @@ def test_names_and_paths_by_hand(table, source, target):
         assert table.to_source(target).source == source
 
 
-@pytest.mark.parametrize("table", [name_tables.RESNET, name_tables.HRNET, name_tables.RELEASED])
+@pytest.mark.parametrize("table", [resnet.TORCHVISION, hrnet.HRNET, released_ranet.RELEASED])
 @pytest.mark.parametrize("source", ["layer1.0.conv1", "layerA.0.conv1.weight", "x", ""])
 def test_names_that_are_nobody_s(table, source):
     assert not table.knows(source)
@@ -200,7 +205,7 @@ def test_names_that_are_nobody_s(table, source):
 
 def test_a_convolution_s_kernel_is_turned():
     weight = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
-    entry = name_tables.RESNET.to_target("conv1.weight", lambda path: True)
+    entry = resnet.TORCHVISION.to_target("conv1.weight", lambda path: True)
     kernel = entry.transform.forward(weight)
     assert kernel.shape == (4, 5, 3, 2)
     for o, i, h, w in np.ndindex(2, 3, 4, 5):
@@ -210,21 +215,21 @@ def test_a_convolution_s_kernel_is_turned():
 
 def test_a_linear_layer_s_matrix_is_turned():
     weight = np.arange(6, dtype=np.float32).reshape(2, 3)
-    entry = name_tables.RESNET.to_target("fc.weight", lambda path: True)
+    entry = resnet.TORCHVISION.to_target("fc.weight", lambda path: True)
     np.testing.assert_array_equal(entry.transform.forward(weight), [[0, 3], [1, 4], [2, 5]])
     np.testing.assert_array_equal(entry.transform.backward(weight.T), weight)
 
 
 def test_vectors_stay_as_they_are():
     for name in ("bn1.weight", "bn1.bias", "bn1.running_mean", "bn1.running_var", "fc.bias"):
-        entry = name_tables.RESNET.to_target(name, lambda path: True)
+        entry = resnet.TORCHVISION.to_target(name, lambda path: True)
         np.testing.assert_array_equal(entry.transform.forward(np.array([-1.0, 2.0])), [-1.0, 2.0])
 
 
 @pytest.mark.parametrize("name", ["rib.collect_conv.1", "bn2", "layer1.0.downsample.1", "dsn.1"])
 def test_the_released_code_s_scales_are_absolute_and_an_epsilon_more(name):
     weight = np.array([-0.5, 0.0, 2.0], np.float32)
-    entry = name_tables.RELEASED.to_target(f"{name}.weight", lambda path: "dsn_dsn" not in path)
+    entry = released_ranet.RELEASED.to_target(f"{name}.weight", lambda path: "dsn_dsn" not in path)
     scale = entry.transform.forward(weight)
     assert scale.dtype == np.float32
     np.testing.assert_array_equal(scale, np.float32([0.5, 0.0, 2.0]) + np.float32(1e-5))

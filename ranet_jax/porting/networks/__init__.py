@@ -1,0 +1,58 @@
+"""The networks that can be carried over.
+
+A new one is a file that says how it is built to fit a state dict, what its tensors are called and
+what to compare it with, and a line in `BACKBONES` or `SEGMENTERS`.
+"""
+
+from ml_collections import ConfigDict
+
+from ranet_jax.errors import UserError
+from ranet_jax.porting.networks import (
+    hrnet,
+    mobilenet,
+    released_ranet,
+    resnet,
+    torchvision_segmenters,
+)
+from ranet_jax.porting.networks.network import Network, PublishedSegmenter, Source, Twin
+from ranet_jax.porting.networks.segmenters import segmenter
+
+__all__ = ["BACKBONES", "NETWORKS", "SEGMENTERS", "Network", "Source", "Twin", "find_network"]
+
+BACKBONES: dict[str, Network] = {
+    network.name: network for network in (*resnet.NETWORKS, *hrnet.NETWORKS, *mobilenet.NETWORKS)
+}
+SEGMENTERS: dict[str, PublishedSegmenter] = {
+    published.name: published
+    for published in (*torchvision_segmenters.SEGMENTERS, *released_ranet.SEGMENTERS)
+}
+NETWORKS = (*BACKBONES, *SEGMENTERS)
+
+
+def find_network(model: str | ConfigDict) -> Network:
+    """The network of a name, or the segmenter of a config.
+
+    Raises:
+      UserError: there is none of the name, or there are no names for the config's backbone.
+    """
+    if isinstance(model, ConfigDict):
+        return _segmenter("segmenter", model)
+    if model in BACKBONES:
+        return BACKBONES[model]
+    if model in SEGMENTERS:
+        published = SEGMENTERS[model]
+        return _segmenter(model, published.config(), published.optional_auxiliary, published.twin)
+    raise UserError(
+        f"There is no network {model!r} to carry over; choose one of {', '.join(NETWORKS)},"
+        " or a file of configs/."
+    )
+
+
+def _segmenter(
+    name: str, config: ConfigDict, optional_auxiliary: bool = False, twin: Twin | None = None
+) -> Network:
+    backbone = BACKBONES.get(config.model.backbone)
+    if backbone is None:
+        raise UserError(f"There are no names for config.model.backbone {config.model.backbone!r}.")
+    others = [published.naming for published in SEGMENTERS.values() if published.fits(config.model)]
+    return segmenter(name, config, backbone.namings[0], others, optional_auxiliary, twin)

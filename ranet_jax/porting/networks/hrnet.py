@@ -1,0 +1,66 @@
+"""HRNetV2 for ImageNet: the names of its public repository, which are timm's too."""
+
+from typing import Any
+
+import flax.linen as nn
+
+from ranet_jax.models.backbones import HRNet
+from ranet_jax.porting.name_patterns import Naming, conv_norm, linear, within
+from ranet_jax.porting.networks import resnet
+from ranet_jax.porting.networks.network import Network, Source, Twin
+from ranet_jax.porting.networks.pytorch import timm_network
+
+HRNET = Naming(
+    "HRNet",
+    (
+        *resnet.numbered_stem(),
+        *resnet.stages(),
+        *within(
+            resnet.residual(),
+            "stage{s}.{m}.branches.{b}.{k}.",
+            "stage{s}_module{m}_branch{b}_block{k}",
+        ),
+        *conv_norm("transition{t}.{b}", "transition{t}_branch{b}"),
+        *conv_norm("transition{t}.{b}.{k}", "transition{t}_branch{b}_down{k}"),
+        *conv_norm("stage{s}.{m}.fuse_layers.{i}.{j}", "stage{s}_module{m}_fuse{i}_{j}"),
+        *conv_norm(
+            "stage{s}.{m}.fuse_layers.{i}.{j}.{k}", "stage{s}_module{m}_fuse{i}_{j}_down{k}"
+        ),
+        *within(resnet.residual(), "incre_modules.{i}.0.", "incre{i}"),
+        *conv_norm("downsamp_modules.{i}", "downsamp{i}"),
+        *conv_norm("final_layer", "final"),
+        *linear("classifier", "classifier"),
+    ),
+)
+
+
+def _build(output_stride: int, num_classes: int | None, source: Source) -> nn.Module:
+    if output_stride != 4:
+        raise ValueError(f"HRNetV2's output_stride is {output_stride}; it has 4 alone.")
+    return HRNet(num_classes=num_classes)
+
+
+def _twin(output_stride: int, num_classes: int | None, source: Source) -> Any:
+    return timm_network("hrnet_w48", num_classes)
+
+
+STAGES = {
+    "stem": "act2",
+    "layer1": "layer1",
+    "stage2": "stage2:0",
+    "stage3": "stage3:0",
+    "stage4": "stage4:0",
+    **{f"stage4_branch{branch}": f"stage4:{branch}" for branch in (1, 2, 3)},
+    "logits": "classifier",
+}
+NETWORKS = (
+    Network(
+        "hrnetv2_w48",
+        (HRNET,),
+        4,
+        "params/classifier/bias",
+        _build,
+        # Its branches fit together in multiples of 32 alone.
+        twin=Twin(_twin, STAGES, size=(96, 160)),
+    ),
+)

@@ -1,0 +1,41 @@
+"""Networks of torchvision and timm, to compare with."""
+
+import sys
+from typing import Any
+
+from ranet_jax.errors import UserError
+from ranet_jax.porting.files import import_optional
+
+
+def import_torchvision() -> Any:
+    """Import torchvision, also beside a build of PyTorch that cannot load its detection operators.
+
+    Raises:
+      UserError: it is not installed.
+    """
+    torch = import_optional("torch", "verify a network")
+    try:
+        return import_optional("torchvision", "verify a network")
+    except RuntimeError:  # it describes operators that only its compiled library declares
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", "(Tensor b, Tensor s, float t) -> Tensor")
+        return import_optional("torchvision", "verify a network")
+
+
+def timm_network(name: str, num_classes: int | None, **settings: Any) -> Any:
+    """A network of timm with random weights.
+
+    Raises:
+      UserError: timm is not installed, or has no network of these settings.
+    """
+    import_torchvision()  # which timm imports
+    timm = import_optional("timm", "verify a network")
+    try:
+        return timm.create_model(name, num_classes=num_classes or 0, **settings)
+    except AssertionError as error:
+        described = " and ".join(f"{key.replace('_', ' ')} {settings[key]}" for key in settings)
+        raise UserError(
+            f"timm has no {name} of {described} to compare with; port it without --verify."
+        ) from error

@@ -1,0 +1,116 @@
+"""ResNets for ImageNet: the names of torchvision, mmsegmentation and timm."""
+
+from typing import Any
+
+import flax.linen as nn
+
+from ranet_jax.models.backbones import ResNet
+from ranet_jax.models.backbones.resnet import BLOCKS
+from ranet_jax.porting.name_patterns import (
+    SAME,
+    Entry,
+    Naming,
+    Transform,
+    conv,
+    linear,
+    norm,
+    within,
+)
+from ranet_jax.porting.networks.network import Network, Source, Twin
+from ranet_jax.porting.networks.pytorch import timm_network
+
+
+def residual(scale: Transform = SAME) -> list[Entry]:
+    """A residual block."""
+    return [
+        *conv("conv{n}", "conv{n}"),
+        *norm("bn{n}", "bn{n}", scale),
+        *conv("downsample.0", "conv_shortcut"),
+        *norm("downsample.1", "bn_shortcut", scale),
+    ]
+
+
+def stages(scale: Transform = SAME) -> list[Entry]:
+    """The blocks of layer1 to layer4."""
+    return within(residual(scale), "layer{s}.{b}.", "layer{s}_block{b}")
+
+
+def numbered_stem(scale: Transform = SAME) -> list[Entry]:
+    """conv1/bn1 of a stem of one convolution; conv1/bn1, conv2/bn2, ... of a deep one."""
+    return [*conv("conv{n}", "conv{n}"), *norm("bn{n}", "bn{n}", scale)]
+
+
+# torchvision, and for deep stems the toolboxes of CSAIL and of the paper's authors.
+TORCHVISION = Naming("torchvision", (*numbered_stem(), *stages(), *linear("fc", "fc")))
+
+# A deep stem as one Sequential of convolution, BatchNorm and ReLU, three times.
+MMSEGMENTATION = Naming(
+    "mmsegmentation",
+    (
+        *conv("stem.0", "conv1"),
+        *norm("stem.1", "bn1"),
+        *conv("stem.3", "conv2"),
+        *norm("stem.4", "bn2"),
+        *conv("stem.6", "conv3"),
+        *norm("stem.7", "bn3"),
+        *stages(),
+        *linear("fc", "fc"),
+    ),
+)
+# The same Sequential under the name conv1, its last BatchNorm outside.
+TIMM = Naming(
+    "timm",
+    (
+        *conv("conv1.0", "conv1"),
+        *norm("conv1.1", "bn1"),
+        *conv("conv1.3", "conv2"),
+        *norm("conv1.4", "bn2"),
+        *conv("conv1.6", "conv3"),
+        *norm("bn1", "bn3"),
+        *stages(),
+        *linear("fc", "fc"),
+    ),
+)
+
+LAYERS = {f"layer{stage}": f"layer{stage}" for stage in (1, 2, 3, 4)}
+STAGES = {"stem": "act1", **LAYERS, "logits": "fc"}
+
+
+def _resnet(depth: int) -> Network:
+    name = f"resnet{depth}"
+
+    def build(output_stride: int, num_classes: int | None, source: Source) -> nn.Module:
+        return ResNet(depth, output_stride=output_stride, num_classes=num_classes)
+
+    def twin(output_stride: int, num_classes: int | None, source: Source) -> Any:
+        return timm_network(name, num_classes, output_stride=output_stride)
+
+    return Network(name, (TORCHVISION,), 32, "params/fc/bias", build, twin=Twin(twin, STAGES))
+
+
+def _is_wide(source: Source) -> bool:
+    """Whether the last convolution of a deep stem has 128 channels, not 64."""
+    scale = source("params/bn3/scale")
+    return scale is not None and scale[:1] == (128,)
+
+
+def _deep_resnet(depth: int) -> Network:
+    def build(output_stride: int, num_classes: int | None, source: Source) -> nn.Module:
+        stem = "deep" if _is_wide(source) else "v1c"
+        return ResNet(depth, output_stride=output_stride, stem=stem, num_classes=num_classes)
+
+    def twin(output_stride: int, num_classes: int | None, source: Source) -> Any:
+        name = f"resnet{depth}{'s' if _is_wide(source) else 'c'}"
+        return timm_network(name, num_classes, output_stride=output_stride)
+
+    return Network(
+        f"resnet{depth}_v1c",
+        (TORCHVISION, MMSEGMENTATION, TIMM),
+        32,
+        "params/fc/bias",
+        build,
+        twin=Twin(twin, STAGES, TIMM),
+    )
+
+
+NETWORKS = (*map(_resnet, BLOCKS), _deep_resnet(101))

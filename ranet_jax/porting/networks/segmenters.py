@@ -1,0 +1,83 @@
+"""Segmenters of a config: this package's own names, and those of libraries that have their like."""
+
+import copy
+from collections.abc import Sequence
+
+import flax.linen as nn
+from ml_collections import ConfigDict
+
+from ranet_jax.errors import UserError
+from ranet_jax.models import build_model
+from ranet_jax.pipeline.metadata import IGNORE_LABEL
+from ranet_jax.porting.name_patterns import Entry, Naming, conv, norm, within
+from ranet_jax.porting.networks.network import Network, Source, Twin
+
+CLASSIFIER = "params/fine_logit/bias"
+
+
+def segmenter(
+    name: str,
+    config: ConfigDict,
+    backbone: Naming,
+    others: Sequence[Naming],
+    optional_auxiliary: bool = False,
+    twin: Twin | None = None,
+) -> Network:
+    """The network of a config's segmenter.
+
+    Args:
+      name: what users call it.
+      config: the experiment.
+      backbone: names of its backbone.
+      others: namings of the whole segmenter besides this package's own.
+      optional_auxiliary: whether it has an auxiliary head if the state dict holds one.
+      twin: what to compare it with.
+    """
+    config = copy.deepcopy(config)  # which what is found in a state dict changes
+    model = config.model
+    namings = (*others, own_naming(backbone))
+    classifiers = [entry.source for n in namings if (entry := n.to_source(CLASSIFIER))]
+
+    def build(output_stride: int, num_classes: int | None, source: Source) -> nn.Module:
+        if num_classes is None:
+            raise UserError(
+                f"The weights hold no classifier ({' or '.join(classifiers)}), without which there"
+                f" is no {name}; name the network they belong to, or --num-classes of a new one."
+            )
+        if num_classes > IGNORE_LABEL:
+            raise UserError(
+                f"The classifier has {num_classes} classes; a segmenter has {IGNORE_LABEL} at most,"
+                " as its labels are bytes and one value is ignored."
+            )
+        with model.unlocked():
+            model.output_stride = output_stride
+            model.dtype = "float32"
+            if optional_auxiliary:
+                model.auxiliary = source("params/auxiliary/logit/bias") is not None
+        return build_model(config, num_classes)
+
+    return Network(name, namings, model.output_stride, CLASSIFIER, build, config, twin)
+
+
+def own_naming(backbone: Naming) -> Naming:
+    """Names of this package's own segmenters: the backbone's, and the modules' with dots."""
+    return Naming(
+        "ranet_jax",
+        (
+            *within(backbone.entries, "backbone.", "backbone"),
+            *conv("context.{name}.conv", "context/{name}/conv"),
+            *norm("context.{name}.bn", "context/{name}/bn"),
+            *conv("context.aspp.{name}.conv", "context/aspp/{name}/conv"),
+            *norm("context.aspp.{name}.bn", "context/aspp/{name}/bn"),
+            *conv("context.{name}", "context/{name}"),
+            Entry("context.{name}", "params/context/{name}"),
+            *conv("context.rcb.{name}", "context/rcb/{name}"),
+            Entry(
+                "context.rcb.group_kernel_deviation", "params/context/rcb/group_kernel_deviation"
+            ),
+            *conv("auxiliary.reduce.conv", "auxiliary/reduce/conv"),
+            *norm("auxiliary.reduce.bn", "auxiliary/reduce/bn"),
+            *conv("auxiliary.logit", "auxiliary/logit"),
+            *conv("{name}", "{name}"),
+        ),
+    )
