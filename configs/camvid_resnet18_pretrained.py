@@ -12,34 +12,20 @@ from random weights.
 
 from ml_collections import ConfigDict
 
-from ranet_jax.config import default_config
+from ranet_configs._common import small_camvid
 
 
 def get_config() -> ConfigDict:
     """The experiment."""
-    config = default_config()
-    config.data.name = "camvid"
-    config.data.crop_size = (240, 320)
-    config.data.scale_range = (0.6, 1.5)
-    config.data.brightness = 0.1
-
+    config = small_camvid(steps=300)
     config.model.init_from = "weights/resnet18"
     config.model.backbone = "resnet18"
     config.model.stages = 3
     config.model.output_stride = 16
-    config.model.channels = 128
-    config.model.num_regions = 16
 
     config.optimizer.learning_rate = 0.02
-    config.optimizer.weight_decay = 1e-4
-    config.optimizer.power = 0.9
     config.optimizer.warmup_steps = 20
 
-    config.train.steps = 300
-    config.train.batch_size = 8
-    config.train.log_every = 10
     config.train.eval_every = 300
     config.train.checkpoint_every = 50
-
-    config.eval.batch_size = 4
     return config

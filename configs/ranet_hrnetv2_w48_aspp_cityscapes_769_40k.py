@@ -11,26 +11,14 @@ coarse annotations) and gives no schedule of its own; this one is ResNet-101's. 
 
 from ml_collections import ConfigDict
 
-from ranet_jax.config import default_config
+from ranet_configs._common import paper_experiment
 
 
 def get_config() -> ConfigDict:
     """The experiment."""
-    config = default_config()
-    config.data.name = "cityscapes"
-    config.data.crop_size = (769, 769)
-    config.data.brightness = 10 / 255
-
+    config = paper_experiment("cityscapes", crop=769, steps=40_000)
     config.model.backbone = "hrnetv2_w48"
     config.model.init_from = "weights/hrnetv2_w48"
     config.model.output_stride = 4
     config.model.aspp_rates = (12, 24, 36)
-    config.model.dtype = "bfloat16"
-
-    config.optimizer.learning_rate = 0.001
-    config.train.steps = 40_000
-    config.train.batch_size = 8
-
-    config.eval.mode = "slide"
-    config.eval.crop_size = (769, 769)
     return config

@@ -13,24 +13,12 @@ paper used eight GPUs with 12 GB and starts from ImageNet weights. This recipe h
 
 from ml_collections import ConfigDict
 
-from ranet_jax.config import default_config
+from ranet_configs._common import paper_experiment
 
 
 def get_config() -> ConfigDict:
     """The experiment."""
-    config = default_config()
-    config.data.name = "cityscapes"
-    config.data.crop_size = (769, 769)
-    config.data.brightness = 10 / 255
-
+    config = paper_experiment("cityscapes", crop=769, steps=40_000)
     config.model.backbone = "resnet101"
     config.model.init_from = "weights/resnet101"
-    config.model.dtype = "bfloat16"
-
-    config.optimizer.learning_rate = 0.001
-    config.train.steps = 40_000
-    config.train.batch_size = 8
-
-    config.eval.mode = "slide"
-    config.eval.crop_size = (769, 769)
     return config

@@ -11,14 +11,12 @@ more in brightness, contrast and saturation, as those of `test` do from those of
 
 from ml_collections import ConfigDict
 
-from ranet_jax.config import default_config
+from ranet_configs._common import small_camvid
 
 
 def get_config() -> ConfigDict:
     """The experiment."""
-    config = default_config()
-    config.data.name = "camvid"
-    config.data.crop_size = (240, 320)
+    config = small_camvid(steps=2000)
     config.data.scale_range = (0.6, 1.75)
     config.data.brightness = 0.15
     config.data.contrast = 0.4
@@ -27,8 +25,6 @@ def get_config() -> ConfigDict:
     config.model.init_from = "weights/resnet18"
     config.model.backbone = "resnet18"
     config.model.stages = 3
-    config.model.channels = 128
-    config.model.num_regions = 16
 
     # Roots of 1 / ln(1.02 + share of the training pixels), the weights of the 200 steps: those gave
     # rare classes more pixels than are theirs.
@@ -36,15 +32,8 @@ def get_config() -> ConfigDict:
 
     config.optimizer.learning_rate = 0.03
     config.optimizer.lr_multipliers = (("backbone", 0.2),)
-    config.optimizer.weight_decay = 1e-4
-    config.optimizer.power = 0.9
     config.optimizer.warmup_steps = 50
 
-    config.train.steps = 2000
-    config.train.batch_size = 8
-    config.train.log_every = 10
     config.train.eval_every = 500
     config.train.checkpoint_every = 100
-
-    config.eval.batch_size = 4
     return config

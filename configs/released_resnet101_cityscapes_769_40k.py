@@ -10,15 +10,12 @@ paper's. For those who carry the authors' weights over, or compare the two.
 
 from ml_collections import ConfigDict
 
-from ranet_jax.config import default_config
+from ranet_configs._common import paper_experiment
 
 
 def get_config() -> ConfigDict:
     """The experiment."""
-    config = default_config()
-    config.data.name = "cityscapes"
-    config.data.crop_size = (769, 769)
-    config.data.brightness = 10 / 255
+    config = paper_experiment("cityscapes", crop=769, steps=40_000)
     config.data.mean = (122.67891434, 116.66876762, 104.00698793)
     config.data.std = (1.0, 1.0, 1.0)
     config.data.channel_order = "bgr"
@@ -26,15 +23,7 @@ def get_config() -> ConfigDict:
     config.model.variant = "released"
     config.model.backbone = "resnet101"
     config.model.stem = "deep"
-    config.model.dtype = "bfloat16"
 
     config.loss.boundary = 0.4 * 0.2
     config.loss.boundary_target = "pixels"
-
-    config.optimizer.learning_rate = 0.001
-    config.train.steps = 40_000
-    config.train.batch_size = 8
-
-    config.eval.mode = "slide"
-    config.eval.crop_size = (769, 769)
     return config

@@ -14,8 +14,10 @@ from typing import NamedTuple
 from ranet_jax.errors import UserError
 
 # What the standard library raises on archives that are damaged, cut off or encrypted.
-DAMAGED = (OSError, EOFError, RuntimeError, ValueError, zlib.error)
-DAMAGED += (zipfile.BadZipFile, tarfile.TarError)
+DAMAGED = (
+    *(OSError, EOFError, RuntimeError, ValueError),
+    *(zlib.error, zipfile.BadZipFile, tarfile.TarError),
+)
 
 
 class Member(NamedTuple):
@@ -152,13 +154,10 @@ def _zip_members(path: Path) -> Iterator[Member]:
 def _tar_members(path: Path) -> Iterator[Member]:
     with tarfile.open(path) as archive:
         for info in archive:
-            if not info.isfile():
-                continue
-            if path.suffix == ".tar":
+            if path.suffix == ".tar" and info.isfile():
                 yield Member(path, info.name, partial(_read_range, path, info))
-            else:
-                content = archive.extractfile(info).read()
-                yield Member(path, info.name, partial(bytes, content))
+            elif info.isfile() and (file := archive.extractfile(info)) is not None:
+                yield Member(path, info.name, partial(bytes, file.read()))
 
 
 def _read_range(path: Path, info: tarfile.TarInfo) -> bytes:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from ranet_data.archives import File
 
+from ranet_data.archives import File
 from ranet_jax.errors import UserError
 from ranet_jax.files import UNREADABLE
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+
 from ranet_data.archives import read_lines
 from ranet_data.info import class_metadata, segmentation_info
 from ranet_data.masks import labelled_example, read_mask
-
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
 

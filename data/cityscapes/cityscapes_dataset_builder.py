@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
+
 from ranet_data.archives import File, Tree, note_count
 from ranet_data.cityscapes.labels import LABELS, TRAINED, to_train_ids
 from ranet_data.info import class_metadata, segmentation_info
 from ranet_data.masks import labelled_example, read_mask
-
 from ranet_jax.errors import UserError
 
 ORIGIN = "https://www.cityscapes-dataset.com/downloads/"

@@ -52,7 +52,8 @@ LABELS = (
     Label(32, "motorcycle", 17, (0, 0, 230)),
     Label(33, "bicycle", 18, (119, 11, 32)),
 )
-TRAINED = tuple(label for label in LABELS if label.train_id is not None)  # by train id
+# Those with a number in training, which is their place here.
+TRAINED = tuple(label for label in LABELS if label.train_id is not None)
 
 
 def _table(pairs: list[tuple[int, int]], otherwise: int) -> np.ndarray:
@@ -66,8 +67,8 @@ def _table(pairs: list[tuple[int, int]], otherwise: int) -> np.ndarray:
 
 # Indexed by an array of labels: TRAIN_IDS[ids], where all that is not trained on is 255, and
 # IDS[train_ids], where 255 and all that is no train id is 0, unlabeled.
-TRAIN_IDS = _table([(label.id, label.train_id) for label in TRAINED], IGNORE_LABEL)
-IDS = _table([(label.train_id, label.id) for label in TRAINED], 0)
+TRAIN_IDS = _table([(label.id, number) for number, label in enumerate(TRAINED)], IGNORE_LABEL)
+IDS = _table([(number, label.id) for number, label in enumerate(TRAINED)], 0)
 
 
 def to_train_ids(ids: np.ndarray) -> np.ndarray:

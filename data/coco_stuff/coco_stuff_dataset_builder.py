@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+
 from ranet_data.archives import File, Tree, note_count, read_list
 from ranet_data.coco_stuff.labels import CLASS_NAMES, PALETTE, to_categories
 from ranet_data.info import class_metadata, segmentation_info

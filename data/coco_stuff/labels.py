@@ -1,8 +1,8 @@
 """The label ids of COCO-Stuff, and the 171 of them that occur as categories 0 to 170."""
 
 import numpy as np
-from ranet_data.archives import File
 
+from ranet_data.archives import File
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline.metadata import IGNORE_LABEL, default_color
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+
 from ranet_data.archives import File, Tree, note_count
 from ranet_data.coco_stuff import coco_stuff_dataset_builder
 from ranet_data.coco_stuff.coco_stuff_dataset_builder import Pair

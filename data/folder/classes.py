@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from ranet_data.masks import read_mask
 
+from ranet_data.masks import read_mask
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline.metadata import IGNORE_LABEL, default_color
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import ExifTags, Image, ImageOps
+
 from ranet_data.archives import files_under
 from ranet_data.folder import classes
 from ranet_data.info import class_metadata, segmentation_info
 from ranet_data.masks import check_same_size, decode_image, read_mask
-
 from ranet_jax.errors import UserError
 from ranet_jax.files import UNREADABLE
 from ranet_jax.pipeline.metadata import IGNORE_LABEL

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 
 import numpy as np
-from ranet_data.archives import File, read_lines
 
+from ranet_data.archives import File, read_lines
 from ranet_jax.errors import UserError
 
 BACKGROUND = "background"

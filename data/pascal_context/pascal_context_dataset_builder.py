@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+
 from ranet_data.archives import File, Tree, note_count, read_list
 from ranet_data.info import class_metadata, segmentation_info
 from ranet_data.masks import labelled_example, read_matlab_labels
 from ranet_data.pascal_context import classes
-
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline.metadata import IGNORE_LABEL, default_color
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+
 from ranet_data.info import class_metadata, segmentation_info
 from ranet_data.shapes import scenes
 

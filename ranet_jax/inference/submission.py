@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from ranet_data.cityscapes import labels as cityscapes
 from tqdm import tqdm
 
+from ranet_data.cityscapes import labels as cityscapes
 from ranet_jax.checkpoints import fingerprint
 from ranet_jax.config import config_to_json
 from ranet_jax.errors import UserError

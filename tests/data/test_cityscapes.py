@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from ranet_data.cityscapes import cityscapes_dataset_builder, labels
 
 from helpers.miniature import (
     examples,
@@ -14,6 +13,7 @@ from helpers.miniature import (
     write_archive,
     write_folder,
 )
+from ranet_data.cityscapes import cityscapes_dataset_builder, labels
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline import examples as data_input
 

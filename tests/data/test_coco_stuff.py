@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from PIL import Image
-from ranet_data.coco_stuff import labels
 
 from helpers.miniature import (
     encoded,
@@ -17,6 +16,7 @@ from helpers.miniature import (
     write_archive,
     write_folder,
 )
+from ranet_data.coco_stuff import labels
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline import examples as data_input
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from ranet_data.shapes import scenes, shapes_dataset_builder
 
+from ranet_data.shapes import scenes, shapes_dataset_builder
 from ranet_jax.config import default_config
 from ranet_jax.pipeline import examples as data_input
 

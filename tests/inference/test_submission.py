@@ -7,8 +7,8 @@ import pytest
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
 from cityscapesscripts.helpers import labels as official_labels
 from PIL import Image
-from ranet_data.cityscapes.labels import LABELS, TRAINED, to_train_ids
 
+from ranet_data.cityscapes.labels import LABELS, TRAINED, to_train_ids
 from ranet_jax import cli
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError

@@ -9,7 +9,6 @@ from collections import Counter
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from ranet_data.shapes import shapes_dataset_builder
 
 from helpers.blocks import (
     HEIGHT,
@@ -22,6 +21,7 @@ from helpers.blocks import (
     val_example,
     whole_images,
 )
+from ranet_data.shapes import shapes_dataset_builder
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline import examples as data_input
 

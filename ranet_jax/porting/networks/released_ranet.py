@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from ranet_jax.config import default_config
+from ranet_jax.config_files import load_config, packaged_config
 from ranet_jax.porting.name_patterns import ABN_SCALE, Entry, Naming, conv, conv_norm, within
 from ranet_jax.porting.networks import resnet
 from ranet_jax.porting.networks.network import PublishedSegmenter
@@ -27,17 +27,7 @@ RELEASED = Naming(
 
 
 def _config() -> ConfigDict:
-    config = default_config()
-    config.data.name = "cityscapes"
-    config.data.mean = (122.67891434, 116.66876762, 104.00698793)
-    config.data.std = (1.0, 1.0, 1.0)
-    config.data.channel_order = "bgr"
-    config.model.variant = "released"
-    config.model.stem = "deep"
-    config.loss.boundary = 0.4 * 0.2
-    config.loss.boundary_target = "pixels"
-    config.eval.mode = "slide"
-    return config
+    return load_config(str(packaged_config("released_resnet101_cityscapes_769_40k.py")))
 
 
 SEGMENTERS = (

@@ -1,0 +1,48 @@
+"""What experiments of one family share; each file of `configs/` sets what is its own."""
+
+from ml_collections import ConfigDict
+
+from ranet_jax.config import default_config
+
+
+def paper_experiment(dataset: str, crop: int, steps: int) -> ConfigDict:
+    """The paper's training on a data set: crops of `crop` x `crop` pixels, batches of 8.
+
+    Whole images are scored in windows of the size of the crops.
+    """
+    config = default_config()
+    config.data.name = dataset
+    config.data.crop_size = (crop, crop)
+    config.data.brightness = 10 / 255
+
+    config.model.dtype = "bfloat16"
+
+    config.optimizer.learning_rate = 0.001
+    config.train.steps = steps
+    config.train.batch_size = 8
+
+    config.eval.mode = "slide"
+    config.eval.crop_size = (crop, crop)
+    return config
+
+
+def small_camvid(steps: int) -> ConfigDict:
+    """CamVid for one machine without an accelerator: crops of 240 x 320, a narrow context block."""
+    config = default_config()
+    config.data.name = "camvid"
+    config.data.crop_size = (240, 320)
+    config.data.scale_range = (0.6, 1.5)
+    config.data.brightness = 0.1
+
+    config.model.channels = 128
+    config.model.num_regions = 16
+
+    config.optimizer.weight_decay = 1e-4
+    config.optimizer.power = 0.9
+
+    config.train.steps = steps
+    config.train.batch_size = 8
+    config.train.log_every = 10
+
+    config.eval.batch_size = 4
+    return config
