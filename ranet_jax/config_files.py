@@ -39,7 +39,7 @@ def load_config(path: str) -> ConfigDict:
         path = str(packaged_config(name))
     spec = importlib.util.spec_from_file_location("ranet_config", path)
     if spec is None or spec.loader is None:
-        raise UserError(f"Config {path} is no Python file; name one such as configs/shapes.py.")
+        raise UserError(f"Config {path} is not a Python file; name one such as configs/shapes.py.")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -71,7 +71,7 @@ def override(config: ConfigDict, arguments: list[str]) -> ConfigDict:
         name, equals, text = argument.removeprefix("--config.").partition("=")
         if not argument.startswith("--config.") or not equals:
             raise UserError(
-                f"{argument!r} is no option; fields are set as --config.section.field=value."
+                f"{argument!r} is not an option; fields are set as --config.section.field=value."
             )
         is_text = field_type(name) is str and text != "None"
         set_field(config, name, text if is_text else _value(text))

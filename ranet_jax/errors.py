@@ -3,8 +3,11 @@
 import textwrap
 
 
-class UserError(Exception):
-    """Bad input: its text is one sentence that names the thing and the remedy."""
+class UserError(ValueError):
+    """Bad input: its text is one sentence that names the thing and the remedy.
+
+    It speaks of arguments and fields of the config; the command line says how they are typed.
+    """
 
 
 class Interrupted(Exception):

@@ -108,5 +108,5 @@ def write_results(path: str | os.PathLike[str], results: Any) -> None:
         write_json(path, results)
     except OSError as error:
         raise UserError(
-            f"{path} cannot be written ({error.strerror}); choose another --output."
+            f"{path} cannot be written ({error.strerror}); choose another file."
         ) from error

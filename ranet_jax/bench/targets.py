@@ -108,12 +108,12 @@ def open_target(name: str) -> Target:
         return _open_h100(name, int(gpus[1] or 1))
     if chips:
         return _open_tpu(name, chips[1], [int(length) for length in chips[2].split("x")])
-    raise UserError(f"--target {name!r} is no machine that is known; choose {CHOICES}.")
+    raise UserError(f"Target {name!r} is unknown; choose {CHOICES}.")
 
 
 def _open_h100(name: str, count: int) -> Target:
     if not (_installed("jax_plugins.xla_cuda12") or _installed("jax_plugins.xla_cuda13")):
-        raise UserError(f"--target {name} takes JAX's CUDA plugin, which is missing: {INSTALL}.")
+        raise UserError(f"Target {name} needs JAX's CUDA plugin, which is missing: {INSTALL}.")
     _prepare_process()
     devices = _devices(name, "cuda", target_config=H100, topology=f"1x1x{count}")
     # Nothing can be timed here, and Triton's products have no tiles that were not chosen by time.
@@ -123,7 +123,7 @@ def _open_h100(name: str, count: int) -> Target:
 
 def _open_tpu(name: str, generation: str, sides: list[int]) -> Target:
     if not (_installed("libtpu") or os.environ.get("TPU_LIBRARY_PATH")):
-        raise UserError(f"--target {name} takes libtpu, which is missing: {INSTALL}.")
+        raise UserError(f"Target {name} needs libtpu, which is missing: {INSTALL}.")
     _prepare_process()
     schedules = _schedule_directory()  # before the compiler starts
     # A host has two by two chips, or fewer where the machine is smaller.
@@ -149,8 +149,7 @@ def _devices(name: str, platform: str, **options: Any) -> tuple[jax.Device, ...]
         return tuple(topologies.get_topology_desc(topology, platform, **options).devices)
     except (jax.errors.JaxRuntimeError, NotImplementedError) as error:
         raise UserError(
-            f"--target {name} is refused by its compiler ({first_sentence(error)}); choose"
-            f" {CHOICES}."
+            f"Target {name} is refused by its compiler ({first_sentence(error)}); choose {CHOICES}."
         ) from error
 
 

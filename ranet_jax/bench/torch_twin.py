@@ -67,7 +67,7 @@ def _segmenter(config: ConfigDict, num_classes: int) -> Any:
     unlike = {"context": "none", "stem": "conv7", "stages": 4, "width": 64, "dtype": "float32"}
     wrong = [f"{name}={value}" for name, value in unlike.items() if fields[name] != value]
     if wrong or not fields.backbone.startswith("resnet") or config.train.microbatches > 1:
-        needed = " ".join(f"--config.model.{each}" for each in wrong)
+        needed = ", ".join(f"config.model.{each}" for each in wrong)
         raise UserError(
             "PyTorch's step is of a ResNet without a context block, in one part; set"
             f" {needed or 'config.model.backbone to a ResNet and config.train.microbatches to 1'}."

@@ -6,6 +6,7 @@ stopped has exit status 143 (SIGTERM) or 130 (Ctrl-C): the same command goes on.
 
 import argparse
 import os
+import re
 import sys
 
 from absl import logging
@@ -24,11 +25,14 @@ def main(arguments: list[str] | None = None) -> int:
     parsed, overrides = build_parser().parse_known_args(arguments)
     try:
         if overrides and not hasattr(parsed, "takes_overrides"):
-            raise UserError(f"{overrides[0]!r} is no option of `ranet {parsed.command}`.")
+            raise UserError(f"{overrides[0]!r} is not an option of `ranet {parsed.command}`.")
         parsed.overrides = overrides
         return parsed.run(parsed)
     except UserError as error:
-        print(f"ranet: {error}", file=sys.stderr)
+        sentence = str(error)
+        if hasattr(parsed, "takes_overrides"):  # fields as they are typed here
+            sentence = re.sub(r"(?<![-\w/])config\.(?=\w+\.\w)", "--config.", sentence)
+        print(f"ranet: {sentence}", file=sys.stderr)
         return 1
     except Interrupted as stop:
         print(f"ranet: {stop}", file=sys.stderr)

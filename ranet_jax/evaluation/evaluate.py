@@ -80,8 +80,7 @@ def evaluate_checkpoint(
         journal.remove()
         raise UserError(
             f"No pixel of split {split!r} of {model.dataset.name} has a label to score; name"
-            " another split. Where a benchmark withholds its labels, `ranet predict --submission`"
-            " writes what its server scores."
+            " another split, or write a submission where a benchmark withholds its labels."
         )
     if jax.process_index() != 0:
         return result

@@ -215,7 +215,7 @@ def write_arrays(
             np.savez(file, **arrays)
     except OSError as error:
         raise UserError(
-            f"{path} cannot be written ({error.strerror}); choose another --output."
+            f"{path} cannot be written ({error.strerror}); choose another file."
         ) from error
 
 

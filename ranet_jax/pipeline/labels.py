@@ -89,10 +89,10 @@ class LabelStatistics:
             ratio = present.max() / present.min()
             lines.append(
                 f"The most frequent class has {_rounded(ratio)} times the pixels of the rarest; to"
-                " weigh rare ones more, set"
+                " weigh rare ones more, choose"
             )
             weights = ",".join(map(str, self.class_weights))
-            lines.append(f"  --config.loss.class_weights='({weights})'")
+            lines.append(f"  config.loss.class_weights ({weights})")
         return "\n".join(lines)
 
 

@@ -165,4 +165,4 @@ def _hint(unexpected: list[str], naming: Naming) -> str:
     ]
     if not prefixes:
         return ""
-    return f"\nThe prefix {prefixes[0]} (--prefix) takes the tensors whose names begin so alone."
+    return f"\nGive the prefix {prefixes[0]} to take only the tensors whose names begin with it."

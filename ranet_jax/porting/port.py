@@ -119,7 +119,7 @@ def port_state_dict(
     renewed = num_classes is not None and num_classes != classes
     classes = num_classes if renewed else classes
     if classes == 0:
-        raise UserError("The file's classifier has 0 classes; choose a number with --num-classes.")
+        raise UserError("The file's classifier has 0 classes; choose a number of classes.")
     module = build_module(network, stride, classes, source)
     expected = _shapes(module)
     taken = tensors
@@ -145,6 +145,8 @@ def build_module(
     """
     try:
         return network.build(output_stride, num_classes, source)
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"There is no such {network.name}: {error}") from error
 
@@ -163,7 +165,7 @@ def _compile(allow_missing: str) -> re.Pattern[str]:
     try:
         return re.compile(allow_missing)
     except re.error as error:
-        raise UserError(f"{allow_missing!r} is no regular expression: {error}.") from error
+        raise UserError(f"{allow_missing!r} is not a regular expression: {error}.") from error
 
 
 def flatten(variables: Any) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def verify(ported: Ported, tensors: StateDict) -> list[Difference]:
     name, twin = ported.network.name, ported.network.twin
     if twin is None:
         raise UserError(
-            f"Neither torchvision nor timm has {name} to compare with; port it without --verify."
+            f"Neither torchvision nor timm has {name} to compare with; leave the comparison out."
         )
     arrays = {path: array.shape for path, array in flatten(ported.variables).items()}
     model = twin.build(ported.output_stride, ported.num_classes, arrays.get).eval()
@@ -111,7 +111,7 @@ def _load(model: Any, tensors: StateDict) -> None:
     if missing or result.unexpected_keys:
         raise UserError(
             f"PyTorch's network has other tensors: {', '.join(missing + result.unexpected_keys)};"
-            " port without --verify."
+            " leave the comparison out."
         )
 
 

@@ -46,7 +46,7 @@ def base_config(dataset: str) -> pathlib.Path:
     """
     if dataset not in BASES:
         raise UserError(
-            f"There is no experiment on data set {dataset!r} to start from; name one with --config."
+            f"There is no experiment on data set {dataset!r} to start from; name a config."
         )
     return packaged_config(BASES[dataset])
 
@@ -91,7 +91,7 @@ def reproduce(
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"Directory {directory} cannot be made ({error.strerror}); choose another --output."
+            f"Directory {directory} cannot be made ({error.strerror}); choose another."
         ) from error
     costs = _costs({row.costs for row in TABLES[name].rows if row.costs is not None})
     text = _write(name, config, directory, seeds, costs)
@@ -150,8 +150,8 @@ def _check_protocol(rows: Sequence[Row], config: ConfigDict) -> None:
     """Raise `UserError` where label maps would have to be resized along with their images."""
     if any(row.oracle for row in rows) and not InferenceSettings.from_config(config).single_pass:
         raise UserError(
-            "Regions of the truth need whole images at their own scale; set"
-            " --config.eval.mode=whole, --config.eval.scales='(1.0,)' and --config.eval.flip=False."
+            "Regions of the truth need whole images at their own scale: config.eval.mode 'whole',"
+            " config.eval.scales (1.0,) and config.eval.flip False."
         )
 
 
@@ -208,7 +208,7 @@ def _result(
     if names:
         raise UserError(
             f"{workdir} was trained with another config ({', '.join(names)} differ); choose another"
-            " --output or the config it was trained with."
+            " directory or the config it was trained with."
         )
     return fields["result"]
 
@@ -250,7 +250,7 @@ def _write(
     except OSError as error:
         raise UserError(
             f"{directory}/{name}.md and .json cannot be written ({error.strerror}); make room or"
-            " choose another --output."
+            " choose another directory."
         ) from error
     return text
 

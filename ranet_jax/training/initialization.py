@@ -74,8 +74,8 @@ def _read(directory: str) -> tuple[dict[str, Any], str]:
     path = pathlib.Path(directory).absolute()
     if not path.is_dir():
         raise UserError(
-            f"config.model.init_from is {directory!r}, which is no directory; make it with `ranet"
-            " port`, or set None to start from random weights."
+            f"config.model.init_from is {directory!r}, which is not a directory; make it with"
+            " `ranet port`, or set None to start from random weights."
         )
     ported = read_description(path)
     if ported is None or (path / "config.json").is_file():
@@ -96,6 +96,6 @@ def _allowed(path: str, pattern: str | None) -> bool:
         return re.search(pattern, path) is not None
     except re.error as error:
         raise UserError(
-            f"config.model.init_allow_missing is {pattern!r}, which is no regular expression:"
+            f"config.model.init_allow_missing is {pattern!r}, which is not a regular expression:"
             f" {error}."
         ) from error

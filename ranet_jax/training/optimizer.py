@@ -44,7 +44,7 @@ def parameter_groups(params: Any, patterns: tuple[str, ...]) -> Any:
         compiled = {pattern: re.compile(pattern) for pattern in patterns}
     except re.error as error:
         raise UserError(
-            f"config.optimizer.lr_multipliers holds {error.pattern!r}, which is no regular"
+            f"config.optimizer.lr_multipliers holds {error.pattern!r}, which is not a regular"
             f" expression: {error}."
         ) from error
     paths = flax.traverse_util.flatten_dict(params, sep="/")
@@ -55,8 +55,8 @@ def parameter_groups(params: Any, patterns: tuple[str, ...]) -> Any:
     unused = set(patterns) - set(groups.values())
     if unused:
         raise UserError(
-            f"config.optimizer.lr_multipliers holds {sorted(unused)}, to which no parameter"
-            " belongs; `ranet inspect --parameters` lists their paths."
+            f"config.optimizer.lr_multipliers holds {sorted(unused)}, which no parameter's path"
+            f" contains; paths are such as {min(groups)}."
         )
     return flax.traverse_util.unflatten_dict(groups, sep="/")
 

@@ -55,5 +55,5 @@ def test_paths_that_take_no_results(tmp_path):
     missing = tmp_path / "missing" / "results.json"
     with pytest.raises(UserError, match="missing for the results is missing; make it first"):
         check_json_output(missing, "results")
-    with pytest.raises(UserError, match=r"cannot be written .*; choose another --output"):
+    with pytest.raises(UserError, match=r"cannot be written .*; choose another file"):
         write_results(missing, {})

@@ -199,7 +199,7 @@ def test_a_config_file_that_fails(text, sentence, tmp_path, refusal):
 def test_a_config_that_is_no_python_file(tmp_path, refusal):
     assert "missing.py is missing" in refusal("inspect", "--config", tmp_path / "missing.py")
     (tmp_path / "config.yaml").write_text("seed: 3")
-    assert "is no Python file" in refusal("inspect", "--config", tmp_path / "config.yaml")
+    assert "is not a Python file" in refusal("inspect", "--config", tmp_path / "config.yaml")
 
 
 def test_a_config_of_the_working_directory_goes_before_one_that_came_with_the_package(
@@ -231,10 +231,10 @@ def test_a_config_of_the_working_directory_goes_before_one_that_came_with_the_pa
         ("--config.data.crop_size=65", "'data.crop_size' .* such as \\(769, 769\\), which 65"),
         ("--config.data.crop_size=(65,)", "'data.crop_size' .* \\(65,\\) is not"),
         ("--config.data.flip=yes", "'data.flip' .* type bool .* 'yes' is not"),
-        ("--config.train.steps", "'--config.train.steps' is no option"),
-        ("--configtrain.steps=3", "is no option"),
-        ("--steps=3", "'--steps=3' is no option"),
-        ("steps", "'steps' is no option"),
+        ("--config.train.steps", "'--config.train.steps' is not an option"),
+        ("--configtrain.steps=3", "is not an option"),
+        ("--steps=3", "'--steps=3' is not an option"),
+        ("steps", "'steps' is not an option"),
     ],
 )
 def test_an_override_that_fits_no_field(argument, sentence, root, refusal):
@@ -269,15 +269,19 @@ def test_a_network_that_cannot_be_built(root, refusal):
     inspect = ("inspect", "--config", root / "config.py")
     assert "backbone is 'vgg'" in refusal(*inspect, "--config.model.backbone=vgg")
     assert "dtype is 'int8'" in refusal(*inspect, "--config.model.dtype=int8")
+    steps = refusal(*inspect, "--config.model.channels=0")
+    assert steps.startswith("--config.model.channels is 0")  # as it is typed
 
 
 # -------------------------------------------------------------------------- data and training
 
 
 def test_options_that_a_command_does_not_take(root, refusal):
-    assert "'--steps' is no option of `ranet prepare`" in refusal("prepare", "shapes", "--steps")
+    assert "'--steps' is not an option of `ranet prepare`" in refusal(
+        "prepare", "shapes", "--steps"
+    )
     message = refusal("prepare", "shapes", "--config.data.name=camvid")
-    assert "'--config.data.name=camvid' is no option of `ranet prepare`" in message
+    assert "'--config.data.name=camvid' is not an option of `ranet prepare`" in message
     for arguments in ([], ["walk"], ["train"], ["predict", "run"]):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)

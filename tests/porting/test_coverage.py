@@ -161,7 +161,7 @@ def test_an_allowance_is_none_for_unexpected_or_mismatching_tensors(resnet18):
 @pytest.mark.parametrize("pattern", ["layer4(", "*"])
 def test_what_is_no_regular_expression(resnet18, pattern):
     line = refused(without(resnet18, "layer4"), allow_missing=pattern)
-    assert line.startswith(f"{pattern!r} is no regular expression: ")
+    assert line.startswith(f"{pattern!r} is not a regular expression: ")
 
 
 def test_a_whole_file_needs_no_allowance(resnet18):
@@ -187,7 +187,7 @@ def segmenter(resnet18):
 def test_a_network_within_another_is_pointed_to(segmenter):
     first, *_, last = report(segmenter)
     assert "121 tensors are unexpected" in first
-    assert last == ("The prefix backbone. (--prefix) takes the tensors whose names begin so alone.")
+    assert last == "Give the prefix backbone. to take only the tensors whose names begin with it."
 
 
 def test_a_prefix_takes_a_network_out_of_another(segmenter, saved, resnet18):

@@ -246,7 +246,7 @@ def test_what_is_no_regular_expression(exported):
     config.model.update(init_from=str(exported), init_allow_missing="fine_logit(")
     complaint = refusal(config.model, random_variables(config, num_classes=3))
     assert complaint.startswith(
-        "config.model.init_allow_missing is 'fine_logit(', which is no regular expression: "
+        "config.model.init_allow_missing is 'fine_logit(', which is not a regular expression: "
     )
 
 
@@ -254,8 +254,8 @@ def test_a_directory_that_is_missing(tmp_path, fresh):
     path = str(tmp_path / "nowhere")
     complaint = refusal(model_config(init_from=path), fresh)
     assert complaint == (
-        f"config.model.init_from is {path!r}, which is no directory; make it with `ranet port`, or"
-        " set None to start from random weights."
+        f"config.model.init_from is {path!r}, which is not a directory; make it with `ranet port`,"
+        " or set None to start from random weights."
     )
 
 

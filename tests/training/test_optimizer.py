@@ -102,7 +102,7 @@ def test_groups_take_the_first_pattern():
 def test_errors():
     with pytest.raises(UserError, match="no parameter"):
         parameter_groups(PARAMS, ("^neck",))
-    with pytest.raises(UserError, match="no regular expression"):
+    with pytest.raises(UserError, match="not a regular expression"):
         parameter_groups(PARAMS, ("(",))
     with pytest.raises(UserError, match="warmup_steps is 10"):
         polynomial_decay(0.1, 10, warmup_steps=10)

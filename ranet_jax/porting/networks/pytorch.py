@@ -37,5 +37,5 @@ def timm_network(name: str, num_classes: int | None, **settings: Any) -> Any:
     except AssertionError as error:
         described = " and ".join(f"{key.replace('_', ' ')} {settings[key]}" for key in settings)
         raise UserError(
-            f"timm has no {name} of {described} to compare with; port it without --verify."
+            f"timm has no {name} of {described} to compare with; leave the comparison out."
         ) from error

@@ -42,7 +42,8 @@ def segmenter(
         if num_classes is None:
             raise UserError(
                 f"The weights hold no classifier ({' or '.join(classifiers)}), without which there"
-                f" is no {name}; name the network they belong to, or --num-classes of a new one."
+                f" is no {name}; name the network they belong to, or the number of classes of a new"
+                " classifier."
             )
         if num_classes > IGNORE_LABEL:
             raise UserError(
