@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
 
-.PHONY: demo test lint docs accelerators clean
+.PHONY: demo test lint docs config-page accelerators clean
 
 # Two CPU devices share each batch, one a core: a step on one device leaves the other core idle.
 demo: $(VENV)/.installed
@@ -41,6 +41,10 @@ docs: $(VENV)-docs/.installed
 	rm -rf build/site
 	$(VENV)-docs/bin/sphinx-build --fail-on-warning --keep-going --quiet --builder html docs build/site
 	@echo "The documentation is in build/site/index.html."
+
+# docs/config.md, from the declarations of ranet_jax/config_fields.py.
+config-page: $(VENV)/.installed
+	$(BIN)/python docs/config_page.py
 
 $(VENV)-docs/.installed: requirements-docs.txt
 	$(PYTHON) -m venv $(VENV)-docs

@@ -20,44 +20,30 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
-from ranet_jax.config import config_from_json, config_to_json, differing_fields
+from ranet_jax.config import changed_fields, config_from_json, config_to_json
 from ranet_jax.errors import UserError
 from ranet_jax.files import new_directory, read_json, write_json
 from ranet_jax.pipeline.metadata import DatasetMetadata
 
 Path = str | os.PathLike[str]
-RUNTIME_FIELDS = frozenset(
-    {
-        "data.data_dir",
-        "model.region_path",
-        "model.init_from",
-        "model.init_allow_missing",
-        "train.parallel",
-        "train.log_every",
-        "train.checkpoint_every",
-        "train.keep_checkpoints",
-    }
-)
 State = TypeVar("State")
 
 
 def prepare_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata) -> None:
     """Make the working directory of a config, or see that it is this config's already.
 
-    `RUNTIME_FIELDS` may differ: they change nothing of what the steps from the checkpoint on
-    compute, but for rounding.
-    A field that is younger than the directory had its default then. A directory without a
-    finished checkpoint holds nothing to protect and is described anew.
+    Fields that change nothing of what the steps from the checkpoint on compute, but for rounding,
+    may differ: those of effect "scores" or "running". A field that is younger than the directory
+    had its default then. A directory without a finished checkpoint holds nothing to protect and is
+    described anew.
 
     Raises:
       UserError: the directory belongs to another config or data set, or cannot be made.
     """
     directory = pathlib.Path(workdir)
-    fields = config_to_json(config)
     if has_checkpoint(directory):
         made_with, made_for = _describe(directory)
-        names = differing_fields(config_to_json(made_with), fields)
-        names = [name for name in names if name not in RUNTIME_FIELDS]
+        names = changed_fields(made_with, config, "weights", "training")
         if names:
             raise UserError(
                 f"{directory} was made with another config ({', '.join(names)} differ); choose"

@@ -9,7 +9,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ranet_jax.config import config_from_json, config_to_json, field_type, set_field
+from ranet_jax.config import (
+    check_config,
+    config_from_json,
+    config_to_json,
+    field_type,
+    set_field,
+)
 from ranet_jax.errors import UserError, first_sentence
 
 # What the top-level folder configs/ installs as, in a wheel and in a checkout alike.
@@ -78,9 +84,20 @@ def override(config: ConfigDict, arguments: list[str]) -> ConfigDict:
     return config
 
 
+def read_config(path: str, arguments: list[str]) -> ConfigDict:
+    """The config of a Python file with `--config.` arguments applied, fit to be run.
+
+    Raises:
+      UserError: as `load_config` and `override` do, or a value is none that its field takes.
+    """
+    config = override(load_config(path), arguments)
+    check_config(config)
+    return config
+
+
 def _value(text: str) -> Any:
     """The Python value that a text writes, or the text itself."""
     try:
         return ast.literal_eval(text)
-    except (TypeError, ValueError, SyntaxError):
+    except (TypeError, ValueError, SyntaxError, MemoryError, RecursionError):
         return text

@@ -10,6 +10,8 @@ import pytest
 
 from helpers import training
 from ranet_jax import checkpoints
+from ranet_jax.config import set_field
+from ranet_jax.config_fields import FIELDS
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline.metadata import DatasetMetadata
 
@@ -184,33 +186,52 @@ def test_a_workdir_belongs_to_its_config_and_data_set(workdir):
         checkpoints.save(manager, 1, state(1))
     before = files(workdir)
     config = training.tiny_config()
-    config.train.parallel = "shard_map"
-    checkpoints.prepare_workdir(workdir, config, DATASET)
     config.model.width = 8
     config.eval.scales = (1.0, 2.0)
-    with pytest.raises(UserError, match=r"\(eval.scales, model.width differ\)"):
+    config.optimizer.momentum = 0.5
+    with pytest.raises(UserError, match=r"\(model.width, optimizer.momentum differ\)"):
         checkpoints.prepare_workdir(workdir, config, DATASET)
     with pytest.raises(UserError, match="another version of data set 'toy'"):
         checkpoints.prepare_workdir(workdir, training.tiny_config(), OTHER)
     assert files(workdir) == before
 
 
-def test_a_workdir_goes_on_whatever_its_regions_were_computed_by(workdir):
-    with checkpoints.open_manager(workdir, keep=1) as manager:
-        checkpoints.save(manager, 1, state(1))
+def another_value(field):
+    """A value of the field's form that `tiny_config` does not have."""
+    if field.choices:
+        return next(choice for choice in field.choices if choice != field.default)
+    if field.kind is bool:
+        return not field.default
+    if field.range is None:
+        return "another"
+    if field.pairs:
+        return (("head", 0.5),)
+    number = 0.7 if field.kind is float else 7
+    return (number,) * max(len(field.default), 1) if field.kind is tuple else number
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_workdir_goes_on_unless_weights_or_training_change(workdir, name):
+    (workdir / "checkpoints" / "1").mkdir(parents=True)
     before, config = files(workdir), training.tiny_config()
-    for path in ("dense", "streaming"):
-        config.model.region_path = path
+    set_field(config, name, another_value(FIELDS[name]))
+    assert config.to_dict() != training.tiny_config().to_dict()
+    if FIELDS[name].effect in ("scores", "running"):
         checkpoints.prepare_workdir(workdir, config, DATASET)
+    else:
+        with pytest.raises(UserError, match=rf"another config \({name} differ\); choose another"):
+            checkpoints.prepare_workdir(workdir, config, DATASET)
     assert files(workdir) == before
 
 
-def test_a_workdir_goes_on_where_its_starting_weights_are_elsewhere(workdir):
-    with checkpoints.open_manager(workdir, keep=1) as manager:
-        checkpoints.save(manager, 1, state(1))
-    config = training.tiny_config()
-    config.model.init_from, config.model.init_allow_missing = "moved", "fc"
-    checkpoints.prepare_workdir(workdir, config, DATASET)
+def test_fields_of_evaluation_and_logging_let_a_workdir_go_on():
+    free = {name for name, field in FIELDS.items() if field.effect in ("scores", "running")}
+    evaluation = {name for name in FIELDS if name.startswith("eval.")}
+    records = {f"train.{n}_every" for n in ("log", "eval", "checkpoint")} | {
+        "train.keep_checkpoints"
+    }
+    places = {"data.data_dir", "data.eval_split", "model.init_from", "model.init_allow_missing"}
+    assert free == evaluation | records | places | {"train.parallel", "model.region_path"}
 
 
 def test_a_workdir_older_than_a_field_had_its_default(workdir):

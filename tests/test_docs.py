@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import runpy
 import shlex
 
 import pytest
@@ -90,3 +91,8 @@ def test_every_config_and_data_set_has_a_row():
 
 def test_the_readme_fits_a_page():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 110
+
+
+def test_the_page_of_the_fields_is_the_one_that_is_generated():
+    script = runpy.run_path(str(ROOT / "docs/config_page.py"))
+    assert script["PAGE"].read_text() == script["page"](), "run `make config-page`"

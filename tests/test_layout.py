@@ -20,7 +20,8 @@ LEVELS = (
     ("inference",),
     ("checkpoints", "config_files", "inspection"),
     ("models", "pipeline", "config"),
-    ("ops", "files", "markdown"),
+    ("ops", "files", "markdown", "config_fields"),
+    ("fields",),
     ("errors",),
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}

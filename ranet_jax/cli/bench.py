@@ -8,8 +8,7 @@ from ml_collections import ConfigDict
 
 from ranet_jax.cli.arguments import OVERRIDING, refuse
 from ranet_jax.cli.train import training_input
-from ranet_jax.config import check_config
-from ranet_jax.config_files import load_config, override
+from ranet_jax.config_files import read_config
 from ranet_jax.errors import UserError
 
 
@@ -171,7 +170,7 @@ def run_step(arguments: argparse.Namespace) -> int:
     """Compile a training step for an absent machine, or time it here in turn with PyTorch's."""
 
     _check_output(arguments)
-    config = override(load_config(arguments.config), arguments.overrides)
+    config = read_config(arguments.config, arguments.overrides)
     classes = arguments.num_classes
     if classes is None:
         classes = len(config.loss.class_weights) or 19
@@ -253,8 +252,7 @@ def run_device(arguments: argparse.Namespace) -> int:
     from ranet_jax.bench import device
 
     _check_output(arguments)
-    config = override(load_config(arguments.config), arguments.overrides)
-    check_config(config)
+    config = read_config(arguments.config, arguments.overrides)
     train = _prepare_training(arguments)
     agreements = device.check_schedules(arguments.num_classes)
     size = tuple(arguments.size)
@@ -278,8 +276,7 @@ def _prepare_training(arguments: argparse.Namespace) -> Callable[[], float | Non
         return lambda: None
     if any(each is None for each in asked):
         raise UserError("--arrays, --train-config and --workdir go together; give all or none.")
-    config = load_config(arguments.train_config)
-    check_config(config)
+    config = read_config(arguments.train_config, [])
     data = training_input(config, arguments.arrays)
 
     def run() -> float:

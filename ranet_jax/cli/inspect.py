@@ -4,8 +4,7 @@ import argparse
 from typing import Any
 
 from ranet_jax.cli.arguments import OVERRIDING
-from ranet_jax.config import check_config
-from ranet_jax.config_files import load_config, override
+from ranet_jax.config_files import read_config
 
 
 def add_parser(subparsers: Any) -> None:
@@ -23,7 +22,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the parameters and the sizes of features."""
     from ranet_jax.inspection import inspect_config
 
-    config = override(load_config(arguments.config), arguments.overrides)
-    check_config(config)
+    config = read_config(arguments.config, arguments.overrides)
     print(inspect_config(config, arguments.num_classes, arguments.parameters))
     return 0

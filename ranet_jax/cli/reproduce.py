@@ -47,7 +47,6 @@ def run(arguments: argparse.Namespace) -> int:
         config.optimizer.warmup_steps = warmup
         config.train.steps = config.train.eval_every = arguments.steps
     config = override(config, arguments.overrides)
-    check_config(config)
     table = reproduce.reproduce(
         arguments.table, config, arguments.output, arguments.seeds, arguments.rows
     )

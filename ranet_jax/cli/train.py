@@ -7,8 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ranet_jax.cli.arguments import OVERRIDING
-from ranet_jax.config import check_config
-from ranet_jax.config_files import load_config, override
+from ranet_jax.config_files import read_config
 from ranet_jax.errors import UserError, first_sentence
 
 
@@ -52,8 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ranet_jax.training.curves import draw_curves
     from ranet_jax.training.loop import train
 
-    config = override(load_config(arguments.config), arguments.overrides)
-    check_config(config)
+    config = read_config(arguments.config, arguments.overrides)
     result = train(config, arguments.workdir, *training_input(config, arguments.arrays))
     if jax.process_index() == 0:
         workdir = pathlib.Path(arguments.workdir)

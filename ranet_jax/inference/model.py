@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
 from ranet_jax import checkpoints
-from ranet_jax.config import check_config, config_to_json, differing_fields
+from ranet_jax.config import changed_fields, check_config
 from ranet_jax.errors import UserError
 from ranet_jax.inference.forward import ScoreMaps, make_forward, score_maps
 from ranet_jax.inference.prediction import Prediction, RegionMap
@@ -130,16 +130,6 @@ def _region_map(outputs: Outputs) -> RegionMap | None:
     )
 
 
-# Fields of `config.model` that may differ from those of training: no parameter depends on them.
-_FREE_MODEL_FIELDS = frozenset(
-    f"model.{name}"
-    for name in (
-        *("output_stride", "num_regions", "per_region", "threshold", "region_path"),
-        *("dropout", "dtype"),
-    )
-)
-
-
 def load(
     path: str | os.PathLike, configure: Callable[[ConfigDict], ConfigDict] | None = None
 ) -> Model:
@@ -153,14 +143,14 @@ def load(
     """
     config, dataset, variables, step = checkpoints.load_variables(path)
     if configure is not None:
-        trained = config_to_json(config)
+        trained = config.copy_and_resolve_references()
         config = configure(config)
-        for name in differing_fields(trained, config_to_json(config)):
-            if name.startswith("model.") and name not in _FREE_MODEL_FIELDS:
-                raise UserError(
-                    f"config.{name} cannot be set here, for the weights of {path} belong to the"
-                    " network they were trained with; leave it out."
-                )
+        names = changed_fields(trained, config, "weights")
+        if names:
+            raise UserError(
+                f"config.{', config.'.join(names)} cannot be set here, for the weights of {path}"
+                " belong to the network they were trained with; leave it out."
+            )
     check_config(config)
     module = build_model(config, dataset.num_classes)
     image = jax.ShapeDtypeStruct((1, *config.data.crop_size, 3), jnp.float32)

@@ -5,10 +5,10 @@ import math
 
 from ml_collections import ConfigDict
 
+from ranet_jax.config_fields import check_value
 from ranet_jax.errors import UserError
 from ranet_jax.models import PixelPairs, find_block
 
-MODES = ("whole", "slide")
 # Feature pixels of one pass where a block holds tables of all their pairs: 100 MB each.
 TABLE_PIXELS = 5000
 # Feature pixels of one pass where it does not, but goes over all pairs: a minute or two of one
@@ -37,22 +37,10 @@ class InferenceSettings:
     regions: bool = True
 
     def __post_init__(self) -> None:
-        checks = {
-            f"mode is {self.mode!r}, but must be one of {MODES}": self.mode in MODES,
-            f"crop_size is {self.crop_size}, but must be two positive numbers": (
-                len(self.crop_size) == 2 and min(self.crop_size) > 0
-            ),
-            f"stride_ratio is {self.stride_ratio}, but must lie in (0, 1]": (
-                0 < self.stride_ratio <= 1
-            ),
-            f"scales is {self.scales}, but must be one or more positive numbers": (
-                len(self.scales) > 0 and min(self.scales) > 0
-            ),
-            f"window_batch is {self.window_batch}, but must be positive": self.window_batch > 0,
-        }
-        for sentence, holds in checks.items():
-            if not holds:
-                raise UserError(f"The inference setting {sentence}.")
+        for name in ("mode", "crop_size", "stride_ratio", "scales"):
+            check_value(f"eval.{name}", getattr(self, name))
+        if self.window_batch < 1:
+            raise UserError(f"window_batch is {self.window_batch}; choose 1 or more.")
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "InferenceSettings":

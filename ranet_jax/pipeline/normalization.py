@@ -6,9 +6,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from ranet_jax.errors import UserError
-
-CHANNEL_ORDERS = ("rgb", "bgr")
+from ranet_jax.config_fields import check_value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,17 +18,15 @@ class Normalization:
     channel_order: str = "rgb"
 
     def __post_init__(self) -> None:
-        if self.channel_order not in CHANNEL_ORDERS:
-            raise UserError(
-                f"channel_order is {self.channel_order!r}; choose one of {CHANNEL_ORDERS}."
-            )
+        for name in ("mean", "std", "channel_order"):
+            check_value(f"data.{name}", getattr(self, name))
 
     @classmethod
     def from_config(cls, data: ml_collections.ConfigDict) -> "Normalization":
         """Read `mean`, `std` and `channel_order` of the `data` section of a config.
 
         Raises:
-          UserError: the channel order is no choice.
+          UserError: one of them is out of its range.
         """
         (r, g, b), (dr, dg, db) = data.mean, data.std
         return cls(

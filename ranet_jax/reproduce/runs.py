@@ -12,8 +12,13 @@ import jax
 from ml_collections import ConfigDict
 
 from ranet_jax.bench import heads
-from ranet_jax.checkpoints import RUNTIME_FIELDS
-from ranet_jax.config import config_from_json, config_to_json, differing_fields, set_field
+from ranet_jax.config import (
+    changed_fields,
+    check_config,
+    config_from_json,
+    config_to_json,
+    set_field,
+)
 from ranet_jax.config_files import packaged_config
 from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, write_json, write_text
@@ -33,9 +38,6 @@ BASES = {
     "camvid": "ranet_resnet18_camvid_200.py",
     "shapes": "shapes.py",
 }
-# Fields that change nothing of a finished run's scores, but for rounding: where a run started from
-# and what it learned from do, though it may go on without them.
-FREE_FIELDS = RUNTIME_FIELDS - {"data.data_dir", "model.init_from", "model.init_allow_missing"}
 
 
 def base_config(dataset: str) -> pathlib.Path:
@@ -76,10 +78,12 @@ def reproduce(
       The table in Markdown.
 
     Raises:
-      UserError: a run is not of the table, or belongs to another config; a row describes no
-        network; the data set is not prepared; or what training raises.
+      UserError: a value of the config is out of range; a run is not of the table, or belongs to
+        another config; a row describes no network; the data set is not prepared; or what training
+        raises.
     """
     directory = pathlib.Path(output)
+    check_config(config)
     chosen = _chosen_rows(name, rows)
     _check_base(name, config)
     _check_protocol(chosen, config)
@@ -199,12 +203,12 @@ def _result(
     if not (workdir / "result.json").is_file():
         return None
     fields = read_json(workdir / "result.json")
-    wanted = config_to_json(_row_config(row, config, seed))
+    wanted = _row_config(row, config, seed)
     try:  # younger fields had their default
-        trained = config_to_json(config_from_json(fields["config"]))
+        trained = config_from_json(fields["config"])
     except UserError as error:
         raise UserError(f"{workdir} is no run of today's: {error}") from error
-    names = [n for n in differing_fields(trained, wanted) if n not in FREE_FIELDS]
+    names = changed_fields(trained, wanted, "weights", "training", "scores")
     if names:
         raise UserError(
             f"{workdir} was trained with another config ({', '.join(names)} differ); choose another"

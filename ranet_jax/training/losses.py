@@ -1,6 +1,5 @@
 """The losses of the design: cross-entropy on fine, coarse and boundary scores."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,13 +10,12 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from ml_collections import ConfigDict
 
 from ranet_jax import ops
-from ranet_jax.errors import UserError
+from ranet_jax.config_fields import check_value
 from ranet_jax.models import Outputs
 
 Labels = UInt8[Array, "b H W"] | Int[Array, "b H W"]
 # Terms of the loss, each with a weight of its name in `config.loss`.
 TERMS = ("fine", "coarse", "boundary", "fine_boundary", "branches")
-BOUNDARY_TARGETS = ("cells", "pixels")
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class BoundaryLoss:
         probability of the right answer; 0 for plain cross-entropy.
 
     Raises:
-      UserError: the target is no choice, or a number is negative or not finite.
+      UserError: the target is no choice, or a number is out of its range.
     """
 
     target: str = "cells"
@@ -40,14 +38,8 @@ class BoundaryLoss:
     focus: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.target not in BOUNDARY_TARGETS:
-            raise UserError(
-                f"config.loss.boundary_target is {self.target!r}; choose one of {BOUNDARY_TARGETS}."
-            )
-        for name in ("positive_weight", "focus"):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise UserError(f"config.loss.boundary_{name} is {value}; choose 0 or more.")
+        for name in ("target", "positive_weight", "focus"):
+            check_value(f"loss.boundary_{name}", getattr(self, name))
 
     @classmethod
     def from_config(cls, loss: ConfigDict) -> "BoundaryLoss":

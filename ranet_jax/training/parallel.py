@@ -16,10 +16,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from ranet_jax.config_fields import check_value
 from ranet_jax.errors import UserError
 
 AXIS = "data"
-MODES = ("pmap", "shard_map")
 
 Step = Callable[[Any, dict[str, Any]], tuple[Any, dict[str, Any]]]
 
@@ -107,6 +107,7 @@ def lower_step(
 
 def _mapped(step: Step, mode: str, devices: tuple[jax.Device, ...]) -> Any:
     """The step over devices; under pmap its batch has an axis of devices first."""
+    check_value("train.parallel", mode)
     if mode == "pmap":
         return jax.pmap(
             step,
@@ -116,15 +117,13 @@ def _mapped(step: Step, mode: str, devices: tuple[jax.Device, ...]) -> Any:
             donate_argnums=0,
             devices=devices if jax.process_count() == 1 else None,
         )
-    if mode == "shard_map":
-        return jax.jit(
-            jax.shard_map(
-                step,
-                mesh=Mesh(np.array(devices), (AXIS,)),
-                in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
-                out_specs=PartitionSpec(),
-                check_vma=False,
-            ),
-            donate_argnums=0,
-        )
-    raise UserError(f"config.train.parallel is {mode!r}; choose one of {MODES}.")
+    return jax.jit(
+        jax.shard_map(
+            step,
+            mesh=Mesh(np.array(devices), (AXIS,)),
+            in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+            out_specs=PartitionSpec(),
+            check_vma=False,
+        ),
+        donate_argnums=0,
+    )

@@ -11,6 +11,7 @@ from ranet_jax.inference.settings import InferenceSettings
         {"mode": "crops"},
         {"scales": ()},
         {"scales": (1.0, 0.0)},
+        {"scales": (1.0, float("inf"))},
         {"crop_size": (0, 5)},
         {"stride_ratio": 0.0},
         {"stride_ratio": 1.5},

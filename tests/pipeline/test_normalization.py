@@ -38,3 +38,9 @@ def test_an_unknown_channel_order_is_named():
     config.data.channel_order = "grb"
     with pytest.raises(UserError, match=r"channel_order is 'grb'.*'rgb', 'bgr'"):
         Normalization.from_config(config.data)
+
+
+@pytest.mark.parametrize("deviation", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_deviation_that_divides_to_nonsense_is_named(deviation):
+    with pytest.raises(UserError, match=rf"data\.std holds {deviation}; choose 3 numbers"):
+        Normalization((0.0, 0.0, 0.0), (1.0, deviation, 1.0))

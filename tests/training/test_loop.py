@@ -315,6 +315,22 @@ def test_a_directory_without_a_checkpoint_takes_the_mended_config(tmp_path):
     assert load_variables(tmp_path).config.optimizer.learning_rate == 0.01
 
 
+def test_a_run_whose_evaluation_failed_goes_on_with_smaller_batches(whole, tmp_path):
+    """It goes on from the checkpoint before, and is then as if the evaluation had never failed."""
+
+    def too_large():
+        raise MemoryError
+
+    config, numbers = training.tiny_config(STEPS), []
+    with pytest.raises(MemoryError):
+        train(config, tmp_path, training.DATASET, training.train_batches, too_large)
+    config.eval.update(batch_size=1, regions=False)
+    config.train.update(eval_every=3, log_every=1)
+    run(tmp_path, config, on_batch=numbers.append)
+    assert numbers == [5, 6]
+    assert_same_run(tmp_path, whole[0])
+
+
 def test_what_changes_no_step_may_change(whole):
     config = training.tiny_config(STEPS)
     config.train.log_every = 1

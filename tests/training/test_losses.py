@@ -144,8 +144,8 @@ def test_focused_loss_of_a_sure_and_right_score_has_a_finite_gradient():
     ("settings", "sentence"),
     [
         ({"target": "lines"}, "boundary_target is 'lines'; choose one of"),
-        ({"positive_weight": -1.0}, "boundary_positive_weight is -1.0; choose 0 or more"),
-        ({"focus": float("nan")}, "boundary_focus is nan; choose 0 or more"),
+        ({"positive_weight": -1.0}, "boundary_positive_weight is -1.0; choose a number from 0"),
+        ({"focus": float("nan")}, "boundary_focus is nan; choose a number from 0"),
     ],
 )
 def test_boundary_loss_refuses_what_is_no_setting(settings, sentence):
