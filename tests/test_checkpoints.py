@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from helpers import training
+from helpers.fields import another_value
 from ranet_jax import checkpoints
 from ranet_jax.config import set_field
 from ranet_jax.config_fields import FIELDS
@@ -194,20 +195,6 @@ def test_a_workdir_belongs_to_its_config_and_data_set(workdir):
     with pytest.raises(UserError, match="another version of data set 'toy'"):
         checkpoints.prepare_workdir(workdir, training.tiny_config(), OTHER)
     assert files(workdir) == before
-
-
-def another_value(field):
-    """A value of the field's form that `tiny_config` does not have."""
-    if field.choices:
-        return next(choice for choice in field.choices if choice != field.default)
-    if field.kind is bool:
-        return not field.default
-    if field.range is None:
-        return "another"
-    if field.pairs:
-        return (("head", 0.5),)
-    number = 0.7 if field.kind is float else 7
-    return (number,) * max(len(field.default), 1) if field.kind is tuple else number
 
 
 @pytest.mark.parametrize("name", FIELDS)

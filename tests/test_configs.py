@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from ranet_jax.cli.main import build_parser
-from ranet_jax.config import default_config
+from ranet_jax.config import check_config, default_config
 from ranet_jax.config_files import load_config, override
 from ranet_jax.inspection import parameter_shapes
 
@@ -110,6 +110,11 @@ def test_it_has_the_fields_of_the_default_and_no_others(path):
         for config in (load_config(str(path)), default_config())
     )
     assert found == expected
+
+
+@each_config
+def test_its_values_are_in_range(path):
+    check_config(load_config(str(path)))
 
 
 @each_config

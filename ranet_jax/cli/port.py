@@ -6,7 +6,7 @@ import pathlib
 from typing import Any
 
 from ranet_jax.cli.arguments import refuse
-from ranet_jax.config_files import load_config
+from ranet_jax.config_files import read_config
 from ranet_jax.errors import UserError
 
 
@@ -58,7 +58,7 @@ def _port(arguments: argparse.Namespace) -> int:
     tensors = porting.read_state_dict(source, arguments.prefix)
     ported = porting.port_state_dict(
         tensors,
-        load_config(arguments.model) if is_config else arguments.model,
+        read_config(arguments.model, []) if is_config else arguments.model,
         arguments.output_stride,
         arguments.allow_missing,
         arguments.num_classes,

@@ -149,7 +149,7 @@ def load(
         if names:
             raise UserError(
                 f"config.{', config.'.join(names)} cannot be set here, for the weights of {path}"
-                " belong to the network they were trained with; leave it out."
+                " belong to the network they were trained with; leave that out."
             )
     check_config(config)
     module = build_model(config, dataset.num_classes)

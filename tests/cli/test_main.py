@@ -241,6 +241,36 @@ def test_an_override_that_fits_no_field(argument, sentence, root, refusal):
     assert re.search(sentence, refusal("inspect", "--config", root / "config.py", argument))
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train --config {root}/config.py --workdir {out}/run",
+        "evaluate {run} --output {out}/scores.json",
+        "predict {run} {root}/source/test --output {out}/pictures",
+        "reproduce table1 --data camvid --config {root}/config.py --output {out}/tables",
+        "inspect --config {root}/config.py",
+        "bench step --config {root}/config.py --target h100 --output {out}/step.json",
+        "bench device --config {root}/config.py --output {out}/device.json",
+    ],
+    ids=lambda command: command.partition(" -")[0].partition(" {")[0],
+)
+def test_values_out_of_range_are_refused_before_anything_is_written(
+    command, root, workdir, tmp_path, refusal
+):
+    before = sorted(workdir.rglob("*"))
+    arguments = command.format(root=root, run=workdir, out=tmp_path).split()
+    for assignment, sentence in (
+        ("optimizer.momentum=1e999", "config.optimizer.momentum is inf; choose a number from 0 up"),
+        ("eval.scales=(1, 1e30)", "config.eval.scales holds 1e+30; choose one or more numbers"),
+        ("seed=-1", "config.seed is -1; choose a whole number from 0 to 4294967295."),
+        (f"seed={10**400}", "config.seed is a number of about 401 digits; choose a whole number"),
+        (f"eval.stride_ratio={10**400}", "which a number of about 401 digits is not."),
+    ):
+        assert sentence in refusal(*arguments, f"--config.{assignment}")
+    assert list(tmp_path.iterdir()) == []
+    assert sorted(workdir.rglob("*")) == before
+
+
 def test_overrides_take_the_types_of_their_fields():
     arguments = {
         "seed": "7",

@@ -11,7 +11,7 @@ import safetensors.numpy
 import torch
 from safetensors.torch import load_file, save_file
 
-from helpers.port_command import assert_same_bits, command, files, read_back
+from helpers.port_command import CONFIG, assert_same_bits, command, files, read_back
 from helpers.torch_networks import randomised, timm
 from ranet_jax import checkpoints, porting
 
@@ -191,6 +191,14 @@ def test_options_that_are_wrong(source, tmp_path, monkeypatch, capsys, arguments
     assert error.endswith(".\n")
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_config_with_a_value_out_of_range_is_refused(source, tmp_path, sentence):
+    config = tmp_path / "config.py"
+    config.write_text(CONFIG.replace("width=4", "width=10**400"))
+    complaint = sentence(source, "--model", config, "--output", tmp_path / "out")
+    assert complaint.startswith("config.model.width is a number of about 401 digits; choose a")
+    assert list(tmp_path.iterdir()) == [config]
 
 
 def test_files_that_hold_no_weights(tmp_path, sentence):

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from helpers.fakes import DATASET, brightest_channel_model, primary_image, random_variables
+from helpers.fields import another_value
 from helpers.score_maps import interpolate, softmax
-from ranet_jax.config import default_config
+from ranet_jax.config import default_config, set_field
+from ranet_jax.config_fields import FIELDS
 from ranet_jax.errors import UserError
 from ranet_jax.inference import model as inference
 from ranet_jax.inference.model import Model
@@ -134,14 +136,18 @@ def test_a_saved_model_loads_as_the_same_model(tiny_model, tmp_path):
     assert inference.load(tmp_path / "model", configure).settings.flip
 
 
-def test_a_loaded_network_keeps_its_shape(tiny_model, tmp_path):
+def test_a_loaded_network_keeps_what_its_weights_belong_to(tiny_model, tmp_path):
+    tiny_model.save(tmp_path / "model")
+    names = [name for name, field in FIELDS.items() if field.effect == "weights"]
+    assert "model.channels" in names
+
     def configure(config):
-        config.model.channels = 32
+        set_field(config, name, another_value(FIELDS[name]))
         return config
 
-    tiny_model.save(tmp_path / "model")
-    with pytest.raises(UserError, match=r"config\.model\.channels"):
-        inference.load(tmp_path / "model", configure)
+    for name in names:
+        with pytest.raises(UserError, match=f"config.{name} cannot be set here"):
+            inference.load(tmp_path / "model", configure)
 
 
 def test_loading_from_nowhere_is_refused(tmp_path):

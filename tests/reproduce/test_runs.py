@@ -122,13 +122,18 @@ def test_a_directory_of_another_experiment_is_left_alone(trained, tmp_path):
     other.optimizer.learning_rate = 7.0
     with pytest.raises(UserError, match=r"seed_0 was trained with another config \(optimizer\."):
         reproduce("table1", other, tmp_path, rows=["none"])
-    for field, value in (("model.init_from", "weights"), ("data.data_dir", "elsewhere")):
+    for field, value in (
+        ("model.init_from", "weights"),
+        ("data.data_dir", "elsewhere"),
+        ("eval.flip", True),
+    ):
         other = base()
         set_field(other, field, value)
         with pytest.raises(UserError, match=rf"with another config \({field} differ\)"):
             reproduce("table1", other, tmp_path, rows=["none"])
     other = base()
-    other.train.log_every = 3
+    other.train.update(log_every=3, eval_every=2)
+    other.eval.batch_size = 1
     reproduce("table1", other, tmp_path, rows=["none"])
     assert len(trained) == 1
 

@@ -1,0 +1,15 @@
+"""Values to put into fields of the config."""
+
+
+def another_value(field):
+    """A value of a field's form that neither its default nor `training.tiny_config` has."""
+    if field.choices:
+        return next(choice for choice in field.choices if choice != field.default)
+    if field.kind is bool:
+        return not field.default
+    if field.range is None:
+        return "another"
+    if field.pairs:
+        return (("head", 0.5),)
+    number = 0.7 if field.kind is float else 7
+    return (number,) * max(len(field.default), 1) if field.kind is tuple else number
