@@ -107,34 +107,41 @@ class Field:
 
     def fault(self, value: Any) -> str | None:
         """What is wrong with a value, such as "is nan" or "holds 0"; None if it is allowed."""
-        fault = f"is {shown(value)}"
         if value is None:
-            return fault if self.default is not None else None
-        if self.kind is tuple and isinstance(value, list | tuple):
-            return self._fault_of_entries(value) or (None if self._fits(value) else fault)
-        if self.range is not None:
-            return None if self.range.holds(value) else fault
-        if self.choices:
-            return None if value in self.choices else fault
-        return None if type(value) is self.kind else fault
-
-    def _fault_of_entries(self, values: Any) -> str | None:
-        wrong = next((entry for entry in values if not self._holds_entry(entry)), values)
-        return None if wrong is values else f"holds {shown(wrong)}"
+            allowed = self.default is None
+        elif self.kind is tuple:
+            wrong = [entry for entry in _entries(value) if not self._holds_entry(entry)]
+            if wrong:
+                return f"holds {shown(wrong[0])}"
+            allowed = self._fits(value)
+        elif self.range is not None:
+            allowed = self.range.holds(value)
+        elif self.choices:
+            allowed = value in self.choices
+        else:
+            allowed = type(value) is self.kind
+        return None if allowed else f"is {shown(value)}"
 
     def _holds_entry(self, entry: Any) -> bool:
-        if self.range is None:
-            return False
-        if not self.pairs:
-            return self.range.holds(entry)
-        is_pair = isinstance(entry, list | tuple) and len(entry) == 2
-        return is_pair and isinstance(entry[0], str) and self.range.holds(entry[1])
+        if self.pairs:
+            pair = _entries(entry)
+            if len(pair) != 2 or not isinstance(pair[0], str):
+                return False
+            entry = pair[1]
+        return self.range is not None and self.range.holds(entry)
 
     def _fits(self, values: Any) -> bool:
-        """Whether a tuple has as many entries as it must, in the order they must have."""
+        """Whether it is a tuple of as many entries as it must have, in the order they must have."""
+        if not isinstance(values, list | tuple):
+            return False
         count = len(self.default)
         fits = len(values) == count if count > 1 else len(values) >= count
-        return fits and not (self.ascending and list(values) != sorted(values))
+        return fits and (not self.ascending or list(values) == sorted(values))
+
+
+def _entries(value: Any) -> Any:
+    """The entries of a list or tuple; none of anything else."""
+    return value if isinstance(value, list | tuple) else ()
 
 
 def shown(value: Any) -> str:
