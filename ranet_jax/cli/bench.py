@@ -7,7 +7,6 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ranet_jax.cli.arguments import OVERRIDING, refuse
-from ranet_jax.cli.train import training_input
 from ranet_jax.config_files import read_config
 from ranet_jax.errors import UserError
 
@@ -277,7 +276,9 @@ def _prepare_training(arguments: argparse.Namespace) -> Callable[[], float | Non
     if any(each is None for each in asked):
         raise UserError("--arrays, --train-config and --workdir go together; give all or none.")
     config = read_config(arguments.train_config, [])
-    data = training_input(config, arguments.arrays)
+    from ranet_jax.pipeline.training_data import open_training_data
+
+    data = open_training_data(config, arguments.arrays)
 
     def run() -> float:
         from ranet_jax.training.loop import train

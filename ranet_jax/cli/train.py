@@ -4,8 +4,6 @@ import argparse
 import pathlib
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from ranet_jax.cli.arguments import OVERRIDING
 from ranet_jax.config_files import read_config
 from ranet_jax.errors import UserError, first_sentence
@@ -48,40 +46,14 @@ def run(arguments: argparse.Namespace) -> int:
             "--coordinator, --num-processes and --process-id need --distributed; add it."
         )
 
+    from ranet_jax.pipeline.training_data import open_training_data
     from ranet_jax.training.curves import draw_curves
     from ranet_jax.training.loop import train
 
     config = read_config(arguments.config, arguments.overrides)
-    result = train(config, arguments.workdir, *training_input(config, arguments.arrays))
+    result = train(config, arguments.workdir, *open_training_data(config, arguments.arrays))
     if jax.process_index() == 0:
         workdir = pathlib.Path(arguments.workdir)
         draw_curves(workdir / "metrics.jsonl", workdir / "curves.png")
         print(result.table())
     return 0
-
-
-def training_input(config: ConfigDict, arrays: str | None) -> tuple[Any, Any, Any]:
-    """What the data set says of itself, its training batches from a step on, those to score.
-
-    It is the prepared data set that the config names, or the file `arrays` of `ranet pack`.
-    """
-    split = config.data.eval_split
-    if arrays is not None:
-        from ranet_jax.pipeline.arrays import ArrayDataset
-
-        packed = ArrayDataset.load(arrays)
-        packed.examples(config.data.train_split)
-        packed.examples(split)
-        return (
-            packed.metadata,
-            lambda step: packed.train_batches(config, step),
-            lambda: packed.evaluation_batches(config, split),
-        )
-    from ranet_jax.pipeline import examples
-
-    builder = examples.open_for_training(config.data)
-    return (
-        examples.dataset_metadata(builder),
-        lambda step: examples.train_batches(config, builder, step),
-        lambda: examples.evaluation_batches(config, builder, split),
-    )

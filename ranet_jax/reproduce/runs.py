@@ -25,7 +25,7 @@ from ranet_jax.files import read_json, write_json, write_text
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.markdown import table
 from ranet_jax.models import build_model
-from ranet_jax.pipeline import examples
+from ranet_jax.pipeline.training_data import open_training_data
 from ranet_jax.reproduce.oracle import build_oracle, with_truth
 from ranet_jax.reproduce.tables import RANET, TABLES, WHOLE, Row
 from ranet_jax.training.loop import train
@@ -90,7 +90,7 @@ def reproduce(
     if seeds < (0 if name == "table3" else 1):
         raise UserError(f"{seeds} trainings of each row make no {name}; choose 1 or more.")
     if seeds > 0:
-        examples.open_for_training(config.data)  # before anything is written
+        open_training_data(config)  # before anything is written
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -176,14 +176,14 @@ def _run(row: Row, config: ConfigDict, directory: pathlib.Path, seed: int) -> No
     """Train a row with a seed, and write its scores beside it."""
     workdir = _workdir(directory, row, seed)
     changed = _row_config(row, config, seed)
-    builder = examples.open_for_training(changed.data)
+    data = open_training_data(changed)
     prepare, build = (with_truth, build_oracle) if row.oracle else (iter, build_model)
     result = train(
         changed,
         workdir,
-        examples.dataset_metadata(builder),
-        lambda step: prepare(examples.train_batches(changed, builder, step)),
-        lambda: prepare(examples.evaluation_batches(changed, builder, changed.data.eval_split)),
+        data.dataset,
+        lambda step: prepare(data.train_batches(step)),
+        lambda: prepare(data.eval_batches()),
         build,
     )
     write_json(
