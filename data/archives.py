@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ranet_jax.errors import UserError
+from ranet_jax.images import is_hidden
 
 # What the standard library raises on archives that are damaged, cut off or encrypted.
 DAMAGED = (
@@ -101,13 +102,15 @@ class Tree:
 
 
 def files_under(folder: Path) -> list[Path]:
-    """Files that are not hidden, in order, in a folder and those below it, links followed."""
+    """Files in a folder and those below it, in order, links followed; nothing that is hidden."""
     paths = (
         Path(directory) / name
         for directory, _, names in os.walk(folder, followlinks=True)
+        if not any(map(is_hidden, Path(directory).relative_to(folder).parts))
         for name in names
+        if not is_hidden(name)
     )
-    return sorted(path for path in paths if not path.name.startswith(".") and path.is_file())
+    return sorted(path for path in paths if path.is_file())
 
 
 def read_list(tree: Tree, name: str) -> list[str]:
@@ -140,7 +143,7 @@ def _members_under(archive: Path, folder: str) -> Iterator[tuple[str, Member]]:
         ) from error
     for member in members:
         _, found, path = f"/{member.name}".partition(f"/{folder}/")
-        if found and not path.rsplit("/", 1)[-1].startswith("."):
+        if found and not any(map(is_hidden, path.split("/"))):
             yield path, member
 
 

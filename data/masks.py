@@ -1,27 +1,20 @@
 """Reading of image files and of masks of class numbers, with faults told by the file's name."""
 
 import io
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from PIL import Image
 
 from ranet_data.archives import File
 from ranet_jax.errors import UserError
-from ranet_jax.files import UNREADABLE
+from ranet_jax.images import decode_image, load_image
+from ranet_jax.pipeline.examples import decode_stored
 
+# How the files begin whose own bytes may be stored: JPEG and PNG.
+_STORED = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 # Place of the bit depth in a PNG file: its header comes first (PNG specification, 11.2.2).
 _PNG_BIT_DEPTH = 24
-
-
-def decode_image(encoded: bytes, path: File) -> Image.Image:
-    """Decode the whole of an image file; UserError if it is damaged."""
-    try:
-        image = Image.open(io.BytesIO(encoded))
-        image.load()
-    except UNREADABLE as error:
-        raise UserError(f"{path} cannot be read as an image: {error}.") from error
-    return image
 
 
 def read_mask(path: File) -> Image.Image:
@@ -30,7 +23,7 @@ def read_mask(path: File) -> Image.Image:
     Raises UserError if the file is damaged, or not of one channel of eight bits.
     """
     encoded = path.read_bytes()
-    image = decode_image(encoded, path)
+    image = load_image(encoded, path)
     kind = image.mode
     if image.format == "PNG" and kind == "L" and encoded[_PNG_BIT_DEPTH] != 8:
         kind = f"grey of {encoded[_PNG_BIT_DEPTH]} bits"  # which Pillow spreads over 0..255
@@ -42,28 +35,53 @@ def read_mask(path: File) -> Image.Image:
     return image
 
 
-def check_same_size(
-    image: Image.Image, image_path: File, mask: Image.Image, mask_path: File
-) -> None:
-    """Raise UserError unless an image and its mask are of one size."""
-    if image.size != mask.size:
-        raise UserError(
-            f"{image_path} is {image.width} x {image.height} but its label {mask_path} is "
-            f"{mask.width} x {mask.height}; they must be of one size."
-        )
-
-
 def labelled_example(
-    name: str, image_file: File, label: np.ndarray, label_file: File
+    name: str, image_file: File, label: np.ndarray, label_file: File, upright: bool = False
 ) -> tuple[str, dict[str, Any]]:
-    """A data set's example under its name: the image keeps its encoded bytes.
+    """A data set's example under its name, its image in bytes that training can decode.
 
-    Raises UserError if the image is damaged, or not of the size of its label uint8 [H, W].
+    Those are the file's own if training reads from them what prediction reads, else those of a PNG.
+
+    Args:
+      name: of the example.
+      image_file: its image.
+      label: categories uint8 [H, W].
+      label_file: what they were read from.
+      upright: the label belongs to the image turned as its EXIF says, not to the stored pixels.
+
+    Raises UserError if the image is damaged, or not of the size of its label.
     """
     encoded = image_file.read_bytes()
-    image = decode_image(encoded, image_file)
-    check_same_size(image, image_file, Image.fromarray(label), label_file)
-    return name, {"image": encoded, "label": label[..., None], "name": name}
+    pixels = decode_image(encoded, image_file, upright)
+    if pixels.shape[:2] != label.shape:
+        _refuse_sizes(encoded, pixels, image_file, label, label_file)
+    if encoded.startswith(_STORED):
+        try:
+            stored = decode_stored(encoded)
+        except UserError as error:
+            raise UserError(
+                f"{image_file} is damaged, and training could not read it ({error}); restore it or"
+                " leave it out."
+            ) from error
+        if np.array_equal(stored, pixels):
+            return name, {"image": encoded, "label": label[..., None], "name": name}
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png")
+    return name, {"image": buffer.getvalue(), "label": label[..., None], "name": name}
+
+
+def _refuse_sizes(
+    encoded: bytes, pixels: np.ndarray, image_file: File, label: np.ndarray, label_file: File
+) -> NoReturn:
+    """Say how the sizes of an image and its label differ, and whether EXIF has a part in it."""
+    height, width = pixels.shape[:2]
+    sizes = f"{width} x {height} but its label {label_file} is {label.shape[1]} x {label.shape[0]}"
+    if label.shape == pixels.shape[1::-1] == decode_image(encoded, image_file, False).shape[:2]:
+        raise UserError(
+            f"{image_file}, turned as its EXIF says, is {sizes}; turn the label too, or save the"
+            " image without its EXIF orientation."
+        )
+    raise UserError(f"{image_file} is {sizes}; they must be of one size.")
 
 
 def read_matlab_labels(path: File, variable: str) -> np.ndarray:

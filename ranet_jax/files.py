@@ -1,4 +1,4 @@
-"""Small files that are whole or not there, and what images that are not whole raise."""
+"""Small files that are whole or not there."""
 
 import contextlib
 import json
@@ -8,12 +8,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from PIL import Image
-
 from ranet_jax.errors import UserError
-
-# What Pillow raises on files that are no image, are cut off or are absurdly large.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 def check_json_output(path: str | os.PathLike[str], contents: str) -> None:

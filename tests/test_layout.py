@@ -20,7 +20,7 @@ LEVELS = (
     ("inference",),
     ("checkpoints", "config_files", "inspection"),
     ("models", "pipeline", "config"),
-    ("ops", "files", "markdown", "config_fields"),
+    ("ops", "files", "images", "markdown", "config_fields"),
     ("fields",),
     ("errors",),
 )

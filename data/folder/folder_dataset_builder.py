@@ -1,20 +1,17 @@
 """TFDS builder of any folder of images and of masks of class numbers."""
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import ExifTags, Image, ImageOps
 
 from ranet_data.archives import files_under
 from ranet_data.folder import classes
 from ranet_data.info import class_metadata, segmentation_info
-from ranet_data.masks import check_same_size, decode_image, read_mask
+from ranet_data.masks import labelled_example, read_mask
 from ranet_jax.errors import UserError
-from ranet_jax.files import UNREADABLE
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
 
 SPLITS = ("train", "val", "test")  # the last may be absent
@@ -28,7 +25,7 @@ LAYOUT = (
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Pairs images with masks; JPEG and PNG images keep their encoded bytes."""
+    """Pairs images with masks, as they are shown upright."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain dict)
@@ -57,10 +54,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         names = self.info.metadata["class_names"]
         present: set[int] = set()
         for name, image_path, mask_path in pairs:
-            encoded, image = _read_upright(image_path)
-            mask = read_mask(mask_path)
-            check_same_size(image, image_path, mask, mask_path)
-            label = np.asarray(mask)
+            label = np.asarray(read_mask(mask_path))
             values = set(np.unique(label).tolist()) - {IGNORE_LABEL}
             if max(values, default=0) >= len(names):
                 raise UserError(
@@ -68,7 +62,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     f"or are {IGNORE_LABEL} where the class is to be ignored."
                 )
             present |= values
-            yield name, {"image": encoded, "label": label[..., None], "name": name}
+            yield labelled_example(name, image_path, label, mask_path, upright=True)
         if split == "train" and len(present) < 2:
             raise UserError(
                 f"The masks in {pairs[0][2].parent} have "
@@ -115,30 +109,3 @@ def _list_files(root: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
                 raise UserError(f"{files[name]} and {path} share a name; rename or remove one.")
             files[name] = path
     return files
-
-
-def _read_upright(path: Path) -> tuple[bytes, Image.Image]:
-    """Bytes that decode to RGB by tf.data, and the image, turned as its EXIF says.
-
-    Those of an upright JPEG or PNG are the file's own; anything else becomes an RGB PNG. Raises
-    UserError if the file is damaged, or has more than eight bits and is no PNG.
-    """
-    encoded = path.read_bytes()
-    image = decode_image(encoded, path)
-    upright = _is_upright(image)
-    if upright and image.format in ("JPEG", "MPO", "PNG") and image.mode != "CMYK":
-        return encoded, image
-    if image.mode.startswith(("I", "F")):
-        raise UserError(f"{path} has mode {image.mode}; save it with eight bits a channel.")
-    image = (image if upright else ImageOps.exif_transpose(image)).convert("RGB")
-    buffer = io.BytesIO()
-    image.save(buffer, "png")
-    return buffer.getvalue(), image
-
-
-def _is_upright(image: Image.Image) -> bool:
-    """Whether the image's EXIF asks for no turn, or cannot be read."""
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
-    except UNREADABLE:
-        return True

@@ -1,4 +1,4 @@
-"""Prediction of image files: any Pillow image in, label maps and pictures out."""
+"""Prediction of image files: images in, label maps and pictures out."""
 
 import os
 import sys
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
 from ranet_jax.errors import UserError
-from ranet_jax.files import UNREADABLE
+from ranet_jax.images import is_hidden, read_image
 from ranet_jax.inference.forward import CompiledSizes
 from ranet_jax.inference.model import Model
 from ranet_jax.inference.pictures import contact_sheet, overlay, region_panels, save_label_png
@@ -20,35 +20,6 @@ from ranet_jax.inference.pictures import contact_sheet, overlay, region_panels, 
 SUFFIXES = ("labels", "overlay", "regions")
 # Least and greatest pixels of the longer side of a picture of regions.
 REGION_SIDES = (640, 960)
-
-
-def read_image(path: str | os.PathLike) -> UInt8[np.ndarray, "H W 3"]:
-    """Read an image file of any Pillow mode as 8-bit RGB, turned as its EXIF says.
-
-    16-bit grey keeps its upper eight bits, alpha is dropped, and of several frames the first
-    counts.
-
-    Raises:
-      UserError: the file cannot be read as an image.
-    """
-    try:
-        with Image.open(path) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            if upright.mode.startswith("I"):
-                return _eight_bits(np.asarray(upright))
-            if "transparency" in upright.info:
-                upright = upright.convert("RGBA")
-            return np.asarray(upright.convert("RGB"))
-    except UNREADABLE as error:
-        raise UserError(
-            f"{path} cannot be read as an image ({error}); restore it or leave it out."
-        ) from error
-
-
-def _eight_bits(grey: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
-    """Grey of 16 bits, in whatever integer type, as RGB of 8 bits."""
-    upper = np.clip(grey, 0, 2**16 - 1).astype(np.uint16) >> 8
-    return np.repeat(upper.astype(np.uint8)[..., None], 3, axis=-1)
 
 
 def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
@@ -63,7 +34,11 @@ def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
     for path in map(Path, paths):
         inside = [path]
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in extensions)
+            inside = sorted(
+                p
+                for p in path.iterdir()
+                if p.suffix.lower() in extensions and not is_hidden(p.name) and p.is_file()
+            )
             if not inside:
                 raise UserError(f"Directory {path} holds no image file; name another.")
         files |= {file.resolve(): file for file in inside}

@@ -18,7 +18,7 @@ from ranet_jax.checkpoints import fingerprint
 from ranet_jax.config import config_to_json
 from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, replacing, write_json
-from ranet_jax.inference.files import read_image
+from ranet_jax.images import is_hidden, read_image
 from ranet_jax.inference.model import Model
 
 
@@ -112,7 +112,9 @@ def _find_images(
     """Images by the names of their label files."""
     images: dict[str, Path] = {}
     for path in map(Path, paths):
-        inside = sorted(path.rglob("*.png")) if path.is_dir() else [path]
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*.png") if not is_hidden(p.name))
         if not inside:
             raise UserError(f"Directory {path} holds no .png image; name another.")
         for file in inside:

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from jaxtyping import UInt8
 
 from ranet_jax.errors import UserError, first_sentence
 from ranet_jax.pipeline.augmentation import augment
@@ -263,12 +264,27 @@ def encoded_examples(builder: Builder, split: str) -> Iterator[tuple[bytes, byte
         yield example["image"], example["label"]
 
 
+def decode_stored(encoded: bytes) -> UInt8[np.ndarray, "H W 3"]:
+    """RGB of a JPEG or PNG file as training and evaluation read it.
+
+    Raises UserError, which gives the decoder's reason alone, if they cannot.
+    """
+    tf, _ = _import_tensorflow()
+    try:
+        return _decode_image(tf, encoded).numpy()
+    except tf.errors.OpError as error:
+        raise UserError(first_sentence(error.message)) from error
+
+
+def _decode_image(tf: Any, encoded: Any) -> Any:
+    # Reads PNG as well as JPEG, and JPEG as Pillow reads it.
+    return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+
+
 def _decode(tf: Any, example: dict[str, Any]) -> tuple[Any, Any]:
     """Float32 RGB image [H, W, 3] in 0..255 and uint8 label [H, W, 1] of an encoded example."""
-    # Reads PNG as well as JPEG, and JPEG as Pillow reads it.
-    image = tf.io.decode_jpeg(example["image"], channels=3, dct_method="INTEGER_ACCURATE")
     label = tf.io.decode_png(example["label"], channels=1)
-    return tf.cast(image, tf.float32), label
+    return tf.cast(_decode_image(tf, example["image"]), tf.float32), label
 
 
 # ------------------------------------------------------------------------------- training

@@ -141,13 +141,18 @@ def test_a_camera_turned_on_its_side(source):
     np.testing.assert_array_equal(batch["image"][0], upright.astype(np.float32))
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK", "I;16"])
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK", "I;16", "F"])
 def test_image_of_any_mode_becomes_rgb(source, mode):
+    """Training sees of it what prediction sees."""
     path = source / "images" / "val" / "c.png"
+    grey = np.arange(6 * 7, dtype=np.uint16).reshape(6, 7) * 1500
     if mode == "I;16":
-        grey = np.arange(6 * 7, dtype=np.uint16).reshape(6, 7) * 1500
         Image.fromarray(grey).save(path)
         expected = np.repeat((grey >> 8)[..., None], 3, axis=-1)
+    elif mode == "F":
+        path.unlink()
+        Image.fromarray((grey / 65535).astype(np.float32)).save(path.with_suffix(".tif"))
+        expected = np.repeat(np.round(grey / 257)[..., None], 3, axis=-1)
     else:
         converted = Image.open(path).convert(mode)
         if mode == "CMYK":

@@ -2,8 +2,6 @@
 
 import io
 import shutil
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ from helpers.folder_source import (
     prepare,
     with_value,
 )
+from helpers.images import raw_png
 from ranet_jax.cli import main
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline import examples as data_input
@@ -64,6 +63,10 @@ def test_images_that_share_a_name_are_named(source):
 def test_hidden_and_other_files_are_passed_over(source):
     (source / "images" / "train" / "._a.png").write_bytes(b"resource fork")
     (source / "images" / "train" / "Thumbs.db").write_bytes(b"thumbnails")
+    (source / "masks" / "train" / "desktop.ini").write_bytes(b"[.ShellClassInfo]")
+    copies = source / "masks" / "train" / ".ipynb_checkpoints"
+    copies.mkdir()
+    shutil.copy(source / "masks" / "train" / "a.png", copies / "a-checkpoint.png")
     prepare(source)
 
 
@@ -71,18 +74,15 @@ def truncated(path):
     path.write_bytes(path.read_bytes()[:50])
 
 
+def smaller(mask):
+    return mask.resize((5, 4), Image.Resampling.NEAREST)
+
+
 def write_four_bits(path):
     """A grey PNG of zeros with two pixels a byte, which Pillow does not write."""
     with Image.open(path) as mask:
         width, height = mask.size
-    rows = (b"\0" + bytes((width + 1) // 2)) * height  # each begins with its filter
-    parts = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 4, 0, 0, 0, 0)),)
-    parts += ((b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    chunks = (
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in parts
-    )
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    path.write_bytes(raw_png(width, height, 4, 0, [bytes((width + 1) // 2)] * height))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def write_four_bits(path):
     [
         ("masks/val/c.png", lambda p: edit(p, with_value(3)), "has value 3; values go from 0 to 2"),
         ("masks/val/c.png", lambda p: edit(p, with_value(254)), "has value 254; values go from 0"),
-        ("masks/val/c.png", lambda p: edit(p, lambda m: m.resize((5, 4))), "is 5 x 4; they must"),
+        ("masks/val/c.png", lambda p: edit(p, smaller), "is 5 x 4; they must"),
         ("masks/val/c.png", lambda p: edit(p, lambda m: m.convert("RGB")), "its mode is RGB"),
         ("masks/val/c.png", write_four_bits, "its mode is grey of 4 bits"),
         ("masks/val/c.png", truncated, "cannot be read as an image"),
@@ -112,11 +112,11 @@ def test_bad_file_stops_preparation_and_leaves_nothing(source, place, spoil, mes
     assert data_input.num_examples(data_input.open_dataset(config.data), "val") == 1
 
 
-def test_floating_point_image_is_named(source):
+def test_image_of_unknown_range_is_named(source):
     path = source / "images" / "val" / "c.tif"
-    Image.fromarray(np.zeros((6, 7), np.float32)).save(path)
+    Image.fromarray(np.full((6, 7), 99, np.float32)).save(path)
     path.with_suffix(".png").unlink()
-    with pytest.raises(UserError, match=rf"{path} has mode F"):
+    with pytest.raises(UserError, match=rf"{path} holds floating-point values"):
         prepare(source)
 
 

@@ -7,7 +7,10 @@ from PIL import Image
 from helpers.fakes import brightest_channel_model, primary_image
 from ranet_jax.errors import UserError
 from ranet_jax.inference import files as predict
-from ranet_jax.inference.files import find_images, predict_files, read_image
+from ranet_jax.inference.files import find_images, predict_files
+
+# Files that macOS and Windows leave in folders of images.
+LEFT_BY_SYSTEMS = ("._a.png", ".DS_Store", ".hidden.jpg", "Thumbs.db", "desktop.ini")
 
 
 @pytest.fixture(scope="module")
@@ -15,40 +18,33 @@ def model():
     return brightest_channel_model()
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "F"])
-def test_images_of_any_mode_are_read(mode, tmp_path):
-    grey = np.array([[0, 255, 255], [255, 0, 0]], np.uint8)
-    source = Image.fromarray(grey).convert("RGB").convert("L" if mode == "F" else mode)
-    picture = source.convert(mode)
-    suffix = {"CMYK": "tif", "YCbCr": "tif", "HSV": "tif", "F": "tif"}.get(mode, "png")
-    path = tmp_path / f"image.{suffix}"
-    if mode == "HSV":  # no format holds it
-        picture = picture.convert("RGB")
-    picture.save(path)
-    expected = np.stack([grey] * 3, -1).astype(int)
-    assert read_image(path).dtype == np.uint8
-    np.testing.assert_allclose(read_image(path).astype(int), expected, atol=2)
+def test_deep_images_are_predicted_in_their_range(model, tmp_path, capsys):
+    """What training and the eye see is predicted: neither black nor white."""
+    grey = primary_image(24, 32)[..., 0]
+    Image.fromarray(grey).save(tmp_path / "eight.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "sixteen.png")
+    Image.fromarray((grey / 255).astype(np.float32)).save(tmp_path / "unit.tif")
+    Image.fromarray(grey.astype(np.int32)).save(tmp_path / "integers.tif")
+    Image.fromarray(grey.astype(np.uint16) * 16).save(tmp_path / "twelve.png")
+    (refused, told) = predict_files(model, [tmp_path], tmp_path / "out")
+    assert "integers.tif" in refused
+    assert "twelve.png" in told
+    capsys.readouterr()
+    expected = model.predict(grey).labels
+    for name in ("eight", "sixteen", "unit"):
+        with Image.open(tmp_path / "out" / f"{name}_labels.png") as labels:
+            np.testing.assert_array_equal(np.asarray(labels), expected)
 
 
-def test_sixteen_bits_keep_the_upper_eight(tmp_path):
-    values = np.array([[0, 255, 256], [32768, 65280, 65535]], np.uint16)
-    Image.fromarray(values).save(tmp_path / "deep.png")
-    assert read_image(tmp_path / "deep.png")[..., 1].tolist() == [[0, 0, 1], [128, 255, 255]]
-
-
-def test_a_palette_with_transparency_is_read(tmp_path):
-    picture = Image.fromarray(np.array([[0, 1]], np.uint8))
-    picture.putpalette([10, 20, 30, 40, 50, 60])
-    picture.save(tmp_path / "palette.png", transparency=bytes([0, 128]))
-    assert read_image(tmp_path / "palette.png").tolist() == [[[10, 20, 30], [40, 50, 60]]]
-
-
-def test_the_exif_orientation_is_respected(tmp_path):
-    pixels = primary_image(2, 3)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned a quarter clockwise
-    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(read_image(tmp_path / "turned.png"), np.rot90(pixels, -1))
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0MMx*\0\0\0\x08", b"Exif\0\0garbage", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"]
+)
+def test_odd_exif_stops_nothing(model, tmp_path, exif):
+    pixels = primary_image(24, 32)
+    Image.fromarray(pixels).save(tmp_path / "odd.png", exif=exif)
+    Image.fromarray(pixels).save(tmp_path / "plain.png")
+    assert predict_files(model, [tmp_path], tmp_path / "out") == []
+    assert len(list((tmp_path / "out").iterdir())) == 6
 
 
 def test_predictions_are_written_and_failures_reported(model, tmp_path, capsys):
@@ -144,8 +140,9 @@ def test_an_output_that_is_a_file_is_refused(model, tmp_path):
 
 
 def test_files_are_found_once_and_in_order(tmp_path):
-    for name in ("b.png", "a.png", "c.JPG", "d.pdf", "e.txt"):
+    for name in ("b.png", "a.png", "c.JPG", "d.pdf", "e.txt", *LEFT_BY_SYSTEMS):
         (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
     found = find_images([tmp_path / "c.JPG", tmp_path, tmp_path / "a.png"])
     assert [path.name for path in found] == ["c.JPG", "a.png", "b.png"]
     (tmp_path / "empty").mkdir()

@@ -1,0 +1,197 @@
+"""The one reader of image files: 8-bit RGB of the right range from any pixel type, or a refusal.
+
+Files that hold more than eight bits a channel say nothing of the range that their values use, but
+for a few. Without such a word 16-bit values span 0..65535 and floating-point ones 0..1, and what
+cannot be meant so is refused.
+"""
+
+import contextlib
+import io
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Num, UInt8
+from PIL import ExifTags, Image
+
+from ranet_jax.errors import UserError
+
+# EXIF 2.32, tag 0x0112: what shows an image upright, by orientation.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Formats whose integers of more than eight bits Pillow reads as they are meant.
+_DEEP_FORMATS = ("PNG", "TIFF", "JPEG2000", "PPM")
+_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF
+# 16-bit values that never reach this may as well have 14 bits or fewer.
+_LEAST_FULL_RANGE = 2**14
+
+
+def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
+    """Read an image file of any pixel type as 8-bit RGB, turned as its EXIF says.
+
+    Alpha is dropped, and of several frames the first counts.
+
+    Raises:
+      UserError: the file cannot be read as an image, is too large, or the range of its values
+        cannot be told.
+    """
+    try:
+        encoded = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); restore it or leave it out."
+        ) from error
+    return decode_image(encoded, path)
+
+
+def decode_image(encoded: bytes, name: object, upright: bool = True) -> UInt8[np.ndarray, "H W 3"]:
+    """Decode the bytes of an image file as `read_image` does.
+
+    Args:
+      encoded: the whole file.
+      name: what messages call it.
+      upright: turn the image as its EXIF says.
+
+    Raises:
+      UserError: as `read_image`.
+    """
+    image = load_image(encoded, name)
+    with _told_by(name):
+        pixels = _eight_bits(image, _bits_per_channel(image, encoded), name)
+    turn = _TURNS.get(_orientation(image)) if upright else None
+    return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
+
+
+def load_image(encoded: bytes, name: object) -> Image.Image:
+    """Decode the bytes of an image file without a change of its pixels.
+
+    Raises:
+      UserError: it cannot be read as an image, or is too large.
+    """
+    with _told_by(name):
+        image = Image.open(io.BytesIO(encoded))
+        image.load()
+    return image
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is what systems write beside others, as macOS does `._photo.jpg`."""
+    return name.startswith(".")
+
+
+@contextlib.contextmanager
+def _told_by(name: object) -> Iterator[None]:
+    """Turn whatever Pillow raises into a UserError that names the file; leave out its warnings."""
+    try:
+        with warnings.catch_warnings():  # of large sizes, of damaged EXIF
+            warnings.simplefilter("ignore")
+            yield
+    except UserError:
+        raise
+    except Image.DecompressionBombError as error:
+        assert Image.MAX_IMAGE_PIXELS is not None
+        raise UserError(
+            f"{name} has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels; cut it into parts or make"
+            " it smaller."
+        ) from error
+    except Exception as error:  # decoders raise errors of every kind
+        raise UserError(
+            f"{name} cannot be read as an image ({error}); restore it or leave it out."
+        ) from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """Orientation in the image's EXIF; 1, upright, if it says none or makes no sense."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # there are as many kinds as ways to damage it
+        return 1
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _bits_per_channel(image: Image.Image, encoded: bytes) -> int:
+    """Bits that the file gives to each channel, of the formats that may have more than eight."""
+    if image.format == "PNG":
+        return encoded[24]  # PNG specification, 11.2.2: the header comes first
+    if image.format == "TIFF":
+        return image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0]  # type: ignore[attr-defined]
+    if image.format == "JPEG2000":
+        sizes = encoded.index(b"\xff\x4f\xff\x51")  # ISO 15444-1, A.5.1: SOC, then SIZ
+        return (encoded[sizes + 42] & 0x7F) + 1
+    if image.format == "PPM":  # magic number, width, height, largest value
+        words = re.sub(rb"#[^\r\n]*", b"", encoded[:1000]).split(maxsplit=4)
+        return int(words[3]).bit_length() if words[0] in (b"P2", b"P3", b"P5", b"P6") else 8
+    if image.format == "SGI":
+        return 8 * encoded[3]
+    return 8
+
+
+def _eight_bits(image: Image.Image, bits: int, name: object) -> UInt8[np.ndarray, "H W 3"]:
+    """The image as RGB, 0..255."""
+    if image.mode == "F":
+        return _grey(_from_unit_range(np.asarray(image), name), image)
+    if image.mode.startswith("I"):
+        if image.format not in _DEEP_FORMATS or (image.mode == "I" and image.format != "PPM"):
+            raise UserError(
+                f"{name} holds integers of unknown range (Pillow's mode {image.mode}); save it"
+                " with eight bits a channel, or with 16 that span 0 to 65535."
+            )
+        values = np.asarray(image)
+        if bits == 16:
+            _check_full_range(int(values.max()), name)
+        # Pillow brings all but those of TIFF to 16 bits.
+        return _grey((values >> (bits if image.format == "TIFF" else 16) - 8), image)
+    if image.mode in ("La", "RGBa"):  # colours multiplied by alpha
+        image = image.convert(image.mode.upper())
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    rgb = np.asarray(image.convert("RGB"))
+    if bits == 16:  # of which Pillow keeps the upper eight
+        colors = np.asarray(image) if image.mode == "CMYK" else rgb
+        _check_full_range(int(colors.max()) << 8, name)
+    return rgb
+
+
+def _check_full_range(largest: int, name: object) -> None:
+    """Refuse 16-bit values that may have fewer bits; all black means the same in any range."""
+    if 0 < largest < _LEAST_FULL_RANGE:
+        raise UserError(
+            f"{name} has 16 bits a channel but uses the lowest {100 * largest / 2**16:.2g} percent"
+            " of their range alone, so that it may be dark or hold fewer bits; save it with eight"
+            " bits a channel, or scaled to 0 to 65535."
+        )
+
+
+def _from_unit_range(values: Num[np.ndarray, "H W"], name: object) -> Num[np.ndarray, "H W"]:
+    """Floating-point grey of 0..1 in 0..255."""
+    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+        finite = values[np.isfinite(values)]
+        span = f"from {finite.min():g} to {finite.max():g}" if finite.size else "none finite"
+        raise UserError(
+            f"{name} holds floating-point values that are not all in 0 to 1 ({span}); scale them"
+            " to that range, or save it with eight bits a channel."
+        )
+    return np.round(values * 255)
+
+
+def _grey(values: Num[np.ndarray, "H W"], image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+    """Grey of 0..255 as RGB, turned over where a TIFF says that 0 is white.
+
+    Pillow does so for eight bits alone.
+    """
+    values = values.astype(np.uint8)
+    if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
+        values = 255 - values
+    return np.repeat(values[..., None], 3, axis=-1)
