@@ -1,6 +1,7 @@
 """Reading of image files and of masks of class numbers, with faults told by the file's name."""
 
 import io
+import os
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,19 +18,33 @@ _STORED = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _PNG_BIT_DEPTH = 24
 
 
+def load_mask(path: File) -> Image.Image:
+    """Mask with its stored values; UserError if the file is damaged, or no PNG of eight bits."""
+    encoded = path.read_bytes()
+    image = load_image(encoded, path)
+    if image.format != "PNG":
+        raise UserError(
+            f"{path} is in the format {image.format}, not PNG; save the mask as a PNG, which keeps"
+            " its values as they are."
+        )
+    bits = encoded[_PNG_BIT_DEPTH]
+    if bits != 8 and image.mode != "P":  # values of which Pillow spreads over 0..255, or cuts off
+        raise UserError(
+            f"{path} has {bits} bits a channel; save the mask as a grey PNG of eight, or as an"
+            " indexed one."
+        )
+    return image
+
+
 def read_mask(path: File) -> Image.Image:
     """Mask whose pixels are class numbers, with its palette if it has one (mode P, else L).
 
-    Raises UserError if the file is damaged, or not of one channel of eight bits.
+    Raises UserError if the file is damaged, or not a PNG of one channel of eight bits.
     """
-    encoded = path.read_bytes()
-    image = load_image(encoded, path)
-    kind = image.mode
-    if image.format == "PNG" and kind == "L" and encoded[_PNG_BIT_DEPTH] != 8:
-        kind = f"grey of {encoded[_PNG_BIT_DEPTH]} bits"  # which Pillow spreads over 0..255
-    if kind not in ("L", "P"):
+    image = load_mask(path)
+    if image.mode not in ("L", "P"):
         raise UserError(
-            f"{path} is not an 8-bit image of one channel (its mode is {kind}); save the class"
+            f"{path} is not an image of one channel (its mode is {image.mode}); save the class"
             " numbers as a grey or indexed PNG."
         )
     return image
@@ -51,6 +66,7 @@ def labelled_example(
 
     Raises UserError if the image is damaged, or not of the size of its label.
     """
+    _check_name(name, image_file)
     encoded = image_file.read_bytes()
     pixels = decode_image(encoded, image_file, upright)
     if pixels.shape[:2] != label.shape:
@@ -68,6 +84,15 @@ def labelled_example(
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "png")
     return name, {"image": buffer.getvalue(), "label": label[..., None], "name": name}
+
+
+def _check_name(name: str, image_file: File) -> None:
+    """Raise UserError unless a data set can store an example's name."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(str(image_file)).decode(errors="backslashreplace")
+        raise UserError(f"The name of {shown} is not UTF-8; rename it.") from error
 
 
 def _refuse_sizes(

@@ -1,1 +1,1 @@
-"""Any folder of images and of masks of class numbers."""
+"""Any folder of images and masks."""

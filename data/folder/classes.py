@@ -1,26 +1,40 @@
 """Class names and colours of a folder: from `classes.json`, or from the palette of its masks."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from ranet_data.masks import read_mask
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline.metadata import IGNORE_LABEL, default_color
 
-FORM = 'a list of class names, or of objects like {"name": "road", "color": [128, 64, 128]}'
+FORM = (
+    'a list of class names, or of objects like {"name": "road", "color": [128, 64, 128]}, with '
+    '"ignore": true where a class is not to be learned'
+)
 
 Color = tuple[int, int, int]
 
 
 class Classes(NamedTuple):
-    """Name and colour (RGB, 0..255) of each class, in the order of the class numbers."""
+    """What the numbers and colours of masks mean.
+
+    Attributes:
+      names: of the categories to learn.
+      palette: colour (RGB, 0..255) of each of them.
+      categories: of each class number in the masks, the ignore label if it is not to be learned.
+      colors: in which masks draw each class number; None if numbers alone count.
+    """
 
     names: tuple[str, ...]
     palette: tuple[Color, ...]
+    categories: tuple[int, ...]
+    colors: tuple[Color, ...] | None
 
 
 def read_classes(path: Path) -> Classes:
@@ -33,37 +47,82 @@ def read_classes(path: Path) -> Classes:
         raise UserError(
             f"{path} does not hold a list of 2 to {IGNORE_LABEL} classes; write {FORM}."
         )
-    if all(_is_name(entry) for entry in entries):
-        classes = Classes(tuple(entries), tuple(map(default_color, range(len(entries)))))
-    else:
-        for number, entry in enumerate(entries):
-            if not _is_named_color(entry):
-                raise UserError(
-                    f"Entry {number} of {path} is {json.dumps(entry)}, which does not fit the"
-                    f" others; write {FORM}."
-                )
-        names = tuple(entry["name"] for entry in entries)
-        classes = Classes(names, tuple(tuple(entry["color"]) for entry in entries))
-    repeated = [name for name in classes.names if classes.names.count(name) > 1]
-    if repeated:
-        raise UserError(f"{path} names class {repeated[0]!r} twice; give each its own name.")
-    return classes
+    full = [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
+    for number, entry in enumerate(full):
+        if not _is_class(entry) or ("color" in entry) != ("color" in full[0]):
+            raise UserError(
+                f"Entry {number} of {path} is {json.dumps(entries[number])}, which does not fit;"
+                f" write {FORM}."
+            )
+    names = [entry["name"] for entry in full]
+    colors = tuple(tuple(entry["color"]) for entry in full if "color" in entry)
+    for what, values in (("name", names), ("colour", colors)):
+        value, count = Counter(values).most_common(1)[0] if values else (None, 1)
+        if count > 1:
+            raise UserError(f"{path} has {what} {value!r} twice; give each class its own.")
+
+    learned = [number for number, entry in enumerate(full) if not entry.get("ignore", False)]
+    if len(learned) < 2:
+        raise UserError(f"{path} ignores all but {len(learned)} classes; two are needed.")
+    categories = np.full(len(full), IGNORE_LABEL)
+    categories[learned] = range(len(learned))
+    palette = [colors[n] for n in learned] if colors else map(default_color, range(len(learned)))
+    return Classes(
+        tuple(names[n] for n in learned), tuple(palette), tuple(categories.tolist()), colors or None
+    )
 
 
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _is_named_color(entry: Any) -> bool:
-    if not isinstance(entry, dict) or entry.keys() != {"name", "color"}:
+def _is_class(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not {"name"} <= entry.keys() <= {"name", "color", "ignore"}:
         return False
-    color = entry["color"]
+    name, color = entry["name"], entry.get("color", [0, 0, 0])
     return (
-        _is_name(entry["name"])
+        isinstance(name, str)
+        and bool(name.strip())
+        and isinstance(entry.get("ignore", False), bool)
         and isinstance(color, list)
         and len(color) == 3
         and all(type(value) is int and 0 <= value <= 255 for value in color)
     )
+
+
+class Palettes:
+    """Colours that masks give to the numbers they hold, which have to agree.
+
+    Args:
+      classes_file: where messages say that colours belong.
+    """
+
+    def __init__(self, classes_file: Path) -> None:
+        self.classes_file = classes_file
+        self.colors: dict[int, Color] = {}
+        self._first: dict[int, Path] = {}
+
+    def add(self, mask: Image.Image, path: Path) -> None:
+        """Take in an indexed mask; UserError if it colours a number unlike an earlier one."""
+        for number, color in drawn_colors(mask, path).items():
+            known = self.colors.setdefault(number, color)
+            first = self._first.setdefault(number, path)
+            if number != IGNORE_LABEL and color != known:
+                raise UserError(
+                    f"Value {number} has colour {known} in {first} but {color} in {path}; if the"
+                    f" colours are right, give each class its colour in {self.classes_file}:"
+                    f" {FORM}; if the numbers are, save the masks as grey PNGs."
+                )
+
+
+def drawn_colors(mask: Image.Image, path: Path) -> dict[int, Color]:
+    """Colour of each number in an indexed mask, but for 255 if that is not in its palette.
+
+    Raises UserError if another number is not in its palette.
+    """
+    palette = np.reshape(mask.getpalette(), (-1, 3)).tolist()
+    numbers = np.unique(np.asarray(mask)).tolist()
+    colors = {number: tuple(palette[number]) for number in numbers if number < len(palette)}
+    missing = set(numbers) - colors.keys() - {IGNORE_LABEL}
+    if missing:
+        raise UserError(f"{path} has value {min(missing)}, which its palette lacks; correct it.")
+    return colors
 
 
 def classes_of_palettes(masks: Iterable[Path], classes_file: Path) -> Classes:
@@ -72,29 +131,21 @@ def classes_of_palettes(masks: Iterable[Path], classes_file: Path) -> Classes:
     A value that occurs in no mask gets its default colour. Raises UserError, which names
     `classes_file` as the remedy, if a mask has no palette, or colours a value unlike another one.
     """
-    colors: dict[int, tuple[Color, Path]] = {}
+    palettes = Palettes(classes_file)
     for path in masks:
         mask = read_mask(path)
-        flat = mask.getpalette()
-        if flat is None:
+        if mask.mode != "P":
             raise UserError(f"{path} has no palette, so {classes_file} is needed: {FORM}.")
-        palette = np.reshape(flat, (-1, 3)).tolist()
-        for number in np.unique(np.asarray(mask)).tolist():
-            if number == IGNORE_LABEL:
-                continue
-            if number >= len(palette):
-                raise UserError(f"{path} has value {number}, which is not in its palette.")
-            color = tuple(palette[number])
-            known, first = colors.setdefault(number, (color, path))
-            if color != known:
-                raise UserError(
-                    f"Value {number} has colour {known} in {first} but {color} in {path}; if it is "
-                    f"one class in both, name the classes in {classes_file}: {FORM}."
-                )
+        palettes.add(mask, path)
+    colors = {n: color for n, color in palettes.colors.items() if n != IGNORE_LABEL}
     if not colors:
-        raise UserError(f"The masks hold no value but {IGNORE_LABEL}, which is ignored.")
+        raise UserError(
+            f"The masks hold no value but {IGNORE_LABEL}, which is ignored; draw classes in them."
+        )
     numbers = range(max(colors) + 1)
     return Classes(
         tuple(f"class_{number}" for number in numbers),
-        tuple(colors[n][0] if n in colors else default_color(n) for n in numbers),
+        tuple(colors[n] if n in colors else default_color(n) for n in numbers),
+        tuple(numbers),
+        None,
     )

@@ -1,4 +1,4 @@
-"""TFDS builder of any folder of images and of masks of class numbers."""
+"""TFDS builder of any folder of images and masks."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,21 +7,13 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from ranet_data.archives import files_under
-from ranet_data.folder import classes
+from ranet_data.folder.classes import Classes, Palettes, classes_of_palettes, read_classes
+from ranet_data.folder.labels import read_label
+from ranet_data.folder.splits import LAYOUT, Pair, list_splits
 from ranet_data.info import class_metadata, segmentation_info
-from ranet_data.masks import labelled_example, read_mask
+from ranet_data.masks import labelled_example
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
-
-SPLITS = ("train", "val", "test")  # the last may be absent
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-LAYOUT = (
-    "The source folder holds images/train and images/val, and images/test if there is such a "
-    f"split ({', '.join(IMAGE_SUFFIXES)}), the folders masks/train, masks/val and masks/test with "
-    "a .png of class numbers under the same name for each image (255 is ignored), and "
-    f"classes.json, {classes.FORM}; it may be left out if all masks are PNGs with a palette."
-)
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -30,6 +22,21 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain dict)
     MANUAL_DOWNLOAD_INSTRUCTIONS = LAYOUT
+    VAL_FRACTION: float | None = None  # of the images, for val; None where the source divides them
+    SEED = 0
+
+    @classmethod
+    def variant(cls, called: str, val_fraction: float | None, seed: int) -> type["Builder"]:
+        """Builder of a data set of another name, or divided by chance."""
+
+        class Variant(cls, skip_registration=True):
+            """The same of a folder of its own."""
+
+            name = called
+            VAL_FRACTION = val_fraction
+            SEED = seed
+
+        return Variant
 
     def _info(self) -> tfds.core.DatasetInfo:
         return segmentation_info(self)
@@ -38,74 +45,31 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
         source = Path(dl_manager.manual_dir)
-        pairs = {split: _list_pairs(source, split) for split in _list_splits(source)}
+        splits = list_splits(source, self.VAL_FRACTION, self.SEED)
         classes_file = source / "classes.json"
         if classes_file.exists():
-            found = classes.read_classes(classes_file)
+            classes = read_classes(classes_file)
         else:
-            masks = (mask for split in pairs.values() for _, _, mask in split)
-            found = classes.classes_of_palettes(masks, classes_file)
-        self.info.metadata.update(class_metadata(found.names, found.palette))
-        return {split: self._generate_examples(split, pairs[split]) for split in pairs}
+            masks = (pair.mask for pairs in splits.values() for pair in pairs)
+            classes = classes_of_palettes(masks, classes_file)
+        self.info.metadata.update(class_metadata(classes.names, classes.palette))
+        palettes = Palettes(classes_file)
+        return {
+            split: self._generate_examples(split, pairs, classes, palettes)
+            for split, pairs in splits.items()
+        }
 
     def _generate_examples(
-        self, split: str, pairs: list[tuple[str, Path, Path]]
+        self, split: str, pairs: list[Pair], classes: Classes, palettes: Palettes
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        names = self.info.metadata["class_names"]
         present: set[int] = set()
-        for name, image_path, mask_path in pairs:
-            label = np.asarray(read_mask(mask_path))
-            values = set(np.unique(label).tolist()) - {IGNORE_LABEL}
-            if max(values, default=0) >= len(names):
-                raise UserError(
-                    f"{mask_path} has value {max(values)}; values go from 0 to {len(names) - 1}, "
-                    f"or are {IGNORE_LABEL} where the class is to be ignored."
-                )
-            present |= values
-            yield labelled_example(name, image_path, label, mask_path, upright=True)
+        for name, image, mask in pairs:
+            label = read_label(mask, classes, palettes)
+            present |= set(np.unique(label).tolist()) - {IGNORE_LABEL}
+            yield labelled_example(name, image, label, mask, upright=True)
         if split == "train" and len(present) < 2:
+            found = " and ".join(f"no class but {classes.names[n]!r}" for n in present)
             raise UserError(
-                f"The masks in {pairs[0][2].parent} have "
-                f"{' and '.join(f'no class but {names[n]!r}' for n in present) or 'no class'}; "
+                f"The masks in {pairs[0].mask.parent} have {found or 'no class'}; "
                 f"a mask holds class numbers from 0, and {IGNORE_LABEL} is ignored."
             )
-
-
-def _list_splits(source: Path) -> list[str]:
-    """Splits that the source has; UserError if it has no train or no val."""
-    for split in SPLITS[:2]:
-        for kind in ("images", "masks"):
-            if not (source / kind / split).is_dir():
-                raise UserError(f"{source / kind / split} is missing. {LAYOUT}")
-    return [
-        split for split in SPLITS if any((source / k / split).is_dir() for k in ("images", "masks"))
-    ]
-
-
-def _list_pairs(source: Path, split: str) -> list[tuple[str, Path, Path]]:
-    """Name, image and mask of each example in order; UserError if one lacks its counterpart."""
-    images = _list_files(source / "images" / split, IMAGE_SUFFIXES)
-    masks = _list_files(source / "masks" / split, (".png",))
-    for name in sorted(images.keys() ^ masks.keys()):
-        if name in images:
-            expected = source / "masks" / split / f"{name}.png"
-            raise UserError(f"Image {images[name]} has no mask {expected}; add it.")
-        raise UserError(
-            f"Mask {masks[name]} has no image {source / 'images' / split / name} with one of the "
-            f"extensions {', '.join(IMAGE_SUFFIXES)}; add it."
-        )
-    if not images:
-        raise UserError(f"{source / 'images' / split} holds no images. {LAYOUT}")
-    return [(name, images[name], masks[name]) for name in sorted(images)]
-
-
-def _list_files(root: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """Files of some suffixes, by relative path without suffix; UserError if two share that."""
-    files: dict[str, Path] = {}
-    for path in files_under(root):
-        if path.suffix.lower() in suffixes:
-            name = path.relative_to(root).with_suffix("").as_posix()
-            if name in files:
-                raise UserError(f"{files[name]} and {path} share a name; rename or remove one.")
-            files[name] = path
-    return files

@@ -12,6 +12,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("name", help="data set: a folder of data/")
     parser.add_argument("--source", help="directory of the original files")
     parser.add_argument("--data-dir", help="where to write (default: TFDS's directory)")
+    parser.add_argument("--name", dest="called", help="of your own data set, for `folder`")
+    parser.add_argument(
+        "--val-fraction", type=float, help="of the images of `folder`, drawn for the split val"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="with which they are drawn")
     parser.set_defaults(run=run)
 
 
@@ -19,12 +24,20 @@ def run(arguments: argparse.Namespace) -> int:
     """Prepare a data set, and print its classes and how often each occurs."""
     from ranet_jax.pipeline import examples
     from ranet_jax.pipeline.labels import count_labels
+    from ranet_jax.pipeline.preparation import prepare
 
-    metadata = examples.prepare(arguments.name, arguments.source, arguments.data_dir)
+    metadata = prepare(
+        arguments.name,
+        arguments.source,
+        arguments.data_dir,
+        arguments.called,
+        arguments.val_fraction,
+        arguments.seed,
+    )
     names = ", ".join(metadata.class_names)
     print(f"{metadata.name}: {metadata.num_classes} classes ({names}).")
     data = default_config().data
-    data.name, data.data_dir = arguments.name, arguments.data_dir
+    data.name, data.data_dir = metadata.name, arguments.data_dir
     builder, split = examples.open_dataset(data), data.train_split
     statistics = count_labels(
         examples.label_maps(builder, split),

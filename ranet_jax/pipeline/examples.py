@@ -1,15 +1,11 @@
-"""Data sets through TFDS and tf.data: preparation, training batches, evaluation batches.
+"""Prepared data sets through TFDS and tf.data: training batches, evaluation batches.
 
 The only module that imports TensorFlow, and only when one of its functions is called.
 """
 
-import contextlib
 import importlib
-import io
 import os
 import pkgutil
-import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +25,7 @@ from ranet_jax.pipeline.normalization import Normalization
 Builder = Any  # tfds.core.DatasetBuilder, which cannot be named without importing TFDS
 
 
-def _import_tensorflow() -> tuple[Any, Any]:
+def import_tensorflow() -> tuple[Any, Any]:
     """TensorFlow without its start-up messages and without GPUs, and TFDS."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     # oneDNN announces itself in spite of the level, and serves no operation of this module.
@@ -60,69 +56,12 @@ def known_datasets() -> tuple[str, ...]:
     return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.ispkg))
 
 
-def prepare(
-    name: str, source: str | None = None, data_dir: str | os.PathLike[str] | None = None
-) -> DatasetMetadata:
-    """Build a data set as TFRecords under `data_dir` and return what it says of itself.
-
-    `source` is the folder that a data set not drawn by a program is read from. A data set that is
-    there already is left as it is. Raises UserError on an unknown name and on a bad source.
-    """
-    if name not in known_datasets():
-        raise UserError(
-            f"There is no data set {name!r}; choose one of {', '.join(known_datasets())}."
-        )
-    tf, tfds = _import_tensorflow()
-    directory = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
-    builder = _builder_class(name)(data_dir=directory)
-    if builder.data_path.exists():
-        unread = "" if source is None else f" already, and {source} was not read"
-        print(
-            f"Data set {name!r} is prepared{unread}; delete {builder.data_path} to build it anew."
-        )
-        return dataset_metadata(builder)
-    _check_source(name, source, builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
-    print(f"Preparing data set {name!r} in {builder.data_path}.")
-    if not sys.stderr.isatty():
-        tfds.disable_progress_bar()
-    # What a killed preparation left, which TFDS never takes up again.
-    for left in builder.data_path.parent.glob(f"incomplete.*_{builder.data_path.name}"):
-        shutil.rmtree(left)
-    config = tfds.download.DownloadConfig(manual_dir=source, try_download_gcs=False)
-    try:
-        # TFDS's own announcements repeat those of this function.
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare(download_config=config)
-    except (OSError, RuntimeError, tf.errors.OpError) as error:  # TFDS's writers raise all three
-        raise UserError(
-            f"Preparing {name!r} in {directory} failed ({first_sentence(error)}); make room or"
-            " choose another --data-dir."
-        ) from error
-    splits = builder.info.splits.items()
-    counts = ", ".join(f"{split} {info.num_examples}" for split, info in splits)
-    print(f"Data set {name!r} is prepared: {counts}.")
-    return dataset_metadata(builder)
-
-
-def _check_source(name: str, source: str | None, instructions: str | None) -> None:
-    """Raise UserError unless a source is given exactly where one is needed, and has files."""
-    if instructions is None:
-        if source is not None:
-            raise UserError(f"Data set {name!r} is drawn by a program and takes no source.")
-        return
-    layout = " ".join(instructions.split())
-    if source is None:
-        raise UserError(f"Data set {name!r} needs a source folder. {layout}")
-    if not Path(source).is_dir() or not any(Path(source).iterdir()):
-        raise UserError(f"The source {source} is missing or empty. {layout}")
-
-
 def open_dataset(data: ml_collections.ConfigDict) -> Builder:
     """Open the newest prepared version of `data.name` under `data.data_dir`.
 
     Needs no builder code: what was written describes itself. Raises UserError if it is not there.
     """
-    _, tfds = _import_tensorflow()
+    _, tfds = import_tensorflow()
     directory = default_data_dir() if data.data_dir is None else Path(data.data_dir).expanduser()
     root = directory / data.name
     versions = [
@@ -150,13 +89,17 @@ def _remedy(name: str, data_dir: str | None) -> str:
     """What to do about a data set that is not prepared in a directory, by default TFDS's."""
     if name not in known_datasets():
         known = ", ".join(known_datasets())
-        return f"`ranet prepare` builds {known}, others are built with a TFDS builder of their own."
-    options = "" if _builder_class(name).MANUAL_DOWNLOAD_INSTRUCTIONS is None else " --source DIR"
+        return (
+            f"`ranet prepare` builds {known}, `ranet prepare folder --source DIR --name {name}` a"
+            " data set of your own."
+        )
+    options = "" if builder_class(name).MANUAL_DOWNLOAD_INSTRUCTIONS is None else " --source DIR"
     options += "" if data_dir is None else f" --data-dir {data_dir}"
     return f"run `ranet prepare {name}{options}`."
 
 
-def _builder_class(name: str) -> Any:
+def builder_class(name: str) -> Any:
+    """TFDS builder of a known data set."""
     return importlib.import_module(f"ranet_data.{name}.{name}_dataset_builder").Builder
 
 
@@ -204,7 +147,7 @@ def _host_share(
     builder: Builder, split: str, process_index: int | None, process_count: int | None
 ) -> Any:
     """This host's even part of a split as TFDS reads it, or None if there is nothing left."""
-    _, tfds = _import_tensorflow()
+    _, tfds = import_tensorflow()
     index = jax.process_index() if process_index is None else process_index
     count = jax.process_count() if process_count is None else process_count
     available = ", ".join(f"{name} ({s.num_examples})" for name, s in builder.info.splits.items())
@@ -222,7 +165,7 @@ def _host_share(
 
 def _read(builder: Builder, share: Any) -> Any:
     """tf.data set of a share's examples, image and label still encoded, in the stored order."""
-    _, tfds = _import_tensorflow()
+    _, tfds = import_tensorflow()
     skip = {"image": tfds.decode.SkipDecoding(), "label": tfds.decode.SkipDecoding()}
     return builder.as_dataset(
         split=share,
@@ -234,7 +177,7 @@ def _read(builder: Builder, share: Any) -> Any:
 
 def _arrays(dataset: Any, builder: Builder) -> Iterator[Any]:
     """What a tf.data set of a builder's records yields; UserError where they are damaged."""
-    tf, _ = _import_tensorflow()
+    tf, _ = import_tensorflow()
     try:
         yield from dataset.as_numpy_iterator()
     except tf.errors.OpError as error:
@@ -249,7 +192,7 @@ def label_maps(builder: Builder, split: str) -> Iterator[np.ndarray]:
 
     Raises UserError if the records are damaged.
     """
-    tf, _ = _import_tensorflow()
+    tf, _ = import_tensorflow()
     for example in _arrays(_read(builder, split).prefetch(2), builder):
         yield tf.io.decode_png(example["label"], channels=1).numpy()[..., 0]
 
@@ -269,7 +212,7 @@ def decode_stored(encoded: bytes) -> UInt8[np.ndarray, "H W 3"]:
 
     Raises UserError, which gives the decoder's reason alone, if they cannot.
     """
-    tf, _ = _import_tensorflow()
+    tf, _ = import_tensorflow()
     try:
         return _decode_image(tf, encoded).numpy()
     except tf.errors.OpError as error:
@@ -308,7 +251,7 @@ def train_batches(
     damaged records.
     """
     data = config.data
-    tf, _ = _import_tensorflow()
+    tf, _ = import_tensorflow()
     index = jax.process_index() if process_index is None else process_index
     count = jax.process_count() if process_count is None else process_count
     if config.train.batch_size % count:
@@ -379,7 +322,7 @@ def evaluation_batches(
     batch, to a power of two. Raises UserError on an unknown or empty split, on a label out of
     range, and on damaged records.
     """
-    tf, _ = _import_tensorflow()
+    tf, _ = import_tensorflow()
     metadata = dataset_metadata(builder)
     share = _host_share(builder, split, process_index, process_count)
     if share is None:

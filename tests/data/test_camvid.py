@@ -9,6 +9,7 @@ from helpers.camvid_source import STEMS, make_source
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline import examples as data_input
+from ranet_jax.pipeline import preparation
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def source(tmp_path):
 def prepared(tmp_path_factory):
     root = tmp_path_factory.mktemp("camvid")
     source = make_source(root / "source")
-    metadata = data_input.prepare("camvid", str(source), str(root / "tfds"))
+    metadata = preparation.prepare("camvid", str(source), str(root / "tfds"))
     return source, root / "tfds", metadata
 
 
@@ -81,7 +82,7 @@ def test_evaluation_decodes_jpeg_and_png_as_pillow_does(prepared):
 def test_preparing_again_changes_nothing(prepared, capsys):
     _, data_dir, metadata = prepared
     files = {path: path.stat().st_mtime_ns for path in data_dir.rglob("*")}
-    assert data_input.prepare("camvid", None, str(data_dir)) == metadata
+    assert preparation.prepare("camvid", None, str(data_dir)) == metadata
     directory = data_dir / "camvid" / "1.0.0"
     assert f"delete {directory} to build it anew" in capsys.readouterr().out
     assert files == {path: path.stat().st_mtime_ns for path in data_dir.rglob("*")}
@@ -94,7 +95,7 @@ def test_missing_file_is_named(source, tmp_path, missing):
     (source / missing).unlink()
     named = missing.replace(".jpg", ".png")
     with pytest.raises(UserError, match=rf"{source / named}.* is missing.* train\.txt"):
-        data_input.prepare("camvid", str(source), str(tmp_path / "tfds"))
+        preparation.prepare("camvid", str(source), str(tmp_path / "tfds"))
 
 
 def test_missing_or_empty_source_is_named(tmp_path):
@@ -102,28 +103,28 @@ def test_missing_or_empty_source_is_named(tmp_path):
     empty.mkdir()
     for path in (empty, tmp_path / "nowhere"):
         with pytest.raises(UserError, match=f"{path} is missing or empty.*trainannot"):
-            data_input.prepare("camvid", str(path), str(tmp_path / "tfds"))
+            preparation.prepare("camvid", str(path), str(tmp_path / "tfds"))
     with pytest.raises(UserError, match=r"needs a source folder.*trainannot"):
-        data_input.prepare("camvid", None, str(tmp_path / "tfds"))
+        preparation.prepare("camvid", None, str(tmp_path / "tfds"))
 
 
 def test_empty_list_is_named(source, tmp_path):
     (source / "test.txt").write_text("\n")
     with pytest.raises(UserError, match=rf"{source / 'test.txt'} names no images"):
-        data_input.prepare("camvid", str(source), str(tmp_path / "tfds"))
+        preparation.prepare("camvid", str(source), str(tmp_path / "tfds"))
 
 
 def test_list_that_is_no_text_is_named(source, tmp_path):
     (source / "test.txt").write_bytes("e.jpg".encode("utf-16"))
     with pytest.raises(UserError, match=rf"{source / 'test.txt'} is no text"):
-        data_input.prepare("camvid", str(source), str(tmp_path / "tfds"))
+        preparation.prepare("camvid", str(source), str(tmp_path / "tfds"))
 
 
 def test_an_image_listed_twice_is_named(source, tmp_path):
     with (source / "val.txt").open("a") as listing:
         listing.write("val/d.jpg valannot/d.png\n")
     with pytest.raises(UserError, match=rf"{source / 'val.txt'} names image d 2 times"):
-        data_input.prepare("camvid", str(source), str(tmp_path / "tfds"))
+        preparation.prepare("camvid", str(source), str(tmp_path / "tfds"))
 
 
 def spoil_value(path):
@@ -160,11 +161,11 @@ def test_bad_label_stops_preparation_and_leaves_nothing(source, tmp_path, spoil,
     spoil(path)
     data_dir = tmp_path / "tfds"
     with pytest.raises(UserError, match=message.format(path=path)):
-        data_input.prepare("camvid", str(source), str(data_dir))
+        preparation.prepare("camvid", str(source), str(data_dir))
     config = default_config()
     config.data.update(name="camvid", data_dir=str(data_dir))
     with pytest.raises(UserError, match="not prepared"):
         data_input.open_dataset(config.data)
     path.write_bytes(good)
-    data_input.prepare("camvid", str(source), str(data_dir))
+    preparation.prepare("camvid", str(source), str(data_dir))
     assert data_input.num_examples(data_input.open_dataset(config.data), "test") == 1

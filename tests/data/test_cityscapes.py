@@ -16,6 +16,7 @@ from helpers.miniature import (
 from ranet_data.cityscapes import cityscapes_dataset_builder, labels
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline import examples as data_input
+from ranet_jax.pipeline import preparation
 
 IMAGES, LABELS = "leftImg8bit_trainvaltest.zip", "gtFine_trainvaltest.zip"
 EXTRA_IMAGES, EXTRA_LABELS = "leftImg8bit_trainextra.zip", "gtCoarse.zip"
@@ -58,7 +59,7 @@ def write_source(root, files, unpacked=False):
 
 def prepare(source):
     data_dir = source.parent / "tfds"
-    data_input.prepare("cityscapes", str(source), str(data_dir))
+    preparation.prepare("cityscapes", str(source), str(data_dir))
     return data_dir
 
 

@@ -19,6 +19,7 @@ from helpers.miniature import (
 from ranet_data.coco_stuff import labels
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline import examples as data_input
+from ranet_jax.pipeline import preparation
 
 TEN = "cocostuff-10k-v1.1.zip"
 MAPS = "stuffthingmaps_trainval2017.zip"
@@ -77,7 +78,7 @@ VERSIONS = {"coco_stuff": ten_thousand, "coco_stuff_164k": all_of_it}
 
 def prepare(name, source):
     data_dir = source.parent / "tfds"
-    data_input.prepare(name, str(source), str(data_dir))
+    preparation.prepare(name, str(source), str(data_dir))
     return data_dir
 
 

@@ -22,6 +22,7 @@ from helpers.folder_source import (
 from ranet_jax.cli import main
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline import examples as data_input
+from ranet_jax.pipeline import preparation
 from ranet_jax.pipeline.metadata import default_color
 
 
@@ -29,7 +30,7 @@ from ranet_jax.pipeline.metadata import default_color
 def prepared(tmp_path_factory):
     root = tmp_path_factory.mktemp("folder")
     source = make_source(root / "source")
-    metadata = data_input.prepare("folder", str(source), str(root / "tfds"))
+    metadata = preparation.prepare("folder", str(source), str(root / "tfds"))
     return source, root / "tfds", metadata
 
 
@@ -189,15 +190,6 @@ def test_pascal_voc_colours():
     assert len({default_color(number) for number in range(256)}) == 256
 
 
-def test_names_and_colours_of_the_file_outrank_the_palette(tmp_path):
-    colors = [[7, 8, 9], [0, 0, 0], [255, 255, 255]]
-    entries = [{"name": n, "color": c} for n, c in zip(NAMES, colors, strict=True)]
-    sizes = {"train/a.png": (8, 10), "val/c.png": (6, 7)}
-    metadata = prepare(make_source(tmp_path / "source", True, entries, sizes))
-    assert metadata.class_names == tuple(NAMES)
-    assert metadata.palette == tuple(map(tuple, colors))
-
-
 def test_indexed_masks_bring_their_own_classes(tmp_path):
     sizes = {"train/a.png": (8, 10), "val/c.png": (6, 7)}
     source = make_source(tmp_path / "source", indexed=True, classes=None, sizes=sizes)
@@ -251,13 +243,18 @@ def test_mask_without_palette_needs_a_file_of_classes(source):
         ('{"a": 1}', "does not hold a list of 2 to 255 classes"),
         ('["a"]', "does not hold a list of 2 to 255 classes"),
         (json.dumps([str(i) for i in range(256)]), "does not hold a list of 2 to 255 classes"),
-        ('["a", 3]', 'Entry 0 of .* is "a", which does not fit the others; write'),
+        ('["a", 3]', "Entry 1 of .* is 3, which does not fit; write"),
         ('[{"name": "a", "color": [1, 2, 3]}, "b"]', 'Entry 1 of .* is "b", which does not fit'),
+        ('["b", {"name": "a", "color": [1, 2, 3]}]', "Entry 1 of"),
+        ('["b", {"name": "a", "colour": [1, 2, 3]}]', "Entry 1 of"),
+        ('["b", {"name": "a", "ignore": 1}]', "Entry 1 of"),
+        ('["b", {"name": "a", "ignore": true}]', "ignores all but 1 classes; two are needed"),
         ('[{"name": "a", "color": [1, 2, 3]}, {"name": "b"}]', "Entry 1 of"),
         ('[{"name": "a", "color": [1, 2, 256]}, "b"]', "Entry 0 of"),
         ('[{"name": "a", "color": [1, 2]}, "b"]', "Entry 0 of"),
         ('[{"name": "", "color": [1, 2, 3]}, "b"]', "Entry 0 of"),
-        ('["a", "b", "a"]', "names class 'a' twice"),
+        ('["a", "b", "a"]', "has name 'a' twice"),
+        (json.dumps([{"name": n, "color": [1, 2, 3]} for n in "ab"]), "has colour .* twice"),
     ],
 )
 def test_bad_file_of_classes_is_named(source, text, message):

@@ -15,6 +15,7 @@ from helpers.miniature import (
 )
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline import examples as data_input
+from ranet_jax.pipeline import preparation
 
 VOC, MATRICES = "VOCtrainval_03-May-2010.tar", "trainval.tar.gz"
 TEXTS = {
@@ -61,7 +62,7 @@ def write_source(root, files, unpacked=False):
 
 def prepare(source, name="pascal_context"):
     data_dir = source.parent / "tfds"
-    data_input.prepare(name, str(source), str(data_dir))
+    preparation.prepare(name, str(source), str(data_dir))
     return data_dir
 
 

@@ -7,6 +7,7 @@ import tensorflow_datasets as tfds
 from ranet_data.shapes import scenes, shapes_dataset_builder
 from ranet_jax.config import default_config
 from ranet_jax.pipeline import examples as data_input
+from ranet_jax.pipeline import preparation
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def test_texture_does_not_tell_the_kind():
 
 def test_prepared_splits_are_the_drawn_scenes(tmp_path, monkeypatch):
     monkeypatch.setattr(shapes_dataset_builder, "SPLIT_SIZES", {"train": 3, "val": 2})
-    metadata = data_input.prepare("shapes", None, tmp_path)
+    metadata = preparation.prepare("shapes", None, tmp_path)
     assert metadata.class_names == scenes.CLASS_NAMES
     assert metadata.palette == scenes.PALETTE
     builder = tfds.builder_from_directory(tmp_path / "shapes" / "1.0.0")

@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from ranet_jax.config import default_config
-from ranet_jax.pipeline import examples as data_input
+from ranet_jax.pipeline import preparation
 
 NAMES = ["ground", "road", "sky"]
 
@@ -62,7 +62,7 @@ def examples_of(data_dir):
 
 
 def prepare(source):
-    return data_input.prepare("folder", str(source), str(source.parent / "tfds"))
+    return preparation.prepare("folder", str(source), str(source.parent / "tfds"))
 
 
 def config_of(data_dir):

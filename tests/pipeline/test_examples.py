@@ -24,6 +24,7 @@ from helpers.blocks import (
 from ranet_data.shapes import shapes_dataset_builder
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline import examples as data_input
+from ranet_jax.pipeline import preparation
 
 
 class FewNames(Blocks):
@@ -321,16 +322,16 @@ def test_default_directory_is_read_when_called(config, data_dir, tmp_path, monke
 def test_unknown_data_set_and_needless_source_are_refused(tmp_path):
     message = r"no data set 'shape'; choose one of camvid, .*folder, .*shapes\."
     with pytest.raises(UserError, match=message):
-        data_input.prepare("shape", None, str(tmp_path))
+        preparation.prepare("shape", None, str(tmp_path))
     with pytest.raises(UserError, match="'shapes' is drawn by a program and takes no source"):
-        data_input.prepare("shapes", str(tmp_path), str(tmp_path))
+        preparation.prepare("shapes", str(tmp_path), str(tmp_path))
 
 
 def test_unwritable_directory_is_named(tmp_path):
     occupied = tmp_path / "file"
     occupied.write_text("")
     with pytest.raises(UserError, match=f"Preparing 'shapes' in {occupied} failed"):
-        data_input.prepare("shapes", None, str(occupied))
+        preparation.prepare("shapes", None, str(occupied))
 
 
 def test_what_a_killed_preparation_left_is_removed(tmp_path, monkeypatch):
@@ -338,15 +339,15 @@ def test_what_a_killed_preparation_left_is_removed(tmp_path, monkeypatch):
     program = (
         "import os, signal, sys\n"
         "from ranet_data.shapes import scenes\n"
-        "from ranet_jax.pipeline import examples\n"
+        "from ranet_jax.pipeline import preparation\n"
         "scenes.render_scene = lambda rng: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "examples.prepare('shapes', None, sys.argv[1])\n"
+        "preparation.prepare('shapes', None, sys.argv[1])\n"
     )
     killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert len(list((tmp_path / "shapes").iterdir())) == 1
     monkeypatch.setattr(shapes_dataset_builder, "SPLIT_SIZES", {"train": 2, "val": 1})
-    data_input.prepare("shapes", None, str(tmp_path))
+    preparation.prepare("shapes", None, str(tmp_path))
     assert [path.name for path in (tmp_path / "shapes").iterdir()] == ["1.0.0"]
 
 

@@ -1,0 +1,136 @@
+"""Preparation of data sets: from their original files to TFRecords."""
+
+import contextlib
+import io
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ranet_jax.errors import UserError, first_sentence
+from ranet_jax.pipeline.examples import (
+    Builder,
+    builder_class,
+    dataset_metadata,
+    default_data_dir,
+    import_tensorflow,
+    known_datasets,
+)
+from ranet_jax.pipeline.metadata import DatasetMetadata
+
+
+def prepare(
+    name: str,
+    source: str | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    called: str | None = None,
+    val_fraction: float | None = None,
+    seed: int = 0,
+) -> DatasetMetadata:
+    """Build a data set as TFRecords under `data_dir` and return what it says of itself.
+
+    A data set that is there already is left as it is; where preparation fails nothing is left.
+
+    Args:
+      name: one of `known_datasets`.
+      source: folder that a data set not drawn by a program is read from.
+      data_dir: where to write (default: TFDS's directory).
+      called: another name for the data set, of the kinds that take one.
+      val_fraction: of the images, drawn for the split `val`, of the kinds that can be divided.
+      seed: with which they are drawn.
+
+    Raises:
+      UserError: the name is unknown, the source is bad, or the kind takes no such options.
+    """
+    if name not in known_datasets():
+        raise UserError(
+            f"There is no data set {name!r}; choose one of {', '.join(known_datasets())}."
+        )
+    tf, tfds = import_tensorflow()
+    directory = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
+    builder = _builder(name, directory, called, val_fraction, seed)
+    if builder.data_path.exists():
+        unread = "" if source is None else f" already, and {source} was not read"
+        print(
+            f"Data set {builder.name!r} is prepared{unread}; delete {builder.data_path} to build it"
+            " anew."
+        )
+        return dataset_metadata(builder)
+    _check_source(name, source, builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
+    print(f"Preparing data set {builder.name!r} in {builder.data_path}.")
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    # What a killed preparation left, which TFDS never takes up again.
+    for left in builder.data_path.parent.glob(f"incomplete.*_{builder.data_path.name}"):
+        shutil.rmtree(left)
+    config = tfds.download.DownloadConfig(manual_dir=source, try_download_gcs=False)
+    try:
+        with (
+            _new_directories(Path(builder.data_path)),
+            contextlib.redirect_stdout(io.StringIO()),  # TFDS announces what is announced here
+            tempfile.TemporaryDirectory() as downloads,  # of which there are none
+        ):
+            builder.download_and_prepare(download_dir=downloads, download_config=config)
+    except (OSError, RuntimeError, tf.errors.OpError) as error:  # TFDS's writers raise all three
+        raise UserError(
+            f"Preparing {builder.name!r} in {directory} failed ({first_sentence(error)}); make room"
+            " or choose another --data-dir."
+        ) from error
+    splits = builder.info.splits.items()
+    counts = ", ".join(f"{split} {info.num_examples}" for split, info in splits)
+    print(f"Data set {builder.name!r} is prepared: {counts}.")
+    return dataset_metadata(builder)
+
+
+def _builder(
+    name: str, directory: Path, called: str | None, val_fraction: float | None, seed: int
+) -> Builder:
+    """TFDS builder of a data set with its options; UserError if its kind does not have them."""
+    kind = builder_class(name)
+    if called is None and val_fraction is None:
+        return kind(data_dir=directory)
+    if not hasattr(kind, "variant"):
+        raise UserError(
+            f"Data set {name!r} has its own name and splits; --name and --val-fraction are for"
+            " `ranet prepare folder`."
+        )
+    called = name if called is None else called
+    if not re.fullmatch("[a-z][a-z0-9_]*", called):
+        raise UserError(
+            f"{called!r} cannot be the name of a data set; use small letters, digits and"
+            " underscores."
+        )
+    if called != name and called in known_datasets():
+        raise UserError(f"{called!r} is the name of another data set; choose a different --name.")
+    if val_fraction is not None and not 0 < val_fraction < 1:
+        raise UserError(f"--val-fraction is {val_fraction}; choose one between 0 and 1.")
+    return kind.variant(called, val_fraction, seed)(data_dir=directory)
+
+
+@contextlib.contextmanager
+def _new_directories(path: Path) -> Iterator[None]:
+    """Remove the parents of a path that did not exist before, where an exception comes."""
+    new = [parent for parent in path.parents if not parent.exists()]
+    try:
+        yield
+    except BaseException:
+        for parent in new:
+            with contextlib.suppress(OSError):  # others may have written there since
+                parent.rmdir()
+        raise
+
+
+def _check_source(name: str, source: str | None, instructions: str | None) -> None:
+    """Raise UserError unless a source is given exactly where one is needed, and has files."""
+    if instructions is None:
+        if source is not None:
+            raise UserError(f"Data set {name!r} is drawn by a program and takes no source.")
+        return
+    layout = " ".join(instructions.split())
+    if source is None:
+        raise UserError(f"Data set {name!r} needs a source folder. {layout}")
+    if not Path(source).is_dir() or not any(Path(source).iterdir()):
+        raise UserError(f"The source {source} is missing or empty. {layout}")
