@@ -150,7 +150,7 @@ def spoil_bytes(path):
     [
         (spoil_value, r"{path} has label 12; labels go from 0 to 11"),
         (spoil_size, r"is 32 x 24 but its label {path} is 16 x 12"),
-        (spoil_channels, r"{path} is not an 8-bit image of one channel \(its mode is RGB\)"),
+        (spoil_channels, r"{path} is not an image of one channel \(its mode is RGB\)"),
         (spoil_bytes, r"{path} cannot be read as an image"),
     ],
 )

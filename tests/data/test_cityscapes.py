@@ -246,7 +246,7 @@ def test_damaged_member_is_named(files, tmp_path):
     [
         (mask((7, 34)), r"{label} has label id 34; ids go from 0 to 33\.$"),
         (mask((7, 255)), r"{label} has label id 255; ids go from 0 to 33\.$"),
-        (picture(1), r"{label} is not an 8-bit image of one channel \(its mode is RGB\); save"),
+        (picture(1), r"{label} is not an image of one channel \(its mode is RGB\); save"),
         (mask((7,))[:50], r"{label} cannot be read as an image"),
         (b"", r"{label} cannot be read as an image"),
     ],

@@ -255,7 +255,7 @@ def test_matrix_of_fractions_is_named(attempt):
     [
         (mask((0, 11)), f"has label id 12, written as 11{WRONG_ID}"),
         (mask((0, 182)), f"has label id 183, written as 182{WRONG_ID}"),
-        (picture(1), "is not an 8-bit image of one channel (its mode is RGB); save the class"),
+        (picture(1), "is not an image of one channel (its mode is RGB); save the class"),
         (mask((0,))[:50], "cannot be read as an image"),
     ],
 )

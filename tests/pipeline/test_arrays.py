@@ -84,7 +84,7 @@ def test_scaled_examples_keep_to_their_classes(path):
 
 
 def test_colours_vary_as_in_the_tensorflow_pipeline():
-    tf, _ = examples._import_tensorflow()
+    tf, _ = examples.import_tensorflow()
     varied = config(brightness=0.1, contrast=0.4, saturation=0.4).data
     rng = np.random.default_rng(0)
     for _ in range(5):

@@ -301,7 +301,7 @@ def test_unprepared_data_set_of_another_name_names_the_known_ones(config):
     config.data.name = "weather"
     message = (
         r"'weather' is not prepared in .*; `ranet prepare` builds camvid, .*folder, .*shapes, "
-        "others"
+        ".*--name weather"
     )
     with pytest.raises(UserError, match=message):
         data_input.open_dataset(config.data)
