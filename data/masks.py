@@ -76,8 +76,7 @@ def labelled_example(
             stored = decode_stored(encoded)
         except UserError as error:
             raise UserError(
-                f"{image_file} is damaged, and training could not read it ({error}); restore it or"
-                " leave it out."
+                f"{image_file} cannot be decoded by training ({error}); restore it or save it anew."
             ) from error
         if np.array_equal(stored, pixels):
             return name, {"image": encoded, "label": label[..., None], "name": name}

@@ -15,7 +15,14 @@ from ranet_jax.errors import UserError
 from ranet_jax.images import is_hidden, read_image
 from ranet_jax.inference.forward import CompiledSizes
 from ranet_jax.inference.model import Model
-from ranet_jax.inference.pictures import contact_sheet, overlay, region_panels, save_label_png
+from ranet_jax.inference.pictures import (
+    Palette,
+    contact_sheet,
+    overlay,
+    region_panels,
+    save_label_png,
+)
+from ranet_jax.inference.prediction import Prediction
 
 SUFFIXES = ("labels", "overlay", "regions")
 # Least and greatest pixels of the longer side of a picture of regions.
@@ -62,8 +69,8 @@ def predict_files(
 
     Of each image STEM.*, it writes STEM_labels.png (indexed, pixel values are labels),
     STEM_overlay.png and, if the network has regions, STEM_regions.png: the boundary probability
-    and the regions side by side, under captions. An image that cannot be read is reported on
-    standard error and left out.
+    and the regions side by side, under captions. An image that cannot be read, or is too large
+    for memory, is reported on standard error and left out.
 
     Returns:
       A sentence for each image left out.
@@ -79,13 +86,14 @@ def predict_files(
     for path in tqdm(files, unit="image", desc="predict", disable=len(files) < 2):
         try:
             image = read_image(path)
+            compiled.note(image.shape)
+            prediction = _predict(model, image, path)
         except UserError as error:
             tqdm.write(f"ranet: {error}", file=sys.stderr)
             failures.append(str(error))
             continue
-        compiled.note(image.shape)
         try:
-            _write_pictures(model, image, directory / path.stem)
+            _write_pictures(model.dataset.palette, image, prediction, directory / path.stem)
         except OSError as error:
             raise UserError(
                 f"The pictures of {path} cannot be written to {directory} ({error.strerror});"
@@ -113,9 +121,17 @@ def _check_outputs(files: Sequence[Path], directory: Path) -> None:
         ) from error
 
 
-def _write_pictures(model: Model, image: UInt8[np.ndarray, "H W 3"], stem: Path) -> None:
-    prediction = model.predict(image)
-    palette = model.dataset.palette
+def _predict(model: Model, image: UInt8[np.ndarray, "H W 3"], path: Path) -> Prediction:
+    """Prediction of a file's image; UserError, which names the file, if memory does not suffice."""
+    try:
+        return model.predict(image)
+    except UserError as error:
+        raise UserError(f"{path} cannot be predicted. {error}") from error
+
+
+def _write_pictures(
+    palette: Palette, image: UInt8[np.ndarray, "H W 3"], prediction: Prediction, stem: Path
+) -> None:
     target = {suffix: stem.with_name(f"{stem.name}_{suffix}.png") for suffix in SUFFIXES}
     save_label_png(target["labels"], prediction.labels, palette)
     blended = overlay(image, prediction.labels, palette)

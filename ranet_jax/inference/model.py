@@ -1,8 +1,9 @@
 """`Model`: a trained segmenter, from an image to a prediction."""
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import flax.linen as nn
 import jax
@@ -70,15 +71,22 @@ class Model:
         self._normalize = Normalization.from_config(config.data)
 
     def predict(self, image: np.ndarray, with_regions: bool = True) -> Prediction:
-        """Segment one uint8 image: RGB [H, W, 3], RGBA [H, W, 4] or grey [H, W], of any size.
+        """Segment one uint8 image: RGB [H, W, 3], RGBA [H, W, 4] or grey [H, W].
+
+        Its size is bounded by memory alone, of which the probabilities take the most.
 
         Regions come from one pass over the whole image at its own scale, whatever the settings;
         `with_regions=False` saves that pass where windows, scales or flips need others.
 
         Raises:
-          UserError: the array is no such image.
+          UserError: the array is no such image, or memory does not suffice.
         """
-        pixels = as_rgb(image).astype(np.float32)
+        rgb = as_rgb(image)
+        with _told_of_memory(rgb.shape):
+            return self._predict(rgb, with_regions)
+
+    def _predict(self, image: UInt8[np.ndarray, "H W 3"], with_regions: bool) -> Prediction:
+        pixels = image.astype(np.float32)
         images = jnp.asarray(np.asarray(self._normalize(pixels), np.float32)[None])
         regions = None
         if with_regions or self.settings.single_pass:
@@ -103,6 +111,20 @@ class Model:
     @functools.cached_property
     def _on_device(self) -> dict:
         return jax.device_put(self.variables)
+
+
+@contextlib.contextmanager
+def _told_of_memory(shape: tuple[int, ...]) -> Iterator[None]:
+    """Say in one sentence that an image is too large for the memory there is."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            f"An image of {shape[1]} x {shape[0]} pixels needs more memory than there is; make it"
+            " smaller or cut it into parts."
+        ) from error
 
 
 def _prediction(probabilities: dict[str, np.ndarray], regions: RegionMap | None) -> Prediction:

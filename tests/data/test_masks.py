@@ -120,5 +120,5 @@ def test_what_training_cannot_read_is_never_stored(example, kind):
 @pytest.mark.parametrize("kind", ["png without 1 bytes", "jpeg 2 of zeros at the end"])
 def test_a_file_that_pillow_alone_reads_is_refused(example, kind):
     decode_image(DAMAGED[kind], kind)
-    with pytest.raises(UserError, match=r"image\.png is damaged, and training could not read it"):
+    with pytest.raises(UserError, match=r"image\.png cannot be decoded by training"):
         example(DAMAGED[kind])

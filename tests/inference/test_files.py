@@ -1,5 +1,7 @@
 import errno
+import os
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -115,6 +117,47 @@ def test_a_cut_off_image_is_a_failure(model, tmp_path):
     assert len(failures) == 1
     assert "cut.png" in failures[0]
     assert (tmp_path / "out" / "whole_labels.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9.")],
+)
+def test_an_image_too_large_for_memory_is_left_out(tmp_path, error):
+    model = brightest_channel_model()
+    forward = model.forward
+
+    def limited(variables, images, **options):
+        if images.shape[1] > 20:
+            raise error
+        return forward(variables, images, **options)
+
+    model.forward = limited
+    for name, height in (("large", 24), ("small", 12)):
+        Image.fromarray(primary_image(height, 32)).save(tmp_path / f"{name}.png")
+    (told,) = predict_files(model, [tmp_path], tmp_path / "out")
+    assert "large.png cannot be predicted. An image of 32 x 24 pixels needs more memory" in told
+    assert (tmp_path / "out" / "small_labels.png").is_file()
+
+
+def test_other_faults_of_the_machine_are_not_taken_for_its_memory(model, monkeypatch):
+    def broken(*arguments, **options):
+        raise jax.errors.JaxRuntimeError("INTERNAL: no such thing")
+
+    monkeypatch.setattr(model, "forward", broken)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        model.predict(primary_image(4, 4))
+
+
+def test_names_that_are_no_utf_8_are_predicted(model, tmp_path):
+    Image.fromarray(primary_image(12, 16)).save(tmp_path / "a.png")
+    os.rename(tmp_path / "a.png", os.fsencode(tmp_path) + b"/caf\xe9.png")
+    assert predict_files(model, [tmp_path], tmp_path / "out") == []
+    assert os.path.exists(os.fsencode(tmp_path / "out") + b"/caf\xe9_labels.png")
+    os.rename(os.fsencode(tmp_path) + b"/caf\xe9.png", os.fsencode(tmp_path) + b"/caf\xe9.jpg")
+    os.truncate(os.fsencode(tmp_path) + b"/caf\xe9.jpg", 30)
+    (told,) = predict_files(model, [tmp_path], tmp_path / "out")
+    assert told.encode(errors="surrogateescape").count(b"caf\xe9.jpg") == 1
 
 
 def test_images_of_one_name_are_refused_before_the_start(model, tmp_path):
