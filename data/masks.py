@@ -30,7 +30,7 @@ def load_mask(path: File) -> Image.Image:
     bits = encoded[_PNG_BIT_DEPTH]
     if bits != 8 and image.mode != "P":  # values of which Pillow spreads over 0..255, or cuts off
         raise UserError(
-            f"{path} has {bits} bits a channel; save the mask as a grey PNG of eight, or as an"
+            f"{path} holds {bits}-bit values; save the mask as a grey PNG of 8 bits, or as an"
             " indexed one."
         )
     return image

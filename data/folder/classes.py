@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ranet_data.masks import read_mask
+from ranet_data.masks import load_mask
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline.metadata import IGNORE_LABEL, default_color
 
@@ -133,7 +133,7 @@ def classes_of_palettes(masks: Iterable[Path], classes_file: Path) -> Classes:
     """
     palettes = Palettes(classes_file)
     for path in masks:
-        mask = read_mask(path)
+        mask = load_mask(path)
         if mask.mode != "P":
             raise UserError(f"{path} has no palette, so {classes_file} is needed: {FORM}.")
         palettes.add(mask, path)

@@ -1,6 +1,8 @@
 """Masks of a folder as categories: from class numbers, or from the colours of `classes.json`."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 from PIL import Image
@@ -26,7 +28,7 @@ def read_label(path: Path, classes: Classes, palettes: Palettes) -> np.ndarray:
     if mask.mode not in ("L", "P"):
         raise UserError(
             f"{path} has no single channel of eight bits (its mode is {mask.mode}); save class"
-            f" numbers as a grey or indexed PNG, or give each class its colour in"
+            " numbers as a grey or indexed PNG, or give each class its colour in"
             f" {palettes.classes_file} and save those as RGB."
         )
     numbers = np.asarray(mask)
@@ -89,13 +91,13 @@ def _of_colors(
     return np.array([categories[code] for code in known.tolist()], np.uint8)[places]
 
 
-def _code(color):
+def _code(color: Sequence[Any]) -> Any:
     """A colour, or planes of red, green and blue, as one number."""
     red, green, blue = color
     return red << 16 | green << 8 | blue
 
 
-def _refuse_color(color: Color, pixels: int, path: Path, classes_file: Path) -> None:
+def _refuse_color(color: Color, pixels: int, path: Path, classes_file: Path) -> NoReturn:
     raise UserError(
         f"{path} has {pixels} pixels of colour {color}, which is none of {classes_file}; add it"
         ' there, with "ignore": true if it is not to be learned, or correct the mask.'

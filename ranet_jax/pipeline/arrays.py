@@ -22,6 +22,7 @@ from PIL import Image
 
 from ranet_jax.errors import UserError, first_sentence
 from ranet_jax.files import replacing
+from ranet_jax.images import decode_image
 from ranet_jax.pipeline.batching import Batch, batch_by_size
 from ranet_jax.pipeline.labels import check_labels
 from ranet_jax.pipeline.metadata import IGNORE_LABEL, DatasetMetadata
@@ -203,7 +204,7 @@ def write_arrays(
         raise UserError(f"The quality of the JPEG images is {quality}; choose 1 to 95.")
     arrays: dict[str, Any] = {"metadata": np.array(json.dumps(metadata.to_json()))}
     for split, examples in splits.items():
-        encoded = [(_as_jpeg(image, quality), label) for image, label in examples]
+        encoded = [(_packed(image, quality), label) for image, label in examples]
         for place, kind in enumerate(KINDS):
             parts = [example[place] for example in encoded]
             arrays[f"{split}/{kind}"] = np.frombuffer(b"".join(parts), np.uint8)
@@ -219,9 +220,15 @@ def write_arrays(
         ) from error
 
 
-def _as_jpeg(image: bytes, quality: int | None) -> bytes:
-    if quality is None:
+def _packed(image: bytes, quality: int | None) -> bytes:
+    """The image as JPEG of a quality, or as it is, a PNG of 16 bits a channel with eight."""
+    deep = image.startswith(b"\x89PNG") and image[24] == 16
+    if quality is None and not deep:
         return image
+    picture = Image.fromarray(decode_image(image, "An image of the data set", upright=False))
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(image)).convert("RGB").save(buffer, "JPEG", quality=quality)
+    if quality is None:
+        picture.save(buffer, "PNG")
+    else:
+        picture.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()

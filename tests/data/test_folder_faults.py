@@ -92,7 +92,7 @@ def write_four_bits(path):
         ("masks/val/c.png", lambda p: edit(p, with_value(254)), "has value 254; values go from 0"),
         ("masks/val/c.png", lambda p: edit(p, smaller), "is 5 x 4; they must"),
         ("masks/val/c.png", lambda p: edit(p, lambda m: m.convert("RGB")), "its mode is RGB"),
-        ("masks/val/c.png", write_four_bits, "has 4 bits a channel; save"),
+        ("masks/val/c.png", write_four_bits, "holds 4-bit values; save"),
         ("masks/val/c.png", truncated, "cannot be read as an image"),
         ("images/val/c.png", truncated, "cannot be read as an image"),
         ("images/train/b.jpg", truncated, "cannot be read as an image"),

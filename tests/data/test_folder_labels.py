@@ -144,7 +144,7 @@ WRONG = {
         r"has \d+ pixels of colour \(9, 9, 9\), which is none of .*classes\.json; add it",
     ),
     "transparent": (half_transparent, "is transparent in 7 pixels"),
-    "16 bits": (lambda n: deep_png(np.asarray(drawn(n)).astype(np.uint16)), "has 16 bits a chan"),
+    "16 bits": (lambda n: deep_png(np.asarray(drawn(n)).astype(np.uint16)), "holds 16-bit values"),
     "jpeg": (jpeg_under_the_name_of_png, "is in the format JPEG, not PNG"),
     "grey and alpha": (lambda n: Image.fromarray(n).convert("LA"), "its mode is LA"),
     "a number of no class": (lambda n: Image.fromarray(n + np.uint8(9)), "has value 12; values"),
@@ -169,6 +169,9 @@ def test_colours_need_a_file_that_gives_them(source, change, capsys):
     rewrite(source, change)
     assert prepare(source) == 1
     assert "give each class its colour in" in capsys.readouterr().err
+    (source / "classes.json").unlink()
+    assert prepare(source) == 1
+    assert f"has no palette, so {source / 'classes.json'} is needed" in capsys.readouterr().err
 
 
 def test_palettes_that_exchange_numbers_are_found_by_names_alone(source, capsys):

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from helpers.images import png
+from helpers.images import deep_png, png
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline import arrays, augmentation, examples
@@ -114,6 +114,20 @@ def test_jpeg_of_a_quality_is_close(tmp_path):
     write_arrays(path, METADATA, {"val": [(png(image), png(label))]}, quality=80)
     (batch,) = ArrayDataset.load(path).evaluation_batches(config(), "val")
     assert np.abs(batch["image"] - 90.0).max() < 3
+
+
+@pytest.mark.parametrize("quality", [None, 90])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_come_back_in_their_range(tmp_path, quality, channels):
+    """As TensorFlow decodes them; Pillow would cut grey off at 255."""
+    values = np.linspace(0, 255, 16).astype(np.uint8).reshape(16, 1, 1)
+    image = np.broadcast_to(values, (16, 16, 3))
+    encoded = deep_png(image[..., :channels].astype(np.uint16) * 257)
+    np.testing.assert_array_equal(examples.decode_stored(encoded), image)
+    path, label = tmp_path / "deep.npz", png(np.zeros((16, 16), np.uint8))
+    write_arrays(path, METADATA, {"val": [(encoded, label)]}, quality=quality)
+    (batch,) = ArrayDataset.load(path).evaluation_batches(config(), "val")
+    assert np.abs(batch["image"] - image).max() <= (0 if quality is None else 6)
 
 
 def test_a_label_out_of_range_is_named(tmp_path):
