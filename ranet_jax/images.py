@@ -158,9 +158,9 @@ def _eight_bits(image: Image.Image, bits: int, name: object) -> UInt8[np.ndarray
     if "transparency" in image.info:
         image = image.convert("RGBA")
     rgb = np.asarray(image.convert("RGB"))
-    if bits == 16:  # of which Pillow keeps the upper eight
+    if bits == 16:  # of which Pillow keeps the upper eight, or rounds to them; 0 may not be black
         colors = np.asarray(image) if image.mode == "CMYK" else rgb
-        _check_full_range(int(colors.max()) << 8, name)
+        _check_full_range(max(1, 257 * int(colors.max()) - 128), name)
     return rgb
 
 
@@ -168,9 +168,9 @@ def _check_full_range(largest: int, name: object) -> None:
     """Refuse 16-bit values that may have fewer bits; all black means the same in any range."""
     if 0 < largest < _LEAST_FULL_RANGE:
         raise UserError(
-            f"{name} has 16 bits a channel but uses the lowest {100 * largest / 2**16:.2g} percent"
-            " of their range alone, so that it may be dark or hold fewer bits; save it with eight"
-            " bits a channel, or scaled to 0 to 65535."
+            f"{name} has 16 bits a channel but uses the lowest quarter of their range alone, so it"
+            " may be dark or hold fewer bits; save it with eight bits a channel, or scaled to 0 to"
+            " 65535."
         )
 
 
