@@ -116,7 +116,7 @@ def drawn_colors(mask: Image.Image, path: Path) -> dict[int, Color]:
 
     Raises UserError if another number is not in its palette.
     """
-    palette = np.reshape(mask.getpalette(), (-1, 3)).tolist()
+    palette = np.reshape(mask.getpalette() or [], (-1, 3)).tolist()
     numbers = np.unique(np.asarray(mask)).tolist()
     colors = {number: tuple(palette[number]) for number in numbers if number < len(palette)}
     missing = set(numbers) - colors.keys() - {IGNORE_LABEL}

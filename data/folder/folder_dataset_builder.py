@@ -28,8 +28,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     @classmethod
     def variant(cls, called: str, val_fraction: float | None, seed: int) -> type["Builder"]:
         """Builder of a data set of another name, or divided by chance."""
+        base: Any = cls
 
-        class Variant(cls, skip_registration=True):
+        class Variant(base, skip_registration=True):  # type: ignore[call-arg]
             """The same of a folder of its own."""
 
             name = called

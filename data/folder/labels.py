@@ -1,6 +1,6 @@
 """Masks of a folder as categories: from class numbers, or from the colours of `classes.json`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -91,7 +91,7 @@ def _of_colors(
     return np.array([categories[code] for code in known.tolist()], np.uint8)[places]
 
 
-def _code(color: Sequence[Any]) -> Any:
+def _code(color: Iterable[Any]) -> Any:
     """A colour, or planes of red, green and blue, as one number."""
     red, green, blue = color
     return red << 16 | green << 8 | blue
