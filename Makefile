@@ -42,7 +42,7 @@ docs: $(VENV)-docs/.installed
 	$(VENV)-docs/bin/sphinx-build --fail-on-warning --keep-going --quiet --builder html docs build/site
 	@echo "The documentation is in build/site/index.html."
 
-# docs/config.md, from the declarations of ranet_jax/config_fields.py.
+# docs/config.md, from the declarations of ranet_jax/config/declarations.py.
 config-page: $(VENV)/.installed
 	$(BIN)/python docs/config_page.py
 

@@ -2,8 +2,8 @@
 
 import pathlib
 
-from ranet_jax.config_fields import FIELDS
-from ranet_jax.fields import Field
+from ranet_jax.config.declarations import FIELDS
+from ranet_jax.config.field import Field
 
 PAGE = pathlib.Path(__file__).with_name("config.md")
 INTRODUCTION = """\
@@ -28,7 +28,7 @@ A run goes on from its checkpoint with other values of the last two kinds, for e
 config with which the run began. `ranet reproduce` does not train a finished run again if only
 fields of the last kind differ, and refuses it if others do.
 
-This page is generated from `ranet_jax/config_fields.py` by `make config-page`.
+This page is generated from `ranet_jax/config/declarations.py` by `make config-page`.
 """
 
 

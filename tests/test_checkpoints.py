@@ -12,7 +12,7 @@ from helpers import training
 from helpers.fields import another_value
 from ranet_jax import checkpoints
 from ranet_jax.config import set_field
-from ranet_jax.config_fields import FIELDS
+from ranet_jax.config.declarations import FIELDS
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline.metadata import DatasetMetadata
 

@@ -19,9 +19,8 @@ LEVELS = (
     ("evaluation", "porting"),
     ("inference",),
     ("checkpoints", "config_files", "inspection"),
-    ("models", "pipeline", "config"),
-    ("ops", "files", "images", "markdown", "config_fields"),
-    ("fields",),
+    ("models", "pipeline"),
+    ("ops", "config", "files", "images", "markdown"),
     ("errors",),
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}

@@ -5,7 +5,7 @@ import math
 
 from ml_collections import ConfigDict
 
-from ranet_jax.config_fields import check_value
+from ranet_jax.config import check_value
 from ranet_jax.errors import UserError
 from ranet_jax.models import PixelPairs, find_block
 

@@ -6,7 +6,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from ranet_jax.config_fields import check_value
+from ranet_jax.config import check_value
 
 
 @dataclasses.dataclass(frozen=True)

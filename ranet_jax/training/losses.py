@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from ml_collections import ConfigDict
 
 from ranet_jax import ops
-from ranet_jax.config_fields import check_value
+from ranet_jax.config import check_value
 from ranet_jax.models import Outputs
 
 Labels = UInt8[Array, "b H W"] | Int[Array, "b H W"]

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from ranet_jax.config_fields import check_value
+from ranet_jax.config import check_value
 from ranet_jax.errors import UserError
 
 AXIS = "data"

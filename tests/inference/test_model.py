@@ -8,7 +8,7 @@ from helpers.fakes import DATASET, brightest_channel_model, primary_image, rando
 from helpers.fields import another_value
 from helpers.score_maps import interpolate, softmax
 from ranet_jax.config import default_config, set_field
-from ranet_jax.config_fields import FIELDS
+from ranet_jax.config.declarations import FIELDS
 from ranet_jax.errors import UserError
 from ranet_jax.inference import model as inference
 from ranet_jax.inference.model import Model

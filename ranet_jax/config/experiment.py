@@ -1,4 +1,4 @@
-"""Configs of experiments, made of the fields that `ranet_jax.config_fields` declares.
+"""Configs of experiments, made of the fields that `ranet_jax.config.declarations` declares.
 
 Files in `configs/` start from `default_config` and set their own values.
 """
@@ -10,9 +10,9 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from ranet_jax.config_fields import FIELDS, check_value
+from ranet_jax.config.declarations import FIELDS, check_value
+from ranet_jax.config.field import Effect, shown
 from ranet_jax.errors import UserError
-from ranet_jax.fields import Effect, shown
 
 
 def default_config() -> ConfigDict:

@@ -16,9 +16,9 @@ from ranet_jax.config import (
     field_type,
     set_field,
 )
-from ranet_jax.config_fields import FIELDS
+from ranet_jax.config.declarations import FIELDS
+from ranet_jax.config.field import Effect
 from ranet_jax.errors import UserError
-from ranet_jax.fields import Effect
 
 
 def test_everything_survives_json():

@@ -5,9 +5,9 @@ from typing import get_args
 import pytest
 
 from ranet_jax.config import default_config
-from ranet_jax.config_fields import FIELDS, check_value
+from ranet_jax.config.declarations import FIELDS, check_value
+from ranet_jax.config.field import Effect
 from ranet_jax.errors import UserError
-from ranet_jax.fields import Effect
 
 # Types whose values a field of a type takes.
 TAKEN = {float: (int, float)}

@@ -6,8 +6,8 @@ Names that the network's parts go by, such as those of backbones, are checked wh
 
 from typing import Any
 
+from ranet_jax.config.field import Field, Range
 from ranet_jax.errors import UserError
-from ranet_jax.fields import Field, Range
 
 # Limits that no network or machine comes near; they keep typing errors from taking all memory.
 PIXELS = Range(1, 2**15, whole=True)
