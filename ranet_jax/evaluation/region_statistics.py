@@ -2,17 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Int64, Integer
+from jaxtyping import Bool, Float, Int, Int64, Integer
 
 from ranet_jax import markdown, ops
 from ranet_jax.inference.prediction import MIN_REGION_PIXELS
-from ranet_jax.inference.probabilities import fit_whole
-from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.models import Outputs
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
 
@@ -143,43 +141,6 @@ def _pure_pixels(labels: Int[np.ndarray, " n"], categories: Integer[np.ndarray, 
     return int(most.sum())
 
 
-def count_separately(
-    forward: Callable[..., Outputs],
-    variables: Any,
-    batch: dict[str, Any],
-    settings: InferenceSettings,
-    group: int,
-    ignore_label: int = IGNORE_LABEL,
-) -> RegionCounts:
-    """Count the regions of a batch in passes made for them alone, `group` images at a time.
-
-    They see the whole images at their own scale. All counts are 0 where the network has no
-    regions, and no pass is made then.
-    """
-    total, images = RegionCounts(), batch["image"]
-    if not _gives_regions(forward, variables, images):
-        return total
-    for start in range(0, len(images), group):
-        part = slice(start, start + group)
-        seen = fit_whole(images[part], settings.max_pixels, report=False)
-        outputs = forward(variables, seen, with_regions=True)
-        truth, mask = (np.asarray(batch[name][part]) for name in ("label", "mask"))
-        total += count_batch(outputs, truth, mask, ignore_label)
-    return total
-
-
-def _gives_regions(
-    forward: Callable[..., Outputs], variables: Any, images: Float[Array, "b H W 3"]
-) -> bool:
-    """Whether a network has regions; nothing is computed to find out."""
-
-    def labels(variables: Any, images: Array) -> Array | None:
-        regions = forward(variables, images, with_regions=True).regions
-        return None if regions is None else regions.labels
-
-    return jax.eval_shape(labels, variables, images) is not None
-
-
 def count_batch(
     outputs: Outputs,
     truth: Integer[np.ndarray, "b H W"],
@@ -205,6 +166,21 @@ def count_batch(
         total += count_image(
             labels[index].reshape(grid), roots[index], boundary[index], truth[index], ignore_label
         )
+    return total
+
+
+def count_passes(
+    passes: Iterable[Outputs],
+    truth: Integer[np.ndarray, "b H W"],
+    mask: Bool[np.ndarray, " b"],
+    ignore_label: int = IGNORE_LABEL,
+) -> RegionCounts:
+    """Sum of `count_batch` over passes that saw the images of a batch one part after another."""
+    total, start = RegionCounts(), 0
+    for outputs in passes:
+        part = slice(start, start + len(outputs.fine))
+        total += count_batch(outputs, truth[part], mask[part], ignore_label)
+        start = part.stop
     return total
 
 

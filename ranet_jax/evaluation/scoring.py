@@ -22,16 +22,11 @@ from ranet_jax.evaluation.metrics import SegmentationScores, confusion_matrix
 from ranet_jax.evaluation.region_statistics import (
     RegionCounts,
     RegionScores,
-    count_batch,
-    count_separately,
+    count_passes,
 )
 from ranet_jax.evaluation.result import EvaluationResult, percent
-from ranet_jax.inference.forward import CompiledSizes, ScoreMaps, score_maps
-from ranet_jax.inference.probabilities import (
-    fit_whole,
-    predict_probabilities,
-    probabilities_at,
-)
+from ranet_jax.inference.forward import CompiledSizes, ScoreMaps
+from ranet_jax.inference.segmentation import segment
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.models import Outputs
 from ranet_jax.pipeline.batching import Batch
@@ -96,10 +91,12 @@ def evaluate_batches(
                 everywhere = NamedSharding(mesh, PartitionSpec())
                 placed[mesh.size] = jax.device_put(local_variables, everywhere)
             on_devices = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
-            probabilities, regions = _segment(
-                forward, placed[mesh.size], on_devices["image"], batch, settings, ignore_label
+            probabilities, passes = segment(
+                *(forward, placed[mesh.size], on_devices["image"], settings),
+                names=OUTPUTS,
+                with_regions=settings.regions,
             )
-            tally.regions += regions
+            tally.regions += count_passes(passes, batch["label"], batch["mask"], ignore_label)
             matrices = _confusions(probabilities, on_devices, ignore_label)
             num_images = int(batch["mask"].sum())
             for name, matrix in matrices.items():
@@ -142,40 +139,6 @@ def _local_mesh(batch_size: int) -> Mesh:
     devices = jax.local_devices()
     count = next(n for n in range(len(devices), 0, -1) if batch_size % n == 0)
     return Mesh(np.array(devices[:count]), ("data",))
-
-
-def _segment(
-    forward: Callable[..., Outputs],
-    variables: Any,
-    images: Array,
-    batch: Batch,
-    settings: InferenceSettings,
-    ignore_label: int,
-) -> tuple[ScoreMaps, RegionCounts]:
-    """Probabilities of a batch by output, and the counts of its regions if these are wanted.
-
-    `images` are those of the batch, on devices. One pass gives both if `settings` ask for no other.
-    """
-    if settings.single_pass:
-        seen = fit_whole(images, settings.max_pixels)
-        outputs = forward(variables, seen, with_regions=settings.regions)
-        regions = count_batch(outputs, batch["label"], batch["mask"], ignore_label)
-        return probabilities_at(_scored(outputs), (images.shape[1], images.shape[2])), regions
-    regions = RegionCounts()
-    if settings.regions:
-        group = len(images.sharding.device_set)
-        on_devices = batch | {"image": images}
-        regions = count_separately(forward, variables, on_devices, settings, group, ignore_label)
-
-    def scores(seen: Array) -> ScoreMaps:
-        return _scored(forward(variables, seen))
-
-    return predict_probabilities(scores, images, settings), regions
-
-
-def _scored(outputs: Outputs) -> ScoreMaps:
-    """The score maps that are scored."""
-    return {name: maps for name, maps in score_maps(outputs).items() if name in OUTPUTS}
 
 
 def _confusions(
