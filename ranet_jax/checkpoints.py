@@ -1,11 +1,11 @@
 """Working directories, Orbax checkpoints and exported models.
 
 A working directory holds `config.json`, `dataset.json`, `metrics.jsonl`, `tensorboard/` and
-`checkpoints/STEP/`. An exported model holds `config.json`, `dataset.json` and `variables/`.
-Orbax writes under a temporary name and renames at the end, so that a checkpoint which was cut
-off is never picked up.
+`checkpoints/STEP/`. An exported model holds `config.json`, `dataset.json`, `variables/` and
+`manifest.json`, the checksums of the others.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -18,19 +18,23 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
-from orbax.checkpoint import checkpoint_managers
 
-from ranet_jax.config import changed_fields, config_from_json, config_to_json
+from ranet_jax import steps
+from ranet_jax.config import changed_fields
 from ranet_jax.errors import UserError
-from ranet_jax.files import new_directory, read_json, write_json
+from ranet_jax.files import explained, new_directory, reason
+from ranet_jax.manifests import find_damage, write_manifest
 from ranet_jax.pipeline.metadata import DatasetMetadata
+from ranet_jax.workdirs import check_owner, describe, make_workdir, read_description
 
 Path = str | os.PathLike[str]
+# Files of exported and ported networks that people may edit.
+DESCRIPTIONS = frozenset({"config.json", "dataset.json", "port.json"})
 State = TypeVar("State")
 
 
-def prepare_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata) -> None:
-    """Make the working directory of a config, or see that it is this config's already.
+def check_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata) -> None:
+    """See that a config may train in a directory, without writing anything.
 
     Fields that change nothing of what the steps from the checkpoint on compute, but for rounding,
     may differ: those of effect "scores" or "running". A field that is younger than the directory
@@ -38,11 +42,12 @@ def prepare_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata)
     described anew.
 
     Raises:
-      UserError: the directory belongs to another config or data set, or cannot be made.
+      UserError: the directory is not one of a training, or belongs to another config or data set.
     """
     directory = pathlib.Path(workdir)
+    check_owner(directory)
     if has_checkpoint(directory):
-        made_with, made_for = _describe(directory)
+        made_with, made_for = read_description(directory)
         names = changed_fields(made_with, config, "weights", "training")
         if names:
             raise UserError(
@@ -54,97 +59,57 @@ def prepare_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata)
                 f"{directory} was made with another version of data set {dataset.name!r}; choose"
                 " another --workdir."
             )
-        return
-    if jax.process_index() == 0:
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"Directory {directory} cannot be made ({error.strerror}); choose another"
-                " --workdir."
-            ) from error
-        describe(directory, config, dataset)
+
+
+def prepare_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata) -> None:
+    """Make the working directory of a config, or see that it is this config's already.
+
+    Raises:
+      UserError: what `check_workdir` raises, or the directory cannot be made.
+    """
+    directory = pathlib.Path(workdir)
+    check_workdir(directory, config, dataset)
+    if jax.process_index() == 0 and not has_checkpoint(directory):
+        make_workdir(directory)
+        with explained(directory, "make room or choose another --workdir"):
+            describe(directory, config, dataset)
 
 
 def has_checkpoint(workdir: Path) -> bool:
-    """Whether a checkpoint is finished: Orbax renames it to its bare step last."""
-    return any(path.name.isdigit() for path in (pathlib.Path(workdir) / "checkpoints").glob("*"))
+    """Whether a checkpoint is finished: a step gets its name last."""
+    return bool(steps.finished_steps(pathlib.Path(workdir) / "checkpoints"))
 
 
-def _miou(metrics: Any) -> float:
-    return metrics["miou"]
+def open_manager(workdir: Path, keep: int, read_only: bool = False) -> steps.Manager:
+    """Manager that saves asynchronously and keeps the latest `keep` and the best by mIoU."""
+    return steps.Manager(pathlib.Path(workdir).absolute() / "checkpoints", keep, read_only)
 
 
-def open_manager(workdir: Path, keep: int, read_only: bool = False) -> ocp.CheckpointManager:
-    """Manager that saves asynchronously and keeps the latest `keep` and the best by mIoU.
-
-    Only a manager that writes removes what a cut-off save left: a reader may look on while
-    training goes on.
-    """
-    policy = checkpoint_managers.AnyPreservationPolicy(
-        [
-            checkpoint_managers.LatestN(keep),
-            checkpoint_managers.BestN(
-                get_metric_fn=_miou, n=1, keep_checkpoints_without_metrics=False
-            ),
-        ]
-    )
-    return ocp.CheckpointManager(
-        pathlib.Path(workdir).absolute() / "checkpoints",
-        options=ocp.CheckpointManagerOptions(
-            best_fn=_miou,
-            preservation_policy=policy,
-            cleanup_tmp_directories=not read_only,
-            create=not read_only,
-            save_interval_steps=0 if read_only else 1,
-            read_only=read_only,
-        ),
-    )
-
-
-def save(manager: ocp.CheckpointManager, step: int, state: Any, miou: float | None = None) -> None:
+def save(manager: steps.Manager, step: int, state: Any, miou: float | None = None) -> None:
     """Start saving a training state; the copy to the host is made before this returns.
 
     The copy is what Orbax gets, since it refuses the arrays that pmap leaves on one process.
     """
-    fields = flax.serialization.to_state_dict(jax.device_get(state))
-    manager.save(
-        step,
-        args=ocp.args.Composite(state=ocp.args.StandardSave(fields)),
-        metrics=None if miou is None else {"miou": miou},
-        force=True,
-    )
+    manager.save(step, flax.serialization.to_state_dict(jax.device_get(state)))
+    if miou is not None:
+        manager.record_score(step, miou)
 
 
-def restore(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
-    """State dictionary, of NumPy arrays, of the checkpoint of a step.
+def restore_latest(manager: steps.Manager, state: State) -> State:
+    """The latest whole checkpoint in the form of `state`, or `state` itself if there is none.
+
+    Later ones that are damaged are named on standard error and renamed to `STEP.damaged`.
 
     Raises:
-      UserError: the checkpoint cannot be read.
+      UserError: no checkpoint is whole, or it is of another network or optimiser.
     """
-    try:
-        restored = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore()))
-    except (ValueError, OSError, KeyError) as error:
-        raise UserError(
-            f"Checkpoint {manager.directory / str(step)} cannot be read"
-            f" ({str(error).splitlines()[0]}); delete it to fall back on an older one."
-        ) from error
-    return restored["state"]
-
-
-def restore_latest(manager: ocp.CheckpointManager, state: State) -> State:
-    """The latest checkpoint in the form of `state`, or `state` itself if there is none.
-
-    Raises:
-      UserError: the checkpoint cannot be read or is of another network or optimiser.
-    """
-    step = manager.latest_step()
-    if step is None:
+    found = steps.find_whole(manager.directory, steps.newest_first)
+    if found is None:
         return state
-    fields = restore(manager, step)
     template = flax.serialization.to_state_dict(state)
-    check_same_arrays(template, fields, str(manager.directory / str(step)))
-    return flax.serialization.from_state_dict(state, fields)
+    check_same_arrays(template, found.state, str(manager.directory / str(found.step)))
+    manager.set_aside(found.damaged)
+    return flax.serialization.from_state_dict(state, found.state)
 
 
 def check_same_arrays(template: Any, fields: Any, name: str) -> None:
@@ -183,23 +148,24 @@ def load_variables(path: Path, use_ema: bool = True) -> StoredModel:
       UserError: there is no checkpoint, or it cannot be read.
     """
     path = pathlib.Path(path).absolute()
-    if (path / "variables").is_dir():
-        config, dataset = _describe(path)
-        return StoredModel(config, dataset, read_variables(path / "variables"), None)
     is_step = path.parent.name == "checkpoints" and path.name.isdigit()
     workdir = path.parent.parent if is_step else path
-    if not (workdir / "checkpoints").is_dir() or (is_step and not path.is_dir()):
+    is_export = os.path.isdir(path / "variables")
+    if is_export and os.path.isdir(path / "checkpoints"):
+        raise UserError(
+            f"{path} holds both an exported network (variables/) and the checkpoints of a training;"
+            " move one of them to a directory of its own."
+        )
+    if is_export:
+        config, dataset = read_description(path)
+        return StoredModel(config, dataset, read_variables(path / "variables"), None)
+    if not os.path.isdir(workdir / "checkpoints") or (is_step and not os.path.isdir(path)):
         raise UserError(
             f"{path} holds no checkpoint; name a working directory of `ranet train`, one of its"
             " checkpoints/STEP, or an exported model."
         )
-    config, dataset = _describe(workdir)
-    with open_manager(workdir, config.train.keep_checkpoints, read_only=True) as manager:
-        step = int(path.name) if is_step else manager.best_step()
-        step = manager.latest_step() if step is None else step
-        if step is None:
-            raise UserError(f"{workdir} holds no finished checkpoint yet; train it further.")
-        state = restore(manager, step)
+    config, dataset = read_description(workdir)
+    step, state = _read_step(path) if is_step else _read_best(workdir)
     averaged = use_ema and state.get("ema_params") is not None
     variables = {
         "params": state["ema_params" if averaged else "params"],
@@ -208,27 +174,41 @@ def load_variables(path: Path, use_ema: bool = True) -> StoredModel:
     return StoredModel(config, dataset, variables, step)
 
 
-def _describe(directory: pathlib.Path) -> tuple[ConfigDict, DatasetMetadata]:
+def _read_step(path: pathlib.Path) -> tuple[int, dict[str, Any]]:
     try:
-        config = config_from_json(read_json(directory / "config.json"))
-    except UserError as error:
-        raise UserError(f"The model in {directory} cannot be loaded: {error}") from error
-    return config, DatasetMetadata.from_json(read_json(directory / "dataset.json"))
+        return int(path.name), steps.read_state(path)
+    except steps.DamagedError as error:
+        raise UserError(
+            f"Checkpoint {path} is damaged ({error}); restore it from a copy, or name"
+            f" {path.parent.parent} to use one that is whole."
+        ) from error
+
+
+def _read_best(workdir: pathlib.Path) -> tuple[int, dict[str, Any]]:
+    found = steps.find_whole(workdir / "checkpoints", steps.best_first)
+    if found is None:
+        raise UserError(f"{workdir} holds no finished checkpoint yet; train it further.")
+    return found.step, found.state
 
 
 def read_variables(directory: pathlib.Path) -> dict[str, Any]:
-    """NumPy arrays that `write_variables` wrote.
+    """NumPy arrays that `write_variables` wrote, as they are in an exported or ported network.
+
+    Of the directory's other files that changed since it was written, standard error tells.
 
     Raises:
-      UserError: they cannot be read.
+      UserError: they cannot be read, or are not as they were written.
     """
+    damage = find_damage(directory.parent)
+    for name, what in damage.items():
+        if name in DESCRIPTIONS:
+            steps.tell(f"{directory.parent / name} {what}.")
+            continue
+        raise UserError(f"{directory.parent / name} {what}; restore it from a copy.")
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(directory)
-    except (ValueError, OSError, KeyError) as error:
-        raise UserError(
-            f"{directory} cannot be read ({str(error).splitlines()[0]}); make it again."
-        ) from error
+        return steps.read_arrays(directory)
+    except steps.DamagedError as error:
+        raise UserError(f"{directory.parent}: {error}; restore it from a copy.") from error
 
 
 def export(
@@ -237,23 +217,25 @@ def export(
     """Write a model by itself: config, data set and variables.
 
     Raises:
-      UserError: the directory exists already.
+      UserError: the directory exists already, or cannot be written.
     """
     with new_directory(directory) as partial:
         write_variables(partial / "variables", variables)
         describe(partial, config, dataset)
-
-
-def describe(directory: pathlib.Path, config: ConfigDict, dataset: DatasetMetadata) -> None:
-    """Write the files that say what model a directory holds."""
-    write_json(directory / "config.json", config_to_json(config))
-    write_json(directory / "dataset.json", dataset.to_json())
+        write_manifest(partial)
 
 
 def write_variables(directory: pathlib.Path, variables: dict[str, Any]) -> None:
-    """Write arrays alone, as Orbax's standard checkpoint."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(directory, jax.device_get(variables))
+    """Write arrays alone, as Orbax's standard checkpoint.
+
+    Raises:
+      OSError: they cannot be written.
+    """
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(directory, jax.device_get(variables))
+    except Exception as error:  # TensorStore's have types of their own
+        raise OSError(errno.EIO, reason(error)) from error
 
 
 def fingerprint(variables: Any, *description: Any) -> str:

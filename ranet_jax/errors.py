@@ -10,14 +10,17 @@ class UserError(ValueError):
     """
 
 
-class Interrupted(Exception):
-    """A signal stopped training; its text says how to go on, `status` is the exit status."""
+class Interrupted(BaseException):
+    """A signal stopped training; its text says how to go on, `status` is the exit status.
+
+    Like `KeyboardInterrupt`, it is not caught where errors are.
+    """
 
     def __init__(self, text: str, status: int):
         super().__init__(text)
         self.status = status
 
 
-def first_sentence(error: Exception | str) -> str:
+def first_sentence(error: BaseException | str) -> str:
     """What an exception of another library says, cut to a length that can be read."""
     return textwrap.shorten(str(error).partition(". ")[0], 200).strip("'.")

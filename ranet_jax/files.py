@@ -1,14 +1,16 @@
 """Small files that are whole or not there."""
 
 import contextlib
+import errno
 import json
+import math
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from ranet_jax.errors import UserError
+from ranet_jax.errors import UserError, first_sentence
 
 
 def check_json_output(path: str | os.PathLike[str], contents: str) -> None:
@@ -18,9 +20,9 @@ def check_json_output(path: str | os.PathLike[str], contents: str) -> None:
       UserError: it does not end in .json, or its directory is missing.
     """
     path = pathlib.Path(path)
-    if path.suffix != ".json" or path.is_dir():
+    if path.suffix != ".json" or os.path.isdir(path):
         raise UserError(f"The {contents} go to a JSON file; {path} is none: end its name in .json.")
-    if not path.absolute().parent.is_dir():
+    if not os.path.isdir(path.absolute().parent):
         raise UserError(f"Directory {path.parent} for the {contents} is missing; make it first.")
 
 
@@ -32,7 +34,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     same path. Where an exception ends the writing it is removed, and `path` stays as it was.
     """
     path = pathlib.Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Of a long name a part, for file systems take no longer ones.
+    partial = path.with_name(f".{path.name[:40]}.{os.getpid()}.partial")
     try:
         yield partial
         os.replace(partial, path)
@@ -55,14 +58,18 @@ def new_directory(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     target = pathlib.Path(path).absolute()
     if os.path.lexists(target):
         raise UserError(f"{target} exists already; choose another directory.")
+    with explained(target, "make room or choose another directory"), replacing(target) as partial:
+        partial.mkdir(parents=True)
+        yield partial
+
+
+@contextlib.contextmanager
+def explained(what: object, remedy: str) -> Iterator[None]:
+    """Turn an `OSError` into a `UserError` that says what cannot be written, why and the remedy."""
     try:
-        with replacing(target) as partial:
-            partial.mkdir(parents=True)
-            yield partial
+        yield
     except OSError as error:
-        raise UserError(
-            f"{target} cannot be written ({error.strerror}); make room or choose another directory."
-        ) from error
+        raise UserError(f"{what} cannot be written ({reason(error)}); {remedy}.") from error
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
@@ -71,20 +78,69 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text in one step."""
-    with replacing(path) as partial:
-        partial.write_text(text)
+    """Write a text in one step, which is on the disk when this returns."""
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file.
 
     Raises:
-      UserError: the file is missing or is not JSON.
+      UserError: the file is missing, cannot be read or is not JSON.
     """
     try:
-        return json.loads(pathlib.Path(path).read_text())
+        return parse_json(pathlib.Path(path).read_bytes())
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; name a directory that training wrote.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({reason(error)}); restore it from a copy."
+        ) from error
+    except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}); restore it from a copy.") from error
+
+
+def parse_json(text: bytes) -> Any:
+    """The value that JSON in UTF-8 describes.
+
+    Raises:
+      ValueError: it is not JSON, is nested too deeply, or holds a number beyond 64 bits.
+    """
+    try:
+        return json.loads(text.decode(), parse_int=_integer, parse_float=_float)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 20 or not -(2**63) <= int(digits) < 2**63:
+        raise ValueError(f"it holds a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    if math.isinf(float(digits)):
+        raise ValueError(f"it holds the number {digits[:20]}, which is too large")
+    return float(digits)
+
+
+def reason(error: BaseException) -> str:
+    """Why a file could not be read or written, in the words of the operating system if it has any.
+
+    Libraries that are not written in Python put these words inside texts of their own.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    known = {number: os.strerror(number) for number in _REASONS}
+    text = str(error)
+    found = [words for n, words in known.items() if words in text or errno.errorcode[n] in text]
+    return found[0] if found else first_sentence(text) or type(error).__name__
+
+
+_REASONS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.ENOENT, errno.EIO),
+)

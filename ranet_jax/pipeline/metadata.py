@@ -1,6 +1,7 @@
 """What a prepared data set says of itself: class names, palette and ignore label."""
 
 import dataclasses
+import itertools
 from typing import Any
 
 from ranet_jax.errors import UserError
@@ -13,7 +14,7 @@ class DatasetMetadata:
     """Class names, palette (RGB, 0..255) and ignore label of a segmentation data set.
 
     Raises:
-      UserError: there is not one colour for each class.
+      UserError: there is not one colour for each class, or a colour or label is not in 0..255.
     """
 
     name: str
@@ -28,6 +29,13 @@ class DatasetMetadata:
                 f" but {len(self.palette)} colours in its palette; give each class one colour."
             )
 
+        for value in (*itertools.chain(*self.palette), self.ignore_label):
+            if not 0 <= value <= 255:
+                raise UserError(
+                    f"The description of data set {self.name!r} has the colour or label {value};"
+                    " choose 0 to 255."
+                )
+
     @property
     def num_classes(self) -> int:
         """Number of categories, the ignore label not counted."""
@@ -38,7 +46,7 @@ class DatasetMetadata:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> "DatasetMetadata":
+    def from_json(cls, fields: Any) -> "DatasetMetadata":
         """Rebuild from `to_json`'s dictionary, tuples restored from JSON lists.
 
         Raises:
@@ -51,7 +59,7 @@ class DatasetMetadata:
                 palette=tuple((int(r), int(g), int(b)) for r, g, b in fields["palette"]),
                 ignore_label=int(fields["ignore_label"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(
                 f"The description of a data set is malformed ({error!r}); give it a name, class"
                 " names, a palette of RGB triples and an ignore label."

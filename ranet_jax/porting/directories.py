@@ -1,8 +1,9 @@
 """Directories of ported networks, and the way back from any checkpoint to a state dict.
 
 A directory holds `variables/` (Orbax), `port.json` (the network, its names, the file it comes
-from) and `kept.safetensors` (tensors of that file that no array can give back bit by bit: counts
-of batches, weights the network does not compute with). That of a segmenter has `config.json` and
+from), `kept.safetensors` (tensors of that file that no array can give back bit by bit: counts
+of batches, weights the network does not compute with) and `manifest.json` (checksums of the
+others). That of a segmenter has `config.json` and
 `dataset.json` besides, as an exported model has: it can be evaluated and predicts.
 """
 
@@ -16,12 +17,14 @@ import numpy as np
 from ranet_jax import checkpoints
 from ranet_jax.errors import UserError
 from ranet_jax.files import new_directory, read_json, write_json
+from ranet_jax.manifests import write_manifest
 from ranet_jax.pipeline.metadata import DatasetMetadata, numbered_classes
 from ranet_jax.porting.coverage import to_tensors
 from ranet_jax.porting.files import StateDict, read_tensors, write_state_dict
 from ranet_jax.porting.name_patterns import Naming
 from ranet_jax.porting.networks import Network, find_network
 from ranet_jax.porting.port import Ported, flatten
+from ranet_jax.workdirs import describe
 
 Path = str | os.PathLike[str]
 KEPT = "kept.safetensors"
@@ -56,7 +59,7 @@ def write_ported(
         if ported.kept:
             write_state_dict(partial / KEPT, ported.kept)
         if config is not None and dataset is not None:
-            checkpoints.describe(partial, config, dataset)
+            describe(partial, config, dataset)
         description = {
             "network": ported.network.name,
             "naming": ported.naming.name,
@@ -67,6 +70,7 @@ def write_ported(
             "sha256": _sha256(pathlib.Path(source)),
         }
         write_json(partial / "port.json", description)
+        write_manifest(partial)
 
 
 def _sha256(path: pathlib.Path) -> str:

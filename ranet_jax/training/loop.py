@@ -10,20 +10,23 @@ import jax
 from ml_collections import ConfigDict
 
 from ranet_jax import checkpoints
-from ranet_jax.errors import Interrupted, UserError
+from ranet_jax.errors import UserError
 from ranet_jax.evaluation.result import EvaluationResult
 from ranet_jax.evaluation.scoring import evaluate_batches
+from ranet_jax.files import explained
 from ranet_jax.inference.forward import make_forward
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.models import build_model
 from ranet_jax.pipeline.batching import Batch
 from ranet_jax.pipeline.labels import check_labels
 from ranet_jax.pipeline.metadata import DatasetMetadata
+from ranet_jax.steps import Manager
 from ranet_jax.training import parallel
 from ranet_jax.training.initialization import initialize
+from ranet_jax.training.lock import locked
 from ranet_jax.training.optimizer import build_optimizer
-from ranet_jax.training.records import MetricsLog
-from ranet_jax.training.signals import catch_signals
+from ranet_jax.training.records import MetricsLog, check_records
+from ranet_jax.training.signals import Stop, catch_signals, interrupted
 from ranet_jax.training.step import (
     TrainState,
     check_training,
@@ -60,78 +63,110 @@ def train(
       NonFiniteLossError: a loss or gradient is not finite; nothing of these steps is saved.
       Interrupted: SIGTERM or Ctrl-C came; running the same call again goes on from there.
     """
-    # ---- Set-up -------------------------------------------------------------------------------
-    check_training(config, jax.device_count())
-    _check_class_weights(config, dataset)
-    model = build(config, dataset.num_classes, parallel.AXIS)
-    init_rng, state_rng = jax.random.split(jax.random.PRNGKey(config.seed))
-    variables = init_variables(model, init_rng, config.data.crop_size)
-    if not checkpoints.has_checkpoint(workdir):
-        variables, taken = initialize(config.model, variables)
-        if taken is not None and jax.process_index() == 0:
-            print(taken, flush=True)
-    optimizer, schedule = build_optimizer(config.optimizer, config.train.steps, variables["params"])
-    state = create_state(variables, optimizer, state_rng, config.optimizer.ema_decay is not None)
-    step_function = parallel.map_step(
-        make_step(model, optimizer, config, dataset.ignore_label), config.train.parallel
-    )
-    forward = make_forward(build(config, dataset.num_classes, None))
-    settings = InferenceSettings.from_config(config)
-    checkpoints.prepare_workdir(workdir, config, dataset)
-
-    def evaluate(state: TrainState) -> EvaluationResult:
-        params = state.params if state.ema_params is None else state.ema_params
-        return evaluate_batches(
-            forward,
-            {"params": params, "batch_stats": state.batch_stats},
-            eval_batches(),
-            dataset,
-            settings,
-        )
-
-    # ---- Resume -------------------------------------------------------------------------------
     with contextlib.ExitStack() as stack:
+        # ---- Set-up ---------------------------------------------------------------------------
+        stop = stack.enter_context(catch_signals())
+        check_training(config, jax.device_count())
+        _check_class_weights(config, dataset)
+        checkpoints.check_workdir(workdir, config, dataset)
+        check_records(workdir)
+        model = build(config, dataset.num_classes, parallel.AXIS)
+        init_rng, state_rng = jax.random.split(jax.random.PRNGKey(config.seed))
+        variables = init_variables(model, init_rng, config.data.crop_size)
+        if not checkpoints.has_checkpoint(workdir):
+            variables, taken = initialize(config.model, variables)
+            if taken is not None and jax.process_index() == 0:
+                print(taken, flush=True)
+        optimizer, schedule = build_optimizer(
+            config.optimizer, config.train.steps, variables["params"]
+        )
+        state = create_state(
+            variables, optimizer, state_rng, config.optimizer.ema_decay is not None
+        )
+        step_function = parallel.map_step(
+            make_step(model, optimizer, config, dataset.ignore_label), config.train.parallel
+        )
+        forward = make_forward(build(config, dataset.num_classes, None))
+        settings = InferenceSettings.from_config(config)
+
+        # ---- Resume ---------------------------------------------------------------------------
+        stack.enter_context(locked(workdir))
+        checkpoints.prepare_workdir(workdir, config, dataset)
         manager = stack.enter_context(
             checkpoints.open_manager(workdir, config.train.keep_checkpoints)
         )
         state = checkpoints.restore_latest(manager, state)
-        first = int(state.step)
-        log = stack.enter_context(MetricsLog(workdir, first, config.train.steps))
-        stopped_by = stack.enter_context(catch_signals())
+        first, last = int(state.step), config.train.steps
+        with _told(manager):
+            log = stack.enter_context(MetricsLog(workdir, first, last))
+        stack.enter_context(stop.defer())
+
+        def evaluate(step: int, state: TrainState) -> EvaluationResult:
+            params = state.params if state.ema_params is None else state.ema_params
+            return evaluate_batches(
+                forward,
+                {"params": params, "batch_stats": state.batch_stats},
+                _until(stop, step, eval_batches()),
+                dataset,
+                settings,
+            )
+
+        def score(step: int, state: TrainState) -> EvaluationResult:
+            """Evaluate a step that is saved, and record it."""
+            result = evaluate(step, state)
+            manager.record_score(step, result.fine.miou)
+            with _told(manager):
+                log.evaluation(step, result)
+            return result
 
         # ---- Steps ----------------------------------------------------------------------------
         result: EvaluationResult | None = None
+        if _is_evaluated(first, config.train) and not log.has_evaluation(first):
+            result = score(first, state)  # which ended before it was
         pending: list[dict[str, Any]] = []
         batches = train_batches(first)
-        for step in range(first + 1, config.train.steps + 1):
+        for step in range(first + 1, last + 1):
             batch = next(batches)
             check_labels(batch["label"], dataset.num_classes, dataset.ignore_label)
             state, metrics = step_function(state, batch)
             pending.append(metrics)
+            jax.block_until_ready(pending[-2:-1])  # no more than two steps are under way
 
-            last = step == config.train.steps
-            stopping = stopped_by(step)
-            evaluating = last or step % config.train.eval_every == 0
+            stopping = stop.after(step)
+            evaluating = _is_evaluated(step, config.train)
             saving = evaluating or stopping is not None or step % config.train.checkpoint_every == 0
             if saving or step % config.train.log_every == 0:
-                log.steps(step, jax.device_get(pending), schedule, config.train.batch_size)
+                with _told(manager):
+                    log.steps(step, jax.device_get(pending), schedule, config.train.batch_size)
                 pending = []
-            miou = None
-            if evaluating:
-                result = evaluate(state)
-                log.evaluation(step, result)
-                miou = result.fine.miou
             if saving:
-                checkpoints.save(manager, step, state, miou)
-            if stopping is not None and not last:
+                checkpoints.save(manager, step, state)
+            if stopping is not None or evaluating:
                 manager.wait_until_finished()
-                raise Interrupted(
-                    f"Stopped by {stopping.name} after step {step}, which is saved; run the same"
-                    " command again to go on.",
-                    status=128 + stopping,
-                )
+            if stopping is not None:
+                raise interrupted(stopping, f" after step {step}, which is saved")
+            if evaluating:
+                result = score(step, state)
         manager.wait_until_finished()
-    return evaluate(state) if result is None else result
+        return evaluate(last, state) if result is None else result
+
+
+def _is_evaluated(step: int, train: ConfigDict) -> bool:
+    return step == train.steps or (step > 0 and step % train.eval_every == 0)
+
+
+def _until(stop: Stop, step: int, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches to evaluate, until a signal comes: the step is saved and is evaluated later."""
+    for batch in batches:
+        stop.check(f" after step {step}, which is saved")
+        yield batch
+
+
+@contextlib.contextmanager
+def _told(manager: Manager) -> Iterator[None]:
+    """Say of an `OSError` in writing records what is saved, and how to go on."""
+    with explained(f"The records of {manager.directory.parent}", manager.what_to_do()):
+        yield
 
 
 def _check_class_weights(config: ConfigDict, dataset: DatasetMetadata) -> None:

@@ -1,21 +1,25 @@
 """What training records of its steps and evaluations."""
 
+import contextlib
 import json
 import math
 import os
 import pathlib
 import sys
+import textwrap
 import time
 from typing import Any
 
 import jax
 import numpy as np
-import tensorboardX
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
 from ranet_jax.errors import UserError
 from ranet_jax.evaluation.result import EvaluationResult
-from ranet_jax.files import write_text
+from ranet_jax.files import parse_json, reason, write_text
 
 FILE = "metrics.jsonl"
 # Values by name, one of them the "step".
@@ -33,27 +37,69 @@ def read_records(path: str | os.PathLike) -> list[Record]:
       UserError: the file is missing or holds other lines than records.
     """
     try:
-        lines = pathlib.Path(path).read_text().splitlines(keepends=True)
-        records = [json.loads(line) for line in lines if line.endswith("\n")]
-        wrong = [
-            record for record in records if not isinstance(record, dict) or "step" not in record
-        ]
+        *lines, _ = pathlib.Path(path).read_bytes().split(b"\n")
+        records = [parse_json(line) for line in lines]
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; name the metrics.jsonl of a run.") from error
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({reason(error)}); mend it, or move the file away."
+        ) from error
     except ValueError as error:
         raise UserError(
             f"{path} holds a line that is not JSON ({error}); mend it, or move the file away."
         ) from error
+    wrong = [record for record in records if not _is_record(record)]
     if wrong:
         raise UserError(
-            f"{path} holds a line that is no record of training ({wrong[0]!r}); mend it, or move"
-            " the file away."
+            f"{path} holds a line that is no record of training"
+            f" ({textwrap.shorten(repr(wrong[0]), 200)}); mend it, or move the file away."
         )
     return records
 
 
+def _is_record(record: Any) -> bool:
+    if not isinstance(record, dict) or type(record.get("step")) is not int:
+        return False
+    return all(type(value) in (int, float) for value in record.values())
+
+
+def check_records(workdir: str | os.PathLike) -> None:
+    """Raise `UserError` if a working directory has records that cannot be read."""
+    path = pathlib.Path(workdir) / FILE
+    if os.path.lexists(path):
+        read_records(path)
+
+
 def _line(record: Record) -> str:
     return json.dumps(record) + "\n"
+
+
+class Board:
+    """TensorBoard's event file, written at once: what goes wrong with it is known at once.
+
+    What earlier files hold of `first` and the steps after it counts no more.
+    """
+
+    def __init__(self, directory: pathlib.Path, first: int):
+        directory.mkdir(exist_ok=True)
+        self._writer = EventsWriter(str(directory / "events"), f".{first}")
+        self._write(first, session_log=SessionLog(status=SessionLog.START))
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        """Write a value of a step."""
+        self._write(step, summary=summary.scalar(name, value))
+
+    def _write(self, step: int, **what: Any) -> None:
+        self._writer.write_event(Event(wall_time=time.time(), step=step, **what))
+
+    def flush(self) -> None:
+        """Bring to the disk what was written."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Flush, and close the file."""
+        self._writer.close()
 
 
 class MetricsLog:
@@ -69,16 +115,15 @@ class MetricsLog:
             total=steps, initial=first, unit="step", desc="train", disable=not self._first_host
         )
         self._time, self._step = time.monotonic(), first
-        if not self._first_host:
-            return
         path = pathlib.Path(workdir) / FILE
         records = read_records(path) if path.exists() else []
+        self._evaluated = {record["step"] for record in records if "fine_miou" in record}
+        if not self._first_host:
+            return
         kept = [_line(record) for record in records if record["step"] <= first]
         write_text(path, "".join(kept))
         self._file = path.open("a")
-        self._board = tensorboardX.SummaryWriter(
-            str(pathlib.Path(workdir) / "tensorboard"), purge_step=first + 1
-        )
+        self._board = Board(pathlib.Path(workdir) / "tensorboard", first + 1)
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -86,8 +131,13 @@ class MetricsLog:
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
         if self._first_host:
-            self._file.close()
-            self._board.close()
+            for file in (self._file, self._board):
+                with contextlib.suppress(OSError):  # all that was recorded is flushed already
+                    file.close()
+
+    def has_evaluation(self, step: int) -> bool:
+        """Whether an evaluation of a step was on record when training began."""
+        return step in self._evaluated
 
     def steps(
         self, step: int, metrics: list[dict[str, np.ndarray]], schedule: Any, batch_size: int
@@ -121,7 +171,7 @@ class MetricsLog:
             for name, value in record.items():
                 self._board.add_scalar(f"train/{name}", value, number)
         self._board.add_scalar("train/images_per_second", speed, step)
-        self._file.flush()
+        self._flush()
 
     def evaluation(self, step: int, result: EvaluationResult) -> None:
         """Record the scores of an evaluation; tell of regions that are of no use."""
@@ -138,7 +188,7 @@ class MetricsLog:
             self._write({"step": step, **record})
             for name, value in record.items():
                 self._board.add_scalar(f"eval/{name}", value, step)
-            self._file.flush()
+            self._flush()
             self._bar.write(f"step {step}: {shown}")
             if warning is not None:
                 self._bar.write(f"ranet: {warning}", file=sys.stderr)
@@ -146,3 +196,7 @@ class MetricsLog:
 
     def _write(self, record: Record) -> None:
         self._file.write(_line(record))
+
+    def _flush(self) -> None:
+        self._file.flush()
+        self._board.flush()

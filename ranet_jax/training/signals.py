@@ -3,39 +3,92 @@
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 
 import jax
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
+from ranet_jax.errors import Interrupted
+
 # Signals that end training after the step under way.
 CAUGHT = (signal.SIGTERM, signal.SIGINT)
 
 
-@contextlib.contextmanager
-def catch_signals() -> Iterator[Callable[[int], signal.Signals | None]]:
-    """Yield a function of the step: the signal to stop after it for, the same on all hosts.
+class Stop:
+    """SIGTERM or, where there is one host, Ctrl-C (SIGINT): the first that came.
 
-    That is SIGTERM or, where there is one host, the first Ctrl-C (SIGINT); a second one interrupts
-    at once.
+    While there is no step to save it raises `Interrupted` at once. After `defer` it is for the
+    training to look whether it came, until a second Ctrl-C, which interrupts at once.
     """
-    if jax.process_count() > 1:
-        reached = multihost_utils.reached_preemption_sync_point
-        yield lambda step: signal.SIGTERM if reached(step) else None
-        return
-    received: list[signal.Signals] = []
 
-    def receive(number: int, frame: object) -> None:
+    def __init__(self) -> None:
+        self._received: list[signal.Signals] = []
+        self._deferred = False
+
+    def receive(self, number: int, frame: object) -> None:
+        """Handle a signal."""
+        again = bool(self._received)
+        self._received.append(signal.Signals(number))
+        if not self._deferred:
+            self.check()
         if number == signal.SIGINT:
-            if received:
+            if again:
                 raise KeyboardInterrupt
             tqdm.write("Stopping after this step; Ctrl-C again stops at once.", file=sys.stderr)
-        received.append(signal.Signals(number))
 
-    previous = {number: signal.signal(number, receive) for number in CAUGHT}
+    @contextlib.contextmanager
+    def defer(self) -> Iterator[None]:
+        """Let the training look for the signal, which may have come already."""
+        self.check()
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+
+    def after(self, step: int) -> signal.Signals | None:
+        """The signal to stop after a step for, the same on all hosts."""
+        if jax.process_count() > 1:
+            reached = multihost_utils.reached_preemption_sync_point
+            return signal.SIGTERM if reached(step) else None
+        return self._received[0] if self._received else None
+
+    def check(self, when: str = "") -> None:
+        """Raise `Interrupted` if a signal came; `when` says what is done by then."""
+        if self._received:
+            raise interrupted(self._received[0], when)
+
+
+def interrupted(by: signal.Signals, when: str = "") -> Interrupted:
+    """The exception that ends a training for a signal."""
+    return Interrupted(
+        f"Stopped by {by.name}{when}; run the same command again to go on.", status=128 + by
+    )
+
+
+_active: list[Stop] = []
+
+
+@contextlib.contextmanager
+def catch_signals() -> Iterator[Stop]:
+    """Catch the signals of one host; inside another `catch_signals`, go on with that one's.
+
+    Of several hosts JAX catches SIGTERM itself. Outside the main thread signals go their usual way.
+    """
+    if _active:
+        yield _active[0]
+        return
+    stop = Stop()
+    previous = {}
+    _active.append(stop)
     try:
-        yield lambda step: received[0] if received else None
+        alone = not jax.distributed.is_initialized() or jax.process_count() == 1
+        if alone and threading.current_thread() is threading.main_thread():
+            previous = {number: signal.signal(number, stop.receive) for number in CAUGHT}
+        yield stop
     finally:
+        _active.clear()
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -273,16 +275,16 @@ def test_a_half_written_checkpoint_is_not_picked_up(whole, tmp_path):
     assert not leftover.exists()
 
 
-def test_a_truncated_checkpoint_is_named(tmp_path):
-    run(tmp_path)
-    directory = tmp_path / "checkpoints" / str(STEPS)
-    for path in directory.rglob("*"):
-        if path.is_file() and path.stat().st_size > 1000:
-            path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match=f"checkpoints/{STEPS} cannot be read"):
-        load_variables(tmp_path)
-    with pytest.raises(UserError, match="delete it"):
-        run(tmp_path)
+def test_training_goes_on_from_the_newest_whole_checkpoint(whole, tmp_path, capsys):
+    shutil.copytree(whole[0], tmp_path / "run")
+    directory = tmp_path / "run" / "checkpoints" / str(STEPS)
+    (directory / "state" / "_METADATA").write_bytes(b"")
+    run(tmp_path / "run")
+    told = [line for line in capsys.readouterr().err.splitlines() if "ranet: " in line]
+    assert len(told) == 1
+    assert re.search(rf"{directory} is damaged \(state/_METADATA .*\); that of step 4", told[0])
+    assert (directory.parent / f"{STEPS}.damaged" / "state" / "_METADATA").exists()
+    assert_same_run(tmp_path / "run", whole[0])
 
 
 def test_non_finite_loss_stops_with_the_steps(tmp_path):

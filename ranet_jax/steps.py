@@ -1,0 +1,363 @@
+"""The checkpoints of a training: `checkpoints/STEP/`, one directory a step.
+
+Each holds `state/` (arrays, written by Orbax), `manifest.json` (checksums) and, once the step is
+evaluated, `metrics/metrics` (its mean IoU). A step is written under a hidden name and gets its own
+last, so that one which was cut off is never picked up. Every step is read by itself: what is wrong
+with one of them hides no other.
+"""
+
+import concurrent.futures
+import contextlib
+import errno
+import math
+import os
+import pathlib
+import re
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+from tqdm import tqdm
+
+from ranet_jax.errors import UserError
+from ranet_jax.files import read_json, reason, write_json
+from ranet_jax.manifests import add_to_manifest, find_damage, write_manifest
+
+SCORES = "metrics/metrics"
+# What a training that was killed leaves of a step it was writing or removing.
+LEFTOVER = re.compile(r"\.\d+(\.removed)?\.partial|\d+\.orbax-checkpoint-tmp.*")
+
+
+class DamagedError(Exception):
+    """An array cannot be read back as it was written; its text says why."""
+
+
+def finished_steps(directory: pathlib.Path) -> list[int]:
+    """Steps that have a checkpoint, in order; whether they are whole is seen when one is read."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return []
+    return sorted(int(name) for name in names if re.fullmatch(r"0|[1-9][0-9]{0,17}", name))
+
+
+def read_state(path: pathlib.Path) -> dict[str, Any]:
+    """State dictionary, of NumPy arrays, of one checkpoint.
+
+    Raises:
+      DamagedError: it is not whole, or not as it was written.
+    """
+    damage = {name: what for name, what in find_damage(path).items() if name != SCORES}
+    if damage:
+        name, what = next(iter(damage.items()))
+        raise DamagedError(f"{name} {what}")
+    state = read_arrays(path / "state")
+    if not isinstance(state, dict) or not {"params", "batch_stats"} <= state.keys():
+        raise DamagedError("state/ is not the state of a training")
+    return state
+
+
+def read_arrays(path: pathlib.Path) -> Any:
+    """NumPy arrays that Orbax wrote.
+
+    Raises:
+      DamagedError: they cannot be read.
+    """
+    if not os.path.isdir(path):
+        raise DamagedError(f"{path.name}/ is missing")
+    report = sys.unraisablehook
+
+    def report_others(unraisable: Any) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            report(unraisable)
+
+    # Of a read that fails, TensorStore's threads try to tell Orbax more when it listens no longer.
+    sys.unraisablehook = report_others
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            arrays = checkpointer.restore(path)
+    except Exception as error:  # Orbax and TensorStore raise whatever a damaged file leads to
+        raise DamagedError(f"{path.name}/ cannot be read: {reason(error)}") from error
+    sys.unraisablehook = report
+    return arrays
+
+
+def read_score(path: pathlib.Path) -> float | None:
+    """Mean IoU of one checkpoint; None where it was not evaluated, or had no label to score.
+
+    Raises:
+      DamagedError: the score cannot be read.
+    """
+    if damage := find_damage(path, below=SCORES).get(SCORES):
+        raise DamagedError(damage)
+    if not os.path.lexists(path / SCORES):
+        return None
+    try:
+        fields = read_json(path / SCORES)
+    except UserError as error:
+        raise DamagedError("cannot be read") from error
+    score = fields.get("miou") if isinstance(fields, dict) else None
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        raise DamagedError("holds no mean IoU")
+    return float(score) if math.isfinite(score) else None
+
+
+def tell(sentence: str) -> None:
+    """Say on standard error what was found amiss, once for all hosts."""
+    if jax.process_index() == 0:
+        tqdm.write(f"ranet: {sentence}", file=sys.stderr)
+
+
+def newest_first(directory: pathlib.Path) -> list[int]:
+    """Steps in the order in which resuming tries them."""
+    return finished_steps(directory)[::-1]
+
+
+def best_first(directory: pathlib.Path) -> list[int]:
+    """Steps in the order in which loading tries them: by score, then those without one.
+
+    A score that cannot be read is named and counts as none. What has no arrays at all comes first:
+    it may have been the best, and trying names it.
+    """
+    keys = {}
+    for step in finished_steps(directory):
+        path = directory / str(step)
+        try:
+            score = read_score(path)
+        except DamagedError as error:
+            score = None
+            if path.exists():
+                tell(f"The score of checkpoint {path} {error}; it does not count as the best.")
+        keys[step] = (not (path / "state").is_dir(), score is not None, score or 0.0, step)
+    return sorted(keys, key=keys.__getitem__, reverse=True)
+
+
+class Found(NamedTuple):
+    """A whole checkpoint, and the steps that would have come before it but are damaged."""
+
+    step: int
+    state: dict[str, Any]
+    damaged: list[int]
+
+
+def find_whole(
+    directory: pathlib.Path, order: Callable[[pathlib.Path], Sequence[int]]
+) -> Found | None:
+    """The first whole checkpoint in an order; None if there is no checkpoint at all.
+
+    Damaged ones are named on standard error.
+
+    Raises:
+      UserError: all are damaged.
+    """
+    damaged: dict[int, str] = {}
+    # A training that goes on may remove a step while it is read, so what is left is listed anew.
+    while left := [step for step in order(directory) if step not in damaged]:
+        path = directory / str(left[0])
+        try:
+            state = read_state(path)
+        except DamagedError as error:
+            if os.path.lexists(path):
+                damaged[left[0]] = str(error)
+            continue
+        for step, why in damaged.items():
+            tell(
+                f"Checkpoint {directory / str(step)} is damaged ({why}); that of step {left[0]} is"
+                " used instead."
+            )
+        return Found(left[0], state, list(damaged))
+    if damaged:
+        each = ", ".join(f"{step} ({why})" for step, why in damaged.items())
+        raise UserError(
+            f"No checkpoint in {directory} is whole: {each}; restore one from a copy, or train"
+            " again in another directory."
+        )
+    return None
+
+
+class Manager:
+    """Writes checkpoints while training goes on; keeps the latest `keep` and the best by score.
+
+    Only one that writes removes what a cut-off save left: a reader may look on.
+    """
+
+    def __init__(self, directory: pathlib.Path, keep: int, read_only: bool = False):
+        self.directory, self._keep = directory, keep
+        self._opened: int | None = None
+        self._first_host = jax.process_index() == 0
+        self._saving: tuple[int, concurrent.futures.Future[None]] | None = None
+        self._checkpointer = ocp.StandardCheckpointer()
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
+        if read_only or not self._first_host:
+            return
+        try:
+            directory.mkdir(exist_ok=True)
+            # Open until the end, so that no other directory gets its number.
+            self._opened = os.open(directory, os.O_RDONLY)
+        except OSError as error:
+            raise UserError(
+                f"{directory} cannot be made ({reason(error)}); choose another --workdir."
+            ) from error
+        for path in directory.iterdir():
+            if LEFTOVER.fullmatch(path.name):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def __enter__(self) -> "Manager":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        """Wait for the save under way; its error counts less than what ended training."""
+        try:
+            with contextlib.suppress(UserError) if kind else contextlib.nullcontext():
+                self.wait_until_finished()
+        finally:
+            self._thread.shutdown(wait=False)
+            with contextlib.suppress(Exception):  # which has been told
+                self._checkpointer.close()
+            if self._opened is not None:
+                os.close(self._opened)
+
+    def save(self, step: int, fields: dict[str, Any]) -> None:
+        """Start writing a state dictionary of NumPy arrays as the checkpoint of a step.
+
+        Raises:
+          UserError: this or the save before it cannot be written.
+        """
+        self.wait_until_finished()
+        partial = self.directory / f".{step}.partial"
+        try:
+            if self._first_host:
+                self._check_present()
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir()
+            self._checkpointer.save(partial / "state", fields)
+        except Exception as error:
+            self._give_up(partial)
+            raise self._not_saved(step, error) from error
+        self._saving = (step, self._thread.submit(self._finish, step, partial))
+
+    def _finish(self, step: int, partial: pathlib.Path) -> None:
+        try:
+            self._checkpointer.wait_until_finished()
+            if not self._first_host:
+                return
+            write_manifest(partial)
+            self._check_present()
+            target = self.directory / str(step)
+            if target.exists():
+                self._remove(step)
+            os.replace(partial, target)
+        except Exception:
+            self._give_up(partial)
+            raise
+        self._prune()
+
+    def _give_up(self, partial: pathlib.Path) -> None:
+        if self._first_host:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def wait_until_finished(self) -> None:
+        """Wait for the save under way.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        if self._saving is None:
+            return
+        (step, future), self._saving = self._saving, None
+        try:
+            future.result()
+        except Exception as error:
+            raise self._not_saved(step, error) from error
+
+    def what_to_do(self) -> str:
+        """Which step is saved last, and how to go on, where something could not be written."""
+        steps = finished_steps(self.directory)
+        saved = f"step {steps[-1]} is saved last" if steps else "no step is saved"
+        return f"{saved}; make room or mend the directory, then run the same command again"
+
+    def record_score(self, step: int, score: float) -> None:
+        """Note the mean IoU of a step, which is saved; the best is kept.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        self.wait_until_finished()
+        path = self.directory / str(step)
+        if not self._first_host or not path.is_dir():
+            return
+        try:
+            (path / SCORES).parent.mkdir(exist_ok=True)
+            write_json(path / SCORES, {"miou": score})
+            add_to_manifest(path, SCORES)
+            self._prune()
+        except OSError as error:
+            raise UserError(
+                f"The score of step {step} cannot be written to {path} ({reason(error)});"
+                f" {self.what_to_do()}."
+            ) from error
+
+    def set_aside(self, steps: Sequence[int]) -> None:
+        """Rename damaged checkpoints to `STEP.damaged`, to train and to save these steps anew."""
+        if not self._first_host:
+            return
+        for step in steps:
+            path = self.directory / str(step)
+            aside = path.with_name(f"{step}.damaged")
+            if aside.is_dir():
+                shutil.rmtree(aside, ignore_errors=True)
+            try:
+                os.replace(path, aside)
+            except OSError as error:
+                raise UserError(
+                    f"The damaged checkpoint {path} cannot be renamed ({reason(error)}); move it"
+                    " away, then run the same command again."
+                ) from error
+
+    def _prune(self) -> None:
+        """Remove all checkpoints but the latest and the best, and those that may be the best."""
+        steps, scores = finished_steps(self.directory), {}
+        kept = set(steps[-self._keep :])
+        for step in steps:
+            try:
+                score = read_score(self.directory / str(step))
+            except DamagedError:
+                kept.add(step)
+                continue
+            if score is not None:
+                scores[step] = (score, step)
+        if scores:
+            kept.add(max(scores, key=scores.__getitem__))
+        for step in steps:
+            if step not in kept:
+                with contextlib.suppress(OSError):  # the next save tries again
+                    self._remove(step)
+
+    def _remove(self, step: int) -> None:
+        """Remove a checkpoint, which loses its name first: nobody reads half of one."""
+        hidden = self.directory / f".{step}.removed.partial"
+        shutil.rmtree(hidden, ignore_errors=True)
+        os.replace(self.directory / str(step), hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
+
+    def _check_present(self) -> None:
+        if self._opened is None or not os.path.samestat(
+            os.fstat(self._opened), self.directory.stat()
+        ):
+            raise FileNotFoundError(
+                errno.ENOENT, "it was removed and made anew since training began"
+            )
+
+    def _not_saved(self, step: int, error: Exception) -> UserError:
+        if self._first_host:
+            try:
+                self._check_present()
+            except OSError as gone:  # which Orbax's error is of in words of its own
+                error = gone
+        return UserError(
+            f"Step {step} cannot be saved to {self.directory} ({reason(error)});"
+            f" {self.what_to_do()}."
+        )
