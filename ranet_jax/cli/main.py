@@ -1,7 +1,7 @@
 """The command `ranet`, and the list of the commands it has.
 
-Errors of input end in one sentence on standard error and exit status 1. Training that a signal
-stopped has exit status 143 (SIGTERM) or 130 (Ctrl-C): the same command goes on.
+Errors of input and of files end in one sentence on standard error and exit status 1. Training that
+a signal stopped has exit status 143 (SIGTERM) or 130 (Ctrl-C): the same command goes on.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from absl import logging
 
 from ranet_jax.cli import bench, evaluate, inspect, pack, port, predict, prepare, reproduce, train
 from ranet_jax.errors import Interrupted, UserError
+from ranet_jax.files import reason
 
 # In the order of the help. What takes long to import is imported when a command runs.
 COMMANDS = (prepare, pack, train, evaluate, predict, port, bench, reproduce, inspect)
@@ -21,7 +22,7 @@ COMMANDS = (prepare, pack, train, evaluate, predict, port, bench, reproduce, ins
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(logging.FATAL)  # what Orbax logs with a traceback it raises besides
     parsed, overrides = build_parser().parse_known_args(arguments)
     try:
         if overrides and not hasattr(parsed, "takes_overrides"):
@@ -33,6 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(parsed, "takes_overrides"):  # fields as they are typed here
             sentence = re.sub(r"(?<![-\w/])config\.(?=\w+\.\w)", "--config.", sentence)
         print(f"ranet: {sentence}", file=sys.stderr)
+        return 1
+    except OSError as error:  # such as names that are too long, in whatever place
+        print(
+            f"ranet: {error.filename or 'A file'} cannot be read or written ({reason(error)}); name"
+            " another, or mend that and run the same command again.",
+            file=sys.stderr,
+        )
         return 1
     except Interrupted as stop:
         print(f"ranet: {stop}", file=sys.stderr)

@@ -7,6 +7,7 @@ from typing import Any
 from ranet_jax.cli.arguments import OVERRIDING
 from ranet_jax.config_files import read_config
 from ranet_jax.errors import UserError, first_sentence
+from ranet_jax.files import explained
 
 
 def add_parser(subparsers: Any) -> None:
@@ -46,6 +47,15 @@ def run(arguments: argparse.Namespace) -> int:
             "--coordinator, --num-processes and --process-id need --distributed; add it."
         )
 
+    from ranet_jax.training.signals import catch_signals
+
+    with catch_signals():
+        return _train(arguments)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    import jax
+
     from ranet_jax.pipeline.training_data import open_training_data
     from ranet_jax.training.curves import draw_curves
     from ranet_jax.training.loop import train
@@ -53,7 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
     config = read_config(arguments.config, arguments.overrides)
     result = train(config, arguments.workdir, *open_training_data(config, arguments.arrays))
     if jax.process_index() == 0:
-        workdir = pathlib.Path(arguments.workdir)
-        draw_curves(workdir / "metrics.jsonl", workdir / "curves.png")
         print(result.table())
+        workdir = pathlib.Path(arguments.workdir)
+        remedy = "training has ended and is saved: make room, then run the same command again"
+        with explained(workdir / "curves.png", remedy):
+            draw_curves(workdir / "metrics.jsonl", workdir / "curves.png")
     return 0

@@ -20,7 +20,7 @@ from ranet_jax.evaluation.journal import Journal
 from ranet_jax.evaluation.region_statistics import region_purity
 from ranet_jax.evaluation.result import EvaluationResult
 from ranet_jax.evaluation.scoring import evaluate_batches
-from ranet_jax.files import check_json_output, write_json
+from ranet_jax.files import check_json_output, reason, replacing, write_json
 from ranet_jax.inference.model import Model, load
 from ranet_jax.inference.pictures import contact_sheet, sheet_row
 from ranet_jax.pipeline import examples
@@ -89,10 +89,12 @@ def evaluate_checkpoint(
         write_json(report, header | result.to_json())
         if pictures > 0:
             batches = examples.evaluation_batches(model.config, builder, split)
-            prediction_sheet(model, batches, pictures).save(report.with_suffix(".png"))
+            sheet = prediction_sheet(model, batches, pictures)
+            with replacing(report.with_suffix(".png")) as partial:
+                sheet.save(partial, format="PNG")
     except OSError as error:
         raise UserError(
-            f"{report} or its pictures cannot be written ({error.strerror}); make room or choose"
+            f"{report} or its pictures cannot be written ({reason(error)}); make room or choose"
             f" another output. The scores are:\n{result.table()}"
         ) from error
     journal.remove()

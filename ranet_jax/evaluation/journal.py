@@ -2,8 +2,8 @@
 
 import contextlib
 import dataclasses
+import math
 import pathlib
-import zipfile
 from typing import Any
 
 import numpy as np
@@ -41,10 +41,10 @@ class Journal:
     path: pathlib.Path
     key: str
 
-    def read(self) -> Tally | None:
+    def read(self, empty: Tally) -> Tally | None:
         """The tally that `write` left; None if there is none, or it is of another evaluation.
 
-        A file of other fields than today's counts as none.
+        A damaged file, or one of other fields than those of `empty`, counts as none.
         """
         try:
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as found:
@@ -52,14 +52,15 @@ class Journal:
             if str(fields["key"]) != self.key:
                 return None
             names = [str(name) for name in fields["outputs"]]
-            return Tally(
+            tally = Tally(
                 {name: fields[f"confusion_{name}"] for name in names},
                 {name: int(fields[f"images_{name}"]) for name in names},
                 RegionCounts.from_vector(fields["regions"]),
                 int(fields["batches"]),
                 float(fields["seconds"]),
             )
-        except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
+            return tally if _fits(tally, empty) else None
+        except Exception:  # NumPy and zipfile raise whatever a damaged file leads to
             return None
 
     def write(self, tally: Tally) -> None:
@@ -78,5 +79,18 @@ class Journal:
             np.savez(file, **fields)
 
     def remove(self) -> None:
-        """Delete the file, if there is one."""
-        self.path.unlink(missing_ok=True)
+        """Delete the file, if there is one and it can be."""
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+
+
+def _fits(tally: Tally, empty: Tally) -> bool:
+    """Whether a tally is one of counts, of the outputs and classes of `empty`."""
+    if tally.confusion.keys() != empty.confusion.keys():
+        return False
+    for name, matrix in tally.confusion.items():
+        expected = empty.confusion[name]
+        if matrix.shape != expected.shape or matrix.dtype != expected.dtype or matrix.min() < 0:
+            return False
+    counts = (*tally.images.values(), *tally.regions.to_vector(), tally.batches, tally.seconds)
+    return all(count >= 0 for count in counts) and math.isfinite(tally.seconds)

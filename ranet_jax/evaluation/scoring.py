@@ -71,7 +71,8 @@ def evaluate_batches(
     local_variables = jax.tree.map(_local_copy, variables)
     placed: dict[int, Any] = {}
     size, ignore_label = dataset.num_classes, dataset.ignore_label
-    tally = (journal and journal.read()) or Tally.empty(OUTPUTS, size)
+    empty = Tally.empty(OUTPUTS, size)
+    tally = (journal and journal.read(empty)) or empty
     hidden = not progress or jax.process_index() != 0
     with tqdm(
         total=total,

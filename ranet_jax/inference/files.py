@@ -12,6 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ranet_jax.errors import UserError
+from ranet_jax.files import reason, replacing
 from ranet_jax.images import is_hidden, read_image
 from ranet_jax.inference.forward import CompiledSizes
 from ranet_jax.inference.model import Model
@@ -40,7 +41,7 @@ def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
     files: dict[Path, Path] = {}
     for path in map(Path, paths):
         inside = [path]
-        if path.is_dir():
+        if os.path.isdir(path):
             inside = sorted(
                 p
                 for p in path.iterdir()
@@ -96,7 +97,7 @@ def predict_files(
             _write_pictures(model.dataset.palette, image, prediction, directory / path.stem)
         except OSError as error:
             raise UserError(
-                f"The pictures of {path} cannot be written to {directory} ({error.strerror});"
+                f"The pictures of {path} cannot be written to {directory} ({reason(error)});"
                 " make room or choose another output directory."
             ) from error
     return failures
@@ -116,7 +117,7 @@ def _check_outputs(files: Sequence[Path], directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"Directory {directory} cannot be made ({error.strerror}); choose another output"
+            f"Directory {directory} cannot be made ({reason(error)}); choose another output"
             " directory."
         ) from error
 
@@ -133,13 +134,17 @@ def _write_pictures(
     palette: Palette, image: UInt8[np.ndarray, "H W 3"], prediction: Prediction, stem: Path
 ) -> None:
     target = {suffix: stem.with_name(f"{stem.name}_{suffix}.png") for suffix in SUFFIXES}
-    save_label_png(target["labels"], prediction.labels, palette)
+    with replacing(target["labels"]) as partial:
+        save_label_png(partial, prediction.labels, palette)
     blended = overlay(image, prediction.labels, palette)
-    Image.fromarray(blended).save(target["overlay"])
+    with replacing(target["overlay"]) as partial:
+        Image.fromarray(blended).save(partial, format="PNG")
     if prediction.regions is not None:
         size = _region_picture_size(image.shape[:2])
         panels = region_panels(image, prediction, palette, size)
-        contact_sheet([panels], picture_width=size[1]).save(target["regions"])
+        sheet = contact_sheet([panels], picture_width=size[1])
+        with replacing(target["regions"]) as partial:
+            sheet.save(partial, format="PNG")
 
 
 def _region_picture_size(shape: tuple[int, int]) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from ranet_jax import checkpoints
 from ranet_jax.config import changed_fields, check_config
-from ranet_jax.errors import UserError
+from ranet_jax.errors import UserError, first_sentence
 from ranet_jax.inference.forward import ScoreMaps, make_forward, score_maps
 from ranet_jax.inference.prediction import Prediction, RegionMap
 from ranet_jax.inference.probabilities import (
@@ -174,8 +174,16 @@ def load(
                 " belong to the network they were trained with; leave that out."
             )
     check_config(config)
-    module = build_model(config, dataset.num_classes)
-    image = jax.ShapeDtypeStruct((1, *config.data.crop_size, 3), jnp.float32)
-    expected = jax.eval_shape(module.init, jax.random.PRNGKey(0), image)
+    try:
+        module = build_model(config, dataset.num_classes)
+        image = jax.ShapeDtypeStruct((1, *config.data.crop_size, 3), jnp.float32)
+        expected = jax.eval_shape(module.init, jax.random.PRNGKey(0), image)
+    except UserError:
+        raise
+    except (ArithmeticError, MemoryError, TypeError, ValueError) as error:
+        raise UserError(
+            f"The config of {path} describes no network ({first_sentence(error)}); restore its"
+            " config.json from a copy."
+        ) from error
     checkpoints.check_same_arrays(expected, variables, str(path))
     return Model(config, module, variables, dataset, step)

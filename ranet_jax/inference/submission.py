@@ -17,7 +17,7 @@ from ranet_data.cityscapes import labels as cityscapes
 from ranet_jax.checkpoints import fingerprint
 from ranet_jax.config import config_to_json
 from ranet_jax.errors import UserError
-from ranet_jax.files import read_json, replacing, write_json
+from ranet_jax.files import read_json, reason, replacing, write_json
 from ranet_jax.images import is_hidden, read_image
 from ranet_jax.inference.model import Model
 
@@ -100,7 +100,7 @@ def write_submission(
         _pack(directory, list(images), archive)
     except OSError as error:
         raise UserError(
-            f"{directory} or {archive} cannot be written ({error.strerror}); make room or choose"
+            f"{directory} or {archive} cannot be written ({reason(error)}); make room or choose"
             " another --output."
         ) from error
     return len(images)

@@ -16,7 +16,7 @@ import safetensors
 import safetensors.numpy
 
 from ranet_jax.errors import UserError
-from ranet_jax.files import replacing
+from ranet_jax.files import reason, replacing
 
 StateDict = dict[str, np.ndarray]
 # Where training scripts keep the weights beside the optimiser's state, the epoch and so on.
@@ -231,7 +231,9 @@ def write_state_dict(path: str | os.PathLike[str], tensors: StateDict) -> None:
         with replacing(path) as partial:
             WRITERS[path.suffix](partial, tensors)
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path} cannot be written ({error}); choose another file.") from error
+        raise UserError(
+            f"{path} cannot be written ({reason(error)}); choose another file."
+        ) from error
 
 
 def _write_torch(path: pathlib.Path, tensors: StateDict) -> None:

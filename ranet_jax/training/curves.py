@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from ranet_jax.files import replacing
 from ranet_jax.training.records import read_records
 
 LOSS_TERMS = ("loss", "fine", "coarse", "boundary", "fine_boundary", "position", "channel")
@@ -24,6 +25,7 @@ def draw_curves(metrics_path: str | os.PathLike, picture_path: str | os.PathLike
 
     Raises:
       UserError: the file is missing or holds other lines than records.
+      OSError: the picture cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -47,7 +49,8 @@ def draw_curves(metrics_path: str | os.PathLike, picture_path: str | os.PathLike
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
-    figure.savefig(picture_path, dpi=120)
+    with replacing(picture_path) as partial:
+        figure.savefig(partial, dpi=120, format="png")
 
 
 def _series(
