@@ -80,9 +80,9 @@ def has_checkpoint(workdir: Path) -> bool:
     return bool(steps.finished_steps(pathlib.Path(workdir) / "checkpoints"))
 
 
-def open_manager(workdir: Path, keep: int, read_only: bool = False) -> steps.Manager:
+def open_manager(workdir: Path, keep: int) -> steps.Manager:
     """Manager that saves asynchronously and keeps the latest `keep` and the best by mIoU."""
-    return steps.Manager(pathlib.Path(workdir).absolute() / "checkpoints", keep, read_only)
+    return steps.Manager(pathlib.Path(workdir).absolute() / "checkpoints", keep)
 
 
 def save(manager: steps.Manager, step: int, state: Any, miou: float | None = None) -> None:
@@ -185,7 +185,10 @@ def _read_step(path: pathlib.Path) -> tuple[int, dict[str, Any]]:
 
 
 def _read_best(workdir: pathlib.Path) -> tuple[int, dict[str, Any]]:
-    found = steps.find_whole(workdir / "checkpoints", steps.best_first)
+    directory = workdir / "checkpoints"
+    for step, why in steps.read_scores(directory)[1].items():
+        steps.tell(f"The score of checkpoint {directory / str(step)} {why}; it counts as none.")
+    found = steps.find_whole(directory, steps.best_first)
     if found is None:
         raise UserError(f"{workdir} holds no finished checkpoint yet; train it further.")
     return found.step, found.state

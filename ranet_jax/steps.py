@@ -105,6 +105,21 @@ def read_score(path: pathlib.Path) -> float | None:
     return float(score) if math.isfinite(score) else None
 
 
+def read_scores(directory: pathlib.Path) -> tuple[dict[int, float | None], dict[int, str]]:
+    """Scores of all steps, as `read_score` gives them, and what is wrong with those it cannot read.
+
+    The latter count as none.
+    """
+    scores: dict[int, float | None] = {}
+    wrong = {}
+    for step in finished_steps(directory):
+        try:
+            scores[step] = read_score(directory / str(step))
+        except DamagedError as error:
+            scores[step], wrong[step] = None, str(error)
+    return scores, wrong
+
+
 def tell(sentence: str) -> None:
     """Say on standard error what was found amiss, once for all hosts."""
     if jax.process_index() == 0:
@@ -119,20 +134,16 @@ def newest_first(directory: pathlib.Path) -> list[int]:
 def best_first(directory: pathlib.Path) -> list[int]:
     """Steps in the order in which loading tries them: by score, then those without one.
 
-    A score that cannot be read is named and counts as none. What has no arrays at all comes first:
-    it may have been the best, and trying names it.
+    What has no arrays at all comes first: it may have been the best, and trying names it.
     """
-    keys = {}
-    for step in finished_steps(directory):
-        path = directory / str(step)
-        try:
-            score = read_score(path)
-        except DamagedError as error:
-            score = None
-            if path.exists():
-                tell(f"The score of checkpoint {path} {error}; it does not count as the best.")
-        keys[step] = (not (path / "state").is_dir(), score is not None, score or 0.0, step)
-    return sorted(keys, key=keys.__getitem__, reverse=True)
+
+    def key(step: int) -> tuple[bool, bool, float, int]:
+        score = scores[step]
+        empty = not os.path.isdir(directory / str(step) / "state")
+        return empty, score is not None, score or 0.0, step
+
+    scores, _ = read_scores(directory)
+    return sorted(scores, key=key, reverse=True)
 
 
 class Found(NamedTuple):
@@ -181,17 +192,17 @@ def find_whole(
 class Manager:
     """Writes checkpoints while training goes on; keeps the latest `keep` and the best by score.
 
-    Only one that writes removes what a cut-off save left: a reader may look on.
+    It removes what a cut-off save left.
     """
 
-    def __init__(self, directory: pathlib.Path, keep: int, read_only: bool = False):
+    def __init__(self, directory: pathlib.Path, keep: int):
         self.directory, self._keep = directory, keep
         self._opened: int | None = None
         self._first_host = jax.process_index() == 0
         self._saving: tuple[int, concurrent.futures.Future[None]] | None = None
         self._checkpointer = ocp.StandardCheckpointer()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
-        if read_only or not self._first_host:
+        if not self._first_host:
             return
         try:
             directory.mkdir(exist_ok=True)
@@ -287,9 +298,10 @@ class Manager:
         """
         self.wait_until_finished()
         path = self.directory / str(step)
-        if not self._first_host or not path.is_dir():
+        if not self._first_host:
             return
         try:
+            self._check_present()
             (path / SCORES).parent.mkdir(exist_ok=True)
             write_json(path / SCORES, {"miou": score})
             add_to_manifest(path, SCORES)
@@ -319,18 +331,12 @@ class Manager:
 
     def _prune(self) -> None:
         """Remove all checkpoints but the latest and the best, and those that may be the best."""
-        steps, scores = finished_steps(self.directory), {}
-        kept = set(steps[-self._keep :])
-        for step in steps:
-            try:
-                score = read_score(self.directory / str(step))
-            except DamagedError:
-                kept.add(step)
-                continue
-            if score is not None:
-                scores[step] = (score, step)
-        if scores:
-            kept.add(max(scores, key=scores.__getitem__))
+        scores, wrong = read_scores(self.directory)
+        steps = list(scores)
+        scored = {step: (score, step) for step, score in scores.items() if score is not None}
+        kept = {*steps[-self._keep :], *wrong}
+        if scored:
+            kept.add(max(scored, key=scored.__getitem__))
         for step in steps:
             if step not in kept:
                 with contextlib.suppress(OSError):  # the next save tries again

@@ -65,7 +65,7 @@ def _train(arguments: argparse.Namespace) -> int:
     if jax.process_index() == 0:
         print(result.table())
         workdir = pathlib.Path(arguments.workdir)
-        remedy = "training has ended and is saved: make room, then run the same command again"
+        remedy = "training has ended; make room, then run the same command again to draw it"
         with explained(workdir / "curves.png", remedy):
             draw_curves(workdir / "metrics.jsonl", workdir / "curves.png")
     return 0

@@ -49,5 +49,5 @@ def test_an_error_of_the_file_system_ends_in_a_sentence(monkeypatch, capsys, err
         raise error
 
     monkeypatch.setattr("ranet_jax.cli.inspect.run", fail)
-    assert main(["inspect", "configs/shapes.py"]) == 1
+    assert main(["inspect", "--config", "configs/shapes.py"]) == 1
     assert capsys.readouterr().err.startswith("ranet: ")

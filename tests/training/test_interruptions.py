@@ -229,3 +229,14 @@ def test_a_directory_that_is_removed_is_not_said_to_be_saved(tmp_path):
     with pytest.raises(UserError, match=said):
         run(tmp_path / "run", on_batch=remove, given=config(checkpoint_every=100))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_directory_that_is_removed_during_the_last_evaluation_is_told(tmp_path):
+    def removing():
+        shutil.rmtree(tmp_path / "run")
+        return training.eval_batches()
+
+    said = rf"score of step {STEPS} cannot be written to .*; no step is saved"
+    with pytest.raises(UserError, match=said):
+        run(tmp_path / "run", eval_batches=removing)
+    assert not (tmp_path / "run").exists()
