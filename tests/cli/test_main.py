@@ -78,7 +78,7 @@ def refusal(capsys):
 def test_training_leaves_a_whole_workdir(workdir):
     names = {path.name for path in workdir.iterdir()}
     expected = {"config.json", "dataset.json", "metrics.jsonl", "curves.png"}
-    assert names == expected | {"checkpoints", "tensorboard"}
+    assert names == expected | {"checkpoints", "tensorboard", ".lock"}
     assert [path.name for path in (workdir / "checkpoints").iterdir()] == ["2"]
     records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == [1, 2, 2]

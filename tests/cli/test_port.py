@@ -66,7 +66,7 @@ def ported(source):
 
 
 def test_a_backbone_s_directory(source, ported, model):
-    names = {"variables", "port.json", "kept.safetensors"}
+    names = {"variables", "port.json", "kept.safetensors", "manifest.json"}
     assert {path.name for path in ported.iterdir()} == names
     assert json.loads((ported / "port.json").read_text()) == {
         "network": "resnet18",

@@ -146,7 +146,8 @@ def test_a_ported_segmenter_segments_as_torchvision_s(fcn, image, tmp_path):
     output = tmp_path / "out"
     assert command(tmp_path / "fcn.pth", "--model", "fcn_resnet101", "--output", output) == 0
     assert {path.name for path in output.iterdir()} == {
-        *("variables", "port.json", "kept.safetensors", "config.json", "dataset.json")
+        *("variables", "port.json", "kept.safetensors", "config.json", "dataset.json"),
+        "manifest.json",
     }
     model = ranet_jax.load(output)
     assert model.dataset.num_classes == 4
