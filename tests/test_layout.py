@@ -19,9 +19,7 @@ LEVELS = (
     ("evaluation", "porting"),
     ("inference",),
     ("checkpoints", "config_files", "inspection"),
-    ("steps", "workdirs"),
     ("models", "pipeline"),
-    ("manifests",),
     ("ops", "config", "files", "images", "markdown"),
     ("errors",),
 )

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 
 from ranet_jax import checkpoints
+from ranet_jax.checkpoints.manifests import write_manifest
+from ranet_jax.checkpoints.workdirs import describe
 from ranet_jax.errors import UserError
 from ranet_jax.files import new_directory, read_json, write_json
-from ranet_jax.manifests import write_manifest
 from ranet_jax.pipeline.metadata import DatasetMetadata, numbered_classes
 from ranet_jax.porting.coverage import to_tensors
 from ranet_jax.porting.files import StateDict, read_tensors, write_state_dict
 from ranet_jax.porting.name_patterns import Naming
 from ranet_jax.porting.networks import Network, find_network
 from ranet_jax.porting.port import Ported, flatten
-from ranet_jax.workdirs import describe
 
 Path = str | os.PathLike[str]
 KEPT = "kept.safetensors"

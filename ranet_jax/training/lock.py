@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import jax
 
+from ranet_jax.checkpoints.steps import tell
+from ranet_jax.checkpoints.workdirs import make_workdir
 from ranet_jax.errors import UserError
 from ranet_jax.files import explained, reason
-from ranet_jax.steps import tell
-from ranet_jax.workdirs import make_workdir
 
 FILE = ".lock"
 
@@ -33,7 +33,7 @@ def locked(workdir: str | os.PathLike[str]) -> Iterator[None]:
     directory = pathlib.Path(workdir)
     make_workdir(directory)
     with contextlib.ExitStack() as stack:
-        with explained(directory / FILE, "make room or choose another --workdir"):
+        with explained(directory / FILE, "make room or choose another working directory"):
             file = stack.enter_context((directory / FILE).open("a+"))
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,7 +41,7 @@ def locked(workdir: str | os.PathLike[str]) -> Iterator[None]:
             file.seek(0)
             raise UserError(
                 f"{directory} is in use by another training ({file.read(200).strip()}); wait until"
-                " it has ended, or choose another --workdir."
+                " it has ended, or choose another working directory."
             ) from error
         except OSError as error:
             tell(

@@ -10,6 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from ranet_jax import checkpoints
+from ranet_jax.checkpoints.steps import Manager
 from ranet_jax.errors import UserError
 from ranet_jax.evaluation.result import EvaluationResult
 from ranet_jax.evaluation.scoring import evaluate_batches
@@ -20,7 +21,6 @@ from ranet_jax.models import build_model
 from ranet_jax.pipeline.batching import Batch
 from ranet_jax.pipeline.labels import check_labels
 from ranet_jax.pipeline.metadata import DatasetMetadata
-from ranet_jax.steps import Manager
 from ranet_jax.training import parallel
 from ranet_jax.training.initialization import initialize
 from ranet_jax.training.lock import locked

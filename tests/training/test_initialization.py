@@ -10,6 +10,7 @@ import pytest
 
 from helpers import training
 from ranet_jax import checkpoints
+from ranet_jax.checkpoints.steps import read_state
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
 from ranet_jax.files import write_json
@@ -17,7 +18,6 @@ from ranet_jax.inference.model import load
 from ranet_jax.models import build_model
 from ranet_jax.porting import port_state_dict, reverse, write_ported
 from ranet_jax.porting.files import read_state_dict
-from ranet_jax.steps import read_state
 from ranet_jax.training.initialization import initialize
 from ranet_jax.training.loop import train
 

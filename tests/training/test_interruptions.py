@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from helpers import damage, training
-from ranet_jax import checkpoints, steps
+from ranet_jax import checkpoints
+from ranet_jax.checkpoints import steps
 from ranet_jax.errors import Interrupted, UserError
 from ranet_jax.training import loop, records
 from ranet_jax.training.lock import locked

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from helpers import damage, training
-from ranet_jax import checkpoints, steps
+from ranet_jax import checkpoints
+from ranet_jax.checkpoints import steps
+from ranet_jax.checkpoints.manifests import MANIFEST
 from ranet_jax.errors import UserError
-from ranet_jax.manifests import MANIFEST
 
 SCORES = {2: 0.5, 4: 0.7, 6: 0.6, 8: None}
 

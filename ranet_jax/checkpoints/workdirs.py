@@ -48,6 +48,8 @@ def _read_config(path: pathlib.Path) -> ConfigDict:
         )
     try:
         return config_from_json(fields)
+    except UserError:
+        raise
     except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
         raise UserError(f"{path} holds no config ({error}); restore it from a copy.") from error
 
@@ -62,7 +64,8 @@ def make_workdir(directory: pathlib.Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"Directory {directory} cannot be made ({reason(error)}); choose another --workdir."
+            f"Directory {directory} cannot be made ({reason(error)}); choose another working"
+            " directory."
         ) from error
 
 
@@ -79,7 +82,7 @@ def check_owner(directory: pathlib.Path) -> None:
     except OSError as error:
         raise UserError(
             f"Directory {directory} cannot be made or read ({reason(error)}); choose another"
-            " --workdir."
+            " working directory."
         ) from error
     names = [name for name in names if not name.startswith(".") and name not in OF_NOBODY]
     if not names:
@@ -88,8 +91,8 @@ def check_owner(directory: pathlib.Path) -> None:
     if of_model:
         raise UserError(
             f"{directory} holds an exported or ported network ({of_model[0]}), which training would"
-            " spoil; choose another --workdir, and name this one as config.model.init_from to start"
-            " from its weights."
+            " spoil; choose another working directory, and name this one as"
+            " config.model.init_from to start from its weights."
         )
     try:
         if "config.json" not in names:
@@ -100,12 +103,12 @@ def check_owner(directory: pathlib.Path) -> None:
     except UserError as error:
         raise UserError(
             f"{directory} holds files ({names[0]}) but is not the working directory of a training"
-            f" ({str(error).rstrip('.')}); choose another --workdir."
+            f" ({str(error).rstrip('.')}); choose another working directory."
         ) from error
     wrong = [n for n in DIRECTORIES if n in names and not os.path.isdir(directory / n)]
     wrong += [n for n in FILES if n in names and not os.path.isfile(directory / n)]
     if wrong:
         raise UserError(
             f"{directory / wrong[0]} is not what training calls so; move it away or choose another"
-            " --workdir."
+            " working directory."
         )

@@ -22,9 +22,9 @@ import jax
 import orbax.checkpoint as ocp
 from tqdm import tqdm
 
+from ranet_jax.checkpoints.manifests import add_to_manifest, find_damage, write_manifest
 from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, reason, write_json
-from ranet_jax.manifests import add_to_manifest, find_damage, write_manifest
 
 SCORES = "metrics/metrics"
 # What a training that was killed leaves of a step it was writing or removing.
@@ -210,7 +210,7 @@ class Manager:
             self._opened = os.open(directory, os.O_RDONLY)
         except OSError as error:
             raise UserError(
-                f"{directory} cannot be made ({reason(error)}); choose another --workdir."
+                f"{directory} cannot be made ({reason(error)}); choose another working directory."
             ) from error
         for path in directory.iterdir():
             if LEFTOVER.fullmatch(path.name):

@@ -19,13 +19,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
-from ranet_jax import steps
+from ranet_jax.checkpoints import steps
+from ranet_jax.checkpoints.manifests import find_damage, write_manifest
+from ranet_jax.checkpoints.workdirs import check_owner, describe, make_workdir, read_description
 from ranet_jax.config import changed_fields
 from ranet_jax.errors import UserError
 from ranet_jax.files import explained, new_directory, reason
-from ranet_jax.manifests import find_damage, write_manifest
 from ranet_jax.pipeline.metadata import DatasetMetadata
-from ranet_jax.workdirs import check_owner, describe, make_workdir, read_description
 
 Path = str | os.PathLike[str]
 # Files of exported and ported networks that people may edit.
@@ -52,12 +52,12 @@ def check_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata) -
         if names:
             raise UserError(
                 f"{directory} was made with another config ({', '.join(names)} differ); choose"
-                " another --workdir or the config it was made with."
+                " another working directory or the config it was made with."
             )
         if made_for != dataset:
             raise UserError(
                 f"{directory} was made with another version of data set {dataset.name!r}; choose"
-                " another --workdir."
+                " another working directory."
             )
 
 
@@ -71,7 +71,7 @@ def prepare_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata)
     check_workdir(directory, config, dataset)
     if jax.process_index() == 0 and not has_checkpoint(directory):
         make_workdir(directory)
-        with explained(directory, "make room or choose another --workdir"):
+        with explained(directory, "make room or choose another working directory"):
             describe(directory, config, dataset)
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from helpers import damage
-from ranet_jax.manifests import MANIFEST, add_to_manifest, find_damage, write_manifest
+from ranet_jax.checkpoints.manifests import MANIFEST, add_to_manifest, find_damage, write_manifest
 
 
 @pytest.fixture

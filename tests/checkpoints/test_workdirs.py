@@ -7,8 +7,8 @@ import pytest
 
 from helpers import damage, training
 from ranet_jax import checkpoints
+from ranet_jax.checkpoints.workdirs import describe
 from ranet_jax.errors import UserError
-from ranet_jax.workdirs import describe
 
 
 def contents(directory):
@@ -104,7 +104,7 @@ def test_a_directory_of_something_else_is_refused_and_stays_as_it_is(tmp_path, m
     directory = tmp_path / "foreign"
     make(directory)
     before = contents(directory)
-    with pytest.raises(UserError, match=f"{directory}.*choose another --workdir") as refused:
+    with pytest.raises(UserError, match=f"{directory}.*another working directory") as refused:
         prepare(directory)
     assert "\n" not in str(refused.value)
     assert contents(directory) == before

@@ -1,0 +1,33 @@
+"""Working directories, checkpoints of training steps, and exported models."""
+
+from ranet_jax.checkpoints.variables import (
+    check_same_arrays,
+    check_workdir,
+    export,
+    fingerprint,
+    has_checkpoint,
+    load_variables,
+    open_manager,
+    prepare_workdir,
+    read_variables,
+    restore_latest,
+    save,
+    write_variables,
+)
+from ranet_jax.checkpoints.workdirs import describe
+
+__all__ = [
+    "check_same_arrays",
+    "check_workdir",
+    "describe",
+    "export",
+    "fingerprint",
+    "has_checkpoint",
+    "load_variables",
+    "open_manager",
+    "prepare_workdir",
+    "read_variables",
+    "restore_latest",
+    "save",
+    "write_variables",
+]
