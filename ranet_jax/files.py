@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -73,8 +74,11 @@ def explained(what: object, remedy: str) -> Iterator[None]:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write JSON in one step."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Write JSON in one step, indented, each list of numbers on one line."""
+    text = json.dumps(value, indent=2)
+    # A line break in JSON stands outside of strings.
+    text = re.sub(r'\[\n([^\[\]{}"]*)\]', lambda list_: f"[{' '.join(list_[1].split())}]", text)
+    write_text(path, text + "\n")
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

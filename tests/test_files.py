@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ranet_jax.files import read_json, replacing
+from ranet_jax.files import read_json, replacing, write_json
 
 PROGRAM = """
 import sys
@@ -38,3 +38,10 @@ def test_what_is_not_finished_leaves_nothing(tmp_path, make):
         make(partial)
         raise KeyboardInterrupt
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("kept", "before")]
+
+
+def test_json_has_lists_of_numbers_on_one_line_and_texts_as_they_are(tmp_path):
+    value = {"rows": [[1, 2.5], [3, None]], "texts": ["[ a, 1 ]", "[\n1,\n2]"], "none": []}
+    write_json(tmp_path / "value.json", value)
+    assert read_json(tmp_path / "value.json") == value
+    assert "    [1, 2.5],\n" in (tmp_path / "value.json").read_text()

@@ -1,6 +1,7 @@
 """`ranet evaluate`: score a checkpoint."""
 
 import argparse
+import functools
 from typing import Any
 
 from ranet_jax.cli.arguments import OVERRIDING
@@ -20,15 +21,15 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Score a checkpoint and print the table of classes."""
+    """Score a checkpoint; print what was scored, the table of classes and the files written."""
     from ranet_jax.evaluation.evaluate import evaluate_checkpoint
 
-    result = evaluate_checkpoint(
+    evaluate_checkpoint(
         arguments.checkpoint,
         split=arguments.split,
         output=arguments.output,
         pictures=arguments.pictures,
         configure=lambda config: override(config, arguments.overrides),
+        tell=functools.partial(print, flush=True),
     )
-    print(result.table())
     return 0

@@ -16,9 +16,11 @@ from PIL import Image
 from ranet_jax.checkpoints import fingerprint
 from ranet_jax.config import config_to_json
 from ranet_jax.errors import UserError
+from ranet_jax.evaluation.confusion_picture import draw_confusion
 from ranet_jax.evaluation.journal import Journal
 from ranet_jax.evaluation.region_statistics import region_purity
 from ranet_jax.evaluation.result import EvaluationResult
+from ranet_jax.evaluation.scored import find_scored
 from ranet_jax.evaluation.scoring import evaluate_batches
 from ranet_jax.files import check_json_output, reason, replacing, write_json
 from ranet_jax.inference.model import Model, load
@@ -39,8 +41,12 @@ def evaluate_checkpoint(
     pictures: int = 0,
     configure: Callable[[ConfigDict], ConfigDict] | None = None,
     progress: bool = True,
+    tell: Callable[[str], None] | None = None,
 ) -> EvaluationResult:
-    """Score a checkpoint on a split of its data set and write the scores as JSON.
+    """Score a checkpoint on a split of its data set; write the scores as JSON, and pictures.
+
+    Beside the report `NAME.json` lie `NAME_confusion.png`, the confusion matrix of the fine
+    segmentation, and, if asked for, the sheet of images `NAME.png`.
 
     One that was cut off goes on where it was when it is started again in the same way. Of several
     hosts the first one writes.
@@ -52,6 +58,8 @@ def evaluate_checkpoint(
       pictures: number of images, from the first on, to draw on a sheet beside the JSON file.
       configure: may change fields of the config, such as those of `config.eval`.
       progress: show a progress bar.
+      tell: gets what is scored, the table of the scores, and where the files are, as each is known
+        on the first host.
 
     Raises:
       UserError: no checkpoint, no data set or one with other classes, nothing labelled in the
@@ -66,13 +74,17 @@ def evaluate_checkpoint(
     builder = examples.open_dataset(model.config.data)
     _check_classes(path, model.dataset, examples.dataset_metadata(builder))
     journal = _journal(model, report, split, builder)
+    scored, total = find_scored(path, model), examples.num_examples(builder, split)
+    first_host = jax.process_index() == 0
+    if tell is not None and first_host:
+        tell(f"Scoring {scored} on split {split} of {model.dataset.name}: {total} images.")
     result = evaluate_batches(
         model.forward,
         model.variables,
         examples.evaluation_batches(model.config, builder, split),
         model.dataset,
         model.settings,
-        total=examples.num_examples(builder, split),
+        total=total,
         progress=progress,
         journal=journal,
     )
@@ -82,21 +94,27 @@ def evaluate_checkpoint(
             f"No pixel of split {split!r} of {model.dataset.name} has a label to score; name"
             " another split, or write a submission where a benchmark withholds its labels."
         )
-    if jax.process_index() != 0:
+    if not first_host:
         return result
-    header = {"checkpoint": str(path), "step": model.step, "split": split}
+    files = {"report": report, "confusion matrix": report.with_name(f"{report.stem}_confusion.png")}
+    header = {"checkpoint": str(path), **scored.to_json(), "split": split}
     try:
         write_json(report, header | result.to_json())
+        draw_confusion(result, files["confusion matrix"])
         if pictures > 0:
+            files["pictures"] = report.with_suffix(".png")
             batches = examples.evaluation_batches(model.config, builder, split)
             sheet = prediction_sheet(model, batches, pictures)
-            with replacing(report.with_suffix(".png")) as partial:
+            with replacing(files["pictures"]) as partial:
                 sheet.save(partial, format="PNG")
     except OSError as error:
         raise UserError(
             f"{report} or its pictures cannot be written ({reason(error)}); make room or choose"
             f" another output. The scores are:\n{result.table()}"
         ) from error
+    if tell is not None:
+        tell(result.table())
+        tell("\n" + "\n".join(f"{name}: {file}" for name, file in files.items()))
     journal.remove()
     return result
 

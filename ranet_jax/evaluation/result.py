@@ -30,7 +30,10 @@ class EvaluationResult:
         return {name: value for name, value in scores.items() if value is not None}
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dictionary: scores are fractions of 1, None where there was nothing to score."""
+        """Plain dictionary: scores are fractions of 1, None where there was nothing to score.
+
+        Rows of "confusion" are the true classes, columns the predicted ones, in pixels.
+        """
         fields = {
             "dataset": self.dataset.name,
             "num_images": self.num_images,
@@ -56,6 +59,7 @@ class EvaluationResult:
                 }
                 for name, iou, labelled, predicted, correct in zip(names, *columns, strict=True)
             },
+            "confusion": scores.confusion.tolist(),
         }
 
     def table(self) -> str:

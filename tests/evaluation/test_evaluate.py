@@ -57,6 +57,18 @@ def test_a_checkpoint_is_scored_into_its_directory(saved_model):
     assert fields["regions"]["region_purity"] == 1.0
 
 
+def test_what_was_scored_and_where_it_is_written_is_told(saved_model):
+    path, _ = saved_model
+    told = []
+    result = evaluate_checkpoint(path, pictures=1, progress=False, tell=told.append)
+    assert told[0] == f"Scoring the exported model {path} on split val of colours: 4 images."
+    assert told[1] == result.table()
+    files = {Path(line.partition(": ")[2]) for line in told[2].strip().splitlines()}
+    names = ("evaluation_val.json", "evaluation_val_confusion.png", "evaluation_val.png")
+    assert files == {path / name for name in names}
+    assert all(file.is_file() for file in files)
+
+
 def interrupted(batches, after):
     yield from itertools.islice(batches, after)
     raise KeyboardInterrupt

@@ -47,6 +47,7 @@ def test_json_of_a_hand_made_result():
     assert fields["settings"]["mode"] == "whole"
     assert fields["fine"]["miou"] == pytest.approx((6 / 9 + 11 / 14) / 2)
     assert fields["fine"]["pixel_accuracy"] == pytest.approx(0.85)
+    assert fields["fine"]["confusion"] == [[600, 200, 0], [100, 1100, 0], [0, 0, 0]]
     assert fields["fine"]["classes"]["blue"]["iou"] is None
     assert fields["fine"]["classes"]["green"] == {
         "iou": pytest.approx(11 / 14),

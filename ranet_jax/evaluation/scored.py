@@ -1,0 +1,49 @@
+"""Which weights an evaluation scored: a step of a run, or an exported model."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from ranet_jax.checkpoints import open_manager
+from ranet_jax.inference.model import Model
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoredWeights:
+    """Weights of `step` of the run in `directory`, and what the run's best and last steps are.
+
+    `step` is None for an exported model, `best` where no checkpoint of the run has a mIoU.
+    """
+
+    directory: Path
+    step: int | None = None
+    best: int | None = None
+    last: int | None = None
+
+    def __str__(self) -> str:
+        if self.step is None:
+            return f"the exported model {self.directory}"
+        names, others = [], []
+        for name, step in (("the best by mIoU", self.best), ("the last", self.last)):
+            if step == self.step:
+                names.append(name)
+            elif step is not None:
+                others.append(f"{name} is step {step}")
+        remark = "; ".join(filter(None, [" and ".join(names), ", ".join(others)]))
+        return f"step {self.step} of {self.directory}" + (f" ({remark})" if remark else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionary: the directory, and the steps where there are any."""
+        steps = {"step": self.step, "best_step": self.best, "last_step": self.last}
+        return {"directory": str(self.directory), **steps}
+
+
+def find_scored(path: str | os.PathLike, model: Model) -> ScoredWeights:
+    """The weights that `load(path)` gave to a model."""
+    path = Path(path).absolute()
+    if model.step is None:
+        return ScoredWeights(path)
+    workdir = path.parent.parent if path.parent.name == "checkpoints" else path
+    with open_manager(workdir, model.config.train.keep_checkpoints, read_only=True) as manager:
+        return ScoredWeights(workdir, model.step, manager.best_step(), manager.latest_step())
