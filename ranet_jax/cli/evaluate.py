@@ -6,6 +6,7 @@ from typing import Any
 
 from ranet_jax.cli.arguments import OVERRIDING
 from ranet_jax.config_files import override
+from ranet_jax.errors import UserError
 
 
 def add_parser(subparsers: Any) -> None:
@@ -17,11 +18,19 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--pictures", type=int, default=0, metavar="N", help="draw the first N images too"
     )
+    parser.add_argument(
+        "--alpha",
+        type=float,
+        help="with --pictures: draw labels over the images, so opaque (0 to 1; default: 1)",
+    )
     parser.set_defaults(run=run, takes_overrides=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Score a checkpoint; print what was scored, the table of classes and the files written."""
+    if arguments.alpha is not None and arguments.pictures == 0:
+        raise UserError("--alpha is of pictures; add --pictures N.")
+
     from ranet_jax.evaluation.evaluate import evaluate_checkpoint
 
     evaluate_checkpoint(
@@ -29,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         split=arguments.split,
         output=arguments.output,
         pictures=arguments.pictures,
+        alpha=1.0 if arguments.alpha is None else arguments.alpha,
         configure=lambda config: override(config, arguments.overrides),
         tell=functools.partial(print, flush=True),
     )

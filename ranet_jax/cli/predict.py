@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ranet_jax.cli.arguments import OVERRIDING
+from ranet_jax.cli.arguments import OVERRIDING, refuse
 from ranet_jax.config_files import override
 
 
@@ -24,14 +24,25 @@ def add_parser(subparsers: Any) -> None:
         choices=("cityscapes",),
         help="write the label images that this benchmark's server takes",
     )
+    parser.add_argument(
+        "--alpha",
+        type=float,
+        help="how opaque labels lie over the images (0 to 1; default: 0.4)",
+    )
     parser.set_defaults(run=run, takes_overrides=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Segment images into pictures, or into a benchmark's archive."""
+    if arguments.submission is not None:
+        refuse(arguments, ("--alpha",), "is of pictures, which --submission does not draw")
+
     from ranet_jax.inference.files import predict_files
     from ranet_jax.inference.model import load
+    from ranet_jax.inference.pictures import OVERLAY_ALPHA, check_alpha
 
+    alpha = OVERLAY_ALPHA if arguments.alpha is None else arguments.alpha
+    check_alpha(alpha)
     model = load(
         arguments.checkpoint, configure=lambda config: override(config, arguments.overrides)
     )
@@ -46,6 +57,6 @@ def run(arguments: argparse.Namespace) -> int:
                 f"The server of {arguments.submission} scores all {wanted} images of its test set."
             )
         return 0
-    failures = predict_files(model, arguments.images, arguments.output)
+    failures = predict_files(model, arguments.images, arguments.output, alpha)
     print(f"Written to {arguments.output}.")
     return 1 if failures else 0

@@ -24,7 +24,7 @@ from ranet_jax.evaluation.scored import find_scored
 from ranet_jax.evaluation.scoring import evaluate_batches
 from ranet_jax.files import check_json_output, reason, replacing, write_json
 from ranet_jax.inference.model import Model, load
-from ranet_jax.inference.pictures import contact_sheet, sheet_row
+from ranet_jax.inference.pictures import check_alpha, contact_sheet, sheet_row
 from ranet_jax.pipeline import examples
 from ranet_jax.pipeline.batching import Batch
 from ranet_jax.pipeline.metadata import DatasetMetadata
@@ -39,6 +39,7 @@ def evaluate_checkpoint(
     split: str | None = None,
     output: str | os.PathLike | None = None,
     pictures: int = 0,
+    alpha: float = 1.0,
     configure: Callable[[ConfigDict], ConfigDict] | None = None,
     progress: bool = True,
     tell: Callable[[str], None] | None = None,
@@ -56,6 +57,7 @@ def evaluate_checkpoint(
       split: of the data set; the config's `data.eval_split` if not given.
       output: JSON file; `evaluation_SPLIT.json` in the model's directory if not given.
       pictures: number of images, from the first on, to draw on a sheet beside the JSON file.
+      alpha: how opaque labels lie over the images of the sheet, from 0 to 1.
       configure: may change fields of the config, such as those of `config.eval`.
       progress: show a progress bar.
       tell: gets what is scored, the table of the scores, and where the files are, as each is known
@@ -67,6 +69,7 @@ def evaluate_checkpoint(
     """
     if pictures < 0:
         raise UserError(f"{pictures} pictures cannot be drawn; choose 0 or more.")
+    check_alpha(alpha)
     model = load(path, configure)
     split = split or model.config.data.eval_split
     report = Path(output) if output else _model_directory(Path(path)) / _report_name(split)
@@ -104,7 +107,7 @@ def evaluate_checkpoint(
         if pictures > 0:
             files["pictures"] = report.with_suffix(".png")
             batches = examples.evaluation_batches(model.config, builder, split)
-            sheet = prediction_sheet(model, batches, pictures)
+            sheet = prediction_sheet(model, batches, pictures, alpha)
             with replacing(files["pictures"]) as partial:
                 sheet.save(partial, format="PNG")
     except OSError as error:
@@ -152,7 +155,9 @@ def _check_classes(
         )
 
 
-def prediction_sheet(model: Model, batches: Iterable[Batch], count: int) -> Image.Image:
+def prediction_sheet(
+    model: Model, batches: Iterable[Batch], count: int, alpha: float = 1.0
+) -> Image.Image:
     """Sheet of the first `count` images: truth, coarse and fine labels, boundary and regions."""
     normalization = Normalization.from_config(model.config.data)
     labelled = (
@@ -167,7 +172,7 @@ def prediction_sheet(model: Model, batches: Iterable[Batch], count: int) -> Imag
         purity = math.nan
         if prediction.regions is not None:
             purity = region_purity(prediction.regions.labels, truth, dataset.ignore_label)
-        rows.append(sheet_row(image, prediction, dataset.palette, truth, purity))
+        rows.append(sheet_row(image, prediction, dataset.palette, truth, purity, alpha))
     return contact_sheet(rows, model.dataset)
 
 

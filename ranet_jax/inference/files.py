@@ -17,13 +17,15 @@ from ranet_jax.images import is_hidden, read_image
 from ranet_jax.inference.forward import CompiledSizes
 from ranet_jax.inference.model import Model
 from ranet_jax.inference.pictures import (
-    Palette,
+    OVERLAY_ALPHA,
+    check_alpha,
     contact_sheet,
-    overlay,
+    overlay_with_legend,
     region_panels,
     save_label_png,
 )
 from ranet_jax.inference.prediction import Prediction
+from ranet_jax.pipeline.metadata import DatasetMetadata
 
 SUFFIXES = ("labels", "overlay", "regions")
 # Least and greatest pixels of the longer side of a picture of regions.
@@ -64,21 +66,27 @@ def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
 
 
 def predict_files(
-    model: Model, paths: Sequence[str | os.PathLike], output_dir: str | os.PathLike
+    model: Model,
+    paths: Sequence[str | os.PathLike],
+    output_dir: str | os.PathLike,
+    alpha: float = OVERLAY_ALPHA,
 ) -> list[str]:
     """Segment image files, and the images of directories, into pictures in `output_dir`.
 
     Of each image STEM.*, it writes STEM_labels.png (indexed, pixel values are labels),
-    STEM_overlay.png and, if the network has regions, STEM_regions.png: the boundary probability
-    and the regions side by side, under captions. An image that cannot be read, or is too large
-    for memory, is reported on standard error and left out.
+    STEM_overlay.png (the image under its labels, `alpha` opaque, above a legend) and, if the
+    network has regions, STEM_regions.png: the boundary probability and the regions side by side,
+    under captions. An image that cannot be read, or is too large for memory, is reported on
+    standard error and left out.
 
     Returns:
       A sentence for each image left out.
 
     Raises:
-      UserError: outputs would overwrite one another or an input, or cannot be written.
+      UserError: outputs would overwrite one another or an input, or cannot be written; or `alpha`
+        is not from 0 to 1.
     """
+    check_alpha(alpha)
     files = find_images(paths)
     directory = Path(output_dir)
     _check_outputs(files, directory)
@@ -94,7 +102,7 @@ def predict_files(
             failures.append(str(error))
             continue
         try:
-            _write_pictures(model.dataset.palette, image, prediction, directory / path.stem)
+            _write_pictures(model.dataset, image, prediction, directory / path.stem, alpha)
         except OSError as error:
             raise UserError(
                 f"The pictures of {path} cannot be written to {directory} ({reason(error)});"
@@ -131,17 +139,21 @@ def _predict(model: Model, image: UInt8[np.ndarray, "H W 3"], path: Path) -> Pre
 
 
 def _write_pictures(
-    palette: Palette, image: UInt8[np.ndarray, "H W 3"], prediction: Prediction, stem: Path
+    dataset: DatasetMetadata,
+    image: UInt8[np.ndarray, "H W 3"],
+    prediction: Prediction,
+    stem: Path,
+    alpha: float,
 ) -> None:
     target = {suffix: stem.with_name(f"{stem.name}_{suffix}.png") for suffix in SUFFIXES}
     with replacing(target["labels"]) as partial:
-        save_label_png(partial, prediction.labels, palette)
-    blended = overlay(image, prediction.labels, palette)
+        save_label_png(partial, prediction.labels, dataset.palette)
+    blended = overlay_with_legend(image, prediction.labels, dataset, alpha)
     with replacing(target["overlay"]) as partial:
-        Image.fromarray(blended).save(partial, format="PNG")
+        blended.save(partial, format="PNG")
     if prediction.regions is not None:
         size = _region_picture_size(image.shape[:2])
-        panels = region_panels(image, prediction, palette, size)
+        panels = region_panels(image, prediction, dataset.palette, size)
         sheet = contact_sheet([panels], picture_width=size[1])
         with replacing(target["regions"]) as partial:
             sheet.save(partial, format="PNG")

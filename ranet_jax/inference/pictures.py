@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 from ranet_jax.errors import UserError
+from ranet_jax.inference.colors import Color, Palette, distinguishable
 from ranet_jax.inference.prediction import Prediction
 from ranet_jax.inference.region_pictures import (
     BOUNDARY_NOTE,
     REGION_NOTE,
     RGB,
     VOID,
-    Color,
-    Palette,
     Picture,
     boundary_picture,
     region_caption,
@@ -30,6 +30,8 @@ PAPER: Color = (255, 255, 255)
 MARGIN = 8
 PICTURE_WIDTH = 320  # of a sheet
 MIN_COLUMN = 160
+STRIPES: tuple[Color, Color] = ((90, 90, 90), (235, 235, 235))  # of pixels without a class
+OVERLAY_ALPHA = 0.4
 
 
 def _full_palette(palette: Palette) -> UInt8[np.ndarray, "256 3"]:
@@ -53,21 +55,64 @@ def save_label_png(
     picture.save(path, format="PNG")
 
 
+def check_alpha(alpha: float) -> None:
+    """Raise `UserError` unless `alpha` is from 0 to 1."""
+    if not 0 <= alpha <= 1:
+        raise UserError(
+            f"alpha is {alpha}; choose a number from 0 (contours alone) to 1 (labels alone)."
+        )
+
+
 def overlay(
-    image: RGB, labels: UInt8[np.ndarray, "H W"], palette: Palette, alpha: float = 0.5
+    image: RGB, labels: UInt8[np.ndarray, "H W"], palette: Palette, alpha: float = OVERLAY_ALPHA
 ) -> RGB:
-    """The image with its labels' colours over it, `alpha` opaque."""
-    blend = (1 - alpha) * image + alpha * colorize(labels, palette)
-    return np.rint(blend).astype(np.uint8)
+    """The image with its labels over it: filled `alpha` opaque, within opaque contours.
+
+    Classes have the colours of `distinguishable(palette)`, pixels without a class are striped. A
+    contour runs on either side of where classes meet, in the colour of the class of its side. With
+    an alpha of 1 the labels hide the image.
+    """
+    fill = colorize(labels, distinguishable(palette))
+    longer = max(labels.shape)
+    rows, columns = np.nonzero(labels >= len(palette))
+    stripe = max(2, round(longer / 80))
+    fill[rows, columns] = np.array(STRIPES, np.uint8)[(rows + columns) // stripe % 2]
+    if alpha == 1:
+        return fill
+    blend = np.rint((1 - alpha) * image + alpha * fill).astype(np.uint8)
+    reach = 1 + 2 * max(1, round(longer / 600))
+    highest, lowest = (f(labels, reach) for f in (ndimage.maximum_filter, ndimage.minimum_filter))
+    return np.where((highest != lowest)[..., None], fill, blend)
+
+
+def overlay_with_legend(
+    image: RGB, labels: UInt8[np.ndarray, "H W"], dataset: DatasetMetadata, alpha: float
+) -> Image.Image:
+    """The `overlay` at the image's size, above a legend of the classes that it shows."""
+    picture = Image.fromarray(overlay(image, labels, dataset.palette, alpha))
+    width = max(picture.width, MIN_COLUMN)
+    legend = _legend(dataset, _values(labels), width, _Writing(max(14, width // 60)))
+    below = Image.new("RGB", (width, picture.height + MARGIN // 2 + legend.height), PAPER)
+    below.paste(picture, (0, 0))
+    below.paste(legend, (0, below.height - legend.height))
+    return below
+
+
+def _values(labels: UInt8[np.ndarray, "H W"]) -> frozenset[int]:
+    return frozenset(np.flatnonzero(np.bincount(labels.ravel())).tolist())
 
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """A picture of a sheet, a caption above it, and a note on how to read all of its column."""
+    """A picture of a sheet, a caption above it, and a note on how to read all of its column.
+
+    `labels` are those that it shows in the colours of classes.
+    """
 
     picture: Picture
     caption: str = ""
     note: str = ""
+    labels: frozenset[int] = frozenset()
 
 
 def sheet_row(
@@ -76,18 +121,19 @@ def sheet_row(
     palette: Palette,
     truth: UInt8[np.ndarray, "H W"] | None = None,
     region_purity: float = math.nan,
+    alpha: float = 1.0,
 ) -> dict[str, Panel]:
     """Pictures of one image by title: itself, truth, coarse, fine, boundary and regions.
 
     Truth, coarse, boundary and regions are left out where there are none; the caption of the
-    regions tells their purity unless it is NaN.
+    regions tells their purity unless it is NaN. Labels lie over the image, `alpha` opaque.
     """
     row = {"image": Panel(image)}
-    if truth is not None:
-        row["truth"] = Panel(colorize(truth, palette))
-    if prediction.coarse is not None:
-        row["coarse"] = Panel(colorize(prediction.coarse, palette))
-    row["fine"] = Panel(colorize(prediction.labels, palette))
+    maps = {"truth": truth, "coarse": prediction.coarse, "fine": prediction.labels}
+    for title, labels in maps.items():
+        if labels is not None:
+            picture = overlay(image, labels, palette, alpha)
+            row[title] = Panel(picture, labels=_values(labels))
     size = _height(image.shape[:2], PICTURE_WIDTH), PICTURE_WIDTH
     return row | region_panels(image, prediction, palette, size, region_purity)
 
@@ -120,7 +166,7 @@ def contact_sheet(
     dataset: DatasetMetadata | None = None,
     picture_width: int = PICTURE_WIDTH,
 ) -> Image.Image:
-    """Rows of pictures under their titles and captions, a legend of the classes, and the notes.
+    """Rows of pictures under their titles and captions, a legend of what they show, and the notes.
 
     Columns are `MIN_COLUMN` pixels wide at least, for their captions' sake.
 
@@ -139,8 +185,9 @@ def contact_sheet(
         strips.append(_side_by_side(captions, column))
         pictures = [_fit(panel.picture, picture_width) for panel in row.values()]
         strips.append(_side_by_side(pictures, column, MARGIN))
+    shown = frozenset().union(*(panel.labels for row in rows for panel in row.values()))
     if dataset is not None:
-        strips.append(_legend(dataset, width - 2 * MARGIN, writing))
+        strips.append(_legend(dataset, shown, width - 2 * MARGIN, writing))
     notes = [f"{title}: {panel.note}." for title, panel in rows[0].items() if panel.note]
     strips += [writing.block(note, width - 2 * MARGIN) for note in notes]
     return _stacked(strips, width)
@@ -207,9 +254,16 @@ class _Writing:
         return block
 
 
-def _legend(dataset: DatasetMetadata, width: int, writing: _Writing) -> Image.Image:
-    """Colour and name of each class, in as many lines as the width asks for."""
-    entries = [*zip(dataset.class_names, dataset.palette, strict=True), ("ignored", VOID)]
+def _legend(
+    dataset: DatasetMetadata, shown: frozenset[int], width: int, writing: _Writing
+) -> Image.Image:
+    """Colour and name of each label that is shown, in as many lines as the width asks for."""
+    classes = zip(dataset.class_names, distinguishable(dataset.palette), strict=True)
+    entries: list[tuple[str, Color | None]] = [
+        entry for number, entry in enumerate(classes) if number in shown
+    ]
+    if any(number >= dataset.num_classes for number in shown):
+        entries.append(("ignored", None))
     square, gap = writing.size, writing.size
     places, left, top = [], 0, 0
     for name, _ in entries:
@@ -221,6 +275,17 @@ def _legend(dataset: DatasetMetadata, width: int, writing: _Writing) -> Image.Im
     legend = Image.new("RGB", (width, top + writing.line), PAPER)
     pen = ImageDraw.Draw(legend)
     for (name, color), (x, y) in zip(entries, places, strict=True):
-        pen.rectangle((x, y + 2, x + square, y + 2 + square), fill=color, outline=INK)
+        _draw_swatch(legend, (x, y + 2), square, color)
         pen.text((x + square + 6, y), name, INK, writing.font)
     return legend
+
+
+def _draw_swatch(
+    legend: Image.Image, place: tuple[int, int], side: int, color: Color | None
+) -> None:
+    """A square of a colour, or striped where there is none."""
+    rows, columns = np.indices((side + 1, side + 1))
+    stripes = np.array(STRIPES, np.uint8)[(rows + columns) // 4 % 2]
+    swatch = stripes if color is None else np.full_like(stripes, color)
+    swatch[[0, -1]] = swatch[:, [0, -1]] = INK
+    legend.paste(Image.fromarray(swatch), place)

@@ -1,17 +1,15 @@
 """Pictures that show whether regions divide an image, and where boundaries are."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer, UInt8
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
+from ranet_jax.inference.colors import Color, Palette, cielab, nearest, rgb_lattice
 from ranet_jax.inference.prediction import MIN_REGION_PIXELS, RegionMap
 from ranet_jax.ops import nearest_indices
 
-Color = tuple[int, int, int]
-Palette = Sequence[Color]
 RGB = UInt8[np.ndarray, "H W 3"]
 Picture = UInt8[np.ndarray, "_ _ 3"]  # of a size of its own
 
@@ -115,7 +113,7 @@ def region_colors(regions: RegionMap, palette: Palette = ()) -> dict[int, Color]
     colors: dict[int, Color] = {}
     for root in roots:
         beside = [colors[other] for other in _neighbours(regions.labels, root) if other in colors]
-        distance = np.minimum(_nearest(left, beside), 2 * _nearest(left, list(colors.values())))
+        distance = np.minimum(nearest(left, beside), 2 * nearest(left, list(colors.values())))
         best = int(distance.argmax())
         red, green, blue = left[best].tolist()
         colors[root] = (red, green, blue)
@@ -139,46 +137,21 @@ def distinct_colors(count: int, palette: Palette = ()) -> UInt8[np.ndarray, "n 3
     """
     candidates = _candidates()
     avoided = [*palette, VOID, CONTOUR, REPRESENTATIVE]
-    distances = [_nearest(shade * candidates, avoided) for shade in (DARKEST, 0.8, 1.0)]
+    distances = [nearest(shade * candidates, avoided) for shade in (DARKEST, 0.8, 1.0)]
     distance = np.min(distances, axis=0)
     chosen = np.zeros((count, 3), np.uint8)
     for index in range(count):
         chosen[index] = candidates[distance.argmax()]
-        distance = np.minimum(distance, _nearest(candidates, chosen[index : index + 1]))
+        distance = np.minimum(distance, nearest(candidates, chosen[index : index + 1]))
     return chosen
 
 
 def _candidates() -> UInt8[np.ndarray, "n 3"]:
     """Bright colours on a lattice of sRGB, but greys and whatever green is close to a dot's."""
-    levels = np.arange(0, 256, 17, dtype=np.uint8)
-    lattice = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
-    lightness, green_red, blue_yellow = _lab(lattice).T
+    lattice = rgb_lattice()
+    lightness, green_red, blue_yellow = cielab(lattice).T
     bright = (lightness >= 50) & (lightness <= 92) & (np.hypot(green_red, blue_yellow) >= 35)
-    return lattice[bright & (_nearest(lattice, [REPRESENTATIVE]) >= 60)]
-
-
-def _nearest(
-    colors: UInt8[np.ndarray, "n 3"] | Float[np.ndarray, "n 3"],
-    others: Palette | UInt8[np.ndarray, "m 3"],
-) -> Float[np.ndarray, " n"]:
-    """Distance of each colour to the closest of the others in CIELAB; infinite if there is none."""
-    lab, other_lab = _lab(colors), _lab(np.asarray(others, np.float64).reshape(-1, 3))
-    distances = np.linalg.norm(lab[:, None] - other_lab[None], axis=-1)
-    return distances.min(axis=1, initial=np.inf)
-
-
-def _lab(
-    rgb: UInt8[np.ndarray, "n 3"] | Float[np.ndarray, "n 3"],
-) -> Float[np.ndarray, "n 3"]:
-    """CIELAB (white D65) of sRGB colours of 0..255: L, a (green to red) and b (blue to yellow)."""
-    share = rgb / 255
-    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    to_xyz = np.array(
-        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
-    )
-    xyz = linear @ (to_xyz / to_xyz.sum(axis=1, keepdims=True)).T
-    x, y, z = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116).T
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+    return lattice[bright & (nearest(lattice, [REPRESENTATIVE]) >= 60)]
 
 
 def contours(

@@ -6,10 +6,13 @@ from helpers.fakes import DATASET, brightest_channel_model, primary_image
 from ranet_jax.errors import UserError
 from ranet_jax.evaluation.region_statistics import region_purity
 from ranet_jax.inference.pictures import (
+    STRIPES,
     Panel,
+    check_alpha,
     colorize,
     contact_sheet,
     overlay,
+    overlay_with_legend,
     save_label_png,
     sheet_row,
 )
@@ -36,11 +39,52 @@ def test_a_label_png_keeps_labels_as_values_and_colours_as_palette(tmp_path):
         )
 
 
-def test_an_overlay_blends_image_and_colours():
-    image = np.full((2, 3, 3), 100, np.uint8)
-    blended = overlay(image, LABELS, DATASET.palette, alpha=0.25)
-    np.testing.assert_array_equal(blended[0, 0], [125, 75, 75])
-    np.testing.assert_array_equal(overlay(image, LABELS, DATASET.palette, alpha=0.0), image)
+def test_an_overlay_is_filled_lightly_within_opaque_contours():
+    image = np.full((20, 30, 3), 100, np.uint8)
+    labels = np.zeros((20, 30), np.uint8)
+    labels[:, 12:] = 1
+    blended = overlay(image, labels, DATASET.palette, alpha=0.25)
+    assert (blended[:, :11] == [125, 75, 75]).all()
+    assert (blended[:, 11] == DATASET.palette[0]).all()
+    assert (blended[:, 12] == DATASET.palette[1]).all()
+    assert (blended[:, 13:] == [75, 125, 75]).all()
+    contours_alone = overlay(image, labels, DATASET.palette, alpha=0.0)
+    assert (contours_alone == image).all(axis=-1).sum() == 20 * 28
+    opaque = overlay(image, labels, DATASET.palette, alpha=1.0)
+    np.testing.assert_array_equal(opaque, colorize(labels, DATASET.palette))
+
+
+def test_pixels_without_a_class_differ_from_every_class():
+    """They are striped, so that a class may have any colour, black and the stripes' too."""
+    image = np.zeros((40, 40, 3), np.uint8)
+    palette = [(0, 0, 0), *STRIPES]
+    opaque = overlay(image, np.full((40, 40), 255, np.uint8), palette, alpha=1.0)
+    for row in (*opaque, *opaque.swapaxes(0, 1)):
+        assert {tuple(color) for color in np.unique(row, axis=0).tolist()} == set(STRIPES)
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.5, float("nan")])
+def test_an_alpha_that_is_no_share_is_refused(alpha):
+    with pytest.raises(UserError, match="from 0"):
+        check_alpha(alpha)
+
+
+def test_an_overlay_lies_at_its_own_size_above_a_legend_of_what_it_shows():
+    image = np.full((50, 200, 3), 100, np.uint8)
+    labels = np.zeros((50, 200), np.uint8)
+    one = overlay_with_legend(image, labels, DATASET, 0.4)
+    np.testing.assert_array_equal(
+        np.asarray(one)[:50], overlay(image, labels, DATASET.palette, 0.4)
+    )
+    assert one.width == 200
+    legend = one.crop((0, 50, *one.size))
+    colors = {color for _, color in legend.getcolors(1 << 20)}
+    assert DATASET.palette[0] in colors
+    assert not set(DATASET.palette[1:]) & colors
+    labels[10:20, 10:20] = 255
+    both = overlay_with_legend(image, labels, DATASET, 0.4).crop((0, 50, *one.size))
+    assert ink(both).sum() > 1.5 * ink(legend).sum()
+    assert overlay_with_legend(image[:, :5], labels[:, :5], DATASET, 0.4).width == 160
 
 
 def colour_rows():
