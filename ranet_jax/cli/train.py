@@ -1,12 +1,13 @@
 """`ranet train`: train a config, or go on training."""
 
 import argparse
+import contextlib
 import pathlib
 from typing import Any
 
 from ranet_jax.cli.arguments import OVERRIDING
 from ranet_jax.config_files import read_config
-from ranet_jax.errors import UserError, first_sentence
+from ranet_jax.errors import Interrupted, UserError, first_sentence
 from ranet_jax.files import explained
 
 
@@ -59,13 +60,25 @@ def _train(arguments: argparse.Namespace) -> int:
     from ranet_jax.pipeline.training_data import open_training_data
     from ranet_jax.training.curves import draw_curves
     from ranet_jax.training.loop import train
+    from ranet_jax.training.records import NonFiniteLossError
 
     config = read_config(arguments.config, arguments.overrides)
-    result = train(config, arguments.workdir, *open_training_data(config, arguments.arrays))
+    workdir = pathlib.Path(arguments.workdir)
+
+    def draw() -> None:
+        records, picture = workdir / "metrics.jsonl", workdir / "curves.png"
+        if jax.process_index() == 0 and records.is_file():
+            remedy = "training has ended; make room, then run the same command again to draw it"
+            with explained(picture, remedy):
+                draw_curves(records, picture)
+
+    try:
+        result = train(config, workdir, *open_training_data(config, arguments.arrays))
+    except (Interrupted, NonFiniteLossError):
+        with contextlib.suppress(UserError):  # what ended training counts more
+            draw()
+        raise
     if jax.process_index() == 0:
         print(result.table())
-        workdir = pathlib.Path(arguments.workdir)
-        remedy = "training has ended; make room, then run the same command again to draw it"
-        with explained(workdir / "curves.png", remedy):
-            draw_curves(workdir / "metrics.jsonl", workdir / "curves.png")
+    draw()
     return 0

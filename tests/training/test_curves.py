@@ -41,6 +41,45 @@ def test_curves_show_scores_and_regions_in_percent(tmp_path, monkeypatch):
     assert [lines[name].get_linestyle() for name in lines] == ["-", "--", "--"]
 
 
+@pytest.mark.parametrize("steps", [1, 10, 60, 20_000])
+def test_lines_are_thinned_and_smoothed_at_any_length(steps, tmp_path, monkeypatch):
+    """The mean is of the last fiftieth, and what is faint behind it reaches every extreme."""
+    losses = np.random.default_rng(0).uniform(1, 2, steps)
+    losses[steps // 2] = 9
+    lines = [json.dumps({"step": n, "loss": x, "fine": 0.0}) for n, x in enumerate(losses, 1)]
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    draw_curves(path, tmp_path / "curves.png")
+    (figure,) = drawn
+    mean, *raw = figure.axes[0].lines  # and no line of a term that is always 0
+    window = max(1, steps // 50)
+    xs, ys = mean.get_data()
+    assert len(xs) == min(steps, 600)
+    assert xs[-1] == steps
+    for x, y in zip(xs[::7], ys[::7], strict=True):
+        assert y == pytest.approx(losses[max(0, int(x) - window) : int(x)].mean())
+    assert len(raw) == (window > 1)
+    for line in raw:
+        assert len(line.get_xdata()) <= 1200
+        assert line.get_ydata().max() == 9
+        assert line.get_ydata().min() == losses.min()
+        assert line.get_alpha() < 0.5
+
+
+def test_steps_are_whole_and_written_with_commas(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 100000, "loss": 0.3}\n')
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        write = Figure.savefig
+        patch.setattr(Figure, "savefig", lambda f, *a, **k: (write(f, *a, **k), drawn.append(f)))
+        draw_curves(path, tmp_path / "curves.png")
+    labels = [label.get_text() for label in drawn[0].axes[0].get_xticklabels()]
+    assert labels[:6] == ["0", "20,000", "40,000", "60,000", "80,000", "100,000"]
+
+
 def test_curves_without_a_run_are_refused(tmp_path):
     with pytest.raises(UserError, match="missing"):
         draw_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
