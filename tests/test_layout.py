@@ -20,7 +20,7 @@ LEVELS = (
     ("inference",),
     ("checkpoints", "config_files", "inspection"),
     ("models", "pipeline"),
-    ("ops", "config", "files", "images", "markdown"),
+    ("ops", "config", "files", "images", "markdown", "progress"),
     ("errors",),
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
-from tqdm import tqdm
 
 from ranet_jax.bench.compiled import (
     Compiled,
@@ -30,6 +29,7 @@ from ranet_jax.bench.region_blocks import (
 )
 from ranet_jax.bench.targets import Target
 from ranet_jax.markdown import table
+from ranet_jax.progress import track
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ def compile_regions(
     check_counts(counts | {"number of categories": min(classes)})
     costs = []
     cases = [case for case in _cases(size, classes, paths, batch) if case.part in parts]
-    for case in tqdm(cases, unit="case", disable=None):
+    for case in track(cases, unit="case", desc="bench"):
         with jax.set_mesh(target.mesh(1)):
             lowered = jax.jit(case.function).lower(*case.arguments)
             compiled = compile_lowered(lowered, target)

@@ -7,12 +7,12 @@ from typing import Any
 
 import jax
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from ranet_jax.bench.local_step import build_step, random_batch
 from ranet_jax.bench.measure import Timing, check_counts, timed
 from ranet_jax.bench.torch_twin import torch_step
 from ranet_jax.markdown import table
+from ranet_jax.progress import track
 
 # How far the losses of the two first steps may lie apart, as a fraction.
 TOLERANCE = 1e-3
@@ -54,7 +54,7 @@ def compare_steps(config: ConfigDict, num_classes: int, repeats: int) -> Compari
         "PyTorch": functools.partial(theirs, batch),
     }
     results: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    for _ in tqdm(range(repeats + 1), unit="pair", desc="steps", disable=None):
+    for _ in track(range(repeats + 1), unit="pair", desc="steps"):
         for name, run in runs.items():
             results[name].append(timed(run))
     timings, losses = [], []

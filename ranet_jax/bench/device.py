@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from ranet_jax.bench.local_step import build_step, random_batch, without_context
 from ranet_jax.bench.measure import Timing, check_counts, timed
@@ -24,6 +23,7 @@ from ranet_jax.bench.region_blocks import CHANNELS, construct, interact, with_gr
 from ranet_jax.bench.regions import SCENES
 from ranet_jax.bench.torch_twin import deeplabv3_step
 from ranet_jax.markdown import table
+from ranet_jax.progress import track
 
 # Largest differences that a schedule may show to `dense`: of a score, and of a gradient the sum
 # of the differences over that of the values. Rounding may settle which of two equal samples
@@ -65,7 +65,7 @@ def check_schedules(num_classes: int, size: tuple[int, int] = CHECKED_SIZE) -> l
 
     (labels, score), gradients = run("dense")
     found = []
-    for schedule in tqdm(schedules, unit="schedule", desc="check", disable=None):
+    for schedule in track(schedules, unit="schedule", desc="check"):
         (other_labels, other_score), other_gradients = run(schedule)
         found.append(
             Agreement(
@@ -98,9 +98,7 @@ def time_device(
     counts = {"height": size[0], "width": size[1], "number of categories": num_classes}
     check_counts(counts | {"number of runs": repeats})
     timings = []
-    for name, run in tqdm(
-        _cases(config, num_classes, size), unit="case", desc="time", disable=None
-    ):
+    for name, run in track(_cases(config, num_classes, size), unit="case", desc="time"):
         first, *others = [timed(run)[0] for _ in range(repeats + 1)]
         timings.append(Timing(name, config.train.batch_size, first, tuple(others)))
     return timings

@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
-from tqdm import tqdm
 
 from ranet_jax.bench.measure import Measurement, check_counts, compile_and_measure
 from ranet_jax.bench.region_blocks import (
@@ -32,6 +31,7 @@ from ranet_jax.bench.region_blocks import (
 from ranet_jax.markdown import table
 from ranet_jax.ops.blocks import block_size
 from ranet_jax.ops.schedules.pairs import windows
+from ranet_jax.progress import track
 
 # Element-wise operations, a logarithm counted as one: interpolation and maximum of a sample;
 # mean, logarithm and both terms of a category; product of Eq. 3, kernel and threshold or sum.
@@ -134,7 +134,7 @@ def measure_regions(
     check_counts(counts | {"number of categories": min(classes)})
     limit = _device_memory() * 3 // 4
     costs = []
-    for case in tqdm(list(_cases(size, classes, paths, scene)), unit="case", disable=None):
+    for case in track(list(_cases(size, classes, paths, scene)), unit="case", desc="bench"):
         measured = compile_and_measure(
             case.function, *case.arguments, repeats=repeats, memory_limit=limit
         )

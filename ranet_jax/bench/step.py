@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from ranet_jax.bench.compiled import (
     Compiled,
@@ -25,6 +24,7 @@ from ranet_jax.bench.targets import Target
 from ranet_jax.markdown import table
 from ranet_jax.models import build_model
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
+from ranet_jax.progress import track
 from ranet_jax.training import parallel
 from ranet_jax.training.optimizer import build_optimizer
 from ranet_jax.training.step import TrainState, check_training, create_state, make_step
@@ -51,7 +51,7 @@ def compile_steps(config: ConfigDict, target: Target, num_classes: int) -> list[
     if config.model.context != "none":
         configs.append(without_context(config))
     costs = []
-    for each in tqdm(configs, unit="step", desc="compile", disable=None):
+    for each in track(configs, unit="step", desc="compile"):
         lowered, state = _lower(each, target, num_classes)
         parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         costs.append(StepCost(each.model.context, parameters, compile_lowered(lowered, target)))

@@ -13,7 +13,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Int64, Integer
-from tqdm import tqdm
 
 from ranet_jax import ops
 from ranet_jax.errors import UserError
@@ -32,6 +31,7 @@ from ranet_jax.models import Outputs
 from ranet_jax.pipeline.batching import Batch
 from ranet_jax.pipeline.labels import check_labels
 from ranet_jax.pipeline.metadata import DatasetMetadata
+from ranet_jax.progress import track
 
 OUTPUTS = ("fine", "coarse")
 JOURNAL_SECONDS = 30.0
@@ -74,13 +74,13 @@ def evaluate_batches(
     empty = Tally.empty(OUTPUTS, size)
     tally = (journal and journal.read(empty)) or empty
     hidden = not progress or jax.process_index() != 0
-    with tqdm(
+    with track(
         total=total,
         initial=tally.images["fine"],
         unit="image",
         desc="evaluate",
         leave=None,  # not below the bar of a training
-        disable=hidden,
+        hidden=hidden,
     ) as bar:
         written = time.monotonic()
         compiled = CompiledSizes(len(settings.scales) + (not settings.single_pass))
@@ -104,9 +104,9 @@ def evaluate_batches(
                 tally.confusion[name] += np.asarray(matrix, np.int64)
                 tally.images[name] += num_images
             tally.batches += 1
-            bar.update(num_images)
             miou = SegmentationScores(tally.confusion["fine"]).miou
             bar.set_postfix_str(f"mIoU {percent(miou)}")
+            bar.update(num_images)
             if journal is not None and time.monotonic() - written > JOURNAL_SECONDS:
                 written = time.monotonic()
                 journal.write(dataclasses.replace(tally, seconds=tally.seconds + written - start))

@@ -26,6 +26,7 @@ from ranet_jax.inference.pictures import (
 )
 from ranet_jax.inference.prediction import Prediction
 from ranet_jax.pipeline.metadata import DatasetMetadata
+from ranet_jax.progress import track
 
 SUFFIXES = ("labels", "overlay", "regions")
 # Least and greatest pixels of the longer side of a picture of regions.
@@ -92,7 +93,7 @@ def predict_files(
     _check_outputs(files, directory)
     failures = []
     compiled = CompiledSizes(len(model.settings.scales))
-    for path in tqdm(files, unit="image", desc="predict", disable=len(files) < 2):
+    for path in track(files, unit="image", desc="predict", hidden=len(files) < 2):
         try:
             image = read_image(path)
             compiled.note(image.shape)

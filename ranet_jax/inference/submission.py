@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from tqdm import tqdm
 
 from ranet_data.cityscapes import labels as cityscapes
 from ranet_jax.checkpoints import fingerprint
@@ -20,6 +19,7 @@ from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, reason, replacing, write_json
 from ranet_jax.images import is_hidden, read_image
 from ranet_jax.inference.model import Model
+from ranet_jax.progress import track
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def write_submission(
         _claim(directory, model)
         missing = {t: image for t, image in images.items() if not (directory / t).exists()}
         done = len(images) - len(missing)
-        for target, image in tqdm(
+        for target, image in track(
             missing.items(), total=len(images), initial=done, unit="image", desc="predict"
         ):
             _predict(model, wanted, image, directory / target)

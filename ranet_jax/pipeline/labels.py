@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Int64, Integer, UInt8
-from tqdm import tqdm
 
 from ranet_jax.errors import UserError
 from ranet_jax.markdown import table
 from ranet_jax.pipeline.metadata import IGNORE_LABEL, DatasetMetadata
+from ranet_jax.progress import track
 
 # What ENet (Paszke et al., 2016) adds to a share, which bounds the weight of rare categories.
 SMOOTHING = 1.02
@@ -118,7 +118,7 @@ def count_labels(
     """
     pixels, images = np.zeros((2, 256), np.int64)
     num_images = 0
-    for label in tqdm(label_maps, total=total, unit="image", desc="count labels"):
+    for label in track(label_maps, total=total, unit="image", desc="count labels"):
         counts = np.bincount(label.ravel(), minlength=256)
         pixels += counts
         images += counts > 0

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ranet_jax.errors import UserError
 from ranet_jax.evaluation.result import EvaluationResult
 from ranet_jax.files import parse_json, reason, write_text
+from ranet_jax.progress import track
 
 FILE = "metrics.jsonl"
 # Values by name, one of them the "step".
@@ -111,8 +112,8 @@ class MetricsLog:
 
     def __init__(self, workdir: str | pathlib.Path, first: int, steps: int):
         self._first_host = jax.process_index() == 0
-        self._bar = tqdm(
-            total=steps, initial=first, unit="step", desc="train", disable=not self._first_host
+        self._bar = track(
+            total=steps, initial=first, unit="step", desc="train", hidden=not self._first_host
         )
         self._time, self._step = time.monotonic(), first
         path = pathlib.Path(workdir) / FILE
@@ -160,8 +161,8 @@ class MetricsLog:
                     " config.optimizer.clip_norm, or look at the data of that step."
                 )
         loss = np.mean([values["loss"] for values in metrics])
-        self._bar.update(step - self._bar.n)
         self._bar.set_postfix_str(f"loss {loss:.3f}, {speed:.1f} images/s")
+        self._bar.update(step - self._bar.n)
         if not self._first_host:
             return
         for number, values in enumerate(metrics, start):
@@ -174,7 +175,10 @@ class MetricsLog:
         self._flush()
 
     def evaluation(self, step: int, result: EvaluationResult) -> None:
-        """Record the scores of an evaluation; tell of regions that are of no use."""
+        """Record the scores of an evaluation; tell of regions that are of no use.
+
+        The time since the last `steps` counts as the evaluation's, not as the training's.
+        """
         record = {"fine_miou": result.fine.miou, "fine_accuracy": result.fine.pixel_accuracy}
         if result.coarse is not None:
             record["coarse_miou"] = result.coarse.miou
@@ -189,10 +193,12 @@ class MetricsLog:
             for name, value in record.items():
                 self._board.add_scalar(f"eval/{name}", value, step)
             self._flush()
-            self._bar.write(f"step {step}: {shown}")
+            tqdm.write(f"step {step}: {shown}")
             if warning is not None:
-                self._bar.write(f"ranet: {warning}", file=sys.stderr)
-        self._time = time.monotonic()
+                tqdm.write(f"ranet: {warning}", file=sys.stderr)
+        now = time.monotonic()
+        self._bar.leave_out(now - self._time)
+        self._time = now
 
     def _write(self, record: Record) -> None:
         self._file.write(_line(record))

@@ -1,0 +1,110 @@
+"""Progress on standard error: a bar in a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any
+
+from tqdm import tqdm
+
+LINE_SECONDS = 30.0
+
+
+class Bar(tqdm):
+    """tqdm's bar in a terminal."""
+
+    def leave_out(self, seconds: float) -> None:
+        """Count the last `seconds` neither as elapsed nor in the estimate of those left."""
+        if not self.disable:
+            self.start_t += seconds
+            self.last_print_t += seconds
+
+
+class Lines:
+    """A line for a log file, at most every `LINE_SECONDS` and at the end.
+
+    It has the methods of a `Bar` that are called here.
+    """
+
+    def __init__(
+        self, iterable: Iterable[Any] | None, desc: str, unit: str, total: int | None, initial: int
+    ):
+        self.n = initial
+        self._iterable, self._total = iterable, total
+        self._name, self._unit = desc, unit
+        self._start = self._line_time = time.monotonic()
+        self._line_n, self._postfix, self._told = initial, "", False
+
+    def __iter__(self) -> Iterator[Any]:
+        with self:
+            for item in self._iterable or ():
+                yield item
+                self.update(1)
+
+    def __enter__(self) -> "Lines":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def update(self, count: int) -> None:
+        """Note that `count` more are done."""
+        self.n += count
+        self._told = False
+        if time.monotonic() - self._line_time >= LINE_SECONDS:
+            self._tell()
+
+    def set_postfix_str(self, postfix: str) -> None:
+        """Words for the end of the next line."""
+        self._postfix = postfix
+
+    def leave_out(self, seconds: float) -> None:
+        """Count the last `seconds` neither as elapsed nor in the estimate of those left."""
+        self._start += seconds
+        self._line_time += seconds
+
+    def close(self) -> None:
+        """Tell what was done since the last line."""
+        if self.n and not self._told:
+            self._tell()
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        done = f"{self.n}" if self._total is None else f"{self.n}/{self._total}"
+        words = [f"{done} {self._unit}s", f"{tqdm.format_interval(now - self._start)} elapsed"]
+        if self._total is not None and self._line_n < self.n < self._total:
+            pace = (now - self._line_time) / (self.n - self._line_n)
+            words.append(f"{tqdm.format_interval(pace * (self._total - self.n))} left")
+        if self._postfix:
+            words.append(self._postfix)
+        print(f"{self._name}: {', '.join(words)}", file=sys.stderr, flush=True)
+        self._line_time, self._line_n, self._told = now, self.n, True
+
+
+def track(
+    iterable: Iterable[Any] | None = None,
+    *,
+    desc: str,
+    unit: str,
+    total: int | None = None,
+    initial: int = 0,
+    leave: bool | None = True,
+    hidden: bool = False,
+) -> Bar | Lines:
+    """Progress over an iterable, or by `update`, of `total` units, `initial` of them done before.
+
+    Args:
+      iterable: what to go through.
+      desc: what is done, such as "predict".
+      unit: what is counted, in the singular.
+      total: how many there are; the length of the iterable if not given.
+      initial: how many were done before.
+      leave: keep the bar of a terminal at the end; None keeps it if it is below no other.
+      hidden: show nothing.
+    """
+    if total is None and isinstance(iterable, Sized):
+        total = len(iterable)
+    if hidden or sys.stderr.isatty():
+        options = {"total": total, "initial": initial, "leave": leave, "disable": hidden}
+        return Bar(iterable, desc=desc, unit=unit, **options)
+    return Lines(iterable, desc, unit, total, initial)
