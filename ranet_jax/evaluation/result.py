@@ -4,6 +4,9 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
+
 from ranet_jax import markdown
 from ranet_jax.evaluation.metrics import SegmentationScores
 from ranet_jax.evaluation.region_statistics import RegionScores
@@ -12,8 +15,23 @@ from ranet_jax.pipeline.metadata import DatasetMetadata
 
 
 @dataclasses.dataclass(frozen=True)
+class Sample:
+    """An image of an evaluation, thinned to a small size: what it shows, and its labels.
+
+    `brightness` goes from 0, the darkest pixel, to 255, the brightest one.
+    """
+
+    brightness: UInt8[np.ndarray, "h w"]
+    truth: UInt8[np.ndarray, "_ _"]
+    fine: UInt8[np.ndarray, "h w"]
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluationResult:
-    """Scores of the fine and, if the network has them, the coarse segmentation and the regions."""
+    """Scores of the fine and, if the network has them, the coarse segmentation and the regions.
+
+    `samples` are its first images.
+    """
 
     dataset: DatasetMetadata
     settings: InferenceSettings
@@ -22,6 +40,7 @@ class EvaluationResult:
     fine: SegmentationScores
     coarse: SegmentationScores | None = None
     regions: RegionScores | None = None
+    samples: tuple[Sample, ...] = ()
 
     @property
     def outputs(self) -> dict[str, SegmentationScores]:

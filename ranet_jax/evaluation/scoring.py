@@ -23,7 +23,7 @@ from ranet_jax.evaluation.region_statistics import (
     RegionScores,
     count_passes,
 )
-from ranet_jax.evaluation.result import EvaluationResult, percent
+from ranet_jax.evaluation.result import EvaluationResult, Sample, percent
 from ranet_jax.inference.forward import CompiledSizes, ScoreMaps
 from ranet_jax.inference.segmentation import segment
 from ranet_jax.inference.settings import InferenceSettings
@@ -35,6 +35,8 @@ from ranet_jax.progress import track
 
 OUTPUTS = ("fine", "coarse")
 JOURNAL_SECONDS = 30.0
+SAMPLES = 2
+SAMPLE_SIDE = 320  # pixels of their longer side at most, but for a remainder
 
 
 def evaluate_batches(
@@ -49,6 +51,7 @@ def evaluate_batches(
 ) -> EvaluationResult:
     """Score a network on this host's batches, and sum the counts over all hosts.
 
+    The first `SAMPLES` images of this host are kept as samples, unless a journal counted them.
     Regions are those of one pass over the whole images at their own scale, as of `Model.predict`.
 
     Args:
@@ -73,6 +76,7 @@ def evaluate_batches(
     size, ignore_label = dataset.num_classes, dataset.ignore_label
     empty = Tally.empty(OUTPUTS, size)
     tally = (journal and journal.read(empty)) or empty
+    samples: list[Sample] = []
     hidden = not progress or jax.process_index() != 0
     with track(
         total=total,
@@ -99,6 +103,8 @@ def evaluate_batches(
             )
             tally.regions += count_passes(passes, batch["label"], batch["mask"], ignore_label)
             matrices = _confusions(probabilities, on_devices, ignore_label)
+            if tally.batches == 0:
+                samples = _samples(batch, probabilities["fine"])
             num_images = int(batch["mask"].sum())
             for name, matrix in matrices.items():
                 tally.confusion[name] += np.asarray(matrix, np.int64)
@@ -127,7 +133,26 @@ def evaluate_batches(
         fine=SegmentationScores(fine.reshape(size, size)),
         coarse=SegmentationScores(coarse.reshape(size, size)) if coarse_images else None,
         regions=RegionScores(regions) if regions.images else None,
+        samples=tuple(samples),
     )
+
+
+def _samples(batch: Batch, probabilities: Float[Array, "b H W c"]) -> list[Sample]:
+    """The first images of a batch, each as every n-th pixel."""
+    samples = []
+    for index in np.flatnonzero(batch["mask"])[:SAMPLES].tolist():
+        image, truth = _thinned(batch["image"][index]).mean(axis=-1), batch["label"][index]
+        darkest, range_ = image.min(), max(np.ptp(image), 1e-6)
+        brightness = np.rint(255 * (image - darkest) / range_).astype(np.uint8)
+        fine = np.asarray(jnp.argmax(_thinned(probabilities[index]), axis=-1)).astype(np.uint8)
+        samples.append(Sample(brightness, _thinned(truth).astype(np.uint8), fine))
+    return samples
+
+
+def _thinned(pixels: Any) -> Any:
+    """Every n-th row and column of an array [H, W, ...], of which `SAMPLE_SIDE` are left or so."""
+    step = -(-max(pixels.shape[:2]) // SAMPLE_SIDE)
+    return pixels[::step, ::step]
 
 
 def _local_copy(array: Any) -> Any:

@@ -63,24 +63,28 @@ def check_alpha(alpha: float) -> None:
         )
 
 
+def class_picture(labels: UInt8[np.ndarray, "H W"], palette: Palette) -> RGB:
+    """Labels in the colours of `distinguishable(palette)`; pixels without a class are striped."""
+    picture = colorize(labels, distinguishable(palette))
+    rows, columns = np.nonzero(labels >= len(palette))
+    stripe = max(2, round(max(labels.shape) / 80))
+    picture[rows, columns] = np.array(STRIPES, np.uint8)[(rows + columns) // stripe % 2]
+    return picture
+
+
 def overlay(
     image: RGB, labels: UInt8[np.ndarray, "H W"], palette: Palette, alpha: float = OVERLAY_ALPHA
 ) -> RGB:
     """The image with its labels over it: filled `alpha` opaque, within opaque contours.
 
-    Classes have the colours of `distinguishable(palette)`, pixels without a class are striped. A
-    contour runs on either side of where classes meet, in the colour of the class of its side. With
-    an alpha of 1 the labels hide the image.
+    Labels look as in `class_picture`. A contour runs on either side of where classes meet, in the
+    colour of the class of its side. With an alpha of 1 the labels hide the image.
     """
-    fill = colorize(labels, distinguishable(palette))
-    longer = max(labels.shape)
-    rows, columns = np.nonzero(labels >= len(palette))
-    stripe = max(2, round(longer / 80))
-    fill[rows, columns] = np.array(STRIPES, np.uint8)[(rows + columns) // stripe % 2]
+    fill = class_picture(labels, palette)
     if alpha == 1:
         return fill
     blend = np.rint((1 - alpha) * image + alpha * fill).astype(np.uint8)
-    reach = 1 + 2 * max(1, round(longer / 600))
+    reach = 1 + 2 * max(1, round(max(labels.shape) / 600))
     highest, lowest = (f(labels, reach) for f in (ndimage.maximum_filter, ndimage.minimum_filter))
     return np.where((highest != lowest)[..., None], fill, blend)
 
@@ -113,6 +117,11 @@ class Panel:
     caption: str = ""
     note: str = ""
     labels: frozenset[int] = frozenset()
+
+
+def label_panel(labels: UInt8[np.ndarray, "H W"], palette: Palette) -> Panel:
+    """A panel of labels alone."""
+    return Panel(class_picture(labels, palette), labels=_values(labels))
 
 
 def sheet_row(

@@ -192,6 +192,7 @@ class MetricsLog:
             self._write({"step": step, **record})
             for name, value in record.items():
                 self._board.add_scalar(f"eval/{name}", value, step)
+            self._show_samples(step, result)
             self._flush()
             tqdm.write(f"step {step}: {shown}")
             if warning is not None:
@@ -199,6 +200,13 @@ class MetricsLog:
         now = time.monotonic()
         self._bar.leave_out(now - self._time)
         self._time = now
+
+    def _show_samples(self, step: int, result: EvaluationResult) -> None:
+        from ranet_jax.evaluation.sample_sheet import sample_sheet
+
+        sheet = sample_sheet(result)
+        if sheet is not None:
+            self._board.add_image("eval/samples", np.asarray(sheet), step, dataformats="HWC")
 
     def _write(self, record: Record) -> None:
         self._file.write(_line(record))

@@ -276,3 +276,28 @@ def test_two_hosts_get_the_sum_of_their_counts():
     coarse = counted(np.roll(images, -1, axis=2).argmax(-1), labels).tolist()
     expected = [f"5 {fine} {coarse}", str(counted_regions(images, labels))]
     assert [out.splitlines()[-2:] for out, _ in finished] == 2 * [expected]
+
+
+def test_the_first_images_are_kept_as_small_samples():
+    """A ramp of brightness under classes in stripes: every second pixel of 640 is left."""
+    labels = np.zeros((3, 20, 640), np.uint8)
+    labels[:, :, 320:] = 1
+    labels[0, :5] = 255
+    images = np.eye(3, dtype=np.float32)[np.minimum(labels, 2)]
+    images[1] += np.linspace(0, 3, 640, dtype=np.float32)[:, None]
+    batches = list(batched(images, labels, 2))
+    result = evaluate_batches(brightest, VARIABLES, batches, DATASET, SETTINGS, progress=False)
+    assert len(result.samples) == 2
+    for sample, truth in zip(result.samples, labels, strict=False):
+        np.testing.assert_array_equal(sample.truth, truth[::2, ::2])
+        assert sample.brightness.shape == sample.fine.shape == (10, 320)
+    first, second = result.samples
+    assert (first.fine[4:, :150] == 0).all()
+    assert (first.fine[4:, 170:] == 1).all()
+    ramp = second.brightness[0].astype(int)
+    assert (ramp[0], ramp[-1]) == (0, 255)
+    assert (np.diff(ramp) >= 0).all()
+    (sample,) = evaluate_batches(
+        brightest, VARIABLES, batches[1:], DATASET, SETTINGS, progress=False
+    ).samples  # the padding is none
+    np.testing.assert_array_equal(sample.truth, labels[2, ::2, ::2])

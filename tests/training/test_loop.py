@@ -1,5 +1,6 @@
 """The training loop: interruption and exact resumption, records, and what stops it."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -14,13 +15,14 @@ import time
 import jax
 import numpy as np
 import pytest
+import tensorboardX
 
 from helpers import training, xla
 from ranet_jax.checkpoints import load_variables
 from ranet_jax.errors import Interrupted, UserError
 from ranet_jax.evaluation.metrics import SegmentationScores
 from ranet_jax.evaluation.region_statistics import RegionCounts, RegionScores
-from ranet_jax.evaluation.result import EvaluationResult
+from ranet_jax.evaluation.result import EvaluationResult, Sample
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.pipeline.metadata import DatasetMetadata
 from ranet_jax.training.loop import train
@@ -123,6 +125,25 @@ def test_regions_are_recorded_and_useless_ones_told(tmp_path, capsys, largest):
     assert "step 3: fine_miou 1.0000, fine_accuracy 1.0000, 2.5 regions an image" in shown
     assert "purity 80.0 %, single pixels 0.0 %, boundary F 0.0 %\n" in shown
     assert told.count("ranet: The largest region of an image covers 97 % of") == (largest > 900)
+
+
+def test_samples_of_an_evaluation_are_shown_in_tensorboard(tmp_path, monkeypatch):
+    labels = np.zeros((20, 30), np.uint8)
+    scores = SegmentationScores(np.diag([3, 1]).astype(np.int64))
+    sample = Sample(labels, labels, labels)
+    result = EvaluationResult(
+        training.DATASET, InferenceSettings(), 4, 1.0, scores, samples=(sample,)
+    )
+    shown = []
+
+    def add_image(board, tag, picture, step, dataformats):
+        shown.append((tag, picture.shape[-1], step, dataformats))
+
+    monkeypatch.setattr(tensorboardX.SummaryWriter, "add_image", add_image)
+    with MetricsLog(tmp_path, 0, 3) as log:
+        log.evaluation(3, result)
+        log.evaluation(3, dataclasses.replace(result, samples=()))
+    assert shown == [("eval/samples", 3, 3, "HWC")]
 
 
 def test_keeps_the_latest_and_the_best(tmp_path):
