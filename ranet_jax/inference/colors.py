@@ -1,5 +1,6 @@
 """Colours that people tell apart."""
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,13 @@ def distinguishable(palette: Palette) -> tuple[Color, ...]:
     Colours closer than `LEAST_DISTANCE` look alike. The new colour is the one of a lattice of sRGB
     that is farthest from all others of the palette.
     """
+    return _distinguishable(
+        tuple((int(red), int(green), int(blue)) for red, green, blue in palette)
+    )
+
+
+@functools.lru_cache(maxsize=8)  # it takes 0.2 s with 171 classes
+def _distinguishable(palette: tuple[Color, ...]) -> tuple[Color, ...]:
     colors = np.asarray(palette, np.uint8).reshape(-1, 3)
     alike = np.zeros(len(colors), bool)
     for number, color in enumerate(colors):

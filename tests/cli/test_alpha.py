@@ -1,0 +1,25 @@
+"""`--alpha` of `ranet evaluate` and `ranet predict`: what is refused before a model is loaded."""
+
+import pytest
+
+from ranet_jax.cli import main
+
+
+@pytest.mark.parametrize(
+    "command, sentence",
+    [
+        ("evaluate run --alpha 0.5", "--alpha is of pictures; add --pictures N."),
+        ("evaluate run --alpha 2 --pictures 1", "alpha is 2.0; choose a number from 0"),
+        ("predict run a.png --output out --alpha -1", "alpha is -1.0; choose a number from 0"),
+        ("predict run a.png --output out --alpha nan", "alpha is nan; choose a number from 0"),
+        (
+            "predict run a.png --output out.zip --submission cityscapes --alpha 0.5",
+            "--alpha is of pictures, which --submission does not draw; leave it out.",
+        ),
+    ],
+)
+def test_an_alpha_of_no_use_is_refused(command, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(command.split()) == 1
+    assert capsys.readouterr().err.startswith(f"ranet: {sentence}")
+    assert list(tmp_path.iterdir()) == []
