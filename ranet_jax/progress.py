@@ -2,8 +2,9 @@
 
 import sys
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Sized
-from typing import Any
+from typing import Any, ClassVar
 
 from tqdm import tqdm
 
@@ -23,12 +24,23 @@ class Bar(tqdm):
 class Lines:
     """A line for a log file, at most every `LINE_SECONDS` and at the end.
 
-    It has the methods of a `Bar` that are called here.
+    It has the methods of a `Bar` that are called here. Without `leave` there is no line at the end;
+    where that is None, there is one unless this began while others were under way.
     """
 
+    _under_way: ClassVar[weakref.WeakSet["Lines"]] = weakref.WeakSet()
+
     def __init__(
-        self, iterable: Iterable[Any] | None, desc: str, unit: str, total: int | None, initial: int
+        self,
+        iterable: Iterable[Any] | None,
+        desc: str,
+        unit: str,
+        total: int | None,
+        initial: int,
+        leave: bool | None,
     ):
+        self._ends_with_line = not self._under_way if leave is None else leave
+        self._under_way.add(self)
         self.n = initial
         self._iterable, self._total = iterable, total
         self._name, self._unit = desc, unit
@@ -64,8 +76,9 @@ class Lines:
         self._line_time += seconds
 
     def close(self) -> None:
-        """Tell what was done since the last line."""
-        if self.n and not self._told:
+        """End, and tell what was done since the last line."""
+        self._under_way.discard(self)
+        if self._ends_with_line and self.n and not self._told:
             self._tell()
 
     def _tell(self) -> None:
@@ -99,7 +112,7 @@ def track(
       unit: what is counted, in the singular.
       total: how many there are; the length of the iterable if not given.
       initial: how many were done before.
-      leave: keep the bar of a terminal at the end; None keeps it if it is below no other.
+      leave: keep the bar, or write a line, at the end; None does so unless it is below another.
       hidden: show nothing.
     """
     if total is None and isinstance(iterable, Sized):
@@ -107,4 +120,4 @@ def track(
     if hidden or sys.stderr.isatty():
         options = {"total": total, "initial": initial, "leave": leave, "disable": hidden}
         return Bar(iterable, desc=desc, unit=unit, **options)
-    return Lines(iterable, desc, unit, total, initial)
+    return Lines(iterable, desc, unit, total, initial, leave)

@@ -59,6 +59,27 @@ def test_time_left_out_is_not_in_the_estimate_of_a_log_file(clock, capsys):
     assert capsys.readouterr().err == "train: 40/100 steps, 00:40 elapsed, 01:00 left\n"
 
 
+def test_what_goes_on_within_another_has_no_line_at_its_end(clock, capsys):
+    def evaluate():
+        for _ in track([1, 2], desc="evaluate", unit="image", leave=None):
+            clock(40)
+
+    with track(desc="train", unit="step", total=2) as bar:
+        evaluate()
+        bar.update(2)
+    within = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in within] == [
+        "evaluate: 1/2 images",
+        "evaluate: 2/2 images",
+        "train: 2/2 steps",
+    ]
+    list(track([1], desc="evaluate", unit="image", leave=None))
+    assert capsys.readouterr().err == "evaluate: 1/1 images, 00:00 elapsed\n"
+    with track(desc="train", unit="step", total=2) as bar:
+        list(track([1], desc="evaluate", unit="image", leave=None))
+    assert capsys.readouterr().err == ""
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
