@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ranet_jax.checkpoints import open_manager
+from ranet_jax.checkpoints.steps import read_scores
 from ranet_jax.inference.model import Model
 
 
@@ -45,5 +45,7 @@ def find_scored(path: str | os.PathLike, model: Model) -> ScoredWeights:
     if model.step is None:
         return ScoredWeights(path)
     workdir = path.parent.parent if path.parent.name == "checkpoints" else path
-    with open_manager(workdir, model.config.train.keep_checkpoints, read_only=True) as manager:
-        return ScoredWeights(workdir, model.step, manager.best_step(), manager.latest_step())
+    scores, _ = read_scores(workdir / "checkpoints")
+    known = {step: score for step, score in scores.items() if score is not None}
+    best = max(known, key=lambda step: (known[step], step), default=None)
+    return ScoredWeights(workdir, model.step, best, max(scores, default=None))

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import UInt8
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -90,6 +91,10 @@ class Board:
     def add_scalar(self, name: str, value: float, step: int) -> None:
         """Write a value of a step."""
         self._write(step, summary=summary.scalar(name, value))
+
+    def add_image(self, name: str, image: UInt8[np.ndarray, "H W 3"], step: int) -> None:
+        """Write an image of a step."""
+        self._write(step, summary=summary.image(name, image, dataformats="HWC"))
 
     def _write(self, step: int, **what: Any) -> None:
         self._writer.write_event(Event(wall_time=time.time(), step=step, **what))
@@ -206,7 +211,7 @@ class MetricsLog:
 
         sheet = sample_sheet(result)
         if sheet is not None:
-            self._board.add_image("eval/samples", np.asarray(sheet), step, dataformats="HWC")
+            self._board.add_image("eval/samples", np.asarray(sheet), step)
 
     def _write(self, record: Record) -> None:
         self._file.write(_line(record))
