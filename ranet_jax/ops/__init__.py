@@ -19,8 +19,14 @@
     -    nearest_indices          numbers of places         places of one axis closest to another's
     -    adaptive_average_pool    maps                      their means over a grid
 
-Pixels are numbered row-major, n = h * w. Batches go through `jax.vmap`. `ranet_jax.ops.reference`
-states Eqs. 1-8 again as NumPy loops, to compare with.
+Pixels are numbered row-major, n = h * w: maps [h, w, c] become rows by `maps.reshape(-1, c)`, and
+rows maps by `rows.reshape(h, w, c)`. Batches go through `jax.vmap`.
+
+Arrays may be JAX's, NumPy's or nested lists of numbers. A `ValueError` names the argument that has
+another dtype, rank or size than it must and, outside of `jax.jit` and other transformations, the
+one that holds logits in place of probabilities or numbers of pixels that do not exist.
+
+`ranet_jax.ops.reference` states Eqs. 1-8 again as NumPy loops, to compare with.
 """
 
 from ranet_jax.ops.boundary import segment_max

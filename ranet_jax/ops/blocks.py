@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Shaped
 
-from ranet_jax.ops.shapes import check_shapes
+from ranet_jax.ops.checks import ArrayLike, check_shapes
 
 
 class Blocks(NamedTuple):
@@ -104,9 +104,10 @@ def _take_rows_forward(values: Array, rows: Array, origins: Array) -> tuple:
     return take_rows(values, rows, origins), (rows, origins)
 
 
-def _take_rows_backward(residuals: tuple, gradient: Array) -> tuple:
+def _take_rows_backward(residuals: tuple, gradient: ArrayLike) -> tuple:
     rows, origins = residuals
-    return take_rows(gradient, origins, rows), None, None
+    # Outside of jit a gradient that is constant comes as a NumPy array.
+    return take_rows(jnp.asarray(gradient), origins, rows), None, None
 
 
 take_rows.defvjp(_take_rows_forward, _take_rows_backward)

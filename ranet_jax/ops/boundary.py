@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ranet_jax.ops.shapes import check_shapes
+from ranet_jax.ops.checks import PROBABILITIES, ArrayLike, as_arrays
 
 
-def segment_max(boundary: Float[Array, "h w"], end_points: bool = True) -> Float[Array, "h*w h*w"]:
+def segment_max(
+    boundary: Float[ArrayLike, "h w"], end_points: bool = True
+) -> Float[Array, "h*w h*w"]:
     """Find the largest boundary score between every two pixels (D of Eq. 1).
 
     A segment spanning s = max(|dy|, |dx|) pixels is sampled at t = 0 ... s, its two ends
@@ -36,10 +38,10 @@ def segment_max(boundary: Float[Array, "h w"], end_points: bool = True) -> Float
       D over row-major pixel indices, in [0, 1].
 
     Raises:
-      ValueError: `boundary` is not two-dimensional.
+      ValueError: `boundary` is not two-dimensional, or does not hold probabilities.
     """
-    sizes = check_shapes(boundary=(boundary, "h w"))
-    height, width = sizes["h"], sizes["w"]
+    (boundary,) = as_arrays(boundary=(boundary, PROBABILITIES, "h w"))
+    height, width = boundary.shape
     pixels = jnp.arange(height * width, dtype=jnp.int32)
     start = jnp.minimum(pixels[:, None], pixels[None, :])
     end = jnp.maximum(pixels[:, None], pixels[None, :])

@@ -3,6 +3,14 @@
 from jaxtyping import Array, Float, Int
 
 from ranet_jax.ops.boundary import segment_max
+from ranet_jax.ops.checks import (
+    DISTRIBUTIONS,
+    FLOATS,
+    PROBABILITIES,
+    ArrayLike,
+    as_arrays,
+    check_number,
+)
 from ranet_jax.ops.regions import (
     partition,
     region_attention,
@@ -11,13 +19,12 @@ from ranet_jax.ops.regions import (
     representative_score,
 )
 from ranet_jax.ops.semantic import jensen_shannon
-from ranet_jax.ops.shapes import check_shapes
 
 
 def region_map(
-    boundary: Float[Array, "h w"],
-    probabilities: Float[Array, "h w c"],
-    kernel: Float[Array, "k k"],
+    boundary: Float[ArrayLike, "h w"],
+    probabilities: Float[ArrayLike, "h w c"],
+    kernel: Float[ArrayLike, "k k"],
     threshold: float,
 ) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
     """Divide the pixels into regions and score them, as `streaming.region_map` does.
@@ -27,7 +34,9 @@ def region_map(
 
     Args:
       boundary: probability of a boundary at each pixel, in [0, 1].
-      probabilities: category distribution of each pixel, its entries summing to 1.
+      probabilities: category distribution of each pixel, its entries summing to 1; of rows
+        [n, c], as `jensen_shannon` takes them, `rows.reshape(h, w, c)`, and back
+        `probabilities.reshape(-1, c)`.
       kernel: W^g of Eq. 4, of odd size.
       threshold: tau of Eq. 4, in [0, 1].
 
@@ -36,14 +45,19 @@ def region_map(
       row-major pixel indices.
 
     Raises:
-      ValueError: the maps differ in size, or the kernel is even or not square.
+      ValueError: the maps differ in size or do not hold probabilities, or the kernel is even or
+        not square.
     """
-    sizes = check_shapes(
-        boundary=(boundary, "h w"), probabilities=(probabilities, "h w c"), kernel=(kernel, "k k")
+    boundary, probabilities, kernel = as_arrays(
+        boundary=(boundary, PROBABILITIES, "h w"),
+        probabilities=(probabilities, DISTRIBUTIONS, "h w c"),
+        kernel=(kernel, FLOATS, "k k"),
     )
+    check_number("threshold", threshold)
     attention = region_attention(
-        segment_max(boundary), jensen_shannon(probabilities.reshape(-1, sizes["c"]))
+        segment_max(boundary), jensen_shannon(probabilities.reshape(-1, probabilities.shape[-1]))
     )
-    attention = regularize(attention, kernel, (sizes["h"], sizes["w"]))
+    height, width = boundary.shape
+    attention = regularize(attention, kernel, (height, width))
     labels = partition(region_decision(attention, threshold))
     return labels, representative_score(attention, labels)

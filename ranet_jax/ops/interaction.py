@@ -9,7 +9,7 @@ representatives has none.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from ranet_jax.ops.blocks import (
     Blocks,
@@ -21,14 +21,14 @@ from ranet_jax.ops.blocks import (
     sort_into_blocks,
     take_rows,
 )
+from ranet_jax.ops.checks import BOOLS, FLOATS, PIXELS, ROOTS, ArrayLike, Checked, as_arrays
 from ranet_jax.ops.regions import Representatives
-from ranet_jax.ops.shapes import check_shapes
 
 
 def collect(
-    features: Float[Array, "n m"],
-    score: Float[Array, " n"],
-    labels: Int[Array, " n"],
+    features: Float[ArrayLike, "n m"],
+    score: Float[ArrayLike, " n"],
+    labels: Integer[ArrayLike, " n"],
     representatives: Representatives,
 ) -> Float[Array, "q k m"]:
     """Let each representative gather from the other pixels of its region (Eq. 6).
@@ -47,9 +47,12 @@ def collect(
       A^l of each place, 0 in empty ones.
 
     Raises:
-      ValueError: the arguments disagree about a size.
+      ValueError: the arguments disagree about a size, or name pixels outside of [0, n).
     """
-    _check_pixels(features, score, labels, representatives)
+    features, score, labels, *places = as_arrays(
+        **_of_pixels(features, score, labels), **_of_places(representatives)
+    )
+    representatives = Representatives(*places)
     a, j = features.astype(jnp.float32), score.astype(jnp.float32)
     valid = representatives.valid
     num_slots, per_slot = valid.shape
@@ -74,7 +77,9 @@ def collect(
 
 
 def interact(
-    local: Float[Array, "q k m"], score: Float[Array, " n"], representatives: Representatives
+    local: Float[ArrayLike, "q k m"],
+    score: Float[ArrayLike, " n"],
+    representatives: Representatives,
 ) -> Float[Array, "q k m"]:
     """Let each representative gather from those of every other region (Eq. 7).
 
@@ -90,20 +95,15 @@ def interact(
       A^g of each place, 0 in empty ones.
 
     Raises:
-      ValueError: the arguments disagree about a size.
+      ValueError: the arguments disagree about a size, or name pixels outside of [0, n).
     """
-    roots, indices, valid = representatives
-    sizes = check_shapes(
-        local=(local, "q k m"),
-        score=(score, "n"),
-        roots=(roots, "q"),
-        indices=(indices, "q k"),
-        valid=(valid, "q k"),
+    local, score, roots, indices, valid = as_arrays(
+        local=(local, FLOATS, "q k m"), score=(score, FLOATS, "n"), **_of_places(representatives)
     )
     a = local.astype(jnp.float32)
     scored = score.astype(jnp.float32)[indices][:, :, None] * a
 
-    others = ~jnp.eye(sizes["q"], dtype=bool)
+    others = ~jnp.eye(roots.shape[0], dtype=bool)
     sources = others[:, None, :, None] & valid[None, None, :, :]
     weights = masked_softmax(exact_einsum("qkm,sim->qksi", a, scored), sources)
     context = scored + exact_einsum("qksi,sim->qkm", weights, scored)
@@ -111,11 +111,11 @@ def interact(
 
 
 def distribute(
-    features: Float[Array, "n m"],
-    score: Float[Array, " n"],
-    labels: Int[Array, " n"],
+    features: Float[ArrayLike, "n m"],
+    score: Float[ArrayLike, " n"],
+    labels: Integer[ArrayLike, " n"],
     representatives: Representatives,
-    context: Float[Array, "q k m"],
+    context: Float[ArrayLike, "q k m"],
 ) -> Float[Array, "n m"]:
     """Let every pixel gather from the representatives of its own region (Eq. 8).
 
@@ -134,11 +134,15 @@ def distribute(
       O, one row a pixel.
 
     Raises:
-      ValueError: the arguments disagree about a size.
+      ValueError: the arguments disagree about a size, or name pixels outside of [0, n).
     """
-    _check_pixels(features, score, labels, representatives)
+    features, score, labels, context, *places = as_arrays(
+        **_of_pixels(features, score, labels),
+        context=(context, FLOATS, "q k m"),
+        **_of_places(representatives),
+    )
+    representatives = Representatives(*places)
     valid = representatives.valid
-    check_shapes(features=(features, "n m"), valid=(valid, "q k"), context=(context, "q k m"))
     a, j = features.astype(jnp.float32), score.astype(jnp.float32)
     own_score = take_rows(j, *_places(representatives, score.shape[0])).reshape(*valid.shape, 1)
 
@@ -205,18 +209,22 @@ def _places(representatives: Representatives, n: int) -> tuple[Array, Array]:
     return pixels, inverse(pixels, n)
 
 
-def _check_pixels(
-    features: Array, score: Array, labels: Array, representatives: Representatives
-) -> None:
-    """Check the sizes that Eqs. 6 and 8 share."""
-    check_shapes(
-        features=(features, "n m"),
-        score=(score, "n"),
-        labels=(labels, "n"),
-        roots=(representatives.roots, "q"),
-        indices=(representatives.indices, "q k"),
-        valid=(representatives.valid, "q k"),
-    )
+def _of_pixels(features: ArrayLike, score: ArrayLike, labels: ArrayLike) -> dict[str, Checked]:
+    """What Eqs. 6 and 8 take of every pixel, for `as_arrays`."""
+    return {
+        "features": (features, FLOATS, "n m"),
+        "score": (score, FLOATS, "n"),
+        "labels": (labels, PIXELS, "n"),
+    }
+
+
+def _of_places(representatives: Representatives) -> dict[str, Checked]:
+    """The fields of `Representatives`, for `as_arrays`."""
+    return {
+        "roots": (representatives.roots, ROOTS, "q"),
+        "indices": (representatives.indices, PIXELS, "q k"),
+        "valid": (representatives.valid, BOOLS, "q k"),
+    }
 
 
 def exact_einsum(subscripts: str, left: Array, right: Array) -> Array:

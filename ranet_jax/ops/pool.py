@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ranet_jax.ops.checks import FLOATS, ArrayLike, as_arrays, positive_integer
 
-def adaptive_average_pool(x: Float[Array, "*b h w c"], bins: int) -> Float[Array, "*b k k c"]:
+
+def adaptive_average_pool(x: Float[ArrayLike, "*b h w c"], bins: int) -> Float[Array, "*b k k c"]:
     """Means over a grid of bins x bins cells, as PyTorch's `AdaptiveAvgPool2d` takes them.
 
     Cell i of an axis of n pixels goes from floor(i n / bins) up to ceil((i + 1) n / bins), so that
@@ -14,10 +16,10 @@ def adaptive_average_pool(x: Float[Array, "*b h w c"], bins: int) -> Float[Array
     0, 0-1 and 1.
 
     Raises:
-      ValueError: `bins` is less than 1.
+      ValueError: `x` has fewer than three axes, or `bins` is less than 1.
     """
-    if bins < 1:
-        raise ValueError(f"bins is {bins}; choose 1 or more.")
+    (x,) = as_arrays(x=(x, FLOATS, "... h w c"))
+    bins = positive_integer("bins", bins)
     rows, columns = (jnp.asarray(_means(size, bins), x.dtype) for size in x.shape[-3:-1])
     precision = jax.lax.Precision.HIGHEST
     return jnp.einsum("ih,jw,...hwc->...ijc", rows, columns, x, precision=precision)

@@ -4,9 +4,20 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Integer
 
-from ranet_jax.ops.shapes import check_shapes
+from ranet_jax.ops.checks import (
+    BOOLS,
+    FLOATS,
+    INTEGERS,
+    PIXELS,
+    ArrayLike,
+    as_arrays,
+    check_number,
+    check_shapes,
+    grid_shape,
+    positive_integer,
+)
 
 # Scores are rounded to this step where representatives are chosen, so that rounding noise
 # breaks no ties.
@@ -26,7 +37,7 @@ class Representatives(NamedTuple):
 
 
 def region_attention(
-    crossing: Float[Array, "n n"], divergence: Float[Array, "n n"]
+    crossing: Float[ArrayLike, "n n"], divergence: Float[ArrayLike, "n n"]
 ) -> Float[Array, "n n"]:
     """Compute the attention of pixel pairs, F = (1 - D)(1 - E) (Eq. 3).
 
@@ -40,12 +51,14 @@ def region_attention(
     Raises:
       ValueError: the two tables differ in shape or are not square.
     """
-    check_shapes(crossing=(crossing, "n n"), divergence=(divergence, "n n"))
+    crossing, divergence = as_arrays(
+        crossing=(crossing, FLOATS, "n n"), divergence=(divergence, FLOATS, "n n")
+    )
     return (1 - crossing) * (1 - divergence)
 
 
 def regularize(
-    attention: Float[Array, "n n"], kernel: Float[Array, "k k"], shape: tuple[int, int]
+    attention: Float[ArrayLike, "n n"], kernel: Float[ArrayLike, "k k"], shape: tuple[int, int]
 ) -> Float[Array, "n n"]:
     """Filter each pixel's attention map, F^g = W^g (*) F (Eq. 4), and clip it to [0, 1].
 
@@ -64,9 +77,11 @@ def regularize(
     Raises:
       ValueError: the kernel is even or not square, or `shape` does not hold n pixels.
     """
-    sizes = check_shapes(attention=(attention, "n n"), kernel=(kernel, "k k"))
-    n, k = sizes["n"], sizes["k"]
-    height, width = shape
+    attention, kernel = as_arrays(
+        attention=(attention, FLOATS, "n n"), kernel=(kernel, FLOATS, "k k")
+    )
+    n, k = attention.shape[0], kernel.shape[0]
+    height, width = grid_shape("shape", shape)
     if k % 2 == 0:
         raise ValueError(f"kernel must have an odd size, but is {k} x {k}")
     if height * width != n:
@@ -84,7 +99,7 @@ def regularize(
     return jnp.where(filtered < 0, 0, jnp.where(filtered > 1, 1, filtered))
 
 
-def region_decision(attention: Float[Array, "n n"], threshold: float) -> Bool[Array, "n n"]:
+def region_decision(attention: Float[ArrayLike, "n n"], threshold: float) -> Bool[Array, "n n"]:
     """Decide which pixel pairs belong together, G_ij = [(F^g_ij + F^g_ji) / 2 > tau] (Eq. 4).
 
     Symmetric, and without gradient. With tau = 0.8:
@@ -101,12 +116,13 @@ def region_decision(attention: Float[Array, "n n"], threshold: float) -> Bool[Ar
     Raises:
       ValueError: `attention` is not a square table.
     """
-    check_shapes(attention=(attention, "n n"))
+    (attention,) = as_arrays(attention=(attention, FLOATS, "n n"))
+    check_number("threshold", threshold)
     attention = jax.lax.stop_gradient(attention)
     return (attention + attention.T) / 2 > threshold
 
 
-def partition(decision: Bool[Array, "n n"]) -> Int[Array, " n"]:
+def partition(decision: Bool[ArrayLike, "n n"]) -> Int[Array, " n"]:
     """Divide the pixels into regions by the decisions G (the end of Sec. 3.1).
 
     Each pixel j points at the smallest i <= j with G_ji = 1, at itself if there is none;
@@ -120,6 +136,8 @@ def partition(decision: Bool[Array, "n n"]) -> Int[Array, " n"]:
           3   0  0  1  1  0         2         0
           4   0  1  0  0  1         1         1
 
+    Regions are discrete, so there is no gradient.
+
     Args:
       decision: G, symmetric.
 
@@ -129,7 +147,8 @@ def partition(decision: Bool[Array, "n n"]) -> Int[Array, " n"]:
     Raises:
       ValueError: `decision` is not a square table.
     """
-    n = check_shapes(decision=(decision, "n n"))["n"]
+    (decision,) = as_arrays(decision=(decision, BOOLS, "n n"))
+    n = decision.shape[0]
     pixels = jnp.arange(n, dtype=jnp.int32)
     earlier = decision & (pixels[None, :] < pixels[:, None])
     smallest = jnp.argmax(earlier, axis=1).astype(jnp.int32)
@@ -151,7 +170,7 @@ def follow_pointers(pointers: Int[Array, " n"]) -> Int[Array, " n"]:
 
 
 def representative_score(
-    attention: Float[Array, "n n"], labels: Int[Array, " n"]
+    attention: Float[ArrayLike, "n n"], labels: Integer[ArrayLike, " n"]
 ) -> Float[Array, " n"]:
     """Compute J_i, the mean of F^g_ij over the pixels j of i's region, i included (Eq. 5).
 
@@ -165,14 +184,19 @@ def representative_score(
     Raises:
       ValueError: the arguments disagree about n.
     """
-    check_shapes(attention=(attention, "n n"), labels=(labels, "n"))
+    attention, labels = as_arrays(
+        attention=(attention, FLOATS, "n n"), labels=(labels, INTEGERS, "n")
+    )
     together = labels[:, None] == labels[None, :]
     total = jnp.sum(jnp.where(together, attention, 0), axis=1)
     return total / jnp.sum(together, axis=1).astype(attention.dtype)
 
 
 def select_representatives(
-    score: Float[Array, " n"], labels: Int[Array, " n"], num_regions: int, per_region: int
+    score: Float[ArrayLike, " n"],
+    labels: Integer[ArrayLike, " n"],
+    num_regions: int,
+    per_region: int,
 ) -> Representatives:
     """Give the Q largest regions a slot, and in each choose the K pixels of largest J.
 
@@ -194,13 +218,13 @@ def select_representatives(
       Slots in order of falling region size, places in order of falling score.
 
     Raises:
-      ValueError: the arguments disagree about n, or Q or K is not positive.
+      ValueError: the arguments disagree about n, a label is outside of [0, n), or Q or K is not
+        positive.
     """
-    n = check_shapes(score=(score, "n"), labels=(labels, "n"))["n"]
-    if num_regions < 1 or per_region < 1:
-        raise ValueError(
-            f"num_regions and per_region must be positive, not {num_regions} and {per_region}"
-        )
+    score, labels = as_arrays(score=(score, FLOATS, "n"), labels=(labels, PIXELS, "n"))
+    n = score.shape[0]
+    num_regions = positive_integer("num_regions", num_regions)
+    per_region = positive_integer("per_region", per_region)
     area = jnp.zeros(n, jnp.int32).at[labels].add(1)
     size, root = jax.lax.top_k(area, min(num_regions, n))
     roots = jnp.where(size > 0, root, -1).astype(jnp.int32)

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ranet_jax.ops.checks import check_shapes
 from ranet_jax.ops.interaction import exact_einsum, masked_softmax
-from ranet_jax.ops.shapes import check_shapes
 
 # Probabilities are clipped to this range before their divergence is taken.
 PROBABILITY_RANGE = (0.001, 0.99)

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int64
 
+from ranet_jax.ops.checks import FLOATS, ArrayLike, as_arrays, grid_shape, positive_integer
+
 
 def resize_bilinear(
-    x: Float[Array, "*b h w c"], shape: tuple[int, int]
+    x: Float[ArrayLike, "*b h w c"], shape: tuple[int, int]
 ) -> Float[Array, "*b H W c"]:
     """Resize maps bilinearly so that the corner pixels stay in the corners (align corners).
 
@@ -25,10 +27,8 @@ def resize_bilinear(
     Raises:
       ValueError: `x` has fewer than three axes, or a size is not positive.
     """
-    if x.ndim < 3:
-        raise ValueError(f"x must have the axes [... h w c], but its shape is {x.shape}")
-    if min(shape) < 1:
-        raise ValueError(f"shape must be positive, but is {shape}")
+    (x,) = as_arrays(x=(x, FLOATS, "... h w c"))
+    shape = grid_shape("shape", shape)
 
     scaled = []
     for axis, size in zip((x.ndim - 3, x.ndim - 2), shape, strict=True):
@@ -62,6 +62,10 @@ def nearest_indices(count: int, size: int) -> Int64[np.ndarray, " count"]:
     Of two equally close it is the larger: 3 cells over 6 pixels lie at 0, 2.5 and 5, which gives
     pixels 0, 3 and 5, and 6 pixels over 3 cells lie in cells 0, 0, 1, 1, 2 and 2. A single place
     lies at 0.
+
+    Raises:
+      ValueError: a number of places is not positive.
     """
+    count, size = positive_integer("count", count), positive_integer("size", size)
     steps = max(count - 1, 1)
     return (2 * np.arange(count, dtype=np.int64) * (size - 1) + steps) // (2 * steps)

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ranet_jax.ops.shapes import check_shapes
+from ranet_jax.ops.checks import DISTRIBUTIONS, ArrayLike, as_arrays
 
 
-def jensen_shannon(probabilities: Float[Array, "n c"]) -> Float[Array, "n n"]:
+def jensen_shannon(probabilities: Float[ArrayLike, "n c"]) -> Float[Array, "n n"]:
     """Compute the Jensen-Shannon divergence of every two pixels' categories (E of Eq. 2).
 
     E_ij = H((p + q) / 2) - (H(p) + H(q)) / 2 for p = C_i and q = C_j, in bits: 0 for equal
@@ -23,15 +23,18 @@ def jensen_shannon(probabilities: Float[Array, "n c"]) -> Float[Array, "n n"]:
     Memory is O(n^2) forwards and backwards, whatever the number of categories.
 
     Args:
-      probabilities: category distribution of each pixel, every row summing to 1.
+      probabilities: category distribution of each pixel, every row summing to 1; of maps
+        [h, w, c], as `region_map` takes them, `maps.reshape(-1, c)`, and back
+        `probabilities.reshape(h, w, c)`.
 
     Returns:
       E, in [0, 1] and exactly 0 on the diagonal.
 
     Raises:
-      ValueError: `probabilities` is not two-dimensional.
+      ValueError: `probabilities` is not two-dimensional, or its rows are no distributions.
     """
-    n = check_shapes(probabilities=(probabilities, "n c"))["n"]
+    (probabilities,) = as_arrays(probabilities=(probabilities, DISTRIBUTIONS, "n c"))
+    n = probabilities.shape[0]
 
     # Recomputed in the backward pass, which else would store an n x n table for each category.
     @jax.checkpoint

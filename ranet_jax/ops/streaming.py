@@ -13,16 +13,23 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ranet_jax.ops import dense
+from ranet_jax.ops.checks import (
+    DISTRIBUTIONS,
+    FLOATS,
+    PROBABILITIES,
+    ArrayLike,
+    as_arrays,
+    check_number,
+)
 from ranet_jax.ops.regions import follow_pointers
 from ranet_jax.ops.schedules import Inputs, choose_schedule
 from ranet_jax.ops.schedules.schedule import SMALLEST, attention_gradients, filtered_attention
-from ranet_jax.ops.shapes import check_shapes
 
 
 def region_map(
-    boundary: Float[Array, "h w"],
-    probabilities: Float[Array, "h w c"],
-    kernel: Float[Array, "k k"],
+    boundary: Float[ArrayLike, "h w"],
+    probabilities: Float[ArrayLike, "h w c"],
+    kernel: Float[ArrayLike, "k k"],
     threshold: float,
     schedule: str = "auto",
 ) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
@@ -32,8 +39,8 @@ def region_map(
     `partition` and `representative_score` in a row (`dense.region_map`), to rounding. All is
     float32, whatever the inputs are.
 
-    Gradients flow through the score; where samples of a segment lie within 2^-23 of the largest
-    (2^-22 if a side has more than 256 pixels, and so on), the first of them from the pixel of
+    Gradients flow through the score alone, for labels are discrete. Where samples of a segment lie
+    within 2^-23 of the largest (2^-22 if a side has more than 256 pixels, and so on), the first of them from the pixel of
     smaller index takes the gradient. Reverse-mode differentiation alone is supported. Time is
     O(n^2 (c + max(h, w))).
 
@@ -41,7 +48,9 @@ def region_map(
 
     Args:
       boundary: probability of a boundary at each pixel, in [0, 1].
-      probabilities: category distribution of each pixel, its entries summing to 1.
+      probabilities: category distribution of each pixel, its entries summing to 1; of rows
+        [n, c], as `jensen_shannon` takes them, `rows.reshape(h, w, c)`, and back
+        `probabilities.reshape(-1, c)`.
       kernel: W^g of Eq. 4, of odd size.
       threshold: tau of Eq. 4, in [0, 1].
       schedule: a key of `schedules.SCHEDULES`, or "auto" for the one of the platform.
@@ -51,16 +60,19 @@ def region_map(
       row-major pixel indices, n = h * w.
 
     Raises:
-      ValueError: the maps differ in size, the kernel is even or not square, or the schedule is
-        unknown.
+      ValueError: the maps differ in size or do not hold probabilities, the kernel is even or not
+        square, or the schedule is unknown.
     """
-    sizes = check_shapes(
-        boundary=(boundary, "h w"), probabilities=(probabilities, "h w c"), kernel=(kernel, "k k")
+    boundary, probabilities, kernel = as_arrays(
+        boundary=(boundary, PROBABILITIES, "h w"),
+        probabilities=(probabilities, DISTRIBUTIONS, "h w c"),
+        kernel=(kernel, FLOATS, "k k"),
     )
+    check_number("threshold", threshold)
     boundary, probabilities, kernel = (
         x.astype(jnp.float32) for x in (boundary, probabilities, kernel)
     )
-    if sizes["k"] > 1:
+    if kernel.shape[0] > 1:
         return dense.region_map(boundary, probabilities, kernel, threshold)
     by_category = jnp.moveaxis(probabilities, -1, 0)
     weight, least = kernel[0, 0], jnp.asarray(threshold, jnp.float32)
@@ -90,11 +102,11 @@ def _forward(
 
 
 def _backward(
-    schedule: str, saved: tuple[Array, ...], cotangents: tuple[Array, Array]
+    schedule: str, saved: tuple[Array, ...], cotangents: tuple[ArrayLike, ArrayLike]
 ) -> tuple[Array, Array, Array, Array]:
     boundary, probabilities, weight, labels = saved
     # What the loss gains by one more unit of attention within the region of each pixel.
-    share = (cotangents[1] / _area(labels)).reshape(boundary.shape)
+    share = (jnp.asarray(cotangents[1]) / _area(labels)).reshape(boundary.shape)
     inputs = Inputs.of(boundary, probabilities)
     passes = choose_schedule(schedule)
     gradients = passes.gradients(inputs, weight, labels.reshape(boundary.shape), share)

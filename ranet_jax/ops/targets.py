@@ -1,16 +1,25 @@
 """Training targets made from label maps."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer
 
+from ranet_jax.ops.checks import (
+    INTEGERS,
+    ArrayLike,
+    as_arrays,
+    check_number,
+    grid_shape,
+    whole_number,
+)
 from ranet_jax.ops.resize import nearest_indices
-from ranet_jax.ops.shapes import check_shapes
 
 
 def boundary_target(
-    labels: Integer[Array, "h w"], ignore_label: int = 255, radius: float = 2.0
+    labels: Integer[ArrayLike, "h w"], ignore_label: int = 255, radius: float = 2.0
 ) -> Bool[Array, "h w"]:
     """Mark the pixels close to a pixel of another category.
 
@@ -34,10 +43,12 @@ def boundary_target(
     Raises:
       ValueError: `labels` is not two-dimensional, or `radius` is negative.
     """
-    sizes = check_shapes(labels=(labels, "h w"))
-    if radius < 0:
+    (labels,) = as_arrays(labels=(labels, INTEGERS, "h w"))
+    ignore_label = whole_number("ignore_label", ignore_label)
+    check_number("radius", radius)
+    if not 0 <= radius < math.inf:
         raise ValueError(f"radius must not be negative, but is {radius}")
-    height, width, reach = sizes["h"], sizes["w"], int(radius)
+    (height, width), reach = labels.shape, int(radius)
     labels = labels.astype(jnp.int32)
     padded = jnp.pad(labels, reach, constant_values=ignore_label)
 
@@ -53,7 +64,7 @@ def boundary_target(
 
 
 def boundary_cells(
-    labels: Integer[Array, "H W"],
+    labels: Integer[ArrayLike, "H W"],
     shape: tuple[int, int],
     ignore_label: int = 255,
     radius: float = 1.0,
@@ -84,9 +95,9 @@ def boundary_cells(
     Raises:
       ValueError: `labels` is not two-dimensional, `radius` is negative, or `shape` is not positive.
     """
+    (labels,) = as_arrays(labels=(labels, INTEGERS, "H W"))
+    shape = grid_shape("shape", shape)
     boundary = boundary_target(labels, ignore_label, radius)
-    if min(shape) < 1:
-        raise ValueError(f"shape must be positive, but is {shape}")
     rows, columns = (
         _cell_members(cells, size) for cells, size in zip(shape, labels.shape, strict=True)
     )

@@ -267,4 +267,4 @@ def test_memory_stays_below_one_table():
 )
 def test_rejects_shapes_that_do_not_fit(region_map, shapes, sentence, without_jaxtyping):
     with pytest.raises(ValueError, match=sentence):
-        region_map(*(jnp.ones(shape) for shape in shapes), THRESHOLD)
+        region_map(*(jnp.full(shape, 1 / shape[-1]) for shape in shapes), THRESHOLD)

@@ -1,0 +1,205 @@
+"""What the functions of `ranet_jax.ops` take, and the sentences that refuse anything else.
+
+Ranks, sizes and dtypes are known while a program is traced and values are not: under `jax.jit`
+and other transformations the checks of values are left out, and no check adds to the program.
+"""
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+# Nested lists of numbers are taken as well, which jaxtyping has no word for.
+ArrayLike = Array | np.ndarray
+
+# How far a probability may leave [0, 1], and a sum of them 1: rounding of half precision, and the
+# steps of finite differences.
+TOLERANCE = 0.01
+
+
+class Kind(NamedTuple):
+    """What an array holds: its dtype, what that is called, and what is wrong with its values.
+
+    `fault(values, sizes)` gets the sizes of the axis letters and gives the rest of a sentence that
+    starts with the argument's name, or "".
+    """
+
+    dtype: Any
+    name: str
+    fault: Callable[[np.ndarray, dict[str, int]], str] = lambda values, sizes: ""
+
+
+def _outside_unit(values: np.ndarray, sizes: dict[str, int]) -> str:
+    wrong = ~((values >= -TOLERANCE) & (values <= 1 + TOLERANCE))
+    if not wrong.any():
+        return ""
+    return f"must hold probabilities, in [0, 1], but holds {values[wrong][0]:.3g}"
+
+
+def _no_distribution(values: np.ndarray, sizes: dict[str, int]) -> str:
+    outside = _outside_unit(values, sizes)
+    if outside:
+        return f"{outside}; take the softmax of logits first"
+    sums = values.sum(axis=-1)
+    wrong = ~(np.abs(sums - 1) <= TOLERANCE)
+    if not wrong.any():
+        return ""
+    place = tuple(np.argwhere(wrong)[0].tolist())
+    return f"must sum to 1 over the last axis, but the sum at {place} is {sums[place]:.3g}"
+
+
+def _outside_pixels(values: np.ndarray, sizes: dict[str, int], least: int = 0) -> str:
+    wrong = (values < least) | (values >= sizes["n"])
+    if not wrong.any():
+        return ""
+    return f"must lie in [{least}, {sizes['n']}), but holds {values[wrong][0]}"
+
+
+FLOATS = Kind(jnp.floating, "floats")
+PROBABILITIES = Kind(jnp.floating, "floats", _outside_unit)
+DISTRIBUTIONS = Kind(jnp.floating, "floats", _no_distribution)
+INTEGERS = Kind(jnp.integer, "integers")
+# Numbers of pixels, and those of slots, which are -1 where a slot is empty.
+PIXELS = Kind(jnp.integer, "integers", _outside_pixels)
+ROOTS = Kind(jnp.integer, "integers", lambda values, sizes: _outside_pixels(values, sizes, -1))
+BOOLS = Kind(jnp.bool_, "bools")
+REAL = (jnp.floating, jnp.integer)
+
+
+# An argument's value, its kind and its layout.
+Checked = tuple[Any, Kind, str]
+
+
+def as_arrays(**arguments: Checked) -> tuple[Array, ...]:
+    """Check arguments and return them as JAX arrays, in their order.
+
+    Each keyword is an argument's name with its value, its kind and its layout, such as
+    `score=(score, FLOATS, "n")`. A letter that occurs twice must have one size, and a layout that
+    starts with "..." any number of axes more. Numbers of pixels become int32.
+
+    Raises:
+      ValueError: an argument has another rank, size or dtype, or values that its kind rules out;
+        the latter is seen only where the values are known.
+    """
+    given = {name: _to_array(name, value, kind) for name, (value, kind, _) in arguments.items()}
+    sizes = check_shapes(
+        **{name: (given[name], layout) for name, (_, _, layout) in arguments.items()}
+    )
+    for name, (_, kind, _) in arguments.items():
+        _check_values(name, given[name], kind, sizes)
+    return tuple(
+        _to_jax(array, kind)
+        for array, (_, kind, _) in zip(given.values(), arguments.values(), strict=True)
+    )
+
+
+def _to_array(name: str, value: Any, kind: Kind) -> ArrayLike:
+    """The value as an array, refused if it has another dtype than its kind."""
+    array = value
+    if not isinstance(value, Array | np.ndarray):
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise ValueError(f"{name} must be an array, but its rows differ in length") from error
+        if kind.dtype is jnp.floating and jnp.issubdtype(array.dtype, jnp.integer):
+            array = array.astype(np.float32)  # [[1]] of Python means [[1.0]]
+    if not jnp.issubdtype(array.dtype, kind.dtype):
+        raise ValueError(f"{name} must hold {kind.name}, but has the dtype {array.dtype}")
+    return array
+
+
+def check_shapes(**arrays: tuple[ArrayLike, str]) -> dict[str, int]:
+    """Bind the axis letters of several arrays and return their sizes.
+
+    Each keyword is an argument's name with its array and its layout, such as
+    `score=(score, "n")` or `x=(x, "... h w c")`; a letter that occurs twice must have one size.
+
+    Raises:
+      ValueError: an array has another rank than its layout, or a letter has two sizes.
+    """
+    sizes: dict[str, int] = {}
+    for name, (array, layout) in arrays.items():
+        letters = layout.removeprefix("... ").split()
+        any_more = layout.startswith("... ") and array.ndim > len(letters)
+        if array.ndim != len(letters) and not any_more:
+            raise ValueError(
+                f"{name} must have the axes [{layout}], but its shape is {array.shape}"
+            )
+        own = array.shape[array.ndim - len(letters) :]
+        for letter, size in zip(letters, own, strict=True):
+            if sizes.setdefault(letter, size) != size:
+                raise ValueError(
+                    f"{name} [{layout}] has shape {array.shape}, but {letter} must be"
+                    f" {sizes[letter]} to match the other arguments"
+                )
+    return sizes
+
+
+def _check_values(name: str, array: ArrayLike, kind: Kind, sizes: dict[str, int]) -> None:
+    if isinstance(array, jax.core.Tracer):
+        return
+    if isinstance(array, Array) and not array.is_fully_addressable:
+        return
+    values = np.asarray(array)
+    fault = kind.fault(values.astype(np.float32) if kind.dtype is jnp.floating else values, sizes)
+    if fault:
+        raise ValueError(f"{name} {fault}")
+
+
+def _to_jax(array: ArrayLike, kind: Kind) -> Array:
+    result = array if isinstance(array, Array) else jnp.asarray(array)
+    return result.astype(jnp.int32) if kind in (PIXELS, ROOTS) else result
+
+
+def check_number(name: str, value: Any) -> None:
+    """Refuse what is not one real number, be it of Python, of NumPy or traced.
+
+    Raises:
+      ValueError: it is an array with axes, a truth value or no number.
+    """
+    number = value if isinstance(value, Array) else np.asarray(value)
+    if number.ndim or not any(jnp.issubdtype(number.dtype, kind) for kind in REAL):
+        raise ValueError(f"{name} must be one number, but is {value!r}")
+
+
+def whole_number(name: str, value: Any) -> int:
+    """The value as an integer of Python.
+
+    Raises:
+      ValueError: it is no integer.
+    """
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise ValueError(f"{name} must be an integer, but is {value!r}") from error
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """The value as an integer of Python.
+
+    Raises:
+      ValueError: it is no integer, or less than 1.
+    """
+    number = whole_number(name, value)
+    if number < 1:
+        raise ValueError(f"{name} must be positive, but is {number}")
+    return number
+
+
+def grid_shape(name: str, value: Sequence[int]) -> tuple[int, int]:
+    """The value as (height, width).
+
+    Raises:
+      ValueError: it is not a pair of positive integers.
+    """
+    try:
+        height, width = (operator.index(size) for size in value)
+    except (TypeError, ValueError):
+        height, width = 0, 0
+    if min(height, width) < 1:
+        raise ValueError(f"{name} must be positive integers (height, width), but is {value!r}")
+    return height, width
