@@ -3,7 +3,8 @@
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, overload
 
 import flax.linen as nn
 import jax
@@ -27,8 +28,12 @@ from ranet_jax.models import Outputs, build_model
 from ranet_jax.pipeline.metadata import DatasetMetadata
 from ranet_jax.pipeline.normalization import Normalization
 
+# Most images and pixels of one pass over images that come one after another; an image has its own
+# pass where it has more pixels than that.
+GROUP_IMAGES, GROUP_PIXELS = 8, 2**20
 
-def as_rgb(image: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
+
+def as_rgb(image: Any, name: str = "The image") -> UInt8[np.ndarray, "H W 3"]:
     """A uint8 image [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] as RGB; alpha is dropped.
 
     Raises:
@@ -38,7 +43,7 @@ def as_rgb(image: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
     channels = 1 if pixels.ndim == 2 else pixels.shape[-1] if pixels.ndim == 3 else 0
     if pixels.dtype != np.uint8 or channels not in (1, 3, 4) or pixels.size == 0:
         raise UserError(
-            f"The image is an array of {pixels.dtype} of shape {pixels.shape}; give uint8 values "
+            f"{name} is an array of {pixels.dtype} of shape {pixels.shape}; give uint8 values "
             "of shape [H, W] (grey), [H, W, 3] (RGB) or [H, W, 4] (RGBA), with a pixel at least."
         )
     if channels == 1:
@@ -70,10 +75,32 @@ class Model:
         self.forward = make_forward(module)
         self._normalize = Normalization.from_config(config.data)
 
-    def predict(self, image: np.ndarray, with_regions: bool = True) -> Prediction:
-        """Segment one uint8 image: RGB [H, W, 3], RGBA [H, W, 4] or grey [H, W].
+    @overload
+    def predict(self, image: np.ndarray, with_regions: bool = True) -> Any: ...
+
+    @overload
+    def predict(
+        self, image: list[np.ndarray] | tuple[np.ndarray, ...], with_regions: bool = True
+    ) -> list[Prediction]: ...
+
+    @overload
+    def predict(
+        self, image: Iterator[np.ndarray], with_regions: bool = True
+    ) -> Iterator[Prediction]: ...
+
+    def predict(self, image: Any, with_regions: bool = True) -> Any:
+        """Segment one uint8 image: RGB [H, W, 3], RGBA [H, W, 4] or grey [H, W]; or several.
 
         Its size is bounded by memory alone, of which the probabilities take the most.
+
+            image                             gives
+            an image                          its `Prediction`
+            a batch [b, H, W, 3 or 4]         a list of b predictions, from one pass
+            a list or tuple of images         a list of predictions
+            another iterable of images        an iterator of predictions, made when asked for
+
+        Images of a list or another iterable may differ in size: up to `GROUP_IMAGES` that follow
+        one another with one size share a pass.
 
         Regions come from one pass over the whole image at its own scale, whatever the settings;
         `with_regions=False` saves that pass where windows, scales or flips need others.
@@ -81,24 +108,45 @@ class Model:
         Raises:
           UserError: the array is no such image, or memory does not suffice.
         """
-        rgb = as_rgb(image)
-        with _told_of_memory(rgb.shape):
-            return self._predict(rgb, with_regions)
+        if _is_iterable_of_images(image):
+            predictions = self._predict_each(image, with_regions)
+            return list(predictions) if isinstance(image, list | tuple) else predictions
+        if np.ndim(image) == 4:
+            batch = [as_rgb(one, f"image[{number}]") for number, one in enumerate(image)]
+            return self._predict(np.stack(batch), with_regions) if batch else []
+        return self._predict(as_rgb(image)[None], with_regions)[0]
 
-    def _predict(self, image: UInt8[np.ndarray, "H W 3"], with_regions: bool) -> Prediction:
-        pixels = image.astype(np.float32)
-        images = jnp.asarray(np.asarray(self._normalize(pixels), np.float32)[None])
-        regions = None
+    def _predict_each(
+        self, images: Iterable[np.ndarray], with_regions: bool
+    ) -> Iterator[Prediction]:
+        for group in _groups(images):
+            yield from self._predict(group, with_regions)
+
+    def _predict(self, batch: UInt8[np.ndarray, "b H W 3"], with_regions: bool) -> list[Prediction]:
+        """Predictions of images of one size, from one pass."""
+        with _told_of_memory(batch.shape):
+            return self._predict_in_memory(batch, with_regions)
+
+    def _predict_in_memory(
+        self, batch: UInt8[np.ndarray, "b H W 3"], with_regions: bool
+    ) -> list[Prediction]:
+        pixels = batch.astype(np.float32)
+        images = jnp.asarray(np.asarray(self._normalize(pixels), np.float32))
+        regions: list[RegionMap | None] = [None] * len(batch)
         if with_regions or self.settings.single_pass:
             single = self.settings.single_pass
             seen = fit_whole(images, self.settings.max_pixels, report=single)
             outputs = self.forward(self._on_device, seen, with_regions=with_regions)
-            regions = _region_map(outputs)
+            regions = [_region_map(outputs, number) for number in range(len(batch))]
         if self.settings.single_pass:
-            probabilities = probabilities_at(score_maps(outputs), pixels.shape[:2])
+            probabilities = probabilities_at(score_maps(outputs), pixels.shape[1:3])
         else:
             probabilities = predict_probabilities(self.scores, images, self.settings)
-        return _prediction(jax.device_get(probabilities), regions)
+        maps = jax.device_get(probabilities)
+        return [
+            _prediction({name: maps[name][number] for name in maps}, regions[number])
+            for number in range(len(batch))
+        ]
 
     def scores(self, images: Float[Array, "b H W 3"]) -> ScoreMaps:
         """Score maps before softmax, by name, of a batch of normalised images."""
@@ -115,20 +163,49 @@ class Model:
 
 @contextlib.contextmanager
 def _told_of_memory(shape: tuple[int, ...]) -> Iterator[None]:
-    """Say in one sentence that an image is too large for the memory there is."""
+    """Say in one sentence that images [b, H, W, 3] are too large for the memory there is."""
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
+        count, height, width, _ = shape
+        if count > 1:
+            raise UserError(
+                f"{count} images of {width} x {height} pixels in one pass need more memory than"
+                " there is; give fewer at once."
+            ) from error
         raise UserError(
-            f"An image of {shape[1]} x {shape[0]} pixels needs more memory than there is; make it"
+            f"An image of {width} x {height} pixels needs more memory than there is; make it"
             " smaller or cut it into parts."
         ) from error
 
 
-def _prediction(probabilities: dict[str, np.ndarray], regions: RegionMap | None) -> Prediction:
-    maps = {name: batch[0] for name, batch in probabilities.items()}
+def _is_iterable_of_images(image: Any) -> bool:
+    """Whether it is neither an array, nor what passes for one, nor text."""
+    return (
+        isinstance(image, Iterable)
+        and not isinstance(image, str | bytes)
+        and not hasattr(image, "__array__")
+    )
+
+
+def _groups(images: Iterable[Any]) -> Iterator[UInt8[np.ndarray, "b H W 3"]]:
+    """Images that follow one another with one size, as batches of bounded size."""
+    group: list[np.ndarray] = []
+    for number, image in enumerate(images):
+        rgb = as_rgb(image, f"image[{number}]")
+        height, width, _ = rgb.shape
+        full = (len(group) + 1) * height * width > GROUP_PIXELS or len(group) == GROUP_IMAGES
+        if group and (full or rgb.shape != group[0].shape):
+            yield np.stack(group)
+            group = []
+        group.append(rgb)
+    if group:
+        yield np.stack(group)
+
+
+def _prediction(maps: dict[str, np.ndarray], regions: RegionMap | None) -> Prediction:
     labels = {name: maps[name].argmax(axis=-1).astype(np.uint8) for name in maps}
     return Prediction(
         labels=labels["fine"],
@@ -139,16 +216,16 @@ def _prediction(probabilities: dict[str, np.ndarray], regions: RegionMap | None)
     )
 
 
-def _region_map(outputs: Outputs) -> RegionMap | None:
-    """The regions of the batch's first image, on the grid of the score maps."""
+def _region_map(outputs: Outputs, number: int) -> RegionMap | None:
+    """The regions of an image of the batch, on the grid of the score maps."""
     if outputs.regions is None or outputs.coarse is None:
         return None
     grid = outputs.coarse.shape[1:3]
     regions = outputs.regions
     return RegionMap(
-        labels=np.asarray(regions.labels[0]).reshape(grid),
-        score=np.asarray(regions.score[0]).reshape(grid),
-        representatives=jax.tree.map(lambda x: np.asarray(x[0]), regions.representatives),
+        labels=np.asarray(regions.labels[number]).reshape(grid),
+        score=np.asarray(regions.score[number]).reshape(grid),
+        representatives=jax.tree.map(lambda x: np.asarray(x[number]), regions.representatives),
     )
 
 

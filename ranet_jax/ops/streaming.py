@@ -40,9 +40,9 @@ def region_map(
     float32, whatever the inputs are.
 
     Gradients flow through the score alone, for labels are discrete. Where samples of a segment lie
-    within 2^-23 of the largest (2^-22 if a side has more than 256 pixels, and so on), the first of them from the pixel of
-    smaller index takes the gradient. Reverse-mode differentiation alone is supported. Time is
-    O(n^2 (c + max(h, w))).
+    within 2^-23 of the largest (2^-22 if a side has more than 256 pixels, and so on), the first of
+    them from the pixel of smaller index takes the gradient. Reverse-mode differentiation alone is
+    supported. Time is O(n^2 (c + max(h, w))).
 
     A kernel larger than 1 x 1 takes the dense path, with some twenty tables of 4 n^2 bytes.
 

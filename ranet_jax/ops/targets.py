@@ -47,7 +47,7 @@ def boundary_target(
     ignore_label = whole_number("ignore_label", ignore_label)
     check_number("radius", radius)
     if not 0 <= radius < math.inf:
-        raise ValueError(f"radius must not be negative, but is {radius}")
+        raise ValueError(f"radius must be finite and not negative, but is {radius}")
     (height, width), reach = labels.shape, int(radius)
     labels = labels.astype(jnp.int32)
     padded = jnp.pad(labels, reach, constant_values=ignore_label)

@@ -1,6 +1,8 @@
 import dataclasses
 import math
+from collections.abc import Iterator
 
+import jax
 import numpy as np
 import pytest
 
@@ -61,7 +63,8 @@ def test_grey_and_transparent_images_are_converted():
     [
         np.zeros((4, 4, 3), np.float32),
         np.zeros((4, 4, 2), np.uint8),
-        np.zeros((1, 4, 4, 3), np.uint8),
+        np.zeros((1, 4, 4, 2), np.uint8),
+        np.zeros((1, 1, 4, 4, 3), np.uint8),
         np.zeros((0, 4, 3), np.uint8),
         np.zeros((4,), np.uint8),
     ],
@@ -70,6 +73,8 @@ def test_grey_and_transparent_images_are_converted():
 def test_other_arrays_are_refused(image):
     with pytest.raises(UserError, match="uint8"):
         brightest_channel_model().predict(image)
+    with pytest.raises(UserError, match=r"^image\[1\] .* uint8"):
+        brightest_channel_model().predict([primary_image(4, 4), image])
 
 
 def test_the_image_is_normalised_as_the_config_says():
@@ -118,6 +123,65 @@ def test_a_real_network_predicts_images_of_any_size(tiny_model, shape):
     assert representatives.indices.shape == representatives.valid.shape == (4, 2)
     roots = representatives.roots[representatives.roots >= 0]
     assert set(roots.tolist()) <= set(result.regions.labels.ravel().tolist())
+
+
+def assert_same(prediction, expected):
+    np.testing.assert_array_equal(prediction.labels, expected.labels)
+    np.testing.assert_array_equal(prediction.coarse, expected.coarse)
+    np.testing.assert_allclose(prediction.probabilities, expected.probabilities, atol=1e-6)
+    np.testing.assert_allclose(prediction.boundary, expected.boundary, atol=1e-6)
+    np.testing.assert_array_equal(prediction.regions.labels, expected.regions.labels)
+    np.testing.assert_allclose(prediction.regions.score, expected.regions.score, atol=1e-5)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        prediction.regions.representatives,
+        expected.regions.representatives,
+    )
+
+
+@pytest.mark.parametrize(
+    ("collect", "settings"),
+    [
+        (np.stack, {}),
+        (list, {}),
+        (tuple, {}),
+        (iter, {}),
+        (np.stack, {"flip": True}),
+    ],
+)
+def test_several_images_are_predicted_as_one_by_one(tiny_model, collect, settings):
+    model = Model(tiny_model.config, tiny_model.module, tiny_model.variables, DATASET)
+    model.forward = tiny_model.forward  # compiled already
+    model.settings = dataclasses.replace(model.settings, **settings)
+    images = [primary_image(17, 17, seed) for seed in range(3)]
+    if collect is not np.stack:
+        images.append(primary_image(9, 17))
+    predictions = model.predict(collect(images))
+    assert isinstance(predictions, Iterator if collect is iter else list)
+    for prediction, image in zip(predictions, images, strict=True):
+        assert_same(prediction, model.predict(image))
+
+
+def test_consecutive_images_of_one_size_share_passes_of_bounded_size(monkeypatch):
+    traces = []
+    model = brightest_channel_model(traces.append)
+    monkeypatch.setattr(inference, "GROUP_IMAGES", 3)
+    monkeypatch.setattr(inference, "GROUP_PIXELS", 250)
+    sizes = [8, 8, 8, 8, 9, 8, 12, 12, 20]
+    predictions = model.predict(primary_image(size, size) for size in sizes)
+    assert traces == [], "nothing is predicted before it is asked for"
+    assert [len(prediction.labels) for prediction in predictions] == sizes
+    # The single images of 8 and 12 pixels are compiled once each.
+    passes = [(3, 8), (1, 8), (1, 9), (1, 12), (1, 20)]
+    assert traces == [(count, size, size, 3) for count, size in passes]
+
+
+def test_a_batch_is_one_pass():
+    traces = []
+    model = brightest_channel_model(traces.append)
+    assert len(model.predict(np.zeros((20, 4, 5, 3), np.uint8))) == 20
+    assert traces == [(20, 4, 5, 3)]
+    assert model.predict(np.zeros((0, 4, 5, 3), np.uint8)) == model.predict([]) == []
 
 
 def test_a_saved_model_loads_as_the_same_model(tiny_model, tmp_path):

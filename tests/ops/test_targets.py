@@ -87,7 +87,7 @@ def test_single_pixel_has_no_boundary():
 
 
 def test_rejects_negative_radii():
-    with pytest.raises(ValueError, match="radius must not be negative, but is -1"):
+    with pytest.raises(ValueError, match="radius must be finite and not negative, but is -1"):
         boundary_target(jnp.zeros((2, 2), jnp.uint8), radius=-1.0)
 
 
