@@ -8,7 +8,8 @@ from helpers import xla
 
 def pytest_configure(config):
     """Set up jax before the first test module imports it."""
-    # What one test compiled, another test and the programs it starts need not compile again.
+    # What one test compiled, another test and the programs it starts need not compile again; and
+    # nothing of it is written to the user's own cache.
     cache = tempfile.TemporaryDirectory(prefix="ranet_jax_tests_")
     config.add_cleanup(cache.cleanup)
     os.environ |= {

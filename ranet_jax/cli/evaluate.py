@@ -4,6 +4,7 @@ import argparse
 import functools
 from typing import Any
 
+from ranet_jax.cli import compilation_cache
 from ranet_jax.cli.arguments import OVERRIDING
 from ranet_jax.config_files import override
 from ranet_jax.errors import UserError
@@ -23,6 +24,7 @@ def add_parser(subparsers: Any) -> None:
         type=float,
         help="with --pictures: draw labels over the images, so opaque (0 to 1; default: 1)",
     )
+    compilation_cache.add_option(parser)
     parser.set_defaults(run=run, takes_overrides=True)
 
 
@@ -33,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ranet_jax.evaluation.evaluate import evaluate_checkpoint
 
+    compilation_cache.use_cache(arguments)
     evaluate_checkpoint(
         arguments.checkpoint,
         split=arguments.split,

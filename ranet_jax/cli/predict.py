@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from ranet_jax.cli import compilation_cache
 from ranet_jax.cli.arguments import OVERRIDING, refuse
 from ranet_jax.config_files import override
 
@@ -29,6 +30,7 @@ def add_parser(subparsers: Any) -> None:
         type=float,
         help="how opaque labels lie over the images (0 to 1; default: 0.4)",
     )
+    compilation_cache.add_option(parser)
     parser.set_defaults(run=run, takes_overrides=True)
 
 
@@ -43,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     alpha = OVERLAY_ALPHA if arguments.alpha is None else arguments.alpha
     check_alpha(alpha)
+    compilation_cache.use_cache(arguments)
     model = load(
         arguments.checkpoint, configure=lambda config: override(config, arguments.overrides)
     )

@@ -5,6 +5,7 @@ import contextlib
 import pathlib
 from typing import Any
 
+from ranet_jax.cli import compilation_cache
 from ranet_jax.cli.arguments import OVERRIDING
 from ranet_jax.config_files import read_config
 from ranet_jax.errors import Interrupted, UserError, first_sentence
@@ -25,6 +26,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="with --distributed: process 0")
     parser.add_argument("--num-processes", type=int, help="with --distributed: how many")
     parser.add_argument("--process-id", type=int, help="with --distributed: which this is")
+    compilation_cache.add_option(parser)
     parser.set_defaults(run=run, takes_overrides=True)
 
 
@@ -62,6 +64,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from ranet_jax.training.loop import train
     from ranet_jax.training.records import NonFiniteLossError
 
+    compilation_cache.use_cache(arguments)
     config = read_config(arguments.config, arguments.overrides)
     workdir = pathlib.Path(arguments.workdir)
 

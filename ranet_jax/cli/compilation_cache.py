@@ -1,0 +1,80 @@
+"""What a command compiled, kept on disk for the next one.
+
+Of commands alone: a program that imports the package chooses JAX's settings itself.
+"""
+
+import argparse
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+# Most bytes that are kept from one command to the next; the oldest programs go first.
+MAX_BYTES = 2**30
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--no-cache`."""
+    parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="neither read nor write programs compiled by earlier commands",
+    )
+
+
+def use_cache(arguments: argparse.Namespace) -> None:
+    """Let JAX keep what it compiles, unless `--no-cache` says otherwise.
+
+    A directory that JAX_COMPILATION_CACHE_DIR names is the user's own and is left as it is. Where
+    nothing can be written, all is compiled anew.
+    """
+    import jax
+
+    if arguments.no_cache:
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
+        return
+    try:
+        directory = cache_directory()
+        directory.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
+        remove_oldest(directory, MAX_BYTES)
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home
+        return
+    jax.config.update("jax_compilation_cache_dir", str(directory))
+    # By default JAX keeps only what takes a second to compile; most programs take less.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+
+
+def cache_directory() -> Path:
+    """ranet_jax/compiled in the user's cache directory, by the XDG specification.
+
+    Raises:
+      RuntimeError: the user has no home directory.
+    """
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # A relative path is invalid there, and so is the empty one.
+    caches = named if named.is_absolute() else Path.home() / ".cache"
+    return caches / "ranet_jax" / "compiled"
+
+
+def remove_oldest(directory: Path, max_bytes: int) -> None:
+    """Remove the files of a directory that were not used for longest until the rest fits.
+
+    Raises:
+      OSError: a file cannot be removed.
+    """
+    files = []
+    for path in directory.iterdir():
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # another command removed it
+            continue
+        files.append((max(status.st_atime, status.st_mtime), status.st_size, path))
+    total = 0
+    for _, size, path in sorted(files, reverse=True):
+        total += size
+        if total > max_bytes:
+            path.unlink(missing_ok=True)
