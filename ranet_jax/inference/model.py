@@ -10,19 +10,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from ranet_jax import checkpoints
 from ranet_jax.config import changed_fields, check_config
 from ranet_jax.errors import UserError, first_sentence
-from ranet_jax.inference.forward import ScoreMaps, make_forward, score_maps
+from ranet_jax.inference.forward import make_forward
 from ranet_jax.inference.prediction import Prediction, RegionMap
-from ranet_jax.inference.probabilities import (
-    fit_whole,
-    predict_probabilities,
-    probabilities_at,
-)
+from ranet_jax.inference.segmentation import segment
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.models import Outputs, build_model
 from ranet_jax.pipeline.metadata import DatasetMetadata
@@ -132,25 +128,18 @@ class Model:
     ) -> list[Prediction]:
         pixels = batch.astype(np.float32)
         images = jnp.asarray(np.asarray(self._normalize(pixels), np.float32))
-        regions: list[RegionMap | None] = [None] * len(batch)
-        if with_regions or self.settings.single_pass:
-            single = self.settings.single_pass
-            seen = fit_whole(images, self.settings.max_pixels, report=single)
-            outputs = self.forward(self._on_device, seen, with_regions=with_regions)
-            regions = [_region_map(outputs, number) for number in range(len(batch))]
-        if self.settings.single_pass:
-            probabilities = probabilities_at(score_maps(outputs), pixels.shape[1:3])
-        else:
-            probabilities = predict_probabilities(self.scores, images, self.settings)
+        probabilities, passes = segment(
+            *(self.forward, self._on_device, images, self.settings),
+            names=("fine", "coarse", "boundary"),
+            with_regions=with_regions,
+        )
         maps = jax.device_get(probabilities)
+        regions = [_region_map(each, number) for each in passes for number in range(len(each.fine))]
+        regions = regions or [None] * len(batch)  # where no pass was made for them
         return [
             _prediction({name: maps[name][number] for name in maps}, regions[number])
             for number in range(len(batch))
         ]
-
-    def scores(self, images: Float[Array, "b H W 3"]) -> ScoreMaps:
-        """Score maps before softmax, by name, of a batch of normalised images."""
-        return score_maps(self.forward(self._on_device, images))
 
     def save(self, directory: str | os.PathLike) -> None:
         """Export weights, config and classes to a new directory that `load` reads."""
