@@ -28,7 +28,6 @@ from ranet_jax.inference.pictures import check_alpha, contact_sheet, sheet_row
 from ranet_jax.pipeline import examples
 from ranet_jax.pipeline.batching import Batch
 from ranet_jax.pipeline.metadata import DatasetMetadata
-from ranet_jax.pipeline.normalization import Normalization
 
 # What the signs of TFDS's expressions for splits become in the names of files.
 _READABLE = str.maketrans({"[": "_", "]": "", ":": "to", "%": "pct", "+": "_and_"})
@@ -159,7 +158,6 @@ def prediction_sheet(
     model: Model, batches: Iterable[Batch], count: int, alpha: float = 1.0
 ) -> Image.Image:
     """Sheet of the first `count` images: truth, coarse and fine labels, boundary and regions."""
-    normalization = Normalization.from_config(model.config.data)
     labelled = (
         (batch["image"][index], batch["label"][index])
         for batch in batches
@@ -167,16 +165,10 @@ def prediction_sheet(
     )
     rows = []
     for normalized, truth in itertools.islice(labelled, count):
-        image = _pixels(normalized, normalization)
+        image = model.normalization.undo(normalized)
         prediction, dataset = model.predict(image), model.dataset
         purity = math.nan
         if prediction.regions is not None:
             purity = region_purity(prediction.regions.labels, truth, dataset.ignore_label)
         rows.append(sheet_row(image, prediction, dataset.palette, truth, purity, alpha))
     return contact_sheet(rows, model.dataset)
-
-
-def _pixels(normalized: np.ndarray, normalization: Normalization) -> np.ndarray:
-    """The uint8 RGB image that was normalised."""
-    rgb = normalized[..., ::-1] if normalization.channel_order == "bgr" else normalized
-    return np.clip(np.rint(rgb * normalization.std + normalization.mean), 0, 255).astype(np.uint8)

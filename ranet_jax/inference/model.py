@@ -69,7 +69,7 @@ class Model:
         self.step = step
         self.settings = InferenceSettings.from_config(config)
         self.forward = make_forward(module)
-        self._normalize = Normalization.from_config(config.data)
+        self.normalization = Normalization.from_config(config.data)
 
     @overload
     def predict(self, image: np.ndarray, with_regions: bool = True) -> Any: ...
@@ -127,7 +127,7 @@ class Model:
         self, batch: UInt8[np.ndarray, "b H W 3"], with_regions: bool
     ) -> list[Prediction]:
         pixels = batch.astype(np.float32)
-        images = jnp.asarray(np.asarray(self._normalize(pixels), np.float32))
+        images = jnp.asarray(np.asarray(self.normalization(pixels), np.float32))
         probabilities, passes = segment(
             *(self.forward, self._on_device, images, self.settings),
             names=("fine", "coarse", "boundary"),

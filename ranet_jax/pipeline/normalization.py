@@ -5,6 +5,7 @@ from typing import Any
 
 import ml_collections
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from ranet_jax.config import check_value
 
@@ -41,3 +42,8 @@ class Normalization:
         centred = images - np.asarray(self.mean, np.float32).reshape(channels)
         scaled = centred / np.asarray(self.std, np.float32).reshape(channels)
         return scaled[..., ::-1] if self.channel_order == "bgr" else scaled
+
+    def undo(self, images: Float[np.ndarray, "*b H W 3"]) -> UInt8[np.ndarray, "*b H W 3"]:
+        """The RGB images, 0..255, that were normalised."""
+        rgb = images[..., ::-1] if self.channel_order == "bgr" else images
+        return np.clip(np.rint(rgb * self.std + self.mean), 0, 255).astype(np.uint8)

@@ -279,9 +279,8 @@ def test_counts_are_those_of_predicting_image_by_image():
     for image, truth in zip(images, labels, strict=True):
         regions = model.predict(image).regions
         seen = jnp.asarray(image[None] / np.float32(64))
-        boundary = np.asarray(
-            jax.nn.softmax(model.forward(model.variables, seen).boundary[0])[..., 1]
-        )
+        scores = model.forward(model.variables, seen).boundary[0]
+        boundary = np.asarray(jax.nn.softmax(scores)[..., 1])
         expected += count_image(regions.labels, regions.representatives.roots, boundary, truth)
     assert (expected.images, expected.pixels, expected.regions > 5) == (5, 5 * 6 * 7, True)
     assert 0 < expected.single_pixels < 150

@@ -22,6 +22,14 @@ def test_values_by_hand_in_every_library(convert, order):
     np.testing.assert_array_equal(normalised, expected)
 
 
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_undone_normalisation_gives_the_bytes_back(order):
+    images = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3), np.uint8)
+    normalization = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), order)
+    normalised = normalization(images.astype(np.float32))
+    np.testing.assert_array_equal(normalization.undo(normalised), images)
+
+
 def test_released_preprocessing():
     """The authors subtract (104.00698793, 116.66876762, 122.67891434) from BGR and divide by 1."""
     config = default_config()
