@@ -9,6 +9,7 @@ with one of them hides no other.
 import concurrent.futures
 import contextlib
 import errno
+import functools
 import math
 import os
 import pathlib
@@ -68,21 +69,31 @@ def read_arrays(path: pathlib.Path) -> Any:
     """
     if not os.path.isdir(path):
         raise DamagedError(f"{path.name}/ is missing")
+    # Each host reads for itself: where one cannot, the others must not wait for it.
+    process = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=process,
+        active_processes={process},
+        barrier_sync_key_prefix=f"read_by_{process}",
+    )
+    _ignore_closed_event_loops()
+    try:
+        with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
+            return checkpointer.restore(path)
+    except Exception as error:  # Orbax and TensorStore raise whatever a damaged file leads to
+        raise DamagedError(f"{path.name}/ cannot be read: {reason(error)}") from error
+
+
+@functools.cache
+def _ignore_closed_event_loops() -> None:
+    """Keep TensorStore's threads from printing, after a read that failed, that nobody listens."""
     report = sys.unraisablehook
 
     def report_others(unraisable: Any) -> None:
         if "Event loop is closed" not in str(unraisable.exc_value):
             report(unraisable)
 
-    # Of a read that fails, TensorStore's threads try to tell Orbax more when it listens no longer.
     sys.unraisablehook = report_others
-    try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            arrays = checkpointer.restore(path)
-    except Exception as error:  # Orbax and TensorStore raise whatever a damaged file leads to
-        raise DamagedError(f"{path.name}/ cannot be read: {reason(error)}") from error
-    sys.unraisablehook = report
-    return arrays
 
 
 def read_score(path: pathlib.Path) -> float | None:

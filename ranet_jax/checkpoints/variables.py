@@ -17,6 +17,7 @@ import flax.traverse_util
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from ranet_jax.checkpoints import steps
@@ -98,18 +99,59 @@ def save(manager: steps.Manager, step: int, state: Any, miou: float | None = Non
 def restore_latest(manager: steps.Manager, state: State) -> State:
     """The latest whole checkpoint in the form of `state`, or `state` itself if there is none.
 
-    Later ones that are damaged are named on standard error and renamed to `STEP.damaged`.
+    Later ones that are damaged are named on standard error and renamed to `STEP.damaged`. Of
+    several hosts the first one chooses the step.
 
     Raises:
-      UserError: no checkpoint is whole, or it is of another network or optimiser.
+      UserError: no checkpoint is whole, it is of another network or optimiser, or a host cannot
+        read what the first one chose.
     """
-    found = steps.find_whole(manager.directory, steps.newest_first)
-    if found is None:
+    found: steps.Found | None = None
+    error: UserError | None = None
+    if jax.process_index() == 0:
+        try:
+            found = steps.find_whole(manager.directory, steps.newest_first)
+        except UserError as refusal:
+            error = refusal
+    chosen = int(from_first_host(-2 if error else -1 if found is None else found.step))
+    if error is not None:
+        raise error
+    if chosen == -2:
+        raise UserError(f"The first host finds no whole checkpoint in {manager.directory}.")
+    if chosen == -1:
         return state
+    fields = found.state if found is not None else _read_chosen(manager.directory / str(chosen))
+    _check_all_read(fields is not None, manager.directory / str(chosen))
+    assert fields is not None
     template = flax.serialization.to_state_dict(state)
-    check_same_arrays(template, found.state, str(manager.directory / str(found.step)))
-    manager.set_aside(found.damaged)
-    return flax.serialization.from_state_dict(state, found.state)
+    check_same_arrays(template, fields, str(manager.directory / str(chosen)))
+    if found is not None:
+        manager.set_aside(found.damaged)
+    return flax.serialization.from_state_dict(state, fields)
+
+
+def from_first_host(number: int) -> int:
+    """The first host's number, on all hosts."""
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
+def _read_chosen(path: pathlib.Path) -> dict[str, Any] | None:
+    """State of the step that the first host chose; None if this host cannot read it."""
+    try:
+        return steps.read_state(path)
+    except steps.DamagedError:
+        return None
+
+
+def _check_all_read(is_read: bool, path: pathlib.Path) -> None:
+    """Raise `UserError` on every host unless all of them have read a checkpoint."""
+    read = np.ravel(multihost_utils.process_allgather(np.int32(is_read)))
+    if not read.all():
+        hosts = ", ".join(map(str, np.flatnonzero(read == 0)))
+        raise UserError(
+            f"Checkpoint {path} cannot be read by process {hosts}, though the first one can; see"
+            " that all of them see the same directory, then run the same command again."
+        )
 
 
 def check_same_arrays(template: Any, fields: Any, name: str) -> None:

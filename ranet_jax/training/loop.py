@@ -121,7 +121,8 @@ def train(
 
         # ---- Steps ----------------------------------------------------------------------------
         result: EvaluationResult | None = None
-        if _is_evaluated(first, config.train) and not log.has_evaluation(first):
+        is_scored = checkpoints.from_first_host(log.has_evaluation(first))
+        if _is_evaluated(first, config.train) and not is_scored:
             result = score(first, state)  # which ended before it was
         pending: list[dict[str, Any]] = []
         batches = train_batches(first)
