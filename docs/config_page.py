@@ -11,21 +11,23 @@ INTRODUCTION = """\
 
 Every [config](configs.md) has these fields. A file of `configs/` sets those in which it differs
 from the defaults, and `--config.SECTION.FIELD=VALUE` sets any of them on the command line. A value
-that is not allowed is refused before anything is written. Where a field takes text that names a
-part of the network, a name that does not exist is answered with the list of those that do.
+that is not allowed is refused before anything is written. A wrong name of a
+part of the network is answered with the list of the right ones.
 
 The column "changes" says what another value changes:
 
-| changes | means | when a run goes on | when a trained model is used |
+| changes | means | when a run is resumed | when a trained model is used |
 |---|---|---|---|
 | weights | the network and its weights | refused | refused |
 | training | what training learns | refused | allowed |
 | scores | where a run starts, what and how it scores | allowed | allowed |
 | running | how a run is carried out and looked at | allowed | allowed |
 
-A run goes on from its checkpoint with other values of the last two kinds, for example with
+A run can be resumed with other values of the last two kinds, for example with
 `--config.eval.batch_size=1` after an evaluation that ran out of memory. Its directory keeps the
-config with which the run began. `ranet reproduce` does not train a finished run again if only
+config with which the run began, and its best step is the one with the highest score, whatever the
+settings it was scored with: do not compare runs that changed them on the way.
+`ranet reproduce` does not train a finished run again if only
 fields of the last kind differ, and refuses it if others do.
 
 This page is generated from `ranet_jax/config/declarations.py` by `make config-page`.

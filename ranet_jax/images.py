@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Num, UInt8
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-from ranet_jax.errors import UserError
+from ranet_jax.errors import UserError, first_sentence
 
 # EXIF 2.32, tag 0x0112: what shows an image upright, by orientation.
 _TURNS = {
@@ -104,9 +104,18 @@ def _told_by(name: object) -> Iterator[None]:
             f"{name} has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels; cut it into parts or make"
             " it smaller."
         ) from error
+    except MemoryError as error:
+        raise UserError(
+            f"{name} needs more memory than there is; make it smaller or cut it into parts."
+        ) from error
+    except UnidentifiedImageError as error:
+        raise UserError(
+            f"{name} cannot be read as an image; restore it or leave it out."
+        ) from error
     except Exception as error:  # decoders raise errors of every kind
         raise UserError(
-            f"{name} cannot be read as an image ({error}); restore it or leave it out."
+            f"{name} cannot be read as an image ({first_sentence(error)}); restore it or leave it"
+            " out."
         ) from error
 
 

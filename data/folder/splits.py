@@ -18,7 +18,7 @@ LAYOUT = (
     "a .png of the same name for each image, and "
     f"classes.json, {FORM}; it may be left out if all masks are PNGs with a palette. In place of "
     "those folders, splits/train.txt and splits/val.txt may list names of images/ and masks/, or "
-    "--val-fraction may divide them."
+    "a fraction for val (--val-fraction) divides them."
 )
 
 
@@ -44,7 +44,7 @@ def list_splits(source: Path, val_fraction: float | None, seed: int) -> dict[str
         for path in (lists, *divided):
             if path.exists():
                 raise UserError(
-                    f"{path} divides the source already; remove it or leave out --val-fraction."
+                    f"{path} divides the source already; remove it, or give no fraction."
                 )
         return _draw(_pairs(source, ""), val_fraction, seed, source)
     if lists.is_dir():
@@ -69,7 +69,7 @@ def _draw(
     for split, members in drawn.items():
         if not members:
             raise UserError(
-                f"--val-fraction {val_fraction} leaves no image of the {len(pairs)} in"
+                f"The fraction {val_fraction} for val leaves no image of the {len(pairs)} in"
                 f" {source / 'images'} for {split}; choose another fraction or --seed."
             )
     return drawn

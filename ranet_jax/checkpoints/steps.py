@@ -16,7 +16,7 @@ import pathlib
 import re
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -155,6 +155,12 @@ def best_first(directory: pathlib.Path) -> list[int]:
 
     scores, _ = read_scores(directory)
     return sorted(scores, key=key, reverse=True)
+
+
+def best_step(scores: Mapping[int, float | None]) -> int | None:
+    """Step of the highest score, the later one of equals; None where no step has a score."""
+    scored = {step: (score, step) for step, score in scores.items() if score is not None}
+    return max(scored, key=scored.__getitem__, default=None)
 
 
 class Found(NamedTuple):
@@ -344,10 +350,7 @@ class Manager:
         """Remove all checkpoints but the latest and the best, and those that may be the best."""
         scores, wrong = read_scores(self.directory)
         steps = list(scores)
-        scored = {step: (score, step) for step, score in scores.items() if score is not None}
-        kept = {*steps[-self._keep :], *wrong}
-        if scored:
-            kept.add(max(scored, key=scored.__getitem__))
+        kept = {*steps[-self._keep :], *wrong, best_step(scores)}
         for step in steps:
             if step not in kept:
                 with contextlib.suppress(OSError):  # the next save tries again

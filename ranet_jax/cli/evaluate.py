@@ -31,7 +31,7 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Score a checkpoint; print what was scored, the table of classes and the files written."""
     if arguments.alpha is not None and arguments.pictures == 0:
-        raise UserError("--alpha is of pictures; add --pictures N.")
+        raise UserError("--alpha has no effect without pictures; add --pictures N.")
 
     from ranet_jax.evaluation.evaluate import evaluate_checkpoint
 

@@ -5,6 +5,7 @@ a signal stopped has exit status 143 (SIGTERM) or 130 (Ctrl-C): the same command
 """
 
 import argparse
+import contextlib
 import os
 import re
 import sys
@@ -12,6 +13,7 @@ import sys
 from absl import logging
 
 from ranet_jax.cli import bench, evaluate, inspect, pack, port, predict, prepare, reproduce, train
+from ranet_jax.config.declarations import FIELDS
 from ranet_jax.errors import Interrupted, UserError
 from ranet_jax.files import reason
 
@@ -31,14 +33,20 @@ def main(arguments: list[str] | None = None) -> int:
         return parsed.run(parsed)
     except UserError as error:
         sentence = str(error)
-        if hasattr(parsed, "takes_overrides"):  # fields as they are typed here
-            sentence = re.sub(r"(?<![-\w/])config\.(?=\w+\.\w)", "--config.", sentence)
+        if hasattr(parsed, "takes_overrides"):
+            sentence = _as_typed(sentence)
         print(f"ranet: {sentence}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read the output has gone
+        with contextlib.suppress(OSError):  # nor may Python write the rest of it when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:  # such as names that are too long, in whatever place
+        if error.filename is None:
+            raise
         print(
-            f"ranet: {error.filename or 'A file'} cannot be read or written ({reason(error)}); name"
-            " another, or mend that and run the same command again.",
+            f"ranet: {error.filename} cannot be read or written ({reason(error)}); name another, or"
+            " mend that and run the same command again.",
             file=sys.stderr,
         )
         return 1
@@ -48,6 +56,15 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("ranet: interrupted.", file=sys.stderr)
         return 130
+
+
+def _as_typed(sentence: str) -> str:
+    """The sentence with the fields of the config as the command line takes them."""
+
+    def typed(match: re.Match[str]) -> str:
+        return f"--config.{match[1]}" if match[1] in FIELDS else match[0]
+
+    return re.sub(r"(?<![-\w/])config\.(\w+(?:\.\w+)?)", typed, sentence)
 
 
 def build_parser() -> argparse.ArgumentParser:

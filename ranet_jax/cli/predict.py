@@ -37,9 +37,9 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Segment images into pictures, or into a benchmark's archive."""
     if arguments.submission is not None:
-        refuse(arguments, ("--alpha",), "is of pictures, which --submission does not draw")
+        refuse(arguments, ("--alpha",), "has no effect with --submission, which draws no pictures")
 
-    from ranet_jax.inference.files import predict_files
+    from ranet_jax.inference.files import find_images, predict_files
     from ranet_jax.inference.model import load
     from ranet_jax.inference.pictures import OVERLAY_ALPHA, check_alpha
 
@@ -60,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
                 f"The server of {arguments.submission} scores all {wanted} images of its test set."
             )
         return 0
+    count = len(find_images(arguments.images))
     failures = predict_files(model, arguments.images, arguments.output, alpha)
-    print(f"Written to {arguments.output}.")
+    if len(failures) < count:
+        print(f"Written to {arguments.output}.")
     return 1 if failures else 0

@@ -46,4 +46,6 @@ def run(arguments: argparse.Namespace) -> int:
         examples.num_examples(builder, split),
     )
     print(statistics.report())
+    weights = ",".join(map(str, statistics.class_weights))
+    print(f'To weigh rare classes more, train with --config.loss.class_weights="({weights},)".')
     return 0

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     processes = (arguments.coordinator, arguments.num_processes, arguments.process_id)
     if arguments.distributed and arguments.arrays is not None:
-        raise UserError("--arrays is of one process; leave --distributed out.")
+        raise UserError("--arrays works in one process only; leave --distributed out.")
     if arguments.distributed:
         try:
             jax.distributed.initialize(*processes)

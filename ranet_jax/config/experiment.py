@@ -3,6 +3,7 @@
 Files in `configs/` start from `default_config` and set their own values.
 """
 
+import difflib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -107,8 +108,10 @@ def set_field(config: ConfigDict, name: str, value: Any) -> None:
 
 def _check_name(name: str) -> None:
     if name not in FIELDS:
+        close = difflib.get_close_matches(name, FIELDS, 1)
+        meant = f" (perhaps {close[0]!r} is meant)" if close else ""
         raise UserError(
-            f"The config has no field {name!r}; its fields are listed in docs/config.md."
+            f"The config has no field {name!r}{meant}; its fields are listed in docs/config.md."
         )
 
 

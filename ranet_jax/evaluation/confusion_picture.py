@@ -2,11 +2,13 @@
 
 import os
 import warnings
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from ranet_jax.evaluation.result import EvaluationResult
+from ranet_jax.files import replacing
 
 MOST_NUMBERS = 24  # classes up to which the cells hold numbers
 DPI = 100
@@ -50,7 +52,8 @@ def draw_confusion(result: EvaluationResult, path: str | os.PathLike) -> None:
     with warnings.catch_warnings():
         # Names in scripts that Matplotlib's font lacks show as boxes.
         warnings.filterwarnings("ignore", "Glyph")
-        figure.savefig(path, dpi=DPI, bbox_inches="tight")
+        with replacing(Path(path)) as partial:
+            figure.savefig(partial, dpi=DPI, bbox_inches="tight", format="png")
 
 
 def row_shares(confusion: Int64[np.ndarray, "c c"]) -> Float64[np.ndarray, "c c"]:

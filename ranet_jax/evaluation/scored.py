@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ranet_jax.checkpoints.steps import read_scores
+from ranet_jax.checkpoints.steps import best_step, read_scores
 from ranet_jax.inference.model import Model
 
 
@@ -46,6 +46,4 @@ def find_scored(path: str | os.PathLike, model: Model) -> ScoredWeights:
         return ScoredWeights(path)
     workdir = path.parent.parent if path.parent.name == "checkpoints" else path
     scores, _ = read_scores(workdir / "checkpoints")
-    known = {step: score for step, score in scores.items() if score is not None}
-    best = max(known, key=lambda step: (known[step], step), default=None)
-    return ScoredWeights(workdir, model.step, best, max(scores, default=None))
+    return ScoredWeights(workdir, model.step, best_step(scores), max(scores, default=None))

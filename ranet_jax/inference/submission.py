@@ -137,7 +137,7 @@ def _claim(directory: Path, model: Model) -> None:
     if directory.exists() and any(not p.name.startswith(".") for p in directory.iterdir()):
         if not (directory / MODEL).is_file() or read_json(directory / MODEL) != {"sha256": key}:
             raise UserError(
-                f"{directory} is not of this model with these settings; choose another --output."
+                f"{directory} is not of this model with these settings; choose another output."
             )
         return
     directory.mkdir(parents=True, exist_ok=True)

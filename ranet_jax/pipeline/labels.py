@@ -68,7 +68,7 @@ class LabelStatistics:
         return tuple(round(float(weight), 2) for weight in weights / scale)
 
     def report(self) -> str:
-        """A line a category, what does not occur, and the weights for a config."""
+        """A line a category, what does not occur, and how uneven the classes are."""
         names = self.dataset.class_names
         rows = [
             (name, f"{pixels:,}", f"{100 * share:.2f}", f"{images:,}", f"{weight:.2f}")
@@ -88,10 +88,8 @@ class LabelStatistics:
         if len(present) > 1:
             ratio = present.max() / present.min()
             lines.append(
-                f"The most frequent class has {_rounded(ratio)} times the pixels of the rarest; to"
-                " weigh rare ones more, set"
+                f"The most frequent class has {_rounded(ratio)} times the pixels of the rarest."
             )
-            lines.append(f"  config.loss.class_weights = {self.class_weights}")
         return "\n".join(lines)
 
 

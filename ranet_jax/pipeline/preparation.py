@@ -77,7 +77,7 @@ def prepare(
     except (OSError, RuntimeError, tf.errors.OpError) as error:  # TFDS's writers raise all three
         raise UserError(
             f"Preparing {builder.name!r} in {directory} failed ({first_sentence(error)}); make room"
-            " or choose another --data-dir."
+            " or choose another directory."
         ) from error
     splits = builder.info.splits.items()
     counts = ", ".join(f"{split} {info.num_examples}" for split, info in splits)
@@ -94,8 +94,7 @@ def _builder(
         return kind(data_dir=directory)
     if not hasattr(kind, "variant"):
         raise UserError(
-            f"Data set {name!r} has its own name and splits; --name and --val-fraction are for"
-            " `ranet prepare folder`."
+            f"Data set {name!r} has its own name and splits; only a folder of images takes others."
         )
     called = name if called is None else called
     if not re.fullmatch("[a-z][a-z0-9_]*", called):
@@ -104,9 +103,9 @@ def _builder(
             " underscores."
         )
     if called != name and called in known_datasets():
-        raise UserError(f"{called!r} is the name of another data set; choose a different --name.")
+        raise UserError(f"{called!r} is the name of another data set; choose a different name.")
     if val_fraction is not None and not 0 < val_fraction < 1:
-        raise UserError(f"--val-fraction is {val_fraction}; choose one between 0 and 1.")
+        raise UserError(f"The fraction for val is {val_fraction}; choose one between 0 and 1.")
     return kind.variant(called, val_fraction, seed)(data_dir=directory)
 
 

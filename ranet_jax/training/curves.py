@@ -62,7 +62,7 @@ def draw_curves(metrics_path: str | os.PathLike, picture_path: str | os.PathLike
             style = "--" if name in REGION_SCORES else "-"
             marker = "." if len(steps) <= MOST_MARKERS else ""
             scores.plot(steps, 100 * values, style, label=label, marker=marker, linewidth=1.2)
-    losses.set(title="training loss", xlabel="step", ylabel="nats a pixel")
+    losses.set(title="training loss", xlabel="step", ylabel="cross-entropy (nats per pixel)")
     losses.set_yscale("log", nonpositive="mask")
     losses.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     losses.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -43,11 +43,24 @@ def test_a_name_that_is_too_long(tmp_path, monkeypatch, capsys, exported, comman
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device", "x"), BrokenPipeError()])
-def test_an_error_of_the_file_system_ends_in_a_sentence(monkeypatch, capsys, error):
+def failing(monkeypatch, error):
     def fail(arguments):
         raise error
 
     monkeypatch.setattr("ranet_jax.cli.inspect.run", fail)
-    assert main(["inspect", "--config", "configs/shapes.py"]) == 1
-    assert capsys.readouterr().err.startswith("ranet: ")
+    return main(["inspect", "--config", "configs/shapes.py"])
+
+
+def test_an_error_of_the_file_system_ends_in_a_sentence(monkeypatch, capsys):
+    assert failing(monkeypatch, OSError(28, "No space left on device", "x")) == 1
+    assert "x cannot be read or written (No space left on device)" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_gone_is_not_told(monkeypatch, capsys):
+    assert failing(monkeypatch, BrokenPipeError()) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_an_error_without_a_file_is_not_taken_for_the_file_system_s(monkeypatch):
+    with pytest.raises(OSError, match="connection"):
+        failing(monkeypatch, OSError("connection"))

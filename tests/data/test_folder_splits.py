@@ -95,7 +95,7 @@ def test_a_source_is_divided_once(tmp_path, present):
 
 
 def test_a_fraction_that_leaves_a_split_empty_is_told(tmp_path):
-    with pytest.raises(UserError, match=r"--val-fraction 0\.001 leaves no image of the 3 .* val"):
+    with pytest.raises(UserError, match=r"fraction 0\.001 for val leaves no image of the 3 .* val"):
         list_splits(write_pairs(tmp_path, "abc"), 0.001, 0)
 
 
@@ -160,8 +160,11 @@ def test_data_sets_of_several_names_live_in_one_directory(tmp_path, capsys):
         (["folder", "--name", "camvid"], "'camvid' is the name of another data set"),
         (["folder", "--name", "my data"], "'my data' cannot be the name of a data set"),
         (["folder", "--name", "../data"], "cannot be the name of a data set"),
-        (["folder", "--val-fraction", "1"], "--val-fraction is 1.0; choose one between 0 and 1"),
-        (["folder", "--val-fraction", "nan"], "--val-fraction is nan; choose one between"),
+        (
+            ["folder", "--val-fraction", "1"],
+            "The fraction for val is 1.0; choose one between 0 and 1",
+        ),
+        (["folder", "--val-fraction", "nan"], "The fraction for val is nan; choose one between"),
         (["camvid", "--name", "mine"], "'camvid' has its own name and splits"),
         (["shapes", "--val-fraction", "0.1"], "'shapes' has its own name and splits"),
     ],
