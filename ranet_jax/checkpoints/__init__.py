@@ -15,7 +15,7 @@ from ranet_jax.checkpoints.variables import (
     save,
     write_variables,
 )
-from ranet_jax.checkpoints.workdirs import describe
+from ranet_jax.checkpoints.workdirs import describe, workdir_of
 
 __all__ = [
     "check_same_arrays",
@@ -31,5 +31,6 @@ __all__ = [
     "read_variables",
     "restore_latest",
     "save",
+    "workdir_of",
     "write_variables",
 ]

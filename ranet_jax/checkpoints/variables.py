@@ -22,7 +22,13 @@ from ml_collections import ConfigDict
 
 from ranet_jax.checkpoints import steps
 from ranet_jax.checkpoints.manifests import find_damage, write_manifest
-from ranet_jax.checkpoints.workdirs import check_owner, describe, make_workdir, read_description
+from ranet_jax.checkpoints.workdirs import (
+    check_owner,
+    describe,
+    make_workdir,
+    read_description,
+    workdir_of,
+)
 from ranet_jax.config import changed_fields
 from ranet_jax.errors import UserError
 from ranet_jax.files import explained, new_directory, reason
@@ -190,8 +196,8 @@ def load_variables(path: Path, use_ema: bool = True) -> StoredModel:
       UserError: there is no checkpoint, or it cannot be read.
     """
     path = pathlib.Path(path).absolute()
-    is_step = path.parent.name == "checkpoints" and path.name.isdigit()
-    workdir = path.parent.parent if is_step else path
+    workdir = workdir_of(path)
+    is_step = workdir != path
     is_export = os.path.isdir(path / "variables")
     if is_export and os.path.isdir(path / "checkpoints"):
         raise UserError(

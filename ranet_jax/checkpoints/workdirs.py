@@ -19,6 +19,13 @@ FILES = ("metrics.jsonl",)
 OF_NOBODY = ("lost+found",)
 
 
+def workdir_of(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The working directory of one of its checkpoints `WORKDIR/checkpoints/STEP`, or the path."""
+    path = pathlib.Path(path).absolute()
+    is_step = path.parent.name == "checkpoints" and path.name.isdigit()
+    return path.parent.parent if is_step else path
+
+
 def describe(directory: pathlib.Path, config: ConfigDict, dataset: DatasetMetadata) -> None:
     """Write the files that say what model a directory holds."""
     write_json(directory / "config.json", config_to_json(config))

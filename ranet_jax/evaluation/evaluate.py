@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from ranet_jax.checkpoints import fingerprint
+from ranet_jax.checkpoints import fingerprint, workdir_of
 from ranet_jax.config import config_to_json
 from ranet_jax.errors import UserError
 from ranet_jax.evaluation.confusion_picture import draw_confusion
@@ -71,7 +71,7 @@ def evaluate_checkpoint(
     check_alpha(alpha)
     model = load(path, configure)
     split = split or model.config.data.eval_split
-    report = Path(output) if output else _model_directory(Path(path)) / _report_name(split)
+    report = Path(output) if output else workdir_of(path) / _report_name(split)
     check_json_output(report, "scores")
     builder = examples.open_dataset(model.config.data)
     _check_classes(path, model.dataset, examples.dataset_metadata(builder))
@@ -128,12 +128,6 @@ def _journal(model: Model, report: Path, split: str, builder: Any) -> Journal:
     data = str(builder.info.full_name), examples.num_examples(builder, split), sizes
     key = fingerprint(model.variables, config_to_json(model.config), split, *data, *host)
     return Journal(report.with_name(f".{report.stem}.{host[0]}.npz"), key)
-
-
-def _model_directory(path: Path) -> Path:
-    """Directory of a model's reports: of a checkpoint `WORKDIR/checkpoints/STEP`, its WORKDIR."""
-    path = path.absolute()
-    return path.parent.parent if path.parent.name == "checkpoints" else path
 
 
 def _report_name(split: str) -> str:

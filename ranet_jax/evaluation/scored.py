@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ranet_jax.checkpoints import workdir_of
 from ranet_jax.checkpoints.steps import best_step, read_scores
 from ranet_jax.inference.model import Model
 
@@ -41,9 +42,8 @@ class ScoredWeights:
 
 def find_scored(path: str | os.PathLike, model: Model) -> ScoredWeights:
     """The weights that `load(path)` gave to a model."""
-    path = Path(path).absolute()
+    workdir = workdir_of(path)
     if model.step is None:
-        return ScoredWeights(path)
-    workdir = path.parent.parent if path.parent.name == "checkpoints" else path
+        return ScoredWeights(workdir)
     scores, _ = read_scores(workdir / "checkpoints")
     return ScoredWeights(workdir, model.step, best_step(scores), max(scores, default=None))

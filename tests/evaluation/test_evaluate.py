@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from helpers.fakes import DATASET, batched, brightest_channel_model
+from ranet_jax.checkpoints import workdir_of
 from ranet_jax.errors import UserError
 from ranet_jax.evaluation import evaluate, scoring
-from ranet_jax.evaluation.evaluate import _model_directory, _report_name, evaluate_checkpoint
+from ranet_jax.evaluation.evaluate import _report_name, evaluate_checkpoint
 
 
 @pytest.fixture
@@ -127,8 +128,8 @@ def test_split_output_and_pictures_can_be_chosen(saved_model, tmp_path):
 
 
 def test_one_step_of_a_working_directory_reports_into_the_working_directory():
-    assert _model_directory(Path("/runs/a/checkpoints/20")) == Path("/runs/a")
-    assert _model_directory(Path("/runs/a")) == Path("/runs/a")
+    assert workdir_of(Path("/runs/a/checkpoints/20")) == Path("/runs/a")
+    assert workdir_of(Path("/runs/a")) == Path("/runs/a")
 
 
 def test_a_data_set_of_other_classes_is_refused(saved_model, monkeypatch):
