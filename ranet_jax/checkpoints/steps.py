@@ -323,7 +323,7 @@ class Manager:
             write_json(path / SCORES, {"miou": score})
             add_to_manifest(path, SCORES)
             self._prune()
-        except OSError as error:
+        except (OSError, UserError) as error:  # of the score, or of a damaged manifest
             raise UserError(
                 f"The score of step {step} cannot be written to {path} ({reason(error)});"
                 f" {self.what_to_do()}."

@@ -36,7 +36,10 @@ class Stop:
         if number == signal.SIGINT:
             if again:
                 raise KeyboardInterrupt
-            tqdm.write("Stopping after this step; Ctrl-C again stops at once.", file=sys.stderr)
+            tqdm.write(
+                "Stopping after this step; Ctrl-C again stops at once, or after a save under way.",
+                file=sys.stderr,
+            )
 
     @contextlib.contextmanager
     def defer(self) -> Iterator[None]:
@@ -77,6 +80,10 @@ def catch_signals() -> Iterator[Stop]:
 
     Of several hosts JAX catches SIGTERM itself. Outside the main thread signals go their usual way.
     """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread:
+        yield Stop()
+        return
     if _active:
         yield _active[0]
         return
@@ -85,7 +92,7 @@ def catch_signals() -> Iterator[Stop]:
     _active.append(stop)
     try:
         alone = not jax.distributed.is_initialized() or jax.process_count() == 1
-        if alone and threading.current_thread() is threading.main_thread():
+        if alone:
             previous = {number: signal.signal(number, stop.receive) for number in CAUGHT}
         yield stop
     finally:

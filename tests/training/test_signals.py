@@ -77,3 +77,20 @@ def test_another_thread_than_the_main_one_catches_none():
     thread.start()
     thread.join()
     assert handlers == [signal.SIG_DFL]
+
+
+def test_a_training_in_another_thread_leaves_the_main_one_its_signals():
+    entered, done = threading.Event(), threading.Event()
+
+    def train_elsewhere():
+        with catch_signals():
+            entered.set()
+            done.wait(10)
+
+    other = threading.Thread(target=train_elsewhere)
+    other.start()
+    entered.wait(10)
+    with pytest.raises(Interrupted, match="SIGTERM"), catch_signals():
+        send(signal.SIGTERM)
+    done.set()
+    other.join()
