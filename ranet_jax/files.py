@@ -22,7 +22,9 @@ def check_json_output(path: str | os.PathLike[str], contents: str) -> None:
     """
     path = pathlib.Path(path)
     if path.suffix != ".json" or os.path.isdir(path):
-        raise UserError(f"The {contents} go to a JSON file; {path} is none: end its name in .json.")
+        raise UserError(
+            f"The {contents} are written as JSON; give {path} a name that ends in .json."
+        )
     if not os.path.isdir(path.absolute().parent):
         raise UserError(f"Directory {path.parent} for the {contents} is missing; make it first.")
 

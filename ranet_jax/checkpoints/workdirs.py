@@ -116,6 +116,6 @@ def check_owner(directory: pathlib.Path) -> None:
     wrong += [n for n in FILES if n in names and not os.path.isfile(directory / n)]
     if wrong:
         raise UserError(
-            f"{directory / wrong[0]} is not what training calls so; move it away or choose another"
-            " working directory."
+            f"{directory / wrong[0]} is in the way, as training writes something else of that"
+            " name; move it away or choose another working directory."
         )

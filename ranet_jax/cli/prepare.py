@@ -12,11 +12,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("name", help="data set: a folder of data/")
     parser.add_argument("--source", help="directory of the original files")
     parser.add_argument("--data-dir", help="where to write (default: TFDS's directory)")
-    parser.add_argument("--name", dest="called", help="of your own data set, for `folder`")
+    parser.add_argument("--name", dest="called", help="for `folder`: name of your data set")
     parser.add_argument(
-        "--val-fraction", type=float, help="of the images of `folder`, drawn for the split val"
+        "--val-fraction",
+        type=float,
+        help="for `folder`: share of the images to draw for the split val",
     )
-    parser.add_argument("--seed", type=int, default=0, help="with which they are drawn")
+    parser.add_argument("--seed", type=int, default=0, help="seed of that draw")
     parser.set_defaults(run=run)
 
 

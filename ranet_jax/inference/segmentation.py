@@ -26,7 +26,7 @@ class Segmentation(NamedTuple):
 def segment(
     forward: Callable[..., Outputs],
     variables: Any,
-    images: Float[Array, "b H W 3"],
+    images: Float[Array, "b H W _"],
     settings: InferenceSettings,
     names: tuple[str, ...],
     with_regions: bool,
@@ -69,7 +69,7 @@ def segment(
 
 
 def _gives_regions(
-    forward: Callable[..., Outputs], variables: Any, images: Float[Array, "b H W 3"]
+    forward: Callable[..., Outputs], variables: Any, images: Float[Array, "b H W _"]
 ) -> bool:
     """Whether a network has regions; nothing is computed to find out."""
 

@@ -104,7 +104,7 @@ def port_state_dict(
 ) -> Ported:
     """`port` of tensors by name, with all there is to know of it."""
     if num_classes is not None and num_classes < 1:
-        raise UserError(f"A classifier of {num_classes} classes cannot be; choose 1 or more.")
+        raise UserError(f"The number of classes is {num_classes}; choose 1 or more.")
     allowed = [] if not allow_missing else [_compile(allow_missing)]
     network = find_network(model)
     naming = choose_naming(network.namings, tensors)

@@ -207,7 +207,7 @@ def _result(
     try:  # younger fields had their default
         trained = config_from_json(fields["config"])
     except UserError as error:
-        raise UserError(f"{workdir} is no run of today's: {error}") from error
+        raise UserError(f"{workdir} was trained by another version: {error}") from error
     names = changed_fields(trained, wanted, "weights", "training", "scores")
     if names:
         raise UserError(

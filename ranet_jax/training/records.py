@@ -54,7 +54,7 @@ def read_records(path: str | os.PathLike) -> list[Record]:
     wrong = [record for record in records if not _is_record(record)]
     if wrong:
         raise UserError(
-            f"{path} holds a line that is no record of training"
+            f"{path} holds a line that training did not write"
             f" ({textwrap.shorten(repr(wrong[0]), 200)}); mend it, or move the file away."
         )
     return records

@@ -47,10 +47,10 @@ def test_results_are_written_whole(tmp_path):
 
 
 def test_paths_that_take_no_results(tmp_path):
-    with pytest.raises(UserError, match=r"results is none: end its name in \.json"):
+    with pytest.raises(UserError, match=r"results a name that ends in \.json"):
         check_json_output(tmp_path / "results", "results")
     (tmp_path / "folder.json").mkdir()
-    with pytest.raises(UserError, match=r"folder\.json is none"):
+    with pytest.raises(UserError, match=r"folder\.json a name that ends"):
         check_json_output(tmp_path / "folder.json", "results")
     missing = tmp_path / "missing" / "results.json"
     with pytest.raises(UserError, match="missing for the results is missing; make it first"):

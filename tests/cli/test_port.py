@@ -152,7 +152,7 @@ def test_weights_that_do_not_fit_leave_no_directory(source, tmp_path, refusal):
         ),
         (
             ["--model", "resnet18", "--output", "{out}", "--num-classes", "0"],
-            "A classifier of 0 classes cannot be",
+            "The number of classes is 0",
         ),
         (
             ["--model", "resnet18", "--output", "{out}", "--dataset", "camvid"],

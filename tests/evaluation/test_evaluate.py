@@ -168,7 +168,7 @@ def test_a_missing_output_directory_is_refused_before_the_work(saved_model, tmp_
 def test_a_report_that_is_no_json_file_is_refused_first(saved_model, tmp_path, name):
     path, splits = saved_model
     (tmp_path / "folder.json").mkdir()
-    with pytest.raises(UserError, match=rf"{name} is none: end its name in \.json"):
+    with pytest.raises(UserError, match=rf"{name} a name that ends in \.json"):
         evaluate_checkpoint(path, output=tmp_path / name, pictures=1)
     assert not splits
 

@@ -107,7 +107,7 @@ def test_a_segmenter_needs_a_classifier(resnet18):
 
 @pytest.mark.parametrize("classes", [0, -3])
 def test_classes_that_cannot_be(resnet18, classes):
-    assert f"A classifier of {classes} classes cannot be" in refused(resnet18, num_classes=classes)
+    assert f"The number of classes is {classes}" in refused(resnet18, num_classes=classes)
 
 
 # ------------------------------------------------------------------------------- what may lack

@@ -14,6 +14,7 @@ from ranet_jax.errors import UserError
 from ranet_jax.evaluation.metrics import SegmentationScores
 from ranet_jax.evaluation.result import EvaluationResult
 from ranet_jax.inference.settings import InferenceSettings
+from ranet_jax.pipeline.training_data import TrainingData
 from ranet_jax.reproduce import TABLES, base_config, reproduce, runs
 from ranet_jax.reproduce.oracle import build_oracle
 
@@ -50,8 +51,8 @@ def trained(monkeypatch):
         )
 
     monkeypatch.setattr(runs, "train", train)
-    monkeypatch.setattr(runs.examples, "open_for_training", lambda data: None)
-    monkeypatch.setattr(runs.examples, "dataset_metadata", lambda builder: training.DATASET)
+    data = TrainingData(training.DATASET, lambda step: iter(()), lambda: ())
+    monkeypatch.setattr(runs, "open_training_data", lambda config: data)
     return calls
 
 
@@ -154,7 +155,9 @@ def test_a_run_from_before_end_points_is_not_taken_for_todays(trained, tmp_path)
     fields = json.loads(path.read_text())
     del fields["config"]["loss"]["boundary_target"]
     path.write_text(json.dumps(fields))
-    with pytest.raises(UserError, match=r"ranet/seed_0 is no run of today's: .* end points"):
+    with pytest.raises(
+        UserError, match=r"ranet/seed_0 was trained by another version: .* end points"
+    ):
         reproduce("table1", base(), tmp_path, rows=["ranet"])
 
 
