@@ -158,8 +158,8 @@ def test_command(counted_alone, tmp_path, capsys):
     [
         (["--size", "0", "5"], "The height is 0"),
         (["--num-classes", "0"], "The number of categories is 0"),
-        (["--output", "heads"], "end its name in .json"),
-        (["--channels", "8"], "'--channels' is no option"),
+        (["--output", "heads"], "a name that ends in .json"),
+        (["--channels", "8"], "'--channels' is not an option"),
     ],
 )
 def test_command_refuses(arguments, part, capsys):

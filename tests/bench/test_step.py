@@ -107,8 +107,8 @@ def test_a_batch_that_the_devices_cannot_share():
 @pytest.mark.parametrize(
     "arguments, part",
     [
-        (["--target", "v5e"], "--target 'v5e' is no machine that is known; choose h100"),
-        (["--target", "h100", "--output", "step"], "end its name in .json"),
+        (["--target", "v5e"], "Target 'v5e' is unknown; choose h100"),
+        (["--target", "h100", "--output", "step"], "a name that ends in .json"),
         (["--target", "h100", "--config.model.colour=1"], "colour"),
         (["--target", "h100", "--repeats", "3"], "--repeats has no meaning with --target"),
     ],

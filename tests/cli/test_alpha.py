@@ -8,13 +8,13 @@ from ranet_jax.cli import main
 @pytest.mark.parametrize(
     "command, sentence",
     [
-        ("evaluate run --alpha 0.5", "--alpha is of pictures; add --pictures N."),
+        ("evaluate run --alpha 0.5", "--alpha has no effect without pictures; add --pictures N."),
         ("evaluate run --alpha 2 --pictures 1", "alpha is 2.0; choose a number from 0"),
         ("predict run a.png --output out --alpha -1", "alpha is -1.0; choose a number from 0"),
         ("predict run a.png --output out --alpha nan", "alpha is nan; choose a number from 0"),
         (
             "predict run a.png --output out.zip --submission cityscapes --alpha 0.5",
-            "--alpha is of pictures, which --submission does not draw; leave it out.",
+            "--alpha has no effect with --submission, which draws no pictures; leave it out.",
         ),
     ],
 )

@@ -9,6 +9,13 @@ from ranet_jax.errors import UserError
 from ranet_jax.training.curves import draw_curves
 
 
+def figures_drawn(patch):
+    """The figures that are written from now on."""
+    write, drawn = Figure.savefig, []
+    patch.setattr(Figure, "savefig", lambda f, *a, **k: (write(f, *a, **k), drawn.append(f)))
+    return drawn
+
+
 def test_curves_draw_a_run_that_is_still_writing(tmp_path):
     records = [
         {"step": step, "loss": 3 / step, "fine": 2 / step, "coarse": 1 / step, "learning_rate": 0.1}
@@ -31,8 +38,7 @@ def test_curves_show_scores_and_regions_in_percent(tmp_path, monkeypatch):
     records[1]["boundary_f"] = 0.25  # there was nothing to score at the others
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    drawn = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    drawn = figures_drawn(monkeypatch)
     draw_curves(path, tmp_path / "curves.png")
     lines = {line.get_label(): line for line in drawn[0].axes[1].lines}
     assert set(lines) == {"fine mIoU", "region purity", "boundary F"}
@@ -49,8 +55,7 @@ def test_lines_are_thinned_and_smoothed_at_any_length(steps, tmp_path, monkeypat
     lines = [json.dumps({"step": n, "loss": x, "fine": 0.0}) for n, x in enumerate(losses, 1)]
     path = tmp_path / "metrics.jsonl"
     path.write_text("\n".join(lines) + "\n")
-    drawn = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    drawn = figures_drawn(monkeypatch)
     draw_curves(path, tmp_path / "curves.png")
     (figure,) = drawn
     mean, *raw = figure.axes[0].lines  # and no line of a term that is always 0
@@ -71,10 +76,8 @@ def test_lines_are_thinned_and_smoothed_at_any_length(steps, tmp_path, monkeypat
 def test_steps_are_whole_and_written_with_commas(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 100000, "loss": 0.3}\n')
-    drawn = []
     with pytest.MonkeyPatch.context() as patch:
-        write = Figure.savefig
-        patch.setattr(Figure, "savefig", lambda f, *a, **k: (write(f, *a, **k), drawn.append(f)))
+        drawn = figures_drawn(patch)
         draw_curves(path, tmp_path / "curves.png")
     labels = [label.get_text() for label in drawn[0].axes[0].get_xticklabels()]
     assert labels[:6] == ["0", "20,000", "40,000", "60,000", "80,000", "100,000"]
