@@ -3,6 +3,8 @@
 import os
 import tempfile
 
+import pytest
+
 from helpers import xla
 
 
@@ -23,3 +25,12 @@ def pytest_configure(config):
 
     jax.config.update("jax_numpy_rank_promotion", "raise")
     jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_what_a_module_compiled():
+    """Thousands of compiled programs would take gigabytes by the end."""
+    yield
+    import jax
+
+    jax.clear_caches()
