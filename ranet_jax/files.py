@@ -29,6 +29,24 @@ def check_json_output(path: str | os.PathLike[str], contents: str) -> None:
         raise UserError(f"Directory {path.parent} for the {contents} is missing; make it first.")
 
 
+def make_directory(directory: pathlib.Path, other: str) -> None:
+    """Make a directory and those above it, unless it is there.
+
+    Args:
+      directory: what to make.
+      other: what to choose instead, as the error says, such as "output directory".
+
+    Raises:
+      UserError: it cannot be made.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"Directory {directory} cannot be made ({reason(error)}); choose another {other}."
+        ) from error
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Yield a path to write to, a file or a directory, which is moved to `path` in one step.

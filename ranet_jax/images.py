@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Num, UInt8
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from ranet_jax.errors import UserError, first_sentence
 
@@ -134,8 +134,8 @@ def _bits_per_channel(image: Image.Image, encoded: bytes) -> int:
     """Bits that the file gives to each channel, of the formats that may have more than eight."""
     if image.format == "PNG":
         return encoded[24]  # PNG specification, 11.2.2: the header comes first
-    if image.format == "TIFF":
-        return image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0]  # type: ignore[attr-defined]
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0]
     if image.format == "JPEG2000":
         sizes = encoded.index(b"\xff\x4f\xff\x51")  # ISO 15444-1, A.5.1: SOC, then SIZ
         return (encoded[sizes + 42] & 0x7F) + 1
@@ -201,6 +201,6 @@ def _grey(values: Num[np.ndarray, "H W"], image: Image.Image) -> UInt8[np.ndarra
     Pillow does so for eight bits alone.
     """
     values = values.astype(np.uint8)
-    if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0:
         values = 255 - values
     return np.repeat(values[..., None], 3, axis=-1)

@@ -25,13 +25,12 @@ from ranet_jax.checkpoints.manifests import find_damage, write_manifest
 from ranet_jax.checkpoints.workdirs import (
     check_owner,
     describe,
-    make_workdir,
     read_description,
     workdir_of,
 )
 from ranet_jax.config import changed_fields
 from ranet_jax.errors import UserError
-from ranet_jax.files import explained, new_directory, reason
+from ranet_jax.files import explained, make_directory, new_directory, reason
 from ranet_jax.pipeline.metadata import DatasetMetadata
 
 Path = str | os.PathLike[str]
@@ -77,7 +76,7 @@ def prepare_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata)
     directory = pathlib.Path(workdir)
     check_workdir(directory, config, dataset)
     if jax.process_index() == 0 and not has_checkpoint(directory):
-        make_workdir(directory)
+        make_directory(directory, "working directory")
         with explained(directory, "make room or choose another working directory"):
             describe(directory, config, dataset)
 

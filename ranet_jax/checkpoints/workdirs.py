@@ -61,21 +61,6 @@ def _read_config(path: pathlib.Path) -> ConfigDict:
         raise UserError(f"{path} holds no config ({error}); restore it from a copy.") from error
 
 
-def make_workdir(directory: pathlib.Path) -> None:
-    """Make a working directory, unless it is there.
-
-    Raises:
-      UserError: it cannot be made.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"Directory {directory} cannot be made ({reason(error)}); choose another working"
-            " directory."
-        ) from error
-
-
 def check_owner(directory: pathlib.Path) -> None:
     """See that training may write to a directory: it is missing, empty or a training's already.
 

@@ -12,7 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ranet_jax.errors import UserError
-from ranet_jax.files import reason, replacing
+from ranet_jax.files import make_directory, reason, replacing
 from ranet_jax.images import is_hidden, read_image
 from ranet_jax.inference.forward import CompiledSizes
 from ranet_jax.inference.model import Model
@@ -122,13 +122,7 @@ def _check_outputs(files: Sequence[Path], directory: Path) -> None:
                     f"The prediction of {file} would overwrite {target}, which is to be predicted"
                     " too; choose another output directory."
                 )
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"Directory {directory} cannot be made ({reason(error)}); choose another output"
-            " directory."
-        ) from error
+    make_directory(directory, "output directory")
 
 
 def _predict(model: Model, image: UInt8[np.ndarray, "H W 3"], path: Path) -> Prediction:

@@ -21,7 +21,7 @@ from ranet_jax.config import (
 )
 from ranet_jax.config_files import packaged_config
 from ranet_jax.errors import UserError
-from ranet_jax.files import read_json, write_json, write_text
+from ranet_jax.files import make_directory, read_json, write_json, write_text
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.markdown import table
 from ranet_jax.models import build_model
@@ -91,12 +91,7 @@ def reproduce(
         raise UserError(f"{seeds} trainings of each row make no {name}; choose 1 or more.")
     if seeds > 0:
         open_training_data(config)  # before anything is written
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"Directory {directory} cannot be made ({error.strerror}); choose another."
-        ) from error
+    make_directory(directory, "output directory")
     costs = _costs({row.costs for row in TABLES[name].rows if row.costs is not None})
     text = _write(name, config, directory, seeds, costs)
     todo = [(row, s) for s in range(seeds) for row in {row.run: row for row in chosen}.values()]

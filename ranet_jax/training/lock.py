@@ -10,9 +10,8 @@ from collections.abc import Iterator
 import jax
 
 from ranet_jax.checkpoints.steps import tell
-from ranet_jax.checkpoints.workdirs import make_workdir
 from ranet_jax.errors import UserError
-from ranet_jax.files import explained, reason
+from ranet_jax.files import explained, make_directory, reason
 
 FILE = ".lock"
 
@@ -31,7 +30,7 @@ def locked(workdir: str | os.PathLike[str]) -> Iterator[None]:
         yield
         return
     directory = pathlib.Path(workdir)
-    make_workdir(directory)
+    make_directory(directory, "working directory")
     with contextlib.ExitStack() as stack:
         with explained(directory / FILE, "make room or choose another working directory"):
             file = stack.enter_context((directory / FILE).open("a+"))

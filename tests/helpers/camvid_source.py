@@ -27,3 +27,21 @@ def make_source(root):
         ]
         (root / f"{split}.txt").write_text("\n".join(lines) + "\n")
     return root
+
+
+# A network that trains on it in seconds.
+CONFIG = """
+from ranet_jax.config import default_config
+
+def get_config():
+    config = default_config()
+    config.data.update(name="camvid", data_dir={data_dir!r}, crop_size=(24, 32))
+    config.model.update(
+        backbone="resnet18", width=4, stages=1, channels=8, num_regions=4, per_region=2
+    )
+    config.train.update(
+        steps=2, batch_size=8, log_every=1, eval_every=2, checkpoint_every=2, keep_checkpoints=1
+    )
+    config.eval.batch_size = 2
+    return config
+"""
