@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from ranet_jax.checkpoints.steps import tell
 from ranet_jax.evaluation.region_statistics import RegionCounts
-from ranet_jax.files import replacing
+from ranet_jax.files import reason, replacing
 
 
 @dataclasses.dataclass
@@ -44,7 +45,8 @@ class Journal:
     def read(self, empty: Tally) -> Tally | None:
         """The tally that `write` left; None if there is none, or it is of another evaluation.
 
-        A damaged file, or one of other fields than those of `empty`, counts as none.
+        A damaged file, of which standard error tells, or one of other fields than those of `empty`
+        counts as none.
         """
         try:
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as found:
@@ -60,7 +62,10 @@ class Journal:
                 float(fields["seconds"]),
             )
             return tally if _fits(tally, empty) else None
-        except Exception:  # NumPy and zipfile raise whatever a damaged file leads to
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # NumPy and zipfile raise whatever a damaged file leads to
+            tell(f"{self.path} is damaged ({reason(error)}); the evaluation starts anew.")
             return None
 
     def write(self, tally: Tally) -> None:

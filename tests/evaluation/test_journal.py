@@ -11,7 +11,7 @@ from ranet_jax.evaluation.region_statistics import RegionCounts
 EMPTY = Tally.empty(("fine",), 3)
 
 
-def test_a_damaged_journal_is_none(tmp_path):
+def test_a_damaged_journal_is_none(tmp_path, capsys):
     tally = Tally.empty(("fine",), 3)
     tally.confusion["fine"][1, 2] = 2**40
     tally.regions = RegionCounts(images=2, squared_sizes=2**41)
@@ -23,8 +23,10 @@ def test_a_damaged_journal_is_none(tmp_path):
     np.testing.assert_array_equal(found.confusion["fine"], tally.confusion["fine"])
     assert found.regions == tally.regions
     assert dataclasses.replace(journal, key="other").read(EMPTY) is None
+    assert capsys.readouterr().err == ""
     (tmp_path / "j.npz").write_bytes((tmp_path / "j.npz").read_bytes()[:40])
     assert journal.read(EMPTY) is None
+    assert f"{journal.path} is damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("change", ["missing", "shorter"])
