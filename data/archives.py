@@ -125,11 +125,11 @@ def read_list(tree: Tree, name: str) -> list[str]:
 
 
 def read_lines(file: File) -> list[str]:
-    """Lines of a text that are not blank; UserError if it is no text."""
+    """Lines of a text that are not blank; UserError if it is not text."""
     try:
         lines = file.read_bytes().decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise UserError(f"{file} is no text ({error}); download it again.") from error
+        raise UserError(f"{file} is not text ({error}); download it again.") from error
     return [line for line in lines if line.strip()]
 
 

@@ -57,7 +57,7 @@ def docstring_as_markdown(
     """Turn what docstrings owe to Markdown into reStructuredText, line by line and in place.
 
     An indented block is code (it holds a table): it begins after a blank line and ends before a
-    line without indentation. Lines below a header such as "Args:" are no block. Elsewhere |x| is
+    line without indentation. Lines below a header such as "Args:" are not a block. Elsewhere |x| is
     no substitution, a letter may follow a name in backticks, and "F." begins no list.
     """
     result: list[str] = []

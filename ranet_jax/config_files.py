@@ -34,7 +34,7 @@ def load_config(path: str) -> ConfigDict:
     such a file in the working directory.
 
     Raises:
-      UserError: the file is missing, has no `get_config`, fails, or sets a field that is none.
+      UserError: the file is missing, has no `get_config`, fails, or sets an unknown field.
     """
     if not pathlib.Path(path).is_file():
         folder, name = pathlib.Path(path).parent, pathlib.Path(path).name
@@ -88,7 +88,7 @@ def read_config(path: str, arguments: list[str]) -> ConfigDict:
     """The config of a Python file with `--config.` arguments applied, fit to be run.
 
     Raises:
-      UserError: as `load_config` and `override` do, or a value is none that its field takes.
+      UserError: as `load_config` and `override` do, or a field does not take its value.
     """
     config = override(load_config(path), arguments)
     check_config(config)

@@ -66,7 +66,7 @@ def decode_image(encoded: bytes, name: object, upright: bool = True) -> UInt8[np
       UserError: as `read_image`.
     """
     image = load_image(encoded, name)
-    with _told_by(name):
+    with _decoding(name):
         pixels = _eight_bits(image, _bits_per_channel(image, encoded), name)
     turn = _TURNS.get(_orientation(image)) if upright else None
     return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
@@ -78,7 +78,7 @@ def load_image(encoded: bytes, name: object) -> Image.Image:
     Raises:
       UserError: it cannot be read as an image, or is too large.
     """
-    with _told_by(name):
+    with _decoding(name):
         image = Image.open(io.BytesIO(encoded))
         image.load()
     return image
@@ -90,7 +90,7 @@ def is_hidden(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def _told_by(name: object) -> Iterator[None]:
+def _decoding(name: object) -> Iterator[None]:
     """Turn whatever Pillow raises into a UserError that names the file; leave out its warnings."""
     try:
         with warnings.catch_warnings():  # of large sizes, of damaged EXIF

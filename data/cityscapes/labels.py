@@ -66,7 +66,7 @@ def _table(pairs: list[tuple[int, int]], otherwise: int) -> np.ndarray:
 
 
 # Indexed by an array of labels: TRAIN_IDS[ids], where all that is not trained on is 255, and
-# IDS[train_ids], where 255 and all that is no train id is 0, unlabeled.
+# IDS[train_ids], where 255 and everything that is not a train id is 0, unlabeled.
 TRAIN_IDS = _table([(label.id, number) for number, label in enumerate(TRAINED)], IGNORE_LABEL)
 IDS = _table([(number, label.id) for number, label in enumerate(TRAINED)], 0)
 

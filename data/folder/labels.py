@@ -99,7 +99,7 @@ def _code(color: Iterable[Any]) -> Any:
 
 def _refuse_color(color: Color, pixels: int, path: Path, classes_file: Path) -> NoReturn:
     raise UserError(
-        f"{path} has {pixels} pixels of colour {color}, which is none of {classes_file}; add it"
+        f"{path} has {pixels} pixels of colour {color}, which is not in {classes_file}; add it"
         ' there, with "ignore": true if it is not to be learned, or correct the mask.'
     )
 

@@ -88,7 +88,9 @@ def _by_lists(lists: Path, pairs: dict[str, Pair]) -> dict[str, list[Pair]]:
         names = [_example_name(Path(line.strip())) for line in read_lines(listing)]
         for name in names:
             if name not in pairs:
-                raise UserError(f"{listing} names {name!r}, which is no image; correct the line.")
+                raise UserError(
+                    f"{listing} names {name!r}, which is not an image; correct the line."
+                )
             if name in first:
                 raise UserError(f"{listing} names {name!r}, as does {first[name]}; name it once.")
             first[name] = listing

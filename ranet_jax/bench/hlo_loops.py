@@ -89,7 +89,7 @@ def _side_start(side: Side, state: Tuple) -> int | None:
 
 
 def _side_step(module: Module, body: Computation, side: Side) -> int | None:
-    """What a pass adds to a side, None where that is no constant."""
+    """What a pass adds to a side, None where that is not a constant."""
     kind, index = side
     if kind == "constant" or unchanged(module, body, index):
         return 0

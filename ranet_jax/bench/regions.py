@@ -73,7 +73,7 @@ def sample_count(height: int, width: int) -> int:
     """Samples that Eq. 1 takes on the segments of all unordered pairs of pixels."""
     d, e = np.indices((height, width))
     each = (height - d) * (width - e) * (np.maximum(d, e) + 1)
-    # Offsets with both parts positive stand for two directions; a pixel and itself are no pair.
+    # Offsets with both parts positive stand for two directions; a pixel and itself are not a pair.
     return int((each * np.where((d > 0) & (e > 0), 2, 1)).sum()) - height * width
 
 

@@ -100,7 +100,7 @@ def open_target(name: str) -> Target:
     From here on, JAX uses this machine's CPU alone and no compilation cache.
 
     Raises:
-      UserError: the name is no target, or its compiler is not installed.
+      UserError: the name is not a target, or its compiler is not installed.
     """
     gpus = re.fullmatch(r"h100(?::([1-8]))?", name)
     chips = re.fullmatch(r"(v4|v5e|v5p|v6e):(\d+(?:x\d+){1,2})", name)

@@ -11,7 +11,7 @@ from ranet_jax.files import read_json, reason, write_json
 from ranet_jax.pipeline.metadata import DatasetMetadata
 
 # What an exported or a ported network has and a working directory has not.
-OF_MODELS = ("variables", "port.json", "kept.safetensors")
+MODEL_FILES = ("variables", "port.json", "kept.safetensors")
 # What a working directory has, where it is there, as a directory.
 DIRECTORIES = ("checkpoints", "tensorboard")
 FILES = ("metrics.jsonl",)
@@ -79,7 +79,7 @@ def check_owner(directory: pathlib.Path) -> None:
     names = [name for name in names if not name.startswith(".") and name not in OF_NOBODY]
     if not names:
         return
-    of_model = [name for name in OF_MODELS if name in names]
+    of_model = [name for name in MODEL_FILES if name in names]
     if of_model:
         raise UserError(
             f"{directory} holds an exported or ported network ({of_model[0]}), which training would"

@@ -12,7 +12,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("name", help="data set: a folder of data/")
     parser.add_argument("--source", help="directory of the original files")
     parser.add_argument("--data-dir", help="where to write (default: TFDS's directory)")
-    parser.add_argument("--name", dest="called", help="for `folder`: name of your data set")
+    parser.add_argument("--name", dest="own_name", help="for `folder`: name of your data set")
     parser.add_argument(
         "--val-fraction",
         type=float,
@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.name,
         arguments.source,
         arguments.data_dir,
-        arguments.called,
+        arguments.own_name,
         arguments.val_fraction,
         arguments.seed,
     )

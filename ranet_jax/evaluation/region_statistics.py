@@ -270,13 +270,13 @@ class RegionScores:
         """Markdown: name and value of each score, "-" for NaN, and below it the warning, if any."""
         rows = [
             [
-                f"regions of {MIN_REGION_PIXELS} pixels or more an image",
+                f"regions of {MIN_REGION_PIXELS} or more feature-map pixels an image",
                 _one(self.regions_per_image),
             ],
             ["their mean size, pixels", _one(self.region_size)],
             ["mean size of a pixel's region, pixels", _one(self.pixel_region_size)],
             ["pixels in the largest region", _percent(self.largest_region_share)],
-            ["pixels in regions with a slot", _percent(self.slot_share)],
+            ["pixels in regions that exchange context", _percent(self.slot_share)],
             ["pixels that are a region alone", _percent(self.single_share)],
             ["purity", _percent(self.region_purity)],
             ["boundary precision", _percent(self.boundary_precision)],

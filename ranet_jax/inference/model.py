@@ -33,7 +33,7 @@ def as_rgb(image: Any, name: str = "The image") -> UInt8[np.ndarray, "H W 3"]:
     """A uint8 image [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] as RGB; alpha is dropped.
 
     Raises:
-      UserError: the array is no such image.
+      UserError: the array is not such an image.
     """
     pixels = np.asarray(image)
     channels = 1 if pixels.ndim == 2 else pixels.shape[-1] if pixels.ndim == 3 else 0
@@ -102,7 +102,7 @@ class Model:
         `with_regions=False` saves that pass where windows, scales or flips need others.
 
         Raises:
-          UserError: the array is no such image, or memory does not suffice.
+          UserError: the array is not such an image, or memory does not suffice.
         """
         if _is_iterable_of_images(image):
             predictions = self._predict_each(image, with_regions)
@@ -120,7 +120,7 @@ class Model:
 
     def _predict(self, batch: UInt8[np.ndarray, "b H W 3"], with_regions: bool) -> list[Prediction]:
         """Predictions of images of one size, from one pass."""
-        with _told_of_memory(batch.shape):
+        with _memory_explained(batch.shape):
             return self._predict_in_memory(batch, with_regions)
 
     def _predict_in_memory(
@@ -151,7 +151,7 @@ class Model:
 
 
 @contextlib.contextmanager
-def _told_of_memory(shape: tuple[int, ...]) -> Iterator[None]:
+def _memory_explained(shape: tuple[int, ...]) -> Iterator[None]:
     """Say in one sentence that images [b, H, W, 3] are too large for the memory there is."""
     try:
         yield

@@ -26,21 +26,23 @@ SPARE_COLORS = 16  # so that the last regions, too, have a choice
 
 BOUNDARY_NOTE = "probability of a boundary, from black (0) to white (1)"
 REGION_NOTE = (
-    "each in a colour of its own, which stands for no class; grey: regions of fewer than"
-    f" {MIN_REGION_PIXELS} feature pixels or without a slot; green dots: representative pixels"
+    "each in a colour of its own, which stands for no class; sizes are in pixels of the feature"
+    " map, the grid on which the network computes; grey: regions of fewer than"
+    f" {MIN_REGION_PIXELS} of its pixels or that exchange no context; green dots: representative"
+    " pixels"
 )
 
 
 def region_caption(regions: RegionMap, purity: float = math.nan) -> str:
     """Number of regions, share of the largest and, unless it is NaN, the purity.
 
-    For example "14 regions of 8 feature pixels or more, largest 31 % of the image, purity 0.94".
+    As in "14 regions of 8 or more feature-map pixels, largest 31 % of the image, purity 0.94".
     """
     sizes = _region_sizes(regions)
     count = np.count_nonzero(sizes >= MIN_REGION_PIXELS)
     words = [
-        f"{count} {'region' if count == 1 else 'regions'} of {MIN_REGION_PIXELS} feature pixels or"
-        " more",
+        f"{count} {'region' if count == 1 else 'regions'} of {MIN_REGION_PIXELS} or more"
+        " feature-map pixels",
         f"largest {100 * sizes.max() / sizes.sum():.0f} % of the image",
     ]
     if not math.isnan(purity):
@@ -101,7 +103,7 @@ def region_colors(regions: RegionMap, palette: Palette = ()) -> dict[int, Color]
 
     They are `distinct_colors`, dealt out so that neighbours differ most: in the order of the slots,
     each region takes the colour farthest from those taken, which count as twice as far if their
-    regions are no neighbours.
+    regions are not neighbours.
     """
     sizes = _region_sizes(regions)
     roots = [
@@ -133,7 +135,7 @@ def distinct_colors(count: int, palette: Palette = ()) -> UInt8[np.ndarray, "n 3
 
     Each is the one farthest from those before it and, at full brightness and as dark as a
     photograph makes it, from the palette, black, white and the green of representative pixels.
-    Distances are Euclidean in CIELAB. Greys and greens are no candidates.
+    Distances are Euclidean in CIELAB. Greys and greens are not candidates.
     """
     candidates = _candidates()
     avoided = [*palette, VOID, CONTOUR, REPRESENTATIVE]

@@ -30,7 +30,7 @@ def build_model(config: ConfigDict, num_classes: int, axis_name: str | None = No
     needs none.
 
     Raises:
-      UserError: a field of `config.model` has a value that is no choice.
+      UserError: a field of `config.model` has a value that is not one of its choices.
     """
     model = config.model
     if model.dtype not in DTYPES:

@@ -170,7 +170,7 @@ def whole_number(name: str, value: Any) -> int:
     """The value as an integer of Python.
 
     Raises:
-      ValueError: it is no integer.
+      ValueError: it is not an integer.
     """
     try:
         return operator.index(value)
@@ -182,7 +182,7 @@ def positive_integer(name: str, value: Any) -> int:
     """The value as an integer of Python.
 
     Raises:
-      ValueError: it is no integer, or less than 1.
+      ValueError: it is not an integer, or less than 1.
     """
     number = whole_number(name, value)
     if number < 1:

@@ -31,7 +31,7 @@ def jensen_shannon(probabilities: Float[ArrayLike, "n c"]) -> Float[Array, "n n"
       E, in [0, 1] and exactly 0 on the diagonal.
 
     Raises:
-      ValueError: `probabilities` is not two-dimensional, or its rows are no distributions.
+      ValueError: `probabilities` is not two-dimensional, or its rows are not distributions.
     """
     (probabilities,) = as_arrays(probabilities=(probabilities, DISTRIBUTIONS, "n c"))
     n = probabilities.shape[0]

@@ -24,7 +24,7 @@ def boundary_target(
     """Mark the pixels close to a pixel of another category.
 
     A pixel is boundary if a pixel of another category lies within the Euclidean distance
-    `radius`. Ignored pixels are no category: they neither are nor make boundary. With radius 1:
+    `radius`. Ignored pixels have no category: they neither are nor make boundary. With radius 1:
 
         labels            target
         0  0  0  1        .  .  x  x

@@ -81,7 +81,7 @@ def default_color(number: int) -> tuple[int, int, int]:
 
 
 def numbered_classes(name: str, num_classes: int) -> DatasetMetadata:
-    """Description of a data set of which no more is known than the number of its categories."""
+    """Description of a data set of which only the number of categories is known."""
     numbers = range(num_classes)
     return DatasetMetadata(
         name=name,

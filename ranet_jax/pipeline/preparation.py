@@ -26,7 +26,7 @@ def prepare(
     name: str,
     source: str | None = None,
     data_dir: str | os.PathLike[str] | None = None,
-    called: str | None = None,
+    own_name: str | None = None,
     val_fraction: float | None = None,
     seed: int = 0,
 ) -> DatasetMetadata:
@@ -38,7 +38,7 @@ def prepare(
       name: one of `known_datasets`.
       source: folder that a data set not drawn by a program is read from.
       data_dir: where to write (default: TFDS's directory).
-      called: another name for the data set, of the kinds that take one.
+      own_name: another name for the data set, of the kinds that take one.
       val_fraction: of the images, drawn for the split `val`, of the kinds that can be divided.
       seed: with which they are drawn.
 
@@ -51,7 +51,7 @@ def prepare(
         )
     tf, tfds = import_tensorflow()
     directory = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
-    builder = _builder(name, directory, called, val_fraction, seed)
+    builder = _builder(name, directory, own_name, val_fraction, seed)
     if builder.data_path.exists():
         unread = "" if source is None else f" already, and {source} was not read"
         print(
@@ -86,27 +86,27 @@ def prepare(
 
 
 def _builder(
-    name: str, directory: Path, called: str | None, val_fraction: float | None, seed: int
+    name: str, directory: Path, own_name: str | None, val_fraction: float | None, seed: int
 ) -> Builder:
     """TFDS builder of a data set with its options; UserError if its kind does not have them."""
     kind = builder_class(name)
-    if called is None and val_fraction is None:
+    if own_name is None and val_fraction is None:
         return kind(data_dir=directory)
     if not hasattr(kind, "variant"):
         raise UserError(
             f"Data set {name!r} has its own name and splits; only a folder of images takes others."
         )
-    called = name if called is None else called
-    if not re.fullmatch("[a-z][a-z0-9_]*", called):
+    own_name = name if own_name is None else own_name
+    if not re.fullmatch("[a-z][a-z0-9_]*", own_name):
         raise UserError(
-            f"{called!r} cannot be the name of a data set; use small letters, digits and"
+            f"{own_name!r} cannot be the name of a data set; use small letters, digits and"
             " underscores."
         )
-    if called != name and called in known_datasets():
-        raise UserError(f"{called!r} is the name of another data set; choose a different name.")
+    if own_name != name and own_name in known_datasets():
+        raise UserError(f"{own_name!r} is the name of another data set; choose a different name.")
     if val_fraction is not None and not 0 < val_fraction < 1:
         raise UserError(f"The fraction for val is {val_fraction}; choose one between 0 and 1.")
-    return kind.variant(called, val_fraction, seed)(data_dir=directory)
+    return kind.variant(own_name, val_fraction, seed)(data_dir=directory)
 
 
 @contextlib.contextmanager

@@ -87,7 +87,7 @@ def to_arrays(
         )
     if unusable:
         raise UserError(
-            f"{len(unusable)} of the tensors are no weights in float32; save the network as such."
+            f"{len(unusable)} of the tensors are not weights in float32; save the network as such."
             + "".join(f"\n  unusable: {line}" for line in unusable)
         )
     return arrays, kept, fresh

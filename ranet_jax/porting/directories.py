@@ -82,7 +82,7 @@ def read_description(directory: Path) -> dict[str, Any] | None:
     """Fields of a ported network's `port.json`; None where there is none.
 
     Raises:
-      UserError: the file is no description of a ported network.
+      UserError: the file does not describe a ported network.
     """
     path = pathlib.Path(directory) / "port.json"
     if not path.is_file():

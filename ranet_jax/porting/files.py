@@ -170,7 +170,7 @@ def _tensors(found: Any, path: pathlib.Path) -> StateDict:
     for name, value in found.items():
         if not isinstance(name, str) or not hasattr(value, "shape"):
             raise UserError(
-                f"{path} holds {name!r}, which is no tensor; save the network's state_dict()."
+                f"{path} holds {name!r}, which is not a tensor; save the network's state_dict()."
             )
         tensors[name] = _to_numpy(value, name, path)
     return tensors
@@ -179,7 +179,7 @@ def _tensors(found: Any, path: pathlib.Path) -> StateDict:
 def _to_numpy(value: Any, name: str, path: pathlib.Path) -> np.ndarray:
     """The tensor's values in its own dtype, native byte order."""
     wrong = UserError(
-        f"{path} holds {name!r}, which is no dense tensor of a usual type; save the network in"
+        f"{path} holds {name!r}, which is not a dense tensor of a usual type; save the network in"
         " float32."
     )
     if not isinstance(value, np.ndarray):

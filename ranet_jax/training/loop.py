@@ -97,7 +97,7 @@ def train(
         )
         state = checkpoints.restore_latest(manager, state)
         first, last = int(state.step), config.train.steps
-        with _told(manager):
+        with _records_explained(manager):
             log = stack.enter_context(MetricsLog(workdir, first, last))
         stack.enter_context(stop.defer())
 
@@ -115,7 +115,7 @@ def train(
             """Evaluate a step that is saved, and record it."""
             result = evaluate(step, state)
             manager.record_score(step, result.fine.miou)
-            with _told(manager):
+            with _records_explained(manager):
                 log.evaluation(step, result)
             return result
 
@@ -137,7 +137,7 @@ def train(
             evaluating = _is_evaluated(step, config.train)
             saving = evaluating or stopping is not None or step % config.train.checkpoint_every == 0
             if saving or step % config.train.log_every == 0:
-                with _told(manager):
+                with _records_explained(manager):
                     log.steps(step, jax.device_get(pending), schedule, config.train.batch_size)
                 pending = []
             if saving:
@@ -164,7 +164,7 @@ def _until(stop: Stop, step: int, batches: Iterable[Batch]) -> Iterator[Batch]:
 
 
 @contextlib.contextmanager
-def _told(manager: Manager) -> Iterator[None]:
+def _records_explained(manager: Manager) -> Iterator[None]:
     """Say of an `OSError` in writing records what is saved, and how to go on."""
     with explained(f"The records of {manager.directory.parent}", manager.what_to_do()):
         yield

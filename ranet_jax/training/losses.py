@@ -30,7 +30,7 @@ class BoundaryLoss:
         probability of the right answer; 0 for plain cross-entropy.
 
     Raises:
-      UserError: the target is no choice, or a number is out of its range.
+      UserError: the target is unknown, or a number is out of its range.
     """
 
     target: str = "cells"

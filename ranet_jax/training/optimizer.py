@@ -38,7 +38,7 @@ def parameter_groups(params: Any, patterns: tuple[str, ...]) -> Any:
     A path is its keys joined by "/", e.g. `backbone/layer1_block0/conv1/kernel`.
 
     Raises:
-      UserError: a pattern is no regular expression, or no parameter belongs to it.
+      UserError: a pattern is not a regular expression, or no parameter belongs to it.
     """
     try:
         compiled = {pattern: re.compile(pattern) for pattern in patterns}

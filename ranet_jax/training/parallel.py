@@ -40,7 +40,8 @@ def map_step(step: Step, mode: str, devices: Sequence[jax.Device] | None = None)
     The state passed to it is donated: read what it returns, or a copy made before.
 
     Raises:
-      UserError: `mode` is no choice or, when called, the batch does not divide by the devices.
+      UserError: `mode` is not one of its choices or, when called, the batch does not divide by the
+        devices.
     """
     devices = tuple(devices or jax.devices())
     local_devices = [d for d in devices if d.process_index == jax.process_index()]
@@ -93,7 +94,7 @@ def lower_step(
       batch: shapes of the whole batch.
 
     Raises:
-      UserError: `mode` is no choice.
+      UserError: `mode` is not one of its choices.
     """
     count = len(devices)
     mapped = _mapped(step, mode, tuple(devices))

@@ -116,7 +116,7 @@ def test_empty_list_is_named(source, tmp_path):
 
 def test_list_that_is_no_text_is_named(source, tmp_path):
     (source / "test.txt").write_bytes("e.jpg".encode("utf-16"))
-    with pytest.raises(UserError, match=rf"{source / 'test.txt'} is no text"):
+    with pytest.raises(UserError, match=rf"{source / 'test.txt'} is not text"):
         preparation.prepare("camvid", str(source), str(tmp_path / "tfds"))
 
 

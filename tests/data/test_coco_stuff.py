@@ -212,7 +212,7 @@ def test_missing_file_is_named(attempt, name, archive, place, unpacked):
     [
         (b"\n", "names no images; download cocostuff-10k-v1.1.zip again."),
         (f"{STEM}3\n{STEM}3\n".encode(), f"names image {STEM}3 2 times; leave one of the lines."),
-        (b"\xff\xfe\x00", "is no text"),
+        (b"\xff\xfe\x00", "is not text"),
     ],
 )
 def test_bad_list_is_named(attempt, content, message):

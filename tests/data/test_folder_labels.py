@@ -141,7 +141,7 @@ WRONG = {
     ),
     "a palette of no class": (
         lambda n: indexed(n, [*COLORS[:2], (9, 9, 9), COLORS[3]]),
-        r"has \d+ pixels of colour \(9, 9, 9\), which is none of .*classes\.json; add it",
+        r"has \d+ pixels of colour \(9, 9, 9\), which is not in .*classes\.json; add it",
     ),
     "transparent": (half_transparent, "is transparent in 7 pixels"),
     "16 bits": (lambda n: deep_png(np.asarray(drawn(n)).astype(np.uint16)), "holds 16-bit values"),

@@ -54,7 +54,7 @@ def test_lists_divide_the_images(tmp_path, test, capsys):
     ("lists", "message"),
     [
         ({"train": "a\n"}, r"splits/val\.txt is missing; list"),
-        (LISTS | {"val": "x\n"}, r"val\.txt names 'x', which is no image"),
+        (LISTS | {"val": "x\n"}, r"val\.txt names 'x', which is not an image"),
         (LISTS | {"val": "a\n"}, r"val\.txt names 'a', as does .*train\.txt; name it once"),
         (LISTS | {"val": "c\nc.png\n"}, r"val\.txt names 'c', as does .*val\.txt"),
         (LISTS | {"val": "\n"}, r"val\.txt names no images"),

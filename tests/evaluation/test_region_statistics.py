@@ -204,18 +204,18 @@ def test_a_boundary_head_that_never_fires_has_an_f_but_no_precision():
 
 def test_table_and_json_by_hand():
     expected = """
-        | regions                               |  value |
-        |:--------------------------------------|-------:|
-        | regions of 8 pixels or more an image  |    1.0 |
-        | their mean size, pixels               |    8.0 |
-        | mean size of a pixel's region, pixels |    6.2 |
-        | pixels in the largest region          | 66.7 % |
-        | pixels in regions with a slot         | 75.0 % |
-        | pixels that are a region alone        |  8.3 % |
-        | purity                                | 72.7 % |
-        | boundary precision                    | 80.0 % |
-        | boundary recall                       | 57.1 % |
-        | boundary F                            | 66.7 % |
+        | regions                                          |  value |
+        |:-------------------------------------------------|-------:|
+        | regions of 8 or more feature-map pixels an image |    1.0 |
+        | their mean size, pixels                          |    8.0 |
+        | mean size of a pixel's region, pixels            |    6.2 |
+        | pixels in the largest region                     | 66.7 % |
+        | pixels in regions that exchange context          | 75.0 % |
+        | pixels that are a region alone                   |  8.3 % |
+        | purity                                           | 72.7 % |
+        | boundary precision                               | 80.0 % |
+        | boundary recall                                  | 57.1 % |
+        | boundary F                                       | 66.7 % |
     """
     scores = RegionScores(COUNTS)
     assert scores.table() == textwrap.dedent(expected).strip()

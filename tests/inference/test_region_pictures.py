@@ -135,7 +135,7 @@ def test_boundary_probabilities_are_greys():
 def test_a_caption_counts_regions_and_purity():
     labels = np.repeat([[0, 2, 4]], 4, axis=0).repeat(2, axis=1)  # three stripes of eight
     regions = region_map(labels, [0, 2, -1])
-    count = "3 regions of 8 feature pixels or more, largest 33 % of the image"
+    count = "3 regions of 8 or more feature-map pixels, largest 33 % of the image"
     assert region_caption(regions) == count
     # Most frequent: 8 of 8, 6 of 8, and 2 of the 4 that are labelled; 16 of 20.
     truth = np.array(
@@ -155,11 +155,11 @@ def test_a_caption_counts_regions_and_purity():
 
 def test_a_caption_tells_one_region_from_none():
     whole = region_map(np.zeros((5, 8), np.int32), [0])
-    one = "1 region of 8 feature pixels or more, largest 100 % of the image, purity 1.00"
+    one = "1 region of 8 or more feature-map pixels, largest 100 % of the image, purity 1.00"
     purity = region_purity(whole.labels, np.zeros((10, 16), np.uint8))
     assert region_caption(whole, purity) == one
     single = region_map(np.arange(40).reshape(5, 8), [0, 1])
-    none = "0 regions of 8 feature pixels or more, largest 2 % of the image"
+    none = "0 regions of 8 or more feature-map pixels, largest 2 % of the image"
     assert region_caption(single) == none
 
 

@@ -213,7 +213,7 @@ def test_what_float32_cannot_hold_is_listed(resnet18):
         "fc.bias": np.ones(5, bool),
     }
     first, *lines = report(resnet18 | changed)
-    assert first == "3 of the tensors are no weights in float32; save the network as such."
+    assert first == "3 of the tensors are not weights in float32; save the network as such."
     assert sorted(lines) == [
         "  unusable: bn1.bias holds numbers too large for float32",
         "  unusable: fc.bias of bool",

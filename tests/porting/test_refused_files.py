@@ -136,7 +136,7 @@ def test_a_dictionary_that_holds_itself_is_refused(tmp_path):
     state = {}
     state["model"] = state
     torch.save(state, tmp_path / "w.pth")
-    assert refusal(tmp_path / "w.pth").startswith("FILE holds 'model', which is no tensor; save")
+    assert refusal(tmp_path / "w.pth").startswith("FILE holds 'model', which is not a tensor; save")
 
 
 @pytest.mark.parametrize("path", ["x" * 300 + ".pth", "/proc/self/mem.pth/w.pth"])
@@ -167,9 +167,9 @@ def test_objects_of_numpy_are_refused(tmp_path):
         ([torch.ones(2)], "FILE holds no state dict; save"),
         (torch.ones(2), "FILE holds no state dict; save"),
         ({"state_dict": {}}, "FILE holds no state dict; save"),
-        ({"epoch": 3, "name": "net"}, "FILE holds 'epoch', which is no tensor; save"),
-        ({1: torch.ones(2)}, "FILE holds 1, which is no tensor; save"),
-        ({"x": torch.ones(2), "y": None}, "FILE holds 'y', which is no tensor; save"),
+        ({"epoch": 3, "name": "net"}, "FILE holds 'epoch', which is not a tensor; save"),
+        ({1: torch.ones(2)}, "FILE holds 1, which is not a tensor; save"),
+        ({"x": torch.ones(2), "y": None}, "FILE holds 'y', which is not a tensor; save"),
     ],
 )
 @both_pickles
@@ -202,7 +202,9 @@ def test_tensors_that_are_not_dense_and_real(tmp_path, save, kind):
     with warnings.catch_warnings(action="ignore"):
         save(tmp_path / "w.pth", {"good": torch.ones(2), "bad": unusual(kind)})
     sentence = refusal(tmp_path / "w.pth")
-    assert sentence.startswith("FILE holds 'bad', which is no dense tensor of a usual type; save")
+    assert sentence.startswith(
+        "FILE holds 'bad', which is not a dense tensor of a usual type; save"
+    )
 
 
 @pytest.mark.parametrize(
@@ -210,12 +212,12 @@ def test_tensors_that_are_not_dense_and_real(tmp_path, save, kind):
 )
 def test_arrays_that_are_not_real_numbers(tmp_path, array):
     np.savez(tmp_path / "w.npz", good=np.ones(2), bad=array)
-    assert refusal(tmp_path / "w.npz").startswith("FILE holds 'bad', which is no dense tensor")
+    assert refusal(tmp_path / "w.npz").startswith("FILE holds 'bad', which is not a dense tensor")
 
 
 def test_safetensors_of_types_that_are_not_numpy_s(tmp_path):
     save_safetensors(tmp_path / "c.safetensors", {"bad": torch.ones(2, dtype=torch.complex64)})
-    assert refusal(tmp_path / "c.safetensors").startswith("FILE holds 'bad', which is no dense")
+    assert refusal(tmp_path / "c.safetensors").startswith("FILE holds 'bad', which is not a dense")
     save_safetensors(tmp_path / "f.safetensors", {"x": torch.ones(2).to(torch.float8_e4m3fn)})
     assert "a type that NumPy lacks; save the network in float32" in refusal(
         tmp_path / "f.safetensors"

@@ -40,7 +40,7 @@ class MaskedBatchNorm(nn.Module):
     def __call__(
         self, inputs: Float[Array, "b r m"], valid: Bool[Array, "b r"], train: bool = False
     ) -> Float[Array, "b r m"]:
-        """Normalised rows; what comes of the others means nothing."""
+        """Normalised rows; those that are not valid have no meaning."""
         channels = inputs.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -84,7 +84,7 @@ class ListConvBN(nn.Module):
     def __call__(
         self, inputs: Float[Array, "b r m"], valid: Bool[Array, "b r"], train: bool = False
     ) -> Float[Array, "b r m2"]:
-        """Rows of the list; what comes of those that are not valid means nothing."""
+        """Rows of the list; those that are not valid have no meaning."""
         inputs = jnp.where(valid[..., None], inputs, 0.0)
         outputs = conv(self.features, 3, dtype=self.dtype, name="conv")(inputs[:, :, None])
         norm = MaskedBatchNorm(self.dtype, self.axis_name, name="bn")
