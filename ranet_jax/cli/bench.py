@@ -20,6 +20,7 @@ def add_parser(subparsers: Any) -> None:
     _add_step(subjects)
     _add_heads(subjects)
     _add_device(subjects)
+    _add_checkpoint(subjects)
 
 
 def _add_size(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +32,21 @@ def _add_size(parser: argparse.ArgumentParser) -> None:
         metavar=("HEIGHT", "WIDTH"),
         help="of the feature map (default: 97 97)",
     )
+
+
+def _add_num_classes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--num-classes",
+        type=int,
+        metavar="C",
+        help="categories (default: as many as the config has class weights, or 19)",
+    )
+
+
+def _num_classes(arguments: argparse.Namespace, config: ConfigDict) -> int:
+    if arguments.num_classes is None:
+        return len(config.loss.class_weights) or 19
+    return arguments.num_classes
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
@@ -155,12 +171,7 @@ def _add_step(subjects: Any) -> None:
     parser.add_argument(
         "--repeats", type=int, metavar="N", help="with --against: timed steps (default: 5)"
     )
-    parser.add_argument(
-        "--num-classes",
-        type=int,
-        metavar="C",
-        help="categories (default: as many as the config has class weights, or 19)",
-    )
+    _add_num_classes(parser)
     _add_output(parser)
     parser.set_defaults(run=run_step, takes_overrides=True)
 
@@ -170,9 +181,7 @@ def run_step(arguments: argparse.Namespace) -> int:
 
     _check_output(arguments)
     config = read_config(arguments.config, arguments.overrides)
-    classes = arguments.num_classes
-    if classes is None:
-        classes = len(config.loss.class_weights) or 19
+    classes = _num_classes(arguments, config)
     if arguments.against is not None:
         report, results = _time_step(config, classes, arguments.repeats)
     else:
@@ -286,3 +295,37 @@ def _prepare_training(arguments: argparse.Namespace) -> Callable[[], float | Non
         return train(config, arguments.workdir, *data).fine.miou
 
     return run
+
+
+# ---------------------------------------------------------------------------- checkpoint
+
+
+def _add_checkpoint(subjects: Any) -> None:
+    parser = subjects.add_parser(
+        "checkpoint",
+        help="saving and loading a config's training state, and its checksums",
+        epilog=OVERRIDING,
+    )
+    parser.add_argument("--config", required=True, help="file of configs/")
+    parser.add_argument(
+        "--repeats", type=int, default=5, metavar="N", help="saves and loads (default: 5)"
+    )
+    parser.add_argument(
+        "--directory", help="where to write and remove them (default: for temporary files)"
+    )
+    _add_num_classes(parser)
+    _add_output(parser)
+    parser.set_defaults(run=run_checkpoint, takes_overrides=True)
+
+
+def run_checkpoint(arguments: argparse.Namespace) -> int:
+    """Time saving and loading a training state."""
+    from ranet_jax.bench import checkpoint
+
+    _check_output(arguments)
+    config = read_config(arguments.config, arguments.overrides)
+    classes = _num_classes(arguments, config)
+    cost = checkpoint.measure_checkpoint(config, classes, arguments.repeats, arguments.directory)
+    report = checkpoint.checkpoint_report(cost)
+    _show(arguments, report, checkpoint.checkpoint_results(cost))
+    return 0
