@@ -117,6 +117,7 @@ def test_its_values_are_in_range(path):
     check_config(load_config(str(path)))
 
 
+@pytest.mark.slow
 @each_config
 def test_its_network_has_as_many_parameters_as_counted_by_hand(path):
     config = load_config(str(path))

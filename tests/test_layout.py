@@ -58,6 +58,7 @@ def test_imports_point_downwards(name):
     assert not upwards
 
 
+@pytest.mark.slow
 def test_training_needs_neither_the_data_sets_nor_pictures():
     program = (
         "import sys, ranet_jax.training.loop\n"

@@ -16,6 +16,8 @@ from ranet_jax.config import default_config
 from ranet_jax.inference.model import Model
 from ranet_jax.models import build_model
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGES = {"configs": "ranet_configs", "data": "ranet_data", "ranet_jax": "ranet_jax"}
 

@@ -10,6 +10,8 @@ import pytest
 from ranet_jax.bench import targets
 from ranet_jax.cli import main
 
+pytestmark = pytest.mark.slow
+
 CASES = [
     ("construction", "dense", 3, False),
     ("construction", "dense", 3, True),

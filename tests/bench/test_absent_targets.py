@@ -64,6 +64,7 @@ def run(program, environment):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_tpu_compiles_here(tpu_compiler):
     """Cycles of a loop grow with its passes; a kernel's are its bundles; the batch is shared."""
     found = run(

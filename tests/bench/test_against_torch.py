@@ -16,6 +16,8 @@ from ranet_jax.training.step import create_state, init_variables, make_step
 SOURCE = """
 from ranet_jax.config import default_config
 
+pytestmark = pytest.mark.slow
+
 def get_config():
     config = default_config()
     config.data.crop_size = (33, 41)

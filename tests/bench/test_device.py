@@ -15,6 +15,8 @@ from ranet_jax.pipeline.metadata import DatasetMetadata
 SOURCE = """
 from ranet_jax.config import default_config
 
+pytestmark = pytest.mark.slow
+
 def get_config():
     config = default_config()
     config.data.crop_size = (33, 33)

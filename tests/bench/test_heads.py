@@ -36,6 +36,7 @@ def test_features_are_those_of_the_paper():
     assert released.features == more | one
 
 
+@pytest.mark.slow
 def test_the_papers_block(compared):
     counts = heads.count_head(compared[0])
     project, fuse = CHANNELS**2, convolution(2 * CHANNELS)

@@ -57,6 +57,7 @@ def test_interaction_flops_are_those_of_its_blocks():
     assert regions.interaction_flops(9409, backward=True) < 4.5e9
 
 
+@pytest.mark.slow
 def test_the_command_measures_both_paths(tmp_path, monkeypatch, capsys):
     """What is compiled and timed elsewhere is only traced here."""
 
@@ -87,6 +88,7 @@ def test_the_command_measures_both_paths(tmp_path, monkeypatch, capsys):
     assert {cost["measured"]["temp_bytes"] for cost in costs} == {3_000_000}
 
 
+@pytest.mark.slow
 def test_cells_and_their_edges_are_regions_and_a_uniform_map_is_one():
     """Four cells of 9 x 9 pixels, and 76 pixels alone on the lines of the grid between them."""
     for scene, count in (("cells", 4 + 76), ("uniform", 1)):

@@ -14,6 +14,8 @@ from ranet_jax.errors import UserError
 SOURCE = """
 from ranet_jax.config import default_config
 
+pytestmark = pytest.mark.slow
+
 def get_config():
     config = default_config()
     config.data.crop_size = (32, 40)

@@ -41,6 +41,7 @@ with checkpoints.open_manager(workdir, 3) as manager:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "blind, outcome",
     [("0", "step 2"), ("1", "cannot be read by process 1, though the first one can")],

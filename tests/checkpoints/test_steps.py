@@ -75,6 +75,7 @@ def names_of(made):
     return [name for name in damage.files(step_of(made, 4)) if name != steps.SCORES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", damage.KINDS)
 def test_one_damaged_file_hides_no_other_checkpoint(made, workdir, capsys, kind):
     for name in names_of(made):

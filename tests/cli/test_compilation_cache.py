@@ -64,6 +64,7 @@ def files_below(path):
     return {p.relative_to(path) for p in path.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_a_second_start_compiles_nothing(predict, tmp_path):
     environment = {"XDG_CACHE_HOME": str(tmp_path)}
     requests, hits, misses = predict(environment)
@@ -74,6 +75,7 @@ def test_a_second_start_compiles_nothing(predict, tmp_path):
     assert files_below(tmp_path) >= files
 
 
+@pytest.mark.slow
 def test_without_a_cache_nothing_is_written(predict, tmp_path):
     own = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "own")}
     home = {"XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
@@ -81,6 +83,7 @@ def test_without_a_cache_nothing_is_written(predict, tmp_path):
     assert files_below(tmp_path) == set()
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_done_without(predict, tmp_path):
     (tmp_path / "file").touch()
     assert predict({"XDG_CACHE_HOME": str(tmp_path / "file")})[1:] == (0, 0)

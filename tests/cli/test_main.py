@@ -13,6 +13,8 @@ from helpers.fakes import brightest_channel_model
 from ranet_jax.cli import main
 from ranet_jax.config import default_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):

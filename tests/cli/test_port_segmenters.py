@@ -16,6 +16,8 @@ from ranet_jax.errors import UserError
 from ranet_jax.models import build_model
 from ranet_jax.pipeline.metadata import numbered_classes
 
+pytestmark = pytest.mark.slow
+
 # ------------------------------------------------------------------------------ trained segmenters
 
 

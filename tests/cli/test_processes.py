@@ -4,11 +4,14 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from ranet_jax.cli import main
 from ranet_jax.cli import train as train_command
 from ranet_jax.errors import Interrupted
 
 
+@pytest.mark.slow
 def test_the_program_ends_in_one_sentence(tmp_path):
     program = [
         sys.executable,

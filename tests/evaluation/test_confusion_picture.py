@@ -25,6 +25,7 @@ def test_rows_sum_to_one_or_hold_nothing():
     np.testing.assert_array_equal(shares, [[0.75, 0.25], [np.nan, np.nan]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_classes", [1, 2, 24, 25, 171])
 def test_every_class_is_named_and_small_matrices_hold_numbers(num_classes, tmp_path, monkeypatch):
     drawn, write = [], Figure.savefig

@@ -269,6 +269,7 @@ def tiny_model(crop_size):
     return Model(config, module, variables, DATASET)
 
 
+@pytest.mark.slow
 def test_counts_are_those_of_predicting_image_by_image():
     model = tiny_model((48, 56))
     generator = np.random.default_rng(0)

@@ -35,6 +35,7 @@ def counted_regions(images, labels):
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 12])
 def test_counts_are_exact_whatever_the_batches_and_devices(batch_size):
     images, labels = examples(10)
@@ -82,6 +83,7 @@ def test_variables_left_on_all_devices_by_pmap_are_taken():
     np.testing.assert_array_equal(*(result.fine.confusion for result in results))
 
 
+@pytest.mark.slow
 def test_images_of_several_sizes_and_any_settings():
     batches = [
         batch
@@ -139,6 +141,7 @@ def test_a_network_without_regions_has_no_scores_of_them(settings):
     assert passes == ([True] if settings.single_pass else [False, False])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["whole", "slide"])
 def test_what_is_compiled_for_images_of_many_sizes_is_dropped(mode, monkeypatch):
     """Of nine sizes no more than four are kept at a time; the counts are the same."""
@@ -161,6 +164,7 @@ def test_what_is_compiled_for_images_of_many_sizes_is_dropped(mode, monkeypatch)
     assert max(kept[4:]) <= 4
 
 
+@pytest.mark.slow
 def test_every_scale_counts_among_what_is_compiled(monkeypatch):
     """Of five sizes, at two scales and for the regions, two sizes are kept at a time at most."""
     monkeypatch.setattr(forward, "COMPILED_SIZES", 6)
@@ -177,6 +181,7 @@ def test_every_scale_counts_among_what_is_compiled(monkeypatch):
     assert max(kept) == 6
 
 
+@pytest.mark.slow
 def test_scores_are_taken_at_the_labels_resolution():
     image = np.zeros((1, 2, 2, 3), np.float32)
     image[0, :, 0, 0] = image[0, :, 1, 1] = 5
@@ -244,6 +249,7 @@ print(result.regions.counts)
 """
 
 
+@pytest.mark.slow
 def test_two_hosts_get_the_sum_of_their_counts():
     with socket.socket() as free:
         free.bind(("localhost", 0))

@@ -97,6 +97,7 @@ def test_regions_and_boundary_lie_side_by_side_under_captions(model, tmp_path):
     assert (sheet[top + 480 :] < 100).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "width", "height"),
     [((640, 960), 960, 640), ((1200, 1920), 960, 600), ((1300, 4), 160, 960)],

@@ -16,6 +16,8 @@ from ranet_jax.inference import model as inference
 from ranet_jax.inference.model import Model
 from ranet_jax.models import build_model
 
+pytestmark = pytest.mark.slow
+
 
 def test_predict_gives_labels_at_the_images_resolution():
     model = brightest_channel_model()

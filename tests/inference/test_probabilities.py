@@ -52,6 +52,7 @@ def test_an_identity_network_comes_back_unchanged(name, shape):
     assert result["fine"].dtype == np.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["whole flipped", "slide flipped", "slide in a large crop"])
 def test_an_identity_network_keeps_an_affine_image_through_scales(name):
     images = affine_distributions(9, 7)

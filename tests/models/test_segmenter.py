@@ -14,6 +14,8 @@ from ranet_jax.models import build_model
 from ranet_jax.models.context.ranet import REGION_PATHS
 from ranet_jax.ops import dense
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 5
 PAPER = {"fine", "coarse", "boundary"}
 RELEASED = {"variant": "released", "backbone": "resnet50", "stem": "deep"}

@@ -190,6 +190,7 @@ def test_every_function_is_covered():
     assert functions == CALLS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_numpy_arrays_and_lists_are_as_good_as_jax_arrays(name, without_jaxtyping):
     function, arrays, others = CALLS[name]
@@ -208,6 +209,7 @@ def test_whole_numbers_of_python_serve_as_floats(without_jaxtyping):
     np.testing.assert_allclose(ops.regularize([[1, 0], [0, 1]], [[1]], [1, 2]), np.eye(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(CALLS.keys() - DISCRETE))
 @pytest.mark.parametrize("convert", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
 def test_check_grads(name, convert):

@@ -86,6 +86,7 @@ def assert_close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(scale, 1e-6))
 
 
+@pytest.mark.slow
 @by_kind
 @pytest.mark.parametrize(("schedule", "shape", "weight"), CASES, ids=str)
 def test_equals_the_dense_operations(schedule, shape, weight, kind):
@@ -174,6 +175,7 @@ def test_a_side_of_more_than_256_pixels(monkeypatch):
         assert_close(found, wanted)
 
 
+@pytest.mark.slow
 @by_schedule
 def test_vmap_equals_a_loop(schedule):
     batch = [make(smooth, (8, 5), seed) for seed in range(3)]
@@ -204,6 +206,7 @@ def test_a_larger_kernel_equals_the_reference():
     np.testing.assert_allclose(score, reference.representative_score(attention, expected), 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["streaming", "planes"])
 def test_double_precision_changes_nothing(schedule):
     boundary, probabilities = make(smooth, (3, 2), seed=7)

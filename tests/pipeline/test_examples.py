@@ -113,6 +113,7 @@ def test_same_seed_gives_the_same_batches_and_another_seed_others(config, builde
     assert any((a["image"] != b["image"]).any() for a, b in zip(first, other, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [1, 2, 3, 7, 9])
 def test_resumed_stream_is_the_uninterrupted_one(config, builder, start):
     """Within the first epoch, at the first batch across epochs, and epochs later."""
@@ -334,6 +335,7 @@ def test_unwritable_directory_is_named(tmp_path):
         preparation.prepare("shapes", None, str(occupied))
 
 
+@pytest.mark.slow
 def test_what_a_killed_preparation_left_is_removed(tmp_path, monkeypatch):
     """SIGKILL while records are written; TFDS would leave them where they are for ever."""
     program = (

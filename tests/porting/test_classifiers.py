@@ -15,6 +15,8 @@ from ranet_jax.porting.coverage import to_tensors
 from ranet_jax.porting.networks import find_network
 from ranet_jax.porting.port import flatten
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_source_without_classifier_builds_none(resnet18, saved):
     module, variables = port(saved(without(resnet18, "fc")), "resnet18")

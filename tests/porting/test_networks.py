@@ -21,6 +21,8 @@ from ranet_jax.porting.networks import (
 )
 from ranet_jax.porting.port import IMAGES, flatten
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("[!_]*.py"))
 
 

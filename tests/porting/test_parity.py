@@ -14,6 +14,8 @@ from helpers.torch_networks import torchvision as tv
 from ranet_jax.pipeline.normalization import Normalization
 from ranet_jax.porting import port
 
+pytestmark = pytest.mark.slow
+
 LAYERS = {f"layer{stage}": f"layer{stage}" for stage in range(1, 5)}
 RESNET_STAGES = {"stem": "act1", **LAYERS, "logits": "fc"}
 MOBILENET_STAGES = {

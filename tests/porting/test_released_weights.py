@@ -16,6 +16,8 @@ from ranet_jax.porting.networks import find_network
 from ranet_jax.porting.networks.released_ranet import RELEASED
 from ranet_jax.porting.port import flatten
 
+pytestmark = pytest.mark.slow
+
 assert tv  # which timm needs, imported with care
 CLASSES = 3
 EPSILON = np.float32(1e-5)

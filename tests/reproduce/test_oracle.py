@@ -14,6 +14,8 @@ from ranet_jax.models.context.ranet import group_kernel
 from ranet_jax.reproduce.oracle import MIXED, build_oracle, true_maps, with_truth
 from ranet_jax.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 3
 
 

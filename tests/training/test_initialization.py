@@ -171,6 +171,7 @@ def test_arrays_that_no_one_asked_for_are_counted(backbone, donor, fresh):
     assert sentence.endswith("; 3 of its arrays are not of this network.")
 
 
+@pytest.mark.slow
 def test_a_backbone_ported_from_pytorch(tmp_path, fresh):
     """A ResNet-18's names through a file and `ranet port`'s directory."""
     config = default_config()
@@ -292,6 +293,7 @@ def first_params(workdir):
     return read_state(workdir / "checkpoints" / "1")["params"]
 
 
+@pytest.mark.slow
 def test_training_starts_from_these_weights_and_goes_on_without_them(
     tmp_path, exported, donor, capsys
 ):
@@ -309,6 +311,7 @@ def test_training_starts_from_these_weights_and_goes_on_without_them(
     assert_equal(load(workdir).variables["params"], donor["params"])
 
 
+@pytest.mark.slow
 def test_training_that_was_cut_off_goes_on_without_the_directory(tmp_path, exported, donor):
     """The process ends after two of four steps."""
 

@@ -18,6 +18,8 @@ from ranet_jax.errors import Interrupted, UserError
 from ranet_jax.training import loop, records
 from ranet_jax.training.lock import locked
 
+pytestmark = pytest.mark.slow
+
 STEPS = 4
 
 

@@ -27,6 +27,8 @@ from ranet_jax.pipeline.metadata import DatasetMetadata
 from ranet_jax.training.loop import train
 from ranet_jax.training.records import Board, MetricsLog, NonFiniteLossError
 
+pytestmark = pytest.mark.slow
+
 STEPS = 6
 
 

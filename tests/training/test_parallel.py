@@ -12,6 +12,8 @@ from ranet_jax.training.optimizer import build_optimizer
 from ranet_jax.training.parallel import AXIS, lower_step, map_step
 from ranet_jax.training.step import create_state, init_variables, make_step
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 3
 STEPS = 3
 

@@ -11,6 +11,8 @@ import pytest
 from helpers.numpy_layers import convolve, normalise, random_variables
 from ranet_jax.models.backbones.hrnet import HRNet, resize_nearest
 
+pytestmark = pytest.mark.slow
+
 NETWORK = HRNet(width=3, num_classes=5, dtype=jnp.float64)
 
 

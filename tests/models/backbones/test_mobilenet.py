@@ -10,6 +10,8 @@ import pytest
 from helpers.numpy_layers import convolve, normalise, random_variables
 from ranet_jax.models.backbones.mobilenet import MobileNetV2
 
+pytestmark = pytest.mark.slow
+
 # Channels, and blocks of torchvision's numbering behind each sequence.
 WIDTHS = (16, 24, 32, 64, 96, 160, 320)
 LAST_BLOCKS = (1, 3, 6, 10, 13, 16, 17)

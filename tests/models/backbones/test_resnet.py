@@ -8,6 +8,8 @@ import pytest
 from helpers.numpy_layers import convolve, normalise
 from ranet_jax.models.backbones import ResNet
 
+pytestmark = pytest.mark.slow
+
 
 def randomised(variables, seed):
     """Variables with random values, BatchNorm statistics and scales included."""

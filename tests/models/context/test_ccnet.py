@@ -33,6 +33,7 @@ def test_attention_equals_numpy(shape):
     np.testing.assert_allclose(found, expected_attention(*arrays), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_are_finite():
     arrays = [jnp.ones((3, 4, 2)) * factor for factor in (100.0, 100.0, 1.0)]
     gradients = jax.grad(lambda *x: jnp.sum(criss_cross(*x) ** 2), argnums=(0, 1, 2))(*arrays)

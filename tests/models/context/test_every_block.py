@@ -13,6 +13,8 @@ from ranet_jax.errors import UserError
 from ranet_jax.models import build_model
 from ranet_jax.models.context import BLOCKS, PixelPairs
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 5
 
 every_block = pytest.mark.parametrize("block", BLOCKS, ids=block_id)

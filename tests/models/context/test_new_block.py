@@ -25,6 +25,7 @@ def config(monkeypatch):
     return config
 
 
+@pytest.mark.slow
 def test_it_trains_and_predicts(config, tmp_path):
     result = train(config, tmp_path / "run", DATASET, train_batches, eval_batches)
     assert result.coarse is not None
@@ -32,6 +33,7 @@ def test_it_trains_and_predicts(config, tmp_path):
     assert prediction.labels.shape == prediction.coarse.shape == SIZE
 
 
+@pytest.mark.slow
 def test_its_weights_go_out_and_come_in_and_its_classifiers_are_found(config):
     variables = build_model(config, 2).init(jax.random.key(0), jnp.zeros((1, *SIZE, 3)))
     arrays = {path: np.asarray(array) for path, array in flatten(variables).items()}

@@ -17,6 +17,8 @@ from ranet_jax.models.context.ranet import (
 )
 from ranet_jax.ops import reference
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH, CHANNELS, CLASSES = 3, 5, 6, 3
 SETTINGS = {"num_regions": 6, "per_region": 2, "threshold": 0.8}
 

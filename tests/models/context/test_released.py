@@ -5,9 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from helpers import released_reference as reference
 from ranet_jax.models.context.released import ListConvBN, ReleasedContext
+
+pytestmark = pytest.mark.slow
 
 HEIGHT, WIDTH, CLASSES, CHANNELS = 4, 5, 3, 8
 CONVOLUTIONS = (
