@@ -13,10 +13,10 @@ from ranet_jax.training.optimizer import build_optimizer
 from ranet_jax.training.parallel import AXIS, map_step
 from ranet_jax.training.step import create_state, init_variables, make_step
 
+pytestmark = pytest.mark.slow
+
 SOURCE = """
 from ranet_jax.config import default_config
-
-pytestmark = pytest.mark.slow
 
 def get_config():
     config = default_config()

@@ -41,6 +41,7 @@ def test_the_state_holds_parameters_momentum_and_average(ema_decay, copies):
     assert all(x.std() > 0 for x in floats if x.size > 1)
 
 
+@pytest.mark.slow
 def test_the_command_saves_loads_and_leaves_nothing(tmp_path, capsys):
     (tmp_path / "tiny.py").write_text(SOURCE)
     (tmp_path / "place").mkdir()

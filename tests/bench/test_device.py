@@ -12,10 +12,10 @@ from ranet_jax.ops import dense
 from ranet_jax.pipeline.arrays import write_arrays
 from ranet_jax.pipeline.metadata import DatasetMetadata
 
+pytestmark = pytest.mark.slow
+
 SOURCE = """
 from ranet_jax.config import default_config
-
-pytestmark = pytest.mark.slow
 
 def get_config():
     config = default_config()

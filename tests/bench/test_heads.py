@@ -130,6 +130,7 @@ def counted_alone(monkeypatch):
     monkeypatch.setattr(heads, "measure_head", measure)
 
 
+@pytest.mark.slow
 def test_command(counted_alone, tmp_path, capsys):
     output = tmp_path / "heads.json"
     arguments = ["--size", "3", "5", "--num-classes", "4", "--output", str(output)]

@@ -11,10 +11,10 @@ from ranet_jax.cli import main
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 SOURCE = """
 from ranet_jax.config import default_config
-
-pytestmark = pytest.mark.slow
 
 def get_config():
     config = default_config()

@@ -30,6 +30,7 @@ def test_the_program_ends_in_one_sentence(tmp_path):
     assert len(finished.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_operations_load_neither_tensorflow_nor_orbax():
     program = """
 import sys

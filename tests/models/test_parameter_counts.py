@@ -105,6 +105,7 @@ LAYERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", BLOCKS, ids=block_id)
 def test_parameters_are_those_of_the_layers(block):
     config = default_config()

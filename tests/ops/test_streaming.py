@@ -248,6 +248,7 @@ def test_offsets_without_a_pair_of_one_region_are_left_out_for_a_batch_too():
     np.testing.assert_allclose(score[1], 0.95, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_memory_stays_below_one_table():
     size, categories = 33, 3
     arguments = [
