@@ -3,6 +3,7 @@
 import ast
 import importlib.resources
 import importlib.util
+import os
 import pathlib
 import traceback
 from typing import Any
@@ -17,6 +18,7 @@ from ranet_jax.config import (
     set_field,
 )
 from ranet_jax.errors import UserError, first_sentence
+from ranet_jax.paths import as_path, is_file, is_store, local_copy
 
 # What the top-level folder configs/ installs as, in a wheel and in a checkout alike.
 PACKAGE = "ranet_configs"
@@ -36,13 +38,20 @@ def load_config(path: str) -> ConfigDict:
     Raises:
       UserError: the file is missing, has no `get_config`, fails, or sets an unknown field.
     """
-    if not pathlib.Path(path).is_file():
-        folder, name = pathlib.Path(path).parent, pathlib.Path(path).name
-        if folder != pathlib.Path("configs") or not packaged_config(name).is_file():
+    place = as_path(path)
+    if not is_file(place):
+        if place.parent != pathlib.Path("configs") or not packaged_config(place.name).is_file():
             raise UserError(
                 f"Config {path} is missing; name a Python file such as configs/shapes.py."
             )
-        path = str(packaged_config(name))
+        return _load(str(packaged_config(place.name)))
+    if not is_store(place):
+        return _load(os.path.expanduser(path))
+    with local_copy(place) as copy:
+        return _load(str(copy))
+
+
+def _load(path: str) -> ConfigDict:
     spec = importlib.util.spec_from_file_location("ranet_config", path)
     if spec is None or spec.loader is None:
         raise UserError(f"Config {path} is not a Python file; name one such as configs/shapes.py.")

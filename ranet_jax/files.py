@@ -8,37 +8,44 @@ import os
 import pathlib
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from ranet_jax import paths, stores
 from ranet_jax.errors import UserError, first_sentence
+from ranet_jax.paths import as_path, is_store
 
 
 def check_json_output(path: str | os.PathLike[str], contents: str) -> None:
     """Refuse, before work is done for it, a path to which no JSON can be written.
 
     Raises:
-      UserError: it does not end in .json, or its directory is missing.
+      UserError: it does not end in .json, or its directory or bucket is missing.
     """
-    path = pathlib.Path(path)
-    if path.suffix != ".json" or os.path.isdir(path):
+    path = as_path(path)
+    if path.suffix != ".json" or paths.is_dir(path):
         raise UserError(
             f"The {contents} are written as JSON; give {path} a name that ends in .json."
         )
-    if not os.path.isdir(path.absolute().parent):
+    paths.check_bucket(path)
+    if not is_store(path) and not os.path.isdir(path.absolute().parent):
         raise UserError(f"Directory {path.parent} for the {contents} is missing; make it first.")
 
 
-def make_directory(directory: pathlib.Path, other: str) -> None:
-    """Make a directory and those above it, unless it is there.
+def make_directory(directory: paths.Path, other: str) -> None:
+    """Make a directory and those above it, unless it is there; stores have a bucket alone.
 
     Args:
       directory: what to make.
       other: what to choose instead, as the error says, such as "output directory".
 
     Raises:
-      UserError: it cannot be made.
+      UserError: it cannot be made, or there is no such bucket.
     """
+    paths.check_bucket(directory)
+    if is_store(directory):
+        return
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -53,8 +60,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
     It lies beside `path` and is of this process alone, so that several processes may write the
     same path. Where an exception ends the writing it is removed, and `path` stays as it was.
+
+    What belongs on an object store is written on this machine first.
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
+    if is_store(path):
+        with tempfile.TemporaryDirectory(prefix="ranet_jax_") as scratch:
+            partial = pathlib.Path(scratch, path.name)
+            yield partial
+            stores.upload(partial, path)
+        return
     # Of a long name a part, for file systems take no longer ones.
     partial = path.with_name(f".{path.name[:40]}.{os.getpid()}.partial")
     try:
@@ -76,8 +91,9 @@ def new_directory(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     Raises:
       UserError: the path exists already, or cannot be made.
     """
-    target = pathlib.Path(path).absolute()
-    if os.path.lexists(target):
+    target = paths.absolute(as_path(path))
+    paths.check_bucket(target)
+    if paths.exists(target):
         raise UserError(f"{target} exists already; choose another directory.")
     with explained(target, "make room or choose another directory"), replacing(target) as partial:
         partial.mkdir(parents=True)
@@ -116,7 +132,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
       UserError: the file is missing, cannot be read or is not JSON.
     """
     try:
-        return parse_json(pathlib.Path(path).read_bytes())
+        return parse_json(paths.read_bytes(as_path(path)))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; name a directory that training wrote.") from error
     except OSError as error:

@@ -11,13 +11,13 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Num, UInt8
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from ranet_jax.errors import UserError, first_sentence
+from ranet_jax.paths import as_path, read_bytes
 
 # EXIF 2.32, tag 0x0112: what shows an image upright, by orientation.
 _TURNS = {
@@ -46,7 +46,7 @@ def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
         cannot be told.
     """
     try:
-        encoded = Path(path).read_bytes()
+        encoded = read_bytes(as_path(path))
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error.strerror}); restore it or leave it out."

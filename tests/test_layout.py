@@ -21,6 +21,8 @@ LEVELS = (
     ("checkpoints", "config_files", "inspection"),
     ("models", "pipeline"),
     ("ops", "config", "files", "images", "markdown", "progress"),
+    ("paths",),
+    ("stores",),
     ("errors",),
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}

@@ -5,10 +5,10 @@ A manifest lists the size in bytes and the CRC-32 of every file of its directory
     {"files": {"variables/manifest.ocdbt": [114, 2772434102]}}
 """
 
-import os
 import pathlib
 import zlib
 
+from ranet_jax import paths
 from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, reason, write_json
 
@@ -42,14 +42,14 @@ def add_to_manifest(directory: pathlib.Path, name: str) -> None:
         write_json(directory / MANIFEST, {"files": files})
 
 
-def find_damage(directory: pathlib.Path, below: str = "") -> dict[str, str]:
+def find_damage(directory: paths.Path, below: str = "") -> dict[str, str]:
     """What is wrong with the listed files, by name; nothing where there is no manifest.
 
     Args:
       directory: of the manifest.
       below: look only at files whose names begin so.
     """
-    if not os.path.lexists(directory / MANIFEST):
+    if not paths.exists(directory / MANIFEST):
         return {}
     try:
         listed = _listed(directory)
@@ -70,7 +70,7 @@ def find_damage(directory: pathlib.Path, below: str = "") -> dict[str, str]:
     return wrong
 
 
-def _listed(directory: pathlib.Path) -> dict[str, list[int]]:
+def _listed(directory: paths.Path) -> dict[str, list[int]]:
     fields = read_json(directory / MANIFEST)
     files = fields.get("files") if isinstance(fields, dict) else None
     if not isinstance(files, dict) or not files:
@@ -78,8 +78,11 @@ def _listed(directory: pathlib.Path) -> dict[str, list[int]]:
     return files
 
 
-def _measure(path: pathlib.Path) -> list[int]:
-    """Size and CRC-32 of a file."""
+def _measure(path: paths.Path) -> list[int]:
+    """Size and CRC-32 of a file; on a store, one that memory holds."""
+    if paths.is_store(path):
+        contents = paths.read_bytes(path)
+        return [len(contents), zlib.crc32(contents)]
     size = checksum = 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):

@@ -23,6 +23,7 @@ import jax
 import orbax.checkpoint as ocp
 from tqdm import tqdm
 
+from ranet_jax import paths
 from ranet_jax.checkpoints.manifests import add_to_manifest, find_damage, write_manifest
 from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, reason, write_json
@@ -36,26 +37,28 @@ class DamagedError(Exception):
     """An array cannot be read back as it was written; its text says why."""
 
 
-def finished_steps(directory: pathlib.Path) -> list[int]:
+def finished_steps(directory: paths.Path) -> list[int]:
     """Steps that have a checkpoint, in order; whether they are whole is seen when one is read."""
     try:
-        names = os.listdir(directory)
+        names = paths.list_names(directory)
     except OSError:
         return []
     return sorted(int(name) for name in names if re.fullmatch(r"0|[1-9][0-9]{0,17}", name))
 
 
-def read_state(path: pathlib.Path) -> dict[str, Any]:
+def read_state(path: paths.Path) -> dict[str, Any]:
     """State dictionary, of NumPy arrays, of one checkpoint.
 
     Raises:
       DamagedError: it is not whole, or not as it was written.
+      OSError: the store it is on cannot be read.
     """
-    damage = {name: what for name, what in find_damage(path).items() if name != SCORES}
-    if damage:
-        name, what = next(iter(damage.items()))
-        raise DamagedError(f"{name} {what}")
-    state = read_arrays(path / "state")
+    with paths.local_copy(path) as copy:
+        damage = {name: what for name, what in find_damage(copy).items() if name != SCORES}
+        if damage:
+            name, what = next(iter(damage.items()))
+            raise DamagedError(f"{name} {what}")
+        state = read_arrays(copy / "state")
     if not isinstance(state, dict) or not {"params", "batch_stats"} <= state.keys():
         raise DamagedError("state/ is not the state of a training")
     return state
@@ -96,7 +99,7 @@ def _ignore_closed_event_loops() -> None:
     sys.unraisablehook = report_others
 
 
-def read_score(path: pathlib.Path) -> float | None:
+def read_score(path: paths.Path) -> float | None:
     """Mean IoU of one checkpoint; None where it was not evaluated, or had no label to score.
 
     Raises:
@@ -104,7 +107,7 @@ def read_score(path: pathlib.Path) -> float | None:
     """
     if damage := find_damage(path, below=SCORES).get(SCORES):
         raise DamagedError(damage)
-    if not os.path.lexists(path / SCORES):
+    if not paths.exists(path / SCORES):
         return None
     try:
         fields = read_json(path / SCORES)
@@ -116,7 +119,7 @@ def read_score(path: pathlib.Path) -> float | None:
     return float(score) if math.isfinite(score) else None
 
 
-def read_scores(directory: pathlib.Path) -> tuple[dict[int, float | None], dict[int, str]]:
+def read_scores(directory: paths.Path) -> tuple[dict[int, float | None], dict[int, str]]:
     """Scores of all steps, as `read_score` gives them, and what is wrong with those it cannot read.
 
     The latter count as none.
@@ -137,12 +140,12 @@ def tell(sentence: str) -> None:
         tqdm.write(f"ranet: {sentence}", file=sys.stderr)
 
 
-def newest_first(directory: pathlib.Path) -> list[int]:
+def newest_first(directory: paths.Path) -> list[int]:
     """Steps in the order in which resuming tries them."""
     return finished_steps(directory)[::-1]
 
 
-def best_first(directory: pathlib.Path) -> list[int]:
+def best_first(directory: paths.Path) -> list[int]:
     """Steps in the order in which loading tries them: by score, then those without one.
 
     What has no arrays at all comes first: it may have been the best, and trying names it.
@@ -150,7 +153,7 @@ def best_first(directory: pathlib.Path) -> list[int]:
 
     def key(step: int) -> tuple[bool, bool, float, int]:
         score = scores[step]
-        empty = not os.path.isdir(directory / str(step) / "state")
+        empty = not paths.is_dir(directory / str(step) / "state")
         return empty, score is not None, score or 0.0, step
 
     scores, _ = read_scores(directory)
@@ -171,9 +174,7 @@ class Found(NamedTuple):
     damaged: list[int]
 
 
-def find_whole(
-    directory: pathlib.Path, order: Callable[[pathlib.Path], Sequence[int]]
-) -> Found | None:
+def find_whole(directory: paths.Path, order: Callable[[paths.Path], Sequence[int]]) -> Found | None:
     """The first whole checkpoint in an order; None if there is no checkpoint at all.
 
     Damaged ones are named on standard error.
@@ -188,7 +189,7 @@ def find_whole(
         try:
             state = read_state(path)
         except DamagedError as error:
-            if os.path.lexists(path):
+            if paths.exists(path):
                 damaged[left[0]] = str(error)
             continue
         for step, why in damaged.items():

@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from ranet_jax import paths
 from ranet_jax.checkpoints import steps
 from ranet_jax.checkpoints.manifests import find_damage, write_manifest
 from ranet_jax.checkpoints.workdirs import (
@@ -194,11 +195,11 @@ def load_variables(path: Path, use_ema: bool = True) -> StoredModel:
     Raises:
       UserError: there is no checkpoint, or it cannot be read.
     """
-    path = pathlib.Path(path).absolute()
+    path = paths.absolute(paths.as_path(path))
     workdir = workdir_of(path)
     is_step = workdir != path
-    is_export = os.path.isdir(path / "variables")
-    if is_export and os.path.isdir(path / "checkpoints"):
+    is_export = paths.is_dir(path / "variables")
+    if is_export and paths.is_dir(path / "checkpoints"):
         raise UserError(
             f"{path} holds both an exported network (variables/) and the checkpoints of a training;"
             " move one of them to a directory of its own."
@@ -206,7 +207,7 @@ def load_variables(path: Path, use_ema: bool = True) -> StoredModel:
     if is_export:
         config, dataset = read_description(path)
         return StoredModel(config, dataset, read_variables(path / "variables"), None)
-    if not os.path.isdir(workdir / "checkpoints") or (is_step and not os.path.isdir(path)):
+    if not paths.is_dir(workdir / "checkpoints") or (is_step and not paths.is_dir(path)):
         raise UserError(
             f"{path} holds no checkpoint; name a working directory of `ranet train`, one of its"
             " checkpoints/STEP, or an exported model."
@@ -221,7 +222,7 @@ def load_variables(path: Path, use_ema: bool = True) -> StoredModel:
     return StoredModel(config, dataset, variables, step)
 
 
-def _read_step(path: pathlib.Path) -> tuple[int, dict[str, Any]]:
+def _read_step(path: paths.Path) -> tuple[int, dict[str, Any]]:
     try:
         return int(path.name), steps.read_state(path)
     except steps.DamagedError as error:
@@ -231,7 +232,7 @@ def _read_step(path: pathlib.Path) -> tuple[int, dict[str, Any]]:
         ) from error
 
 
-def _read_best(workdir: pathlib.Path) -> tuple[int, dict[str, Any]]:
+def _read_best(workdir: paths.Path) -> tuple[int, dict[str, Any]]:
     directory = workdir / "checkpoints"
     for step, why in steps.read_scores(directory)[1].items():
         steps.tell(f"The score of checkpoint {directory / str(step)} {why}; it counts as none.")
@@ -241,24 +242,25 @@ def _read_best(workdir: pathlib.Path) -> tuple[int, dict[str, Any]]:
     return found.step, found.state
 
 
-def read_variables(directory: pathlib.Path) -> dict[str, Any]:
+def read_variables(directory: paths.Path) -> dict[str, Any]:
     """NumPy arrays that `write_variables` wrote, as they are in an exported or ported network.
 
     Of the directory's other files that changed since it was written, standard error tells.
 
     Raises:
       UserError: they cannot be read, or are not as they were written.
+      OSError: the store they are on cannot be read.
     """
-    damage = find_damage(directory.parent)
-    for name, what in damage.items():
-        if name in DESCRIPTIONS:
-            steps.tell(f"{directory.parent / name} {what}.")
-            continue
-        raise UserError(f"{directory.parent / name} {what}; restore it from a copy.")
-    try:
-        return steps.read_arrays(directory)
-    except steps.DamagedError as error:
-        raise UserError(f"{directory.parent}: {error}; restore it from a copy.") from error
+    with paths.local_copy(directory.parent) as copy:
+        for name, what in find_damage(copy).items():
+            if name in DESCRIPTIONS:
+                steps.tell(f"{directory.parent / name} {what}.")
+                continue
+            raise UserError(f"{directory.parent / name} {what}; restore it from a copy.")
+        try:
+            return steps.read_arrays(copy / directory.name)
+        except steps.DamagedError as error:
+            raise UserError(f"{directory.parent}: {error}; restore it from a copy.") from error
 
 
 def export(

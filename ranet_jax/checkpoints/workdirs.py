@@ -5,9 +5,11 @@ import pathlib
 
 from ml_collections import ConfigDict
 
+from ranet_jax import paths
 from ranet_jax.config import config_from_json, config_to_json
 from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, reason, write_json
+from ranet_jax.paths import Path, as_path
 from ranet_jax.pipeline.metadata import DatasetMetadata
 
 # What an exported or a ported network has and a working directory has not.
@@ -19,9 +21,9 @@ FILES = ("metrics.jsonl",)
 OF_NOBODY = ("lost+found",)
 
 
-def workdir_of(path: str | os.PathLike[str]) -> pathlib.Path:
+def workdir_of(path: str | os.PathLike[str]) -> Path:
     """The working directory of one of its checkpoints `WORKDIR/checkpoints/STEP`, or the path."""
-    path = pathlib.Path(path).absolute()
+    path = paths.absolute(as_path(path))
     is_step = path.parent.name == "checkpoints" and path.name.isdigit()
     return path.parent.parent if is_step else path
 
@@ -32,7 +34,7 @@ def describe(directory: pathlib.Path, config: ConfigDict, dataset: DatasetMetada
     write_json(directory / "dataset.json", dataset.to_json())
 
 
-def read_description(directory: pathlib.Path) -> tuple[ConfigDict, DatasetMetadata]:
+def read_description(directory: Path) -> tuple[ConfigDict, DatasetMetadata]:
     """Config and data set that `describe` wrote.
 
     Raises:
@@ -45,7 +47,7 @@ def read_description(directory: pathlib.Path) -> tuple[ConfigDict, DatasetMetada
     return config, DatasetMetadata.from_json(read_json(directory / "dataset.json"))
 
 
-def _read_config(path: pathlib.Path) -> ConfigDict:
+def _read_config(path: Path) -> ConfigDict:
     fields = read_json(path)
     sections = ("model", "data", "train")
     if not isinstance(fields, dict) or not all(isinstance(fields.get(s), dict) for s in sections):

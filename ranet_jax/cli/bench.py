@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ranet_jax.cli.arguments import OVERRIDING, refuse
+from ranet_jax.cli.arguments import OVERRIDING, path_text, refuse
 from ranet_jax.config_files import read_config
 from ranet_jax.errors import UserError
 
@@ -50,7 +50,9 @@ def _num_classes(arguments: argparse.Namespace, config: ConfigDict) -> int:
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", metavar="FILE.json", help="where to write the results too")
+    parser.add_argument(
+        "--output", type=path_text, metavar="FILE.json", help="where to write the results too"
+    )
 
 
 def _check_output(arguments: argparse.Namespace) -> None:
@@ -155,7 +157,7 @@ def _add_step(subjects: Any) -> None:
         help="a config's training step, compiled for an absent machine or timed against PyTorch's",
         epilog=OVERRIDING,
     )
-    parser.add_argument("--config", required=True, help="file of configs/")
+    parser.add_argument("--config", type=path_text, required=True, help="file of configs/")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
         "--target",
@@ -242,15 +244,23 @@ def _add_device(subjects: Any) -> None:
         help="check and time this machine's accelerator: regions, training steps, a training",
         epilog=OVERRIDING,
     )
-    parser.add_argument("--config", required=True, help="file of configs/ whose step is timed")
+    parser.add_argument(
+        "--config", type=path_text, required=True, help="file of configs/ whose step is timed"
+    )
     parser.add_argument("--num-classes", type=int, default=19, help="categories (default: 19)")
     _add_size(parser)
     parser.add_argument(
         "--repeats", type=int, default=5, metavar="N", help="timed runs of each (default: 5)"
     )
-    parser.add_argument("--arrays", metavar="FILE.npz", help="file of `ranet pack` to train on")
-    parser.add_argument("--train-config", metavar="FILE", help="with --arrays: what to train")
-    parser.add_argument("--workdir", help="with --arrays: directory of its checkpoints")
+    parser.add_argument(
+        "--arrays", type=path_text, metavar="FILE.npz", help="file of `ranet pack` to train on"
+    )
+    parser.add_argument(
+        "--train-config", type=path_text, metavar="FILE", help="with --arrays: what to train"
+    )
+    parser.add_argument(
+        "--workdir", type=path_text, help="with --arrays: directory of its checkpoints"
+    )
     _add_output(parser)
     parser.set_defaults(run=run_device, takes_overrides=True)
 

@@ -4,10 +4,11 @@ Of commands alone: a program that imports the package chooses JAX's settings its
 """
 
 import argparse
-import os
 import tempfile
 import warnings
 from pathlib import Path
+
+from ranet_jax.paths import user_caches
 
 # Most bytes that are kept from one command to the next; the oldest programs go first.
 MAX_BYTES = 2**30
@@ -54,10 +55,7 @@ def cache_directory() -> Path:
     Raises:
       RuntimeError: the user has no home directory.
     """
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # A relative path is invalid there, and so is the empty one.
-    caches = named if named.is_absolute() else Path.home() / ".cache"
-    return caches / "ranet_jax" / "compiled"
+    return user_caches() / "compiled"
 
 
 def remove_oldest(directory: Path, max_bytes: int) -> None:

@@ -13,6 +13,7 @@ import sys
 from absl import logging
 
 from ranet_jax.cli import bench, evaluate, inspect, pack, port, predict, prepare, reproduce, train
+from ranet_jax.cli.arguments import check_paths
 from ranet_jax.config.declarations import FIELDS
 from ranet_jax.errors import Interrupted, UserError
 from ranet_jax.files import reason
@@ -30,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         if overrides and not hasattr(parsed, "takes_overrides"):
             raise UserError(f"{overrides[0]!r} is not an option of `ranet {parsed.command}`.")
         parsed.overrides = overrides
+        check_paths(parsed)
         return parsed.run(parsed)
     except UserError as error:
         sentence = str(error)

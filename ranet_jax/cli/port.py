@@ -1,11 +1,10 @@
 """`ranet port`: carry weights over from PyTorch, or back."""
 
 import argparse
-import os
-import pathlib
 from typing import Any
 
-from ranet_jax.cli.arguments import refuse
+from ranet_jax import paths
+from ranet_jax.cli.arguments import path_text, refuse
 from ranet_jax.config_files import read_config
 from ranet_jax.errors import UserError
 
@@ -14,10 +13,14 @@ def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("port", help="carry weights over from PyTorch, or back")
     parser.add_argument(
-        "source", help="state dict: .pth, .pt, .safetensors or .npz; with --reverse, a checkpoint"
+        "source",
+        type=path_text,
+        help="state dict: .pth, .pt, .safetensors or .npz; with --reverse, a checkpoint",
     )
-    parser.add_argument("--model", metavar="NAME", help="network, or a file of configs/")
-    parser.add_argument("--output", help="new directory; with --reverse, new file")
+    parser.add_argument(
+        "--model", type=path_text, metavar="NAME", help="network, or a file of configs/"
+    )
+    parser.add_argument("--output", type=path_text, help="new directory; with --reverse, new file")
     parser.add_argument("--output-stride", type=int, metavar="N", help="default: the usual one")
     parser.add_argument(
         "--num-classes",
@@ -28,7 +31,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--allow-missing", metavar="REGEX", help="arrays that SOURCE may lack")
     parser.add_argument("--prefix", help="take the tensors whose names begin so alone")
     parser.add_argument("--dataset", metavar="NAME", help="prepared data set a segmenter scores")
-    parser.add_argument("--data-dir", help="where it is (default: TFDS's directory)")
+    parser.add_argument(
+        "--data-dir", type=path_text, help="where it is (default: TFDS's directory)"
+    )
     parser.add_argument(
         "--verify", action="store_true", help="compare every stage with PyTorch's, before writing"
     )
@@ -51,8 +56,9 @@ def _port(arguments: argparse.Namespace) -> int:
     for option in ("model", "output"):
         if getattr(arguments, option) is None:
             raise UserError(f"`ranet port` needs --{option}; see `ranet port --help`.")
-    output, source = pathlib.Path(arguments.output), pathlib.Path(arguments.source)
-    if os.path.lexists(output):
+    output, source = paths.as_path(arguments.output), paths.as_path(arguments.source)
+    paths.check_bucket(output)
+    if paths.exists(output):
         raise UserError(f"{output} exists already; choose another directory.")
     is_config = arguments.model.endswith(".py")
     tensors = porting.read_state_dict(source, arguments.prefix)
@@ -94,8 +100,9 @@ def _reverse(arguments: argparse.Namespace) -> int:
     refuse(arguments, (*forward, *others), "does not go with --reverse")
     if arguments.format is None:
         raise UserError("--reverse needs --format pth or --format safetensors.")
-    checkpoint = pathlib.Path(arguments.source)
-    output = pathlib.Path(arguments.output or f"{checkpoint.absolute().name}.{arguments.format}")
+    checkpoint = paths.as_path(arguments.source)
+    name = f"{paths.absolute(checkpoint).name}.{arguments.format}"
+    output = paths.as_path(arguments.output or name)
     if output.suffix != f".{arguments.format}":
         raise UserError(f"{output} does not end in .{arguments.format}; give both one format.")
     naming, left_out = porting.reverse(checkpoint, output, arguments.naming)

@@ -4,21 +4,27 @@ import argparse
 from typing import Any
 
 from ranet_jax.cli import compilation_cache
-from ranet_jax.cli.arguments import OVERRIDING, refuse
+from ranet_jax.cli.arguments import OVERRIDING, path_text, refuse
 from ranet_jax.config_files import override
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("predict", help="segment images", epilog=OVERRIDING)
-    parser.add_argument("checkpoint", help="working directory, checkpoint or exported model")
+    parser.add_argument(
+        "checkpoint", type=path_text, help="working directory, checkpoint or exported model"
+    )
     parser.add_argument(
         "images",
+        type=path_text,
         nargs="+",
         help="image files, or directories that hold them; with --submission at any depth",
     )
     parser.add_argument(
-        "--output", required=True, help="directory of the pictures; with --submission, a .zip"
+        "--output",
+        type=path_text,
+        required=True,
+        help="directory of the pictures; with --submission, a .zip",
     )
     parser.add_argument(
         "--submission",

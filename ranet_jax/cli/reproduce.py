@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ranet_jax.cli.arguments import OVERRIDING
+from ranet_jax.cli.arguments import OVERRIDING, path_text
 from ranet_jax.config import check_config
 from ranet_jax.config_files import load_config, override
 from ranet_jax.errors import UserError
@@ -16,9 +16,15 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("table", choices=("table1", "table2", "table3", "table4", "oracle"))
     parser.add_argument("--data", required=True, metavar="NAME", help="prepared data set")
-    parser.add_argument("--output", required=True, help="directory of runs and tables")
-    parser.add_argument("--config", help="file of configs/ (default: that of the data set)")
-    parser.add_argument("--data-dir", help="where it is (default: TFDS's directory)")
+    parser.add_argument(
+        "--output", type=path_text, required=True, help="directory of runs and tables"
+    )
+    parser.add_argument(
+        "--config", type=path_text, help="file of configs/ (default: that of the data set)"
+    )
+    parser.add_argument(
+        "--data-dir", type=path_text, help="where it is (default: TFDS's directory)"
+    )
     parser.add_argument(
         "--steps", type=int, help="of each training, warm-up in proportion (default: the config's)"
     )

@@ -2,23 +2,28 @@
 
 import argparse
 import contextlib
-import pathlib
 from typing import Any
 
 from ranet_jax.cli import compilation_cache
-from ranet_jax.cli.arguments import OVERRIDING
+from ranet_jax.cli.arguments import OVERRIDING, path_text
 from ranet_jax.config_files import read_config
 from ranet_jax.errors import Interrupted, UserError, first_sentence
 from ranet_jax.files import explained
+from ranet_jax.paths import local_path
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("train", help="train, or go on training", epilog=OVERRIDING)
-    parser.add_argument("--config", required=True, help="file of configs/")
-    parser.add_argument("--workdir", required=True, help="directory of checkpoints and metrics")
+    parser.add_argument("--config", type=path_text, required=True, help="file of configs/")
     parser.add_argument(
-        "--arrays", metavar="FILE.npz", help="file of `ranet pack` in place of a prepared data set"
+        "--workdir", type=path_text, required=True, help="directory of checkpoints and metrics"
+    )
+    parser.add_argument(
+        "--arrays",
+        type=path_text,
+        metavar="FILE.npz",
+        help="file of `ranet pack` in place of a prepared data set",
     )
     parser.add_argument(
         "--distributed", action="store_true", help="one process of several: see launch/README.md"
@@ -61,12 +66,12 @@ def _train(arguments: argparse.Namespace) -> int:
 
     from ranet_jax.pipeline.training_data import open_training_data
     from ranet_jax.training.curves import draw_curves
-    from ranet_jax.training.loop import train
+    from ranet_jax.training.loop import WHY_LOCAL, train
     from ranet_jax.training.records import NonFiniteLossError
 
     compilation_cache.use_cache(arguments)
     config = read_config(arguments.config, arguments.overrides)
-    workdir = pathlib.Path(arguments.workdir)
+    workdir = local_path(arguments.workdir, WHY_LOCAL)
 
     def draw() -> None:
         records, picture = workdir / "metrics.jsonl", workdir / "curves.png"

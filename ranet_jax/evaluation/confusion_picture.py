@@ -2,7 +2,6 @@
 
 import os
 import warnings
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -52,7 +51,7 @@ def draw_confusion(result: EvaluationResult, path: str | os.PathLike) -> None:
     with warnings.catch_warnings():
         # Names in scripts that Matplotlib's font lacks show as boxes.
         warnings.filterwarnings("ignore", "Glyph")
-        with replacing(Path(path)) as partial:
+        with replacing(path) as partial:
             figure.savefig(partial, dpi=DPI, bbox_inches="tight", format="png")
 
 

@@ -5,7 +5,6 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,6 +24,7 @@ from ranet_jax.evaluation.scoring import evaluate_batches
 from ranet_jax.files import check_json_output, reason, replacing, write_json
 from ranet_jax.inference.model import Model, load
 from ranet_jax.inference.pictures import check_alpha, contact_sheet, sheet_row
+from ranet_jax.paths import Path, as_path
 from ranet_jax.pipeline import examples
 from ranet_jax.pipeline.batching import Batch
 from ranet_jax.pipeline.metadata import DatasetMetadata
@@ -71,7 +71,7 @@ def evaluate_checkpoint(
     check_alpha(alpha)
     model = load(path, configure)
     split = split or model.config.data.eval_split
-    report = Path(output) if output else workdir_of(path) / _report_name(split)
+    report = as_path(output) if output else workdir_of(path) / _report_name(split)
     check_json_output(report, "scores")
     builder = examples.open_dataset(model.config.data)
     _check_classes(path, model.dataset, examples.dataset_metadata(builder))

@@ -2,13 +2,14 @@
 
 import contextlib
 import dataclasses
+import io
 import math
-import pathlib
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 
+from ranet_jax import paths
 from ranet_jax.checkpoints.steps import tell
 from ranet_jax.evaluation.region_statistics import RegionCounts
 from ranet_jax.files import reason, replacing
@@ -39,7 +40,7 @@ class Tally:
 class Journal:
     """A file for the tally of one evaluation, which `key` tells from all others."""
 
-    path: pathlib.Path
+    path: paths.Path
     key: str
 
     def read(self, empty: Tally) -> Tally | None:
@@ -49,7 +50,8 @@ class Journal:
         counts as none.
         """
         try:
-            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+            contents = io.BytesIO(paths.read_bytes(self.path))
+            with np.load(contents, allow_pickle=False) as found:
                 fields = dict(found)
             if str(fields["key"]) != self.key:
                 return None
@@ -86,7 +88,7 @@ class Journal:
     def remove(self) -> None:
         """Delete the file, if there is one and it can be."""
         with contextlib.suppress(OSError):
-            self.path.unlink()
+            paths.remove(self.path)
 
 
 def _fits(tally: Tally, empty: Tally) -> bool:

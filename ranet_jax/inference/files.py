@@ -4,13 +4,13 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 from tqdm import tqdm
 
+from ranet_jax import paths as places
 from ranet_jax.errors import UserError
 from ranet_jax.files import make_directory, reason, replacing
 from ranet_jax.images import is_hidden, read_image
@@ -25,6 +25,7 @@ from ranet_jax.inference.pictures import (
     save_label_png,
 )
 from ranet_jax.inference.prediction import Prediction
+from ranet_jax.paths import Path, as_path, resolved
 from ranet_jax.pipeline.metadata import DatasetMetadata
 from ranet_jax.progress import track
 
@@ -42,17 +43,17 @@ def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
     known = Image.registered_extensions()
     extensions = {extension for extension, kind in known.items() if kind in Image.OPEN}
     files: dict[Path, Path] = {}
-    for path in map(Path, paths):
+    for path in map(as_path, paths):
         inside = [path]
-        if os.path.isdir(path):
+        if places.is_dir(path):
             inside = sorted(
                 p
-                for p in path.iterdir()
-                if p.suffix.lower() in extensions and not is_hidden(p.name) and p.is_file()
+                for p in (path / name for name in places.list_names(path))
+                if p.suffix.lower() in extensions and not is_hidden(p.name) and places.is_file(p)
             )
             if not inside:
                 raise UserError(f"Directory {path} holds no image file; name another.")
-        files |= {file.resolve(): file for file in inside}
+        files |= {resolved(file): file for file in inside}
 
     repeated = [
         stem for stem, count in Counter(p.stem for p in files.values()).items() if count > 1
@@ -89,7 +90,7 @@ def predict_files(
     """
     check_alpha(alpha)
     files = find_images(paths)
-    directory = Path(output_dir)
+    directory = as_path(output_dir)
     _check_outputs(files, directory)
     failures = []
     compiled = CompiledSizes(len(model.settings.scales))
@@ -113,11 +114,11 @@ def predict_files(
 
 
 def _check_outputs(files: Sequence[Path], directory: Path) -> None:
-    inputs = {file.resolve() for file in files}
+    inputs = {resolved(file) for file in files}
     for file in files:
         for suffix in SUFFIXES:
             target = directory / f"{file.stem}_{suffix}.png"
-            if target.resolve() in inputs:
+            if resolved(target) in inputs:
                 raise UserError(
                     f"The prediction of {file} would overwrite {target}, which is to be predicted"
                     " too; choose another output directory."

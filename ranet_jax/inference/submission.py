@@ -2,11 +2,11 @@
 
 import dataclasses
 import os
+import pathlib
 import re
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -19,6 +19,7 @@ from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, reason, replacing, write_json
 from ranet_jax.images import is_hidden, read_image
 from ranet_jax.inference.model import Model
+from ranet_jax.paths import Path, as_path, is_dir, list_files, local_path, resolved
 from ranet_jax.progress import track
 
 
@@ -76,7 +77,8 @@ def write_submission(
       UserError: the model's categories or an image's name are not the benchmark's, an image cannot
         be read, or the output exists or belongs to another model.
     """
-    wanted, archive = FORMATS[name], Path(output)
+    wanted = FORMATS[name]
+    archive = local_path(output, "a submission packs label images that a local directory collects")
     if archive.suffix != ".zip":
         raise UserError(f"{archive} does not end in .zip; name the archive to submit.")
     if os.path.lexists(archive):
@@ -111,10 +113,10 @@ def _find_images(
 ) -> dict[str, Path]:
     """Images by the names of their label files."""
     images: dict[str, Path] = {}
-    for path in map(Path, paths):
+    for path in map(as_path, paths):
         inside = [path]
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*.png") if not is_hidden(p.name))
+        if is_dir(path):
+            inside = [p for p in list_files(path) if p.suffix == ".png" and not is_hidden(p.name)]
         if not inside:
             raise UserError(f"Directory {path} holds no .png image; name another.")
         for file in inside:
@@ -125,12 +127,12 @@ def _find_images(
                     " berlin_000000_000019_leftImg8bit.png; leave it out."
                 )
             target = match[1] + wanted.suffix
-            if images.setdefault(target, file).resolve() != file.resolve():
+            if resolved(images.setdefault(target, file)) != resolved(file):
                 raise UserError(f"{images[target]} and {file} are one image; leave one out.")
     return images
 
 
-def _claim(directory: Path, model: Model) -> None:
+def _claim(directory: pathlib.Path, model: Model) -> None:
     """Make the directory of label images, or see that it is this model's."""
     settings = dataclasses.asdict(model.settings)
     key = fingerprint(model.variables, config_to_json(model.config), settings)
@@ -144,13 +146,13 @@ def _claim(directory: Path, model: Model) -> None:
     write_json(directory / MODEL, {"sha256": key})
 
 
-def _predict(model: Model, wanted: Format, image: Path, target: Path) -> None:
+def _predict(model: Model, wanted: Format, image: Path, target: pathlib.Path) -> None:
     labels = model.predict(read_image(image), with_regions=False).labels
     with replacing(target) as partial:
         Image.fromarray(wanted.encode(labels)).save(partial, "png")
 
 
-def _pack(directory: Path, names: Sequence[str], archive: Path) -> None:
+def _pack(directory: pathlib.Path, names: Sequence[str], archive: pathlib.Path) -> None:
     """Write the archive, whole or not at all; PNGs are compressed already."""
     with replacing(archive) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as file:
         for name in sorted(names):

@@ -10,7 +10,6 @@ import dataclasses
 import io
 import json
 import os
-import pathlib
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -23,6 +22,7 @@ from PIL import Image
 from ranet_jax.errors import UserError, first_sentence
 from ranet_jax.files import replacing
 from ranet_jax.images import decode_image
+from ranet_jax.paths import as_path, check_bucket, local_copy
 from ranet_jax.pipeline.batching import Batch, batch_by_size
 from ranet_jax.pipeline.labels import check_labels
 from ranet_jax.pipeline.metadata import IGNORE_LABEL, DatasetMetadata
@@ -49,7 +49,11 @@ class ArrayDataset:
           UserError: the file is missing, damaged, or another one.
         """
         try:
-            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            with (
+                local_copy(as_path(path)) as copy,
+                copy.open("rb") as stream,
+                np.load(stream, allow_pickle=False) as file,
+            ):
                 metadata = DatasetMetadata.from_json(json.loads(str(file["metadata"])))
                 names = sorted({name.split("/")[0] for name in file.files} - {"metadata"})
                 splits = {}
@@ -198,8 +202,9 @@ def write_arrays(
     Raises:
       UserError: a number or a name does not fit, or the file cannot be written.
     """
-    if pathlib.Path(path).suffix != ".npz":
+    if as_path(path).suffix != ".npz":
         raise UserError(f"{path} does not end in .npz; end its name so.")
+    check_bucket(as_path(path))
     if quality is not None and not 1 <= quality <= 95:
         raise UserError(f"The quality of the JPEG images is {quality}; choose 1 to 95.")
     arrays: dict[str, Any] = {"metadata": np.array(json.dumps(metadata.to_json()))}

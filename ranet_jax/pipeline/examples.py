@@ -7,7 +7,6 @@ import importlib
 import os
 import pkgutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,13 +14,17 @@ import ml_collections
 import numpy as np
 from jaxtyping import UInt8
 
+from ranet_jax import paths
 from ranet_jax.errors import UserError, first_sentence
+from ranet_jax.paths import Path, as_path
 from ranet_jax.pipeline.augmentation import augment
 from ranet_jax.pipeline.batching import Batch, batch_by_size
 from ranet_jax.pipeline.labels import check_labels
 from ranet_jax.pipeline.metadata import IGNORE_LABEL, DatasetMetadata
 from ranet_jax.pipeline.normalization import Normalization
 
+# Of a prepared data set, the file that TFDS writes last.
+DESCRIPTION = "dataset_info.json"
 Builder = Any  # tfds.core.DatasetBuilder, which cannot be named without importing TFDS
 
 
@@ -47,7 +50,7 @@ def import_tensorflow() -> tuple[Any, Any]:
 
 def default_data_dir() -> Path:
     """TFDS's default directory: `TFDS_DATA_DIR` if set now, else `~/tensorflow_datasets`."""
-    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return as_path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
 def known_datasets() -> tuple[str, ...]:
@@ -60,21 +63,33 @@ def open_dataset(data: ml_collections.ConfigDict) -> Builder:
     """Open the newest prepared version of `data.name` under `data.data_dir`.
 
     Needs no builder code: what was written describes itself. Raises UserError if it is not there.
+    tf.data reads local files alone, so that of an object store a copy is kept on this machine.
     """
     _, tfds = import_tensorflow()
-    directory = default_data_dir() if data.data_dir is None else Path(data.data_dir).expanduser()
+    directory = default_data_dir() if data.data_dir is None else as_path(data.data_dir)
     root = directory / data.name
     versions = [
-        tfds.core.Version(path.name)
-        for path in (root.iterdir() if root.is_dir() else ())
-        if tfds.core.Version.is_valid(path.name) and (path / "dataset_info.json").exists()
+        tfds.core.Version(name)
+        for name in (paths.list_names(root) if paths.is_dir(root) else ())
+        if tfds.core.Version.is_valid(name) and is_prepared(root / name)
     ]
     if not versions:
         raise UserError(
             f"Data set {data.name!r} is not prepared in {directory};"
             f" {_remedy(data.name, data.data_dir)}"
         )
-    return tfds.builder_from_directory(root / str(max(versions)))
+    return open_prepared(root / str(max(versions)))
+
+
+def is_prepared(directory: Path) -> bool:
+    """Whether a directory DATA_DIR/NAME/VERSION holds a data set to its end."""
+    return paths.exists(directory / DESCRIPTION)
+
+
+def open_prepared(directory: Path) -> Builder:
+    """Open the data set of a directory DATA_DIR/NAME/VERSION."""
+    _, tfds = import_tensorflow()
+    return tfds.builder_from_directory(paths.kept_copy(directory))
 
 
 def open_for_training(data: ml_collections.ConfigDict) -> Builder:

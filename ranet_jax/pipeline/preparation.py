@@ -3,21 +3,26 @@
 import contextlib
 import io
 import os
+import pathlib
 import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
+from ranet_jax import paths, stores
 from ranet_jax.errors import UserError, first_sentence
+from ranet_jax.paths import Path, as_path, is_store
 from ranet_jax.pipeline.examples import (
+    DESCRIPTION,
     Builder,
     builder_class,
     dataset_metadata,
     default_data_dir,
     import_tensorflow,
+    is_prepared,
     known_datasets,
+    open_prepared,
 )
 from ranet_jax.pipeline.metadata import DatasetMetadata
 
@@ -33,6 +38,7 @@ def prepare(
     """Build a data set as TFRecords under `data_dir` and return what it says of itself.
 
     A data set that is there already is left as it is; where preparation fails nothing is left.
+    What belongs on an object store, or comes from one, is on this machine meanwhile.
 
     Args:
       name: one of `known_datasets`.
@@ -49,18 +55,42 @@ def prepare(
         raise UserError(
             f"There is no data set {name!r}; choose one of {', '.join(known_datasets())}."
         )
-    tf, tfds = import_tensorflow()
-    directory = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
-    builder = _builder(name, directory, own_name, val_fraction, seed)
-    if builder.data_path.exists():
-        unread = "" if source is None else f" already, and {source} was not read"
-        print(
-            f"Data set {builder.name!r} is prepared{unread}; delete {builder.data_path} to build it"
-            " anew."
-        )
+    directory = default_data_dir() if data_dir is None else as_path(data_dir)
+    paths.check_bucket(directory)
+    with _place_to_write(directory) as place:
+        builder = _builder(name, place, own_name, val_fraction, seed)
+        target = directory / builder.data_path.relative_to(place)
+        if is_prepared(target) if is_store(target) else paths.exists(target):
+            unread = "" if source is None else f" already, and {source} was not read"
+            print(
+                f"Data set {builder.name!r} is prepared{unread}; delete {target} to build it anew."
+            )
+            return dataset_metadata(open_prepared(target) if is_store(target) else builder)
+        _check_source(name, source, builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
+        print(f"Preparing data set {builder.name!r} in {target}.")
+        with paths.local_copy(as_path(source or "")) as copy:
+            _build(builder, None if source is None else str(copy), directory)
+        if is_store(target):
+            stores.upload(pathlib.Path(builder.data_path), target, last=DESCRIPTION)
+        splits = builder.info.splits.items()
+        counts = ", ".join(f"{split} {info.num_examples}" for split, info in splits)
+        print(f"Data set {builder.name!r} is prepared: {counts}.")
         return dataset_metadata(builder)
-    _check_source(name, source, builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
-    print(f"Preparing data set {builder.name!r} in {builder.data_path}.")
+
+
+@contextlib.contextmanager
+def _place_to_write(directory: Path) -> Iterator[pathlib.Path]:
+    """A local directory for the data sets of a directory: itself, or one that goes again."""
+    if not is_store(directory):
+        yield directory
+        return
+    with tempfile.TemporaryDirectory(prefix="ranet_jax_") as scratch:
+        yield pathlib.Path(scratch)
+
+
+def _build(builder: Builder, source: str | None, directory: Path) -> None:
+    """Write a data set; UserError, which names the directory, if it cannot be written."""
+    tf, tfds = import_tensorflow()
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     # What a killed preparation left, which TFDS never takes up again.
@@ -69,7 +99,7 @@ def prepare(
     config = tfds.download.DownloadConfig(manual_dir=source, try_download_gcs=False)
     try:
         with (
-            _new_directories(Path(builder.data_path)),
+            _new_directories(pathlib.Path(builder.data_path)),
             contextlib.redirect_stdout(io.StringIO()),  # TFDS announces what is announced here
             tempfile.TemporaryDirectory() as downloads,  # of which there are none
         ):
@@ -79,14 +109,10 @@ def prepare(
             f"Preparing {builder.name!r} in {directory} failed ({first_sentence(error)}); make room"
             " or choose another directory."
         ) from error
-    splits = builder.info.splits.items()
-    counts = ", ".join(f"{split} {info.num_examples}" for split, info in splits)
-    print(f"Data set {builder.name!r} is prepared: {counts}.")
-    return dataset_metadata(builder)
 
 
 def _builder(
-    name: str, directory: Path, own_name: str | None, val_fraction: float | None, seed: int
+    name: str, directory: pathlib.Path, own_name: str | None, val_fraction: float | None, seed: int
 ) -> Builder:
     """TFDS builder of a data set with its options; UserError if its kind does not have them."""
     kind = builder_class(name)
@@ -110,7 +136,7 @@ def _builder(
 
 
 @contextlib.contextmanager
-def _new_directories(path: Path) -> Iterator[None]:
+def _new_directories(path: pathlib.Path) -> Iterator[None]:
     """Remove the parents of a path that did not exist before, where an exception comes."""
     new = [parent for parent in path.parents if not parent.exists()]
     try:
@@ -131,5 +157,6 @@ def _check_source(name: str, source: str | None, instructions: str | None) -> No
     layout = " ".join(instructions.split())
     if source is None:
         raise UserError(f"Data set {name!r} needs a source folder. {layout}")
-    if not Path(source).is_dir() or not any(Path(source).iterdir()):
+    place = as_path(source)
+    if not paths.is_dir(place) or not paths.list_names(place):
         raise UserError(f"The source {source} is missing or empty. {layout}")

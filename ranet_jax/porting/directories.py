@@ -9,16 +9,16 @@ others). That of a segmenter has `config.json` and
 
 import hashlib
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
 
-from ranet_jax import checkpoints
+from ranet_jax import checkpoints, paths
 from ranet_jax.checkpoints.manifests import write_manifest
 from ranet_jax.checkpoints.workdirs import describe
 from ranet_jax.errors import UserError
 from ranet_jax.files import new_directory, read_json, write_json
+from ranet_jax.paths import as_path
 from ranet_jax.pipeline.metadata import DatasetMetadata, numbered_classes
 from ranet_jax.porting.coverage import to_tensors
 from ranet_jax.porting.files import StateDict, read_tensors, write_state_dict
@@ -66,15 +66,15 @@ def write_ported(
             "output_stride": ported.output_stride,
             "num_classes": ported.num_classes,
             "fresh": list(ported.fresh),
-            "source": pathlib.Path(source).name,
-            "sha256": _sha256(pathlib.Path(source)),
+            "source": as_path(source).name,
+            "sha256": _sha256(as_path(source)),
         }
         write_json(partial / "port.json", description)
         write_manifest(partial)
 
 
-def _sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
+def _sha256(path: paths.Path) -> str:
+    with paths.local_copy(path) as copy, copy.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -84,8 +84,8 @@ def read_description(directory: Path) -> dict[str, Any] | None:
     Raises:
       UserError: the file does not describe a ported network.
     """
-    path = pathlib.Path(directory) / "port.json"
-    if not path.is_file():
+    path = as_path(directory) / "port.json"
+    if not paths.is_file(path):
         return None
     fields = read_json(path)
     for name, kind in FIELDS.items():
@@ -114,11 +114,11 @@ def reverse(checkpoint: Path, output: Path, naming: str | None = None) -> tuple[
     Raises:
       UserError: there is no checkpoint, it has no such naming, or the file cannot be written.
     """
-    checkpoint = pathlib.Path(checkpoint)
+    checkpoint = as_path(checkpoint)
     ported = read_description(checkpoint)
-    if ported is not None and not (checkpoint / "config.json").is_file():
+    if ported is not None and not paths.is_file(checkpoint / "config.json"):
         network = find_network(ported["network"])
-        variables = checkpoints.read_variables(checkpoint.absolute() / "variables")
+        variables = checkpoints.read_variables(paths.absolute(checkpoint) / "variables")
     else:
         stored = checkpoints.load_variables(checkpoint)
         network, variables = find_network(stored.config), stored.variables
@@ -126,7 +126,7 @@ def reverse(checkpoint: Path, output: Path, naming: str | None = None) -> tuple[
     fresh: list[str] = []
     if ported is not None:
         fresh, naming = ported["fresh"], naming or ported["naming"]
-        if naming == ported["naming"] and (checkpoint / KEPT).is_file():
+        if naming == ported["naming"] and paths.is_file(checkpoint / KEPT):
             kept = read_tensors(checkpoint / KEPT)
     arrays = {p: np.asarray(array) for p, array in flatten(variables).items() if p not in fresh}
     chosen = _find_naming(network, naming)

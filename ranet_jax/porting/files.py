@@ -17,6 +17,7 @@ import safetensors.numpy
 
 from ranet_jax.errors import UserError
 from ranet_jax.files import reason, replacing
+from ranet_jax.paths import as_path, check_bucket, exists, local_copy
 
 StateDict = dict[str, np.ndarray]
 # Where training scripts keep the weights beside the optimiser's state, the epoch and so on.
@@ -58,7 +59,11 @@ def read_state_dict(path: str | os.PathLike[str], prefix: str | None = None) -> 
 
 def read_tensors(path: str | os.PathLike[str]) -> StateDict:
     """The same with all of each name."""
-    path = pathlib.Path(path)
+    with local_copy(as_path(path)) as copy:
+        return _read_tensors(copy)
+
+
+def _read_tensors(path: pathlib.Path) -> StateDict:
     try:
         with path.open("rb") as file:
             empty = not file.read(1)
@@ -222,10 +227,11 @@ def write_state_dict(path: str | os.PathLike[str], tensors: StateDict) -> None:
     Raises:
       UserError: the file exists, cannot be written, or has another ending.
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
     if path.suffix not in WRITERS:
         raise UserError(f"{path} ends in none of {', '.join(WRITERS)}; choose such a file.")
-    if os.path.lexists(path):
+    check_bucket(path)
+    if exists(path):
         raise UserError(f"{path} exists already; choose another file.")
     try:
         with replacing(path) as partial:

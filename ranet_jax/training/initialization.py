@@ -1,6 +1,5 @@
 """Starting weights from elsewhere: a ported backbone or segmenter, or a trained model."""
 
-import pathlib
 import re
 from typing import Any
 
@@ -8,7 +7,7 @@ import flax.traverse_util
 import numpy as np
 from ml_collections import ConfigDict
 
-from ranet_jax import checkpoints
+from ranet_jax import checkpoints, paths
 from ranet_jax.errors import UserError
 from ranet_jax.porting.directories import read_description
 
@@ -71,14 +70,14 @@ def initialize(model: ConfigDict, variables: dict[str, Any]) -> tuple[dict[str, 
 
 def _read(directory: str) -> tuple[dict[str, Any], str]:
     """The directory's variables, and the name of their backbone."""
-    path = pathlib.Path(directory).absolute()
-    if not path.is_dir():
+    path = paths.absolute(paths.as_path(directory))
+    if not paths.is_dir(path):
         raise UserError(
             f"config.model.init_from is {directory!r}, which is not a directory; make it with"
             " `ranet port`, or set None to start from random weights."
         )
     ported = read_description(path)
-    if ported is None or (path / "config.json").is_file():
+    if ported is None or paths.is_file(path / "config.json"):
         stored = checkpoints.load_variables(path)
         variables, backbone = stored.variables, stored.config.model.backbone
     else:

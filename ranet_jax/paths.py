@@ -1,0 +1,231 @@
+"""Paths that users give: local ones, and those on object stores (`gs://`, `s3://`).
+
+A local path is a `pathlib.Path`; one on a store is an `etils.epath.Path`, of which only the parts
+of the name are asked there. What is at a path, and the bytes of it, the functions here tell of
+both.
+"""
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import tempfile
+from collections.abc import Iterator
+from typing import TypeAlias, TypeGuard
+
+from etils import epath
+
+from ranet_jax import stores
+from ranet_jax.errors import UserError
+
+Path: TypeAlias = pathlib.Path | epath.Path
+
+
+def as_path(text: str | os.PathLike[str]) -> Path:
+    """The path that a text names, a leading `~` expanded.
+
+    Raises:
+      UserError: it begins with a scheme other than gs:// and s3://, names no bucket, or the package
+        that reaches its store is not installed.
+    """
+    name = os.path.expanduser(os.fspath(text))
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):(/+)(.*)", name)
+    if found is None:
+        return pathlib.Path(name)
+    scheme, slashes, rest = found.groups()
+    if len(slashes) == 1:
+        if scheme not in stores.PACKAGES:
+            return pathlib.Path(name)
+        raise UserError(
+            f"{name} lacks a slash; write {scheme}://{rest}, as text and not as a pathlib.Path."
+        )
+    if scheme not in stores.PACKAGES:
+        known = " or ".join(f"{scheme}://" for scheme in stores.PACKAGES)
+        raise UserError(f"{name} cannot be read or written; name a local path, or one of {known}.")
+    if not rest.strip("/") or len(slashes) > 2:
+        raise UserError(f"{name} names no bucket; write {scheme}://BUCKET/PATH.")
+    if importlib.util.find_spec(stores.PACKAGES[scheme]) is None:
+        raise UserError(
+            f"{name} needs the package {stores.PACKAGES[scheme]}; install it with"
+            f" `pip install 'ranet_jax[{stores.EXTRAS[scheme]}]'`."
+        )
+    return epath.Path(name)
+
+
+def is_store(path: Path) -> TypeGuard[epath.Path]:
+    """Whether a path is on an object store."""
+    return isinstance(path, epath.Path)
+
+
+def local_path(text: str | os.PathLike[str], why: str) -> pathlib.Path:
+    """The local path that a text names.
+
+    Args:
+      text: the path.
+      why: what stores do not allow, as the error says: "a training renames its files".
+
+    Raises:
+      UserError: it is on a store, or as `as_path`.
+    """
+    path = as_path(text)
+    if is_store(path):
+        raise UserError(
+            f"{path} is on an object store, but {why}; name a local path, and copy it to the store"
+            " afterwards."
+        )
+    return path
+
+
+def absolute(path: Path) -> Path:
+    """The path from the root on; those on stores are so already."""
+    return path if is_store(path) else path.absolute()
+
+
+def resolved(path: Path) -> Path:
+    """One path for all names of a file."""
+    return path if is_store(path) else path.resolve()
+
+
+def exists(path: Path) -> bool:
+    """Whether something is there, were it a link to nothing."""
+    return stores.exists(path) if is_store(path) else os.path.lexists(path)
+
+
+def is_dir(path: Path) -> bool:
+    """Whether it is a directory; on a store, whether there are files below it."""
+    return stores.is_dir(path) if is_store(path) else os.path.isdir(path)
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a file."""
+    return stores.is_file(path) if is_store(path) else os.path.isfile(path)
+
+
+def list_names(directory: Path) -> list[str]:
+    """Names in a directory.
+
+    Raises:
+      OSError: it is missing or cannot be read.
+    """
+    return stores.list_names(directory) if is_store(directory) else os.listdir(directory)
+
+
+def list_files(directory: Path) -> list[Path]:
+    """Files of a directory at any depth, sorted."""
+    if is_store(directory):
+        return sorted(directory / name for name in stores.list_files(directory))
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def read_bytes(path: Path) -> bytes:
+    """The contents of a file.
+
+    Raises:
+      OSError: it is missing or cannot be read.
+    """
+    return stores.read_bytes(path) if is_store(path) else path.read_bytes()
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a file.
+
+    Raises:
+      OSError: it is missing or cannot be read.
+    """
+    return stores.file_size(path) if is_store(path) else os.path.getsize(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file.
+
+    Raises:
+      OSError: it is missing or cannot be removed.
+    """
+    if is_store(path):
+        stores.remove(path)
+    else:
+        path.unlink()
+
+
+def check_bucket(path: Path) -> None:
+    """Refuse, before work is done for it, a path of a bucket that is not there.
+
+    Raises:
+      UserError: there is no such bucket.
+      OSError: the store cannot be asked.
+    """
+    if is_store(path):
+        bucket = epath.Path(re.match(r"\w+://[^/]+", str(path))[0])  # type: ignore[index]
+        if not stores.exists(bucket):
+            raise UserError(f"There is no bucket {bucket}, or it is not yours; name another.")
+
+
+@contextlib.contextmanager
+def local_copy(path: Path) -> Iterator[pathlib.Path]:
+    """Yield a local path of what is at a path: itself, or a copy that is there meanwhile.
+
+    A `UserError` that names the copy names the path instead.
+
+    Raises:
+      OSError: the store cannot be read.
+    """
+    if not is_store(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="ranet_jax_") as scratch:
+        copy = pathlib.Path(scratch, path.name)
+        stores.download(path, copy)
+        try:
+            yield copy
+        except UserError as error:
+            raise UserError(str(error).replace(str(copy), str(path))) from error
+
+
+def kept_copy(directory: Path) -> pathlib.Path:
+    """A local path of a directory: itself, or a copy that stays for the next time.
+
+    Copies lie in `ranet_jax/copies` of the user's cache directory; a directory whose files changed
+    is copied anew.
+
+    Raises:
+      UserError: the user has no cache directory.
+      OSError: the store cannot be read, or the copy not be written.
+    """
+    if not is_store(directory):
+        return directory
+    listed = json.dumps([str(directory), stores.list_files(directory)])
+    key = hashlib.sha256(listed.encode()).hexdigest()[:16]
+    try:
+        caches = user_caches()
+    except RuntimeError as error:
+        raise UserError(
+            f"There is no place for a copy of {directory}, for the user has no home directory; set"
+            " XDG_CACHE_HOME to a directory."
+        ) from error
+    target = caches / "copies" / f"{directory.parent.name}-{directory.name}-{key}"
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial_") as scratch:
+        stores.download(directory, pathlib.Path(scratch, "copy"))
+        try:
+            os.replace(pathlib.Path(scratch, "copy"), target)
+        except OSError:
+            if not target.is_dir():  # which another process has made meanwhile
+                raise
+    return target
+
+
+def user_caches() -> pathlib.Path:
+    """ranet_jax in the user's cache directory, by the XDG specification.
+
+    Raises:
+      RuntimeError: the user has no home directory.
+    """
+    named = pathlib.Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # A relative path is invalid there, and so is the empty one.
+    caches = named if named.is_absolute() else pathlib.Path.home() / ".cache"
+    return caches / "ranet_jax"
