@@ -79,6 +79,17 @@ def local_path(text: str | os.PathLike[str], why: str) -> pathlib.Path:
     return path
 
 
+def local_workdir(text: str | os.PathLike[str]) -> pathlib.Path:
+    """The local path of a directory to train in.
+
+    Raises:
+      UserError: as `local_path`.
+    """
+    return local_path(
+        text, "a training appends to the files of its directory, renames and locks them"
+    )
+
+
 def absolute(path: Path) -> Path:
     """The path from the root on; those on stores are so already."""
     return path if is_store(path) else path.absolute()

@@ -34,3 +34,20 @@ def _forget_what_a_module_compiled():
     import jax
 
     jax.clear_caches()
+
+
+@pytest.fixture(scope="session")
+def object_store():
+    """An S3 server that the environment names."""
+    from helpers import object_store
+
+    with object_store.serve():
+        yield
+
+
+@pytest.fixture
+def bucket(object_store):
+    """An empty bucket of the server."""
+    from helpers.object_store import Bucket
+
+    return Bucket()

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from ranet_jax.cli.arguments import OVERRIDING, path_text, refuse
 from ranet_jax.config_files import read_config
 from ranet_jax.errors import UserError
+from ranet_jax.paths import local_workdir
 
 
 def add_parser(subparsers: Any) -> None:
@@ -294,6 +295,7 @@ def _prepare_training(arguments: argparse.Namespace) -> Callable[[], float | Non
         return lambda: None
     if any(each is None for each in asked):
         raise UserError("--arrays, --train-config and --workdir go together; give all or none.")
+    workdir = local_workdir(arguments.workdir)
     config = read_config(arguments.train_config, [])
     from ranet_jax.pipeline.training_data import open_training_data
 
@@ -302,7 +304,7 @@ def _prepare_training(arguments: argparse.Namespace) -> Callable[[], float | Non
     def run() -> float:
         from ranet_jax.training.loop import train
 
-        return train(config, arguments.workdir, *data).fine.miou
+        return train(config, workdir, *data).fine.miou
 
     return run
 

@@ -9,7 +9,7 @@ from ranet_jax.cli.arguments import OVERRIDING, path_text
 from ranet_jax.config_files import read_config
 from ranet_jax.errors import Interrupted, UserError, first_sentence
 from ranet_jax.files import explained
-from ranet_jax.paths import local_path
+from ranet_jax.paths import local_workdir
 
 
 def add_parser(subparsers: Any) -> None:
@@ -37,6 +37,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, or go on, in one process or as one of several; print the scores."""
+    local_workdir(arguments.workdir)  # before the processes wait for one another
     import jax
 
     processes = (arguments.coordinator, arguments.num_processes, arguments.process_id)
@@ -66,12 +67,12 @@ def _train(arguments: argparse.Namespace) -> int:
 
     from ranet_jax.pipeline.training_data import open_training_data
     from ranet_jax.training.curves import draw_curves
-    from ranet_jax.training.loop import WHY_LOCAL, train
+    from ranet_jax.training.loop import train
     from ranet_jax.training.records import NonFiniteLossError
 
     compilation_cache.use_cache(arguments)
     config = read_config(arguments.config, arguments.overrides)
-    workdir = local_path(arguments.workdir, WHY_LOCAL)
+    workdir = local_workdir(arguments.workdir)
 
     def draw() -> None:
         records, picture = workdir / "metrics.jsonl", workdir / "curves.png"

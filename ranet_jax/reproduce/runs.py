@@ -25,11 +25,11 @@ from ranet_jax.files import make_directory, read_json, write_json, write_text
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.markdown import table
 from ranet_jax.models import build_model
-from ranet_jax.paths import local_path
+from ranet_jax.paths import local_workdir
 from ranet_jax.pipeline.training_data import open_training_data
 from ranet_jax.reproduce.oracle import build_oracle, with_truth
 from ranet_jax.reproduce.tables import RANET, TABLES, WHOLE, Row
-from ranet_jax.training.loop import WHY_LOCAL, train
+from ranet_jax.training.loop import train
 
 # Experiments to start from, files of configs/.
 BASES = {
@@ -83,7 +83,7 @@ def reproduce(
         another config; a row describes no network; the data set is not prepared; or what training
         raises.
     """
-    directory = local_path(output, WHY_LOCAL)
+    directory = local_workdir(output)
     check_config(config)
     chosen = _chosen_rows(name, rows)
     _check_base(name, config)

@@ -18,7 +18,7 @@ from ranet_jax.files import explained
 from ranet_jax.inference.forward import make_forward
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.models import build_model
-from ranet_jax.paths import local_path
+from ranet_jax.paths import local_workdir
 from ranet_jax.pipeline.batching import Batch
 from ranet_jax.pipeline.labels import check_labels
 from ranet_jax.pipeline.metadata import DatasetMetadata
@@ -35,9 +35,6 @@ from ranet_jax.training.step import (
     init_variables,
     make_step,
 )
-
-# Why a working directory cannot be on an object store.
-WHY_LOCAL = "a training appends to the files of its directory, renames and locks them"
 
 
 def train(
@@ -69,7 +66,7 @@ def train(
     """
     with contextlib.ExitStack() as stack:
         # ---- Set-up ---------------------------------------------------------------------------
-        workdir = local_path(workdir, WHY_LOCAL)
+        workdir = local_workdir(workdir)
         stop = stack.enter_context(catch_signals())
         check_training(config, jax.device_count())
         _check_class_weights(config, dataset)
