@@ -220,21 +220,15 @@ def test_damage_is_found_and_named(filled, bucket, place, refusal):
     assert "holds no checkpoint" in refusal("predict", bucket.url("a"), "source", "--output=none")
 
 
+DEVICE_TRAINING = ("--arrays=a", "--train-config=b", "--workdir={}")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ("train", "--config=config.py", "--workdir={}"),
         ("reproduce", "table1", "--data=camvid", "--config=config.py", "--output={}"),
-        (
-            *[
-                "bench",
-                "device",
-                "--config=config.py",
-                "--arrays=a",
-                "--train-config=b",
-                "--workdir={}",
-            ],
-        ),
+        ("bench", "device", "--config=config.py", *DEVICE_TRAINING),
     ],
 )
 def test_training_is_refused_on_a_store(arguments, filled, bucket, refusal):
