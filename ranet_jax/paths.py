@@ -70,12 +70,14 @@ def local_path(text: str | os.PathLike[str], why: str) -> pathlib.Path:
     Raises:
       UserError: it is on a store, or as `as_path`.
     """
-    path = as_path(text)
-    if is_store(path):
+    name = os.path.expanduser(os.fspath(text))
+    if name.startswith(tuple(f"{scheme}://" for scheme in stores.PACKAGES)):
         raise UserError(
-            f"{path} is on an object store, but {why}; name a local path, and copy it to the store"
+            f"{name} is on an object store, but {why}; name a local path, and copy it to the store"
             " afterwards."
         )
+    path = as_path(name)
+    assert not is_store(path)
     return path
 
 

@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from ranet_jax import stores
@@ -65,15 +64,6 @@ def test_the_last_file_is_sent_last(bucket, tmp_path):
     times = {entry["Key"]: entry["LastModified"] for entry in entries}
     assert times.keys() == {"up/a", "up/b", "up/c"}
     assert times["up/a"] == max(times.values())
-
-
-def test_large_files_arrive_whole(bucket, tmp_path):
-    """Of more than a part of an upload, which is 50 MB in s3fs."""
-    values = np.random.default_rng(0).integers(0, 256, 60 * 2**20, dtype=np.uint8)
-    (tmp_path / "large").write_bytes(values.tobytes())
-    stores.upload(tmp_path / "large", as_path(bucket.url("large")))
-    stores.download(as_path(bucket.url("large")), tmp_path / "back")
-    assert (tmp_path / "back").read_bytes() == values.tobytes()
 
 
 @pytest.mark.parametrize(

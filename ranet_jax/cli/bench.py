@@ -1,6 +1,7 @@
 """`ranet bench`: measure what parts of the network take."""
 
 import argparse
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -260,7 +261,7 @@ def _add_device(subjects: Any) -> None:
         "--train-config", type=path_text, metavar="FILE", help="with --arrays: what to train"
     )
     parser.add_argument(
-        "--workdir", type=path_text, help="with --arrays: directory of its checkpoints"
+        "--workdir", type=os.path.expanduser, help="with --arrays: directory of its checkpoints"
     )
     _add_output(parser)
     parser.set_defaults(run=run_device, takes_overrides=True)

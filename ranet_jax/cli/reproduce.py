@@ -1,12 +1,14 @@
 """`ranet reproduce`: train and measure the rows of a table of the paper."""
 
 import argparse
+import os
 from typing import Any
 
 from ranet_jax.cli.arguments import OVERRIDING, path_text
 from ranet_jax.config import check_config
 from ranet_jax.config_files import load_config, override
 from ranet_jax.errors import UserError
+from ranet_jax.paths import local_workdir
 
 
 def add_parser(subparsers: Any) -> None:
@@ -17,7 +19,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("table", choices=("table1", "table2", "table3", "table4", "oracle"))
     parser.add_argument("--data", required=True, metavar="NAME", help="prepared data set")
     parser.add_argument(
-        "--output", type=path_text, required=True, help="directory of runs and tables"
+        "--output", type=os.path.expanduser, required=True, help="directory of runs and tables"
     )
     parser.add_argument(
         "--config", type=path_text, help="file of configs/ (default: that of the data set)"
@@ -39,6 +41,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train and measure the rows of a table of the paper."""
+    local_workdir(arguments.output)
     from ranet_jax import reproduce
 
     config = load_config(arguments.config or str(reproduce.base_config(arguments.data)))

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 from typing import Any
 
 from ranet_jax.cli import compilation_cache
@@ -17,7 +18,10 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("train", help="train, or go on training", epilog=OVERRIDING)
     parser.add_argument("--config", type=path_text, required=True, help="file of configs/")
     parser.add_argument(
-        "--workdir", type=path_text, required=True, help="directory of checkpoints and metrics"
+        "--workdir",
+        type=os.path.expanduser,
+        required=True,
+        help="directory of checkpoints and metrics",
     )
     parser.add_argument(
         "--arrays",

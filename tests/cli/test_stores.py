@@ -237,6 +237,7 @@ def test_training_is_refused_on_a_store(arguments, filled, bucket, refusal):
     assert f"{url} is on an object store, but a training appends" in message
     assert "name a local path, and copy it to the store afterwards." in message
     assert bucket.files() == {}
+    assert "gs://b is on an object store" in refusal(*(each.format("gs://b") for each in arguments))
 
 
 @pytest.mark.parametrize(
