@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from typing import TypeAlias, TypeGuard
@@ -201,7 +202,7 @@ def kept_copy(directory: Path) -> pathlib.Path:
     """A local path of a directory: itself, or a copy that stays for the next time.
 
     Copies lie in `ranet_jax/copies` of the user's cache directory; a directory whose files changed
-    is copied anew.
+    is copied anew. Standard error tells of a copy that is made.
 
     Raises:
       UserError: the user has no cache directory.
@@ -209,8 +210,8 @@ def kept_copy(directory: Path) -> pathlib.Path:
     """
     if not is_store(directory):
         return directory
-    listed = json.dumps([str(directory), stores.list_files(directory)])
-    key = hashlib.sha256(listed.encode()).hexdigest()[:16]
+    files = stores.list_files(directory)
+    key = hashlib.sha256(json.dumps([str(directory), files]).encode()).hexdigest()[:16]
     try:
         caches = user_caches()
     except RuntimeError as error:
@@ -221,6 +222,10 @@ def kept_copy(directory: Path) -> pathlib.Path:
     target = caches / "copies" / f"{directory.parent.name}-{directory.name}-{key}"
     if target.is_dir():
         return target
+    megabytes = sum(size for size, _ in files.values()) / 1e6
+    print(
+        f"ranet: Copying {directory} ({megabytes:.1f} MB) to {target}.", file=sys.stderr, flush=True
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial_") as scratch:
         stores.download(directory, pathlib.Path(scratch, "copy"))

@@ -110,16 +110,18 @@ def test_a_local_path_is_its_own_copy(tmp_path):
     assert paths.kept_copy(tmp_path) is tmp_path
 
 
-def test_a_kept_copy_is_made_anew_when_the_original_changes(bucket, tmp_path, monkeypatch):
+def test_a_kept_copy_is_made_anew_when_the_original_changes(bucket, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     bucket.put("data/toy/1.0.0/a", b"12")
     path = as_path(bucket.url("data/toy/1.0.0"))
     first = paths.kept_copy(path)
     assert first.parent == tmp_path / "ranet_jax/copies"
     assert (first / "a").read_bytes() == b"12"
+    assert capsys.readouterr().err == f"ranet: Copying {path} (0.0 MB) to {first}.\n"
     (first / "mark").touch()
     assert paths.kept_copy(path) == first  # and not copied again
     assert (first / "mark").exists()
+    assert capsys.readouterr().err == ""
     bucket.put("data/toy/1.0.0/a", b"34")
     second = paths.kept_copy(path)
     assert second != first

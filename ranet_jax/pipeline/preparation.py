@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from ranet_jax import paths, stores
 from ranet_jax.errors import UserError, first_sentence
+from ranet_jax.files import explained
 from ranet_jax.paths import Path, as_path, is_store
 from ranet_jax.pipeline.examples import (
     DESCRIPTION,
@@ -55,11 +56,13 @@ def prepare(
         raise UserError(
             f"There is no data set {name!r}; choose one of {', '.join(known_datasets())}."
         )
+    import_tensorflow()  # which the builders need
     directory = default_data_dir() if data_dir is None else as_path(data_dir)
     paths.check_bucket(directory)
     with _place_to_write(directory) as place:
         builder = _builder(name, place, own_name, val_fraction, seed)
-        target = directory / builder.data_path.relative_to(place)
+        written = pathlib.Path(builder.data_path)
+        target = directory / written.relative_to(place) if is_store(directory) else written
         if is_prepared(target) if is_store(target) else paths.exists(target):
             unread = "" if source is None else f" already, and {source} was not read"
             print(
@@ -71,7 +74,8 @@ def prepare(
         with paths.local_copy(as_path(source or "")) as copy:
             _build(builder, None if source is None else str(copy), directory)
         if is_store(target):
-            stores.upload(pathlib.Path(builder.data_path), target, last=DESCRIPTION)
+            with explained(target, "run the same command again, or choose another directory"):
+                stores.upload(written, target, last=DESCRIPTION)
         splits = builder.info.splits.items()
         counts = ", ".join(f"{split} {info.num_examples}" for split, info in splits)
         print(f"Data set {builder.name!r} is prepared: {counts}.")
