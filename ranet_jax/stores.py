@@ -14,7 +14,6 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-import fsspec
 from etils import epath
 
 from ranet_jax.errors import first_sentence
@@ -27,6 +26,8 @@ EXTRAS = {"gs": "gcs", "s3": "s3"}
 
 def _file_system(path: epath.Path) -> Any:
     """fsspec's file system of a path, which remembers no listing: other programs write too."""
+    import fsspec  # which takes longer than the rest, and is needed for stores alone
+
     scheme = str(path).partition("://")[0]
     return fsspec.filesystem(scheme, use_listings_cache=False)
 
