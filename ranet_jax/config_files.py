@@ -18,7 +18,7 @@ from ranet_jax.config import (
     set_field,
 )
 from ranet_jax.errors import UserError, first_sentence
-from ranet_jax.paths import as_path, is_file, is_store, local_copy
+from ranet_jax.files.paths import as_path, is_file, is_store, local_copy
 
 # What the top-level folder configs/ installs as, in a wheel and in a checkout alike.
 PACKAGE = "ranet_configs"

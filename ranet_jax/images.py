@@ -17,7 +17,7 @@ from jaxtyping import Num, UInt8
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from ranet_jax.errors import UserError, first_sentence
-from ranet_jax.paths import as_path, read_bytes
+from ranet_jax.files.paths import as_path, read_bytes
 
 # EXIF 2.32, tag 0x0112: what shows an image upright, by orientation.
 _TURNS = {

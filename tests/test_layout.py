@@ -20,9 +20,8 @@ LEVELS = (
     ("inference",),
     ("checkpoints", "config_files", "inspection"),
     ("models", "pipeline"),
-    ("ops", "config", "files", "images", "markdown", "progress"),
-    ("paths",),
-    ("stores",),
+    ("ops", "config", "images", "markdown", "progress"),
+    ("files",),
     ("errors",),
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}

@@ -8,9 +8,8 @@ A manifest lists the size in bytes and the CRC-32 of every file of its directory
 import pathlib
 import zlib
 
-from ranet_jax import paths
 from ranet_jax.errors import UserError
-from ranet_jax.files import read_json, reason, write_json
+from ranet_jax.files import paths, read_json, reason, write_json
 
 MANIFEST = "manifest.json"
 CHUNK = 2**22  # bytes read at a time

@@ -23,10 +23,9 @@ import jax
 import orbax.checkpoint as ocp
 from tqdm import tqdm
 
-from ranet_jax import paths
 from ranet_jax.checkpoints.manifests import add_to_manifest, find_damage, write_manifest
 from ranet_jax.errors import UserError
-from ranet_jax.files import read_json, reason, write_json
+from ranet_jax.files import paths, read_json, reason, write_json
 
 SCORES = "metrics/metrics"
 # What a training that was killed leaves of a step it was writing or removing.

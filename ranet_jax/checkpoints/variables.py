@@ -20,7 +20,6 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from ranet_jax import paths
 from ranet_jax.checkpoints import steps
 from ranet_jax.checkpoints.manifests import find_damage, write_manifest
 from ranet_jax.checkpoints.workdirs import (
@@ -31,7 +30,7 @@ from ranet_jax.checkpoints.workdirs import (
 )
 from ranet_jax.config import changed_fields
 from ranet_jax.errors import UserError
-from ranet_jax.files import explained, make_directory, new_directory, reason
+from ranet_jax.files import explained, make_directory, new_directory, paths, reason
 from ranet_jax.pipeline.metadata import DatasetMetadata
 
 Path = str | os.PathLike[str]

@@ -5,11 +5,10 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from ranet_jax import paths
 from ranet_jax.config import config_from_json, config_to_json
 from ranet_jax.errors import UserError
-from ranet_jax.files import read_json, reason, write_json
-from ranet_jax.paths import Path, as_path
+from ranet_jax.files import paths, read_json, reason, write_json
+from ranet_jax.files.paths import Path, as_path
 from ranet_jax.pipeline.metadata import DatasetMetadata
 
 # What an exported or a ported network has and a working directory has not.

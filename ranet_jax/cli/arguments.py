@@ -4,7 +4,7 @@ import argparse
 import os
 
 from ranet_jax.errors import UserError
-from ranet_jax.paths import as_path
+from ranet_jax.files.paths import as_path
 
 OVERRIDING = "Fields of the config can be set with --config.SECTION.FIELD=VALUE."
 

@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from ranet_jax.paths import user_caches
+from ranet_jax.files.paths import user_caches
 
 # Most bytes that are kept from one command to the next; the oldest programs go first.
 MAX_BYTES = 2**30

@@ -30,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the file and print its size."""
-    from ranet_jax.paths import as_path, file_size
+    from ranet_jax.files.paths import as_path, file_size
     from ranet_jax.pipeline import arrays, examples
 
     data = default_config().data

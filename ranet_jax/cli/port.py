@@ -3,10 +3,10 @@
 import argparse
 from typing import Any
 
-from ranet_jax import paths
 from ranet_jax.cli.arguments import path_text, refuse
 from ranet_jax.config_files import read_config
 from ranet_jax.errors import UserError
+from ranet_jax.files import paths
 
 
 def add_parser(subparsers: Any) -> None:

@@ -8,7 +8,7 @@ from ranet_jax.cli.arguments import OVERRIDING, path_text
 from ranet_jax.config import check_config
 from ranet_jax.config_files import load_config, override
 from ranet_jax.errors import UserError
-from ranet_jax.paths import local_workdir
+from ranet_jax.files.paths import local_workdir
 
 
 def add_parser(subparsers: Any) -> None:

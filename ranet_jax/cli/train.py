@@ -10,7 +10,7 @@ from ranet_jax.cli.arguments import OVERRIDING, path_text
 from ranet_jax.config_files import read_config
 from ranet_jax.errors import Interrupted, UserError, first_sentence
 from ranet_jax.files import explained
-from ranet_jax.paths import local_workdir
+from ranet_jax.files.paths import local_workdir
 
 
 def add_parser(subparsers: Any) -> None:

@@ -22,9 +22,9 @@ from ranet_jax.evaluation.result import EvaluationResult
 from ranet_jax.evaluation.scored import find_scored
 from ranet_jax.evaluation.scoring import evaluate_batches
 from ranet_jax.files import check_json_output, reason, replacing, write_json
+from ranet_jax.files.paths import Path, as_path
 from ranet_jax.inference.model import Model, load
 from ranet_jax.inference.pictures import check_alpha, contact_sheet, sheet_row
-from ranet_jax.paths import Path, as_path
 from ranet_jax.pipeline import examples
 from ranet_jax.pipeline.batching import Batch
 from ranet_jax.pipeline.metadata import DatasetMetadata

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from ranet_jax import paths
 from ranet_jax.checkpoints.steps import tell
 from ranet_jax.evaluation.region_statistics import RegionCounts
-from ranet_jax.files import reason, replacing
+from ranet_jax.files import paths, reason, replacing
 
 
 @dataclasses.dataclass

@@ -6,8 +6,8 @@ from typing import Any
 
 from ranet_jax.checkpoints import workdir_of
 from ranet_jax.checkpoints.steps import best_step, read_scores
+from ranet_jax.files.paths import Path
 from ranet_jax.inference.model import Model
-from ranet_jax.paths import Path
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,9 +10,10 @@ from jaxtyping import UInt8
 from PIL import Image
 from tqdm import tqdm
 
-from ranet_jax import paths as places
 from ranet_jax.errors import UserError
 from ranet_jax.files import make_directory, reason, replacing
+from ranet_jax.files import paths as places
+from ranet_jax.files.paths import Path, as_path, resolved
 from ranet_jax.images import is_hidden, read_image
 from ranet_jax.inference.forward import CompiledSizes
 from ranet_jax.inference.model import Model
@@ -25,7 +26,6 @@ from ranet_jax.inference.pictures import (
     save_label_png,
 )
 from ranet_jax.inference.prediction import Prediction
-from ranet_jax.paths import Path, as_path, resolved
 from ranet_jax.pipeline.metadata import DatasetMetadata
 from ranet_jax.progress import track
 

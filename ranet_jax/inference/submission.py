@@ -17,9 +17,9 @@ from ranet_jax.checkpoints import fingerprint
 from ranet_jax.config import config_to_json
 from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, reason, replacing, write_json
+from ranet_jax.files.paths import Path, as_path, is_dir, list_files, local_path, resolved
 from ranet_jax.images import is_hidden, read_image
 from ranet_jax.inference.model import Model
-from ranet_jax.paths import Path, as_path, is_dir, list_files, local_path, resolved
 from ranet_jax.progress import track
 
 

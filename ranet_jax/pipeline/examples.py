@@ -14,9 +14,9 @@ import ml_collections
 import numpy as np
 from jaxtyping import UInt8
 
-from ranet_jax import paths
 from ranet_jax.errors import UserError, first_sentence
-from ranet_jax.paths import Path, as_path
+from ranet_jax.files import paths
+from ranet_jax.files.paths import Path, as_path
 from ranet_jax.pipeline.augmentation import augment
 from ranet_jax.pipeline.batching import Batch, batch_by_size
 from ranet_jax.pipeline.labels import check_labels

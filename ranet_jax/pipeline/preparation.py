@@ -10,10 +10,9 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-from ranet_jax import paths, stores
 from ranet_jax.errors import UserError, first_sentence
-from ranet_jax.files import explained
-from ranet_jax.paths import Path, as_path, is_store
+from ranet_jax.files import explained, paths, stores
+from ranet_jax.files.paths import Path, as_path, is_store
 from ranet_jax.pipeline.examples import (
     DESCRIPTION,
     Builder,

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from ranet_jax import checkpoints, paths
+from ranet_jax import checkpoints
 from ranet_jax.checkpoints.manifests import write_manifest
 from ranet_jax.checkpoints.workdirs import describe
 from ranet_jax.errors import UserError
-from ranet_jax.files import new_directory, read_json, write_json
-from ranet_jax.paths import as_path
+from ranet_jax.files import new_directory, paths, read_json, write_json
+from ranet_jax.files.paths import as_path
 from ranet_jax.pipeline.metadata import DatasetMetadata, numbered_classes
 from ranet_jax.porting.coverage import to_tensors
 from ranet_jax.porting.files import StateDict, read_tensors, write_state_dict

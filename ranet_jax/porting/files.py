@@ -17,7 +17,7 @@ import safetensors.numpy
 
 from ranet_jax.errors import UserError
 from ranet_jax.files import reason, replacing
-from ranet_jax.paths import as_path, check_bucket, exists, local_copy
+from ranet_jax.files.paths import as_path, check_bucket, exists, local_copy
 
 StateDict = dict[str, np.ndarray]
 # Where training scripts keep the weights beside the optimiser's state, the epoch and so on.

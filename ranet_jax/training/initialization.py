@@ -7,8 +7,9 @@ import flax.traverse_util
 import numpy as np
 from ml_collections import ConfigDict
 
-from ranet_jax import checkpoints, paths
+from ranet_jax import checkpoints
 from ranet_jax.errors import UserError
+from ranet_jax.files import paths
 from ranet_jax.porting.directories import read_description
 
 

@@ -15,10 +15,10 @@ from ranet_jax.errors import UserError
 from ranet_jax.evaluation.result import EvaluationResult
 from ranet_jax.evaluation.scoring import evaluate_batches
 from ranet_jax.files import explained
+from ranet_jax.files.paths import local_workdir
 from ranet_jax.inference.forward import make_forward
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.models import build_model
-from ranet_jax.paths import local_workdir
 from ranet_jax.pipeline.batching import Batch
 from ranet_jax.pipeline.labels import check_labels
 from ranet_jax.pipeline.metadata import DatasetMetadata

@@ -12,9 +12,9 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from ranet_jax import paths, stores
 from ranet_jax.errors import UserError, first_sentence
-from ranet_jax.paths import as_path, is_store
+from ranet_jax.files import paths, stores
+from ranet_jax.files.paths import as_path, is_store
 
 
 def check_json_output(path: str | os.PathLike[str], contents: str) -> None:

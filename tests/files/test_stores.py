@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from ranet_jax import stores
 from ranet_jax.errors import UserError
 from ranet_jax.files import (
     check_json_output,
@@ -12,9 +11,10 @@ from ranet_jax.files import (
     new_directory,
     read_json,
     replacing,
+    stores,
     write_json,
 )
-from ranet_jax.paths import as_path
+from ranet_jax.files.paths import as_path
 
 
 def test_json_is_written_and_read(bucket):

@@ -19,8 +19,8 @@ from typing import TypeAlias, TypeGuard
 
 from etils import epath
 
-from ranet_jax import stores
 from ranet_jax.errors import UserError
+from ranet_jax.files import stores
 
 Path: TypeAlias = pathlib.Path | epath.Path
 

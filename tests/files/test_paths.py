@@ -6,9 +6,9 @@ import sys
 import pytest
 from etils import epath
 
-from ranet_jax import paths
 from ranet_jax.errors import UserError
-from ranet_jax.paths import as_path
+from ranet_jax.files import paths
+from ranet_jax.files.paths import as_path
 
 
 @pytest.mark.parametrize(
