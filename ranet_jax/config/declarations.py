@@ -258,6 +258,12 @@ FIELDS: dict[str, Field] = {
     ),
     "train.log_every": Field(50, "running", "Steps between two looks at the losses.", COUNT),
     "train.eval_every": Field(2000, "running", "Steps between two evaluations.", COUNT),
+    "train.patience": Field(
+        0,
+        "scores",
+        "Evaluations in a row without a better mean IoU after which training stops; 0 for never.",
+        Range(0, 10**9, whole=True),
+    ),
     "train.checkpoint_every": Field(1000, "running", "Steps between two checkpoints.", COUNT),
     "train.keep_checkpoints": Field(
         3,

@@ -10,7 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from ranet_jax import checkpoints
-from ranet_jax.checkpoints.steps import Manager
+from ranet_jax.checkpoints.steps import Manager, tell
 from ranet_jax.errors import UserError
 from ranet_jax.evaluation.result import EvaluationResult
 from ranet_jax.evaluation.scoring import evaluate_batches
@@ -47,6 +47,8 @@ def train(
 ) -> EvaluationResult:
     """Train from the working directory's latest checkpoint, or from the start, to the last step.
 
+    With `config.train.patience` training ends sooner where the recorded scores get no better.
+
     Args:
       config: experiment, `ranet_jax.config.default_config` with its own values.
       workdir: directory of checkpoints, metrics and TensorBoard events.
@@ -57,7 +59,7 @@ def train(
       build: makes the segmenter of a config, a number of classes and the name of a mapped axis.
 
     Returns:
-      The evaluation after the last step.
+      The evaluation after the last step that was made.
 
     Raises:
       UserError: the config does not fit the devices, the data or the working directory.
@@ -98,7 +100,7 @@ def train(
             checkpoints.open_manager(workdir, config.train.keep_checkpoints)
         )
         state = checkpoints.restore_latest(manager, state)
-        first, last = int(state.step), config.train.steps
+        first, last, patience = int(state.step), config.train.steps, config.train.patience
         with _records_explained(manager):
             log = stack.enter_context(MetricsLog(workdir, first, last))
         stack.enter_context(stop.defer())
@@ -121,11 +123,26 @@ def train(
                 log.evaluation(step, result)
             return result
 
+        def is_exhausted(step: int) -> bool:
+            """Whether the evaluations up to a step used up the patience, which is told."""
+            if patience == 0 or step == last:
+                return False
+            waited = checkpoints.from_first_host(log.evaluations_since_best(step))
+            if waited < patience:
+                return False
+            tell(
+                f"Training stops after step {step} of {last}, as the mean IoU was no better in"
+                f" {waited} evaluations in a row (config.train.patience is {patience})."
+            )
+            return True
+
         # ---- Steps ----------------------------------------------------------------------------
         result: EvaluationResult | None = None
         is_scored = checkpoints.from_first_host(log.has_evaluation(first))
         if _is_evaluated(first, config.train) and not is_scored:
             result = score(first, state)  # which ended before it was
+        if is_exhausted(first):
+            last = first
         pending: list[dict[str, Any]] = []
         batches = train_batches(first)
         for step in range(first + 1, last + 1):
@@ -150,6 +167,9 @@ def train(
                 raise interrupted(stopping, f" after step {step}, which is saved")
             if evaluating:
                 result = score(step, state)
+                if is_exhausted(step):
+                    last = step
+                    break
         manager.wait_until_finished()
         return evaluate(last, state) if result is None else result
 

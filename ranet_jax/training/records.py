@@ -123,7 +123,9 @@ class MetricsLog:
         self._time, self._step = time.monotonic(), first
         path = pathlib.Path(workdir) / FILE
         records = read_records(path) if path.exists() else []
-        self._evaluated = {record["step"] for record in records if "fine_miou" in record}
+        self._mious = {
+            record["step"]: record["fine_miou"] for record in records if "fine_miou" in record
+        }
         if not self._first_host:
             return
         kept = [_line(record) for record in records if record["step"] <= first]
@@ -142,8 +144,17 @@ class MetricsLog:
                     file.close()
 
     def has_evaluation(self, step: int) -> bool:
-        """Whether an evaluation of a step was on record when training began."""
-        return step in self._evaluated
+        """Whether an evaluation of a step is on record."""
+        return step in self._mious
+
+    def evaluations_since_best(self, step: int) -> int:
+        """Number of evaluations up to a step after the first one of the best mean IoU.
+
+        0 where there is none. A score that is NaN is never the best.
+        """
+        mious = [miou for at, miou in sorted(self._mious.items()) if at <= step]
+        ranked = [-math.inf if math.isnan(miou) else miou for miou in mious]
+        return len(ranked) - 1 - ranked.index(max(ranked)) if ranked else 0
 
     def steps(
         self, step: int, metrics: list[dict[str, np.ndarray]], schedule: Any, batch_size: int
@@ -184,6 +195,7 @@ class MetricsLog:
 
         The time since the last `steps` counts as the evaluation's, not as the training's.
         """
+        self._mious[step] = result.fine.miou
         record = {"fine_miou": result.fine.miou, "fine_accuracy": result.fine.pixel_accuracy}
         if result.coarse is not None:
             record["coarse_miou"] = result.coarse.miou

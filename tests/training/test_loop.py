@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import re
@@ -145,6 +146,51 @@ def test_samples_of_an_evaluation_are_shown_in_tensorboard(tmp_path, monkeypatch
         log.evaluation(3, result)
         log.evaluation(3, dataclasses.replace(result, samples=()))
     assert shown == [("eval/samples", 3, 3)]
+
+
+@pytest.mark.parametrize(
+    "mious, waited",
+    [
+        ([], 0),
+        ([0.3], 0),
+        ([0.3, 0.2, 0.5, 0.4, 0.1], 2),
+        ([0.5, 0.5, 0.5], 2),
+        ([math.nan, 0.1, math.nan], 1),
+        ([0.1, 0.2, 0.3], 0),
+    ],
+)
+def test_evaluations_since_the_best_are_counted_from_the_records(tmp_path, mious, waited):
+    lines = [json.dumps({"step": 10 * n, "fine_miou": miou}) for n, miou in enumerate(mious, 1)]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    with MetricsLog(tmp_path, 10 * len(mious), 100) as log:
+        assert log.evaluations_since_best(10 * len(mious)) == waited
+        assert log.evaluations_since_best(10) == 0
+
+
+def test_training_stops_when_patience_is_used_up_and_does_not_go_on(tmp_path, capsys):
+    """A learning rate of nearly 0 learns nothing that could score better."""
+    config = training.tiny_config(8)
+    config.optimizer.learning_rate = 1e-12
+    config.train.update(eval_every=1, patience=2)
+    result = run(tmp_path, config)
+    sentence = (
+        "ranet: Training stops after step 3 of 8, as the mean IoU was no better in 2 evaluations in"
+        " a row (config.train.patience is 2).\n"
+    )
+    assert capsys.readouterr().err.count(sentence) == 1
+    assert [r["step"] for r in records(tmp_path) if "fine_miou" in r] == [1, 2, 3]
+    assert steps_saved(tmp_path)[-1] == 3
+
+    def refuse(number):
+        raise AssertionError("a batch was drawn")
+
+    before = records(tmp_path)
+    assert run(tmp_path, config, on_batch=refuse).fine.miou == result.fine.miou
+    assert capsys.readouterr().err.count(sentence) == 1
+    assert records(tmp_path) == before
+    config.train.patience = 4  # which may change: training goes on from there
+    run(tmp_path, config)
+    assert [r["step"] for r in records(tmp_path) if "fine_miou" in r] == [1, 2, 3, 4, 5]
 
 
 def test_keeps_the_latest_and_the_best(tmp_path):
