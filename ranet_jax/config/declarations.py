@@ -50,6 +50,31 @@ FIELDS: dict[str, Field] = {
     "data.saturation": Field(
         0.0, "training", "Largest change of the factor on saturation, which is 1 without.", FRACTION
     ),
+    "data.hue": Field(
+        0.0,
+        "training",
+        "Largest shift of hue, as a fraction of the circle of hues.",
+        Range(0, 0.5),
+    ),
+    "data.blur": Field(
+        0.0,
+        "training",
+        "Largest standard deviation of a Gaussian blur, in pixels.",
+        Range(0, 100),
+    ),
+    "data.rotation": Field(
+        0.0,
+        "training",
+        "Largest rotation of training images either way, in degrees; what comes from outside of"
+        " them is ignored.",
+        Range(0, 180),
+    ),
+    "data.function": Field(
+        None,
+        "training",
+        "Function `module:function` of your own that changes crops"
+        " ([augmentation](tutorials/own_data.md#augmentation)).",
+    ),
     "data.shuffle_buffer": Field(
         1024,
         "training",

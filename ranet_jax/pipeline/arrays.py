@@ -27,6 +27,7 @@ from ranet_jax.pipeline.batching import Batch, batch_by_size
 from ranet_jax.pipeline.labels import check_labels
 from ranet_jax.pipeline.metadata import IGNORE_LABEL, DatasetMetadata
 from ranet_jax.pipeline.normalization import Normalization
+from ranet_jax.pipeline.variation import Variation
 
 Path = str | os.PathLike[str]
 KINDS = ("image", "label")
@@ -91,13 +92,13 @@ class ArrayDataset:
         """
         encoded = self.examples(config.data.train_split)
         normalise = Normalization.from_config(config.data)
+        variation = Variation(config.data)
 
         def example(number: int) -> Batch:
             epoch, place = divmod(number, len(encoded))
             order = np.random.default_rng((config.seed, 0, epoch)).permutation(len(encoded))
             image, label = self._decode(encoded[order[place]])
-            rng = np.random.default_rng((config.seed, 1, number))
-            return _augment(config.data, image, label, rng, normalise)
+            return _augment(config, variation, image, label, number, normalise)
 
         size = config.train.batch_size
         with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -143,17 +144,20 @@ def _parts(joined: UInt8[np.ndarray, " n"], ends: np.ndarray) -> list[bytes]:
 
 
 def _augment(
-    data: ConfigDict,
+    config: ConfigDict,
+    variation: Variation,
     image: Image.Image,
     label: Image.Image,
-    rng: np.random.Generator,
+    number: int,
     normalise: Normalization,
 ) -> Batch:
-    """Scale, crop or pad, recolour and flip one example."""
+    """Scale, crop or pad, recolour and flip one example, the `number`th of the stream."""
+    data, rng = config.data, np.random.default_rng((config.seed, 1, number))
     scale = rng.uniform(*data.scale_range)
     size = tuple(max(1, round(side * scale)) for side in image.size)
     pixels = np.asarray(image.resize(size, Image.Resampling.BILINEAR), np.float32)
     labels = np.asarray(label.resize(size, Image.Resampling.NEAREST))
+    pixels, labels = variation.rotated(pixels, labels, config.seed, number)
     height, width = data.crop_size
     top, left = (
         rng.integers(max(side - crop, 0) + 1)
@@ -161,7 +165,9 @@ def _augment(
     )
     pixels = pixels[top : top + height, left : left + width]
     labels = labels[top : top + height, left : left + width]
-    pixels = normalise(_recolour(data, pixels, rng.uniform(-1.0, 1.0, 3)))
+    pixels = _recolour(data, pixels, rng.uniform(-1.0, 1.0, 3))
+    pixels, labels = variation.recoloured(pixels, labels, config.seed, number)
+    pixels = normalise(pixels)
     margins = [(0, height - labels.shape[0]), (0, width - labels.shape[1])]
     pixels = np.pad(pixels, [*margins, (0, 0)])
     labels = np.pad(labels, margins, constant_values=IGNORE_LABEL)

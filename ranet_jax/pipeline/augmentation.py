@@ -3,24 +3,33 @@
 TensorFlow is handed in: `ranet_jax.pipeline.examples` alone imports it.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import ml_collections
 
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
 from ranet_jax.pipeline.normalization import Normalization
+from ranet_jax.pipeline.variation import Variation
 
 
 def augment(
-    tf: Any, data: ml_collections.ConfigDict, image: Any, label: Any, seed: Any
+    tf: Any,
+    data: ml_collections.ConfigDict,
+    variation: Variation,
+    image: Any,
+    label: Any,
+    seed: Any,
 ) -> dict[str, Any]:
     """Scale, crop or pad, recolour and flip one example by seven numbers drawn from `seed`.
 
-    The image is padded at the bottom and right by the mean colour, the label by 255.
+    The image is padded at the bottom and right by the mean colour, the label by 255. What the
+    config asks of `variation` is drawn by NumPy.
 
     Args:
       tf: the module TensorFlow.
       data: the `data` section of a config.
+      variation: that of the same section.
       image: float32 RGB [H, W, 3] in 0..255.
       label: uint8 [H, W, 1].
       seed: two integers.
@@ -35,6 +44,8 @@ def augment(
     scaled = tf.maximum(tf.cast(tf.round(tf.cast(shape, tf.float32) * scale), tf.int32), 1)
     image = tf.image.resize(image, scaled, method="bilinear")
     label = tf.image.resize(label, scaled, method="nearest")
+    if variation.before_crop:
+        image, label = _in_numpy(tf, variation.rotated, image, label, seed)
 
     crop = tf.constant(tuple(data.crop_size), tf.int32)
     room = tf.cast(tf.maximum(scaled - crop, 0) + 1, tf.float32)
@@ -42,7 +53,10 @@ def augment(
     image = image[top : top + crop[0], left : left + crop[1]]
     label = label[top : top + crop[0], left : left + crop[1]]
 
-    image = Normalization.from_config(data)(_recolour(tf, data, image, 2.0 * draw[4:7] - 1.0))
+    image = _recolour(tf, data, image, 2.0 * draw[4:7] - 1.0)
+    if variation.after_crop:
+        image, label = _in_numpy(tf, variation.recoloured, image, label, seed)
+    image = Normalization.from_config(data)(image)
     below, right = tf.unstack(crop - tf.shape(image)[:2])
     padding = [[0, below], [0, right], [0, 0]]
     image = tf.pad(image, padding)
@@ -56,6 +70,21 @@ def augment(
         "image": tf.ensure_shape(image, [height, width, 3]),
         "label": tf.ensure_shape(label[..., 0], [height, width]),
     }
+
+
+def _in_numpy(
+    tf: Any, function: Callable[..., Any], image: Any, label: Any, seed: Any
+) -> tuple[Any, Any]:
+    """What a method of `Variation` makes of an image [h, w, 3] and its label [h, w, 1]."""
+
+    def call(image: Any, label: Any, seed: Any, number: Any) -> Any:
+        return function(image, label, int(seed), int(number))
+
+    arguments = [image, label[..., 0], *(tf.cast(number, tf.int64) for number in seed)]
+    changed, labels = tf.numpy_function(call, arguments, [tf.float32, tf.uint8])
+    return tf.ensure_shape(changed, [None, None, 3]), tf.ensure_shape(labels, [None, None])[
+        ..., None
+    ]
 
 
 def _recolour(tf: Any, data: ml_collections.ConfigDict, image: Any, draw: Any) -> Any:

@@ -22,6 +22,7 @@ from ranet_jax.pipeline.batching import Batch, batch_by_size
 from ranet_jax.pipeline.labels import check_labels
 from ranet_jax.pipeline.metadata import IGNORE_LABEL, DatasetMetadata
 from ranet_jax.pipeline.normalization import Normalization
+from ranet_jax.pipeline.variation import Variation
 
 # Of a prepared data set, the file that TFDS writes last.
 DESCRIPTION = "dataset_info.json"
@@ -190,12 +191,18 @@ def _read(builder: Builder, share: Any) -> Any:
     )
 
 
-def _arrays(dataset: Any, builder: Builder) -> Iterator[Any]:
-    """What a tf.data set of a builder's records yields; UserError where they are damaged."""
+def _arrays(dataset: Any, builder: Builder, variation: Variation | None = None) -> Iterator[Any]:
+    """What a tf.data set of a builder's records yields.
+
+    Raises UserError where the records are damaged, or where the variation of the examples is at
+    fault, which TensorFlow reports as an error of its own.
+    """
     tf, _ = import_tensorflow()
     try:
         yield from dataset.as_numpy_iterator()
     except tf.errors.OpError as error:
+        if variation is not None and variation.fault is not None:
+            raise variation.fault from error
         raise UserError(
             f"The records of data set {builder.name!r} are damaged"
             f" ({first_sentence(error.message)}); delete {builder.data_path} and prepare it again."
@@ -283,6 +290,7 @@ def train_batches(
         )
     size = num_examples(builder, data.train_split, index, count)
     first = start_step * batch_size  # example of the stream
+    variation = Variation(data)
     encoded = _read(builder, share)
 
     @tf.autograph.experimental.do_not_convert
@@ -298,7 +306,8 @@ def train_batches(
     @tf.autograph.experimental.do_not_convert
     def augmented(number: Any, example: dict[str, Any]) -> dict[str, Any]:
         image, label = _decode(tf, example)
-        return augment(tf, data, image, label, seed=[config.seed, number * count + index])
+        seed = [config.seed, number * count + index]
+        return augment(tf, data, variation, image, label, seed)
 
     epochs = tf.data.Dataset.range(first // size, np.iinfo(np.int64).max)
     batches = (
@@ -307,15 +316,22 @@ def train_batches(
         .batch(batch_size, drop_remainder=True)
         .prefetch(2)
     )
-    return _checked(_arrays(batches, builder), dataset_metadata(builder), data.train_split)
+    arrays = _arrays(batches, builder, variation)
+    changed_by = "" if data.function is None else f" or config.data.function {data.function!r}"
+    return _checked(arrays, dataset_metadata(builder), data.train_split, changed_by)
 
 
-def _checked(batches: Iterator[Batch], metadata: DatasetMetadata, split: str) -> Iterator[Batch]:
+def _checked(
+    batches: Iterator[Batch], metadata: DatasetMetadata, split: str, changed_by: str = ""
+) -> Iterator[Batch]:
+    """The batches; UserError on a label out of range, by the fault of the split or `changed_by`."""
     for batch in batches:
         try:
             check_labels(batch["label"], metadata.num_classes, metadata.ignore_label)
         except UserError as error:
-            raise UserError(f"Split {split!r} of {metadata.name!r} is at fault. {error}") from error
+            raise UserError(
+                f"Split {split!r} of {metadata.name!r}{changed_by} is at fault. {error}"
+            ) from error
         yield batch
 
 

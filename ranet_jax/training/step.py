@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from ranet_jax.config import check_config
 from ranet_jax.pipeline.batching import Batch
+from ranet_jax.pipeline.variation import check_variation
 from ranet_jax.training.losses import TERMS, BoundaryLoss, count_valid, segmentation_loss
 from ranet_jax.training.parallel import AXIS, check_batch_size
 
@@ -38,6 +39,7 @@ def check_training(config: ConfigDict, devices: int) -> None:
     check_config(config)
     BoundaryLoss.from_config(config.loss)
     check_batch_size(config.train, devices)
+    check_variation(config.data)
 
 
 def init_variables(model: nn.Module, rng: Array, crop_size: tuple[int, int]) -> Any:
