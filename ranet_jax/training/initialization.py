@@ -8,9 +8,52 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ranet_jax import checkpoints
+from ranet_jax.checkpoints.workdirs import read_description as read_model_description
 from ranet_jax.errors import UserError
 from ranet_jax.files import paths
 from ranet_jax.porting.directories import read_description
+
+
+def describe_start(directory: str) -> tuple[str, ConfigDict | None]:
+    """Backbone whose weights `config.model.init_from` holds, and of a segmenter its config.
+
+    Raises:
+      UserError: there is no such directory, or nothing that says what it holds.
+    """
+    path = paths.absolute(paths.as_path(directory))
+    if not paths.is_dir(path):
+        raise UserError(
+            f"config.model.init_from is {directory!r}, which is not a directory; make it with"
+            " `ranet port`, or set None to start from random weights."
+        )
+    ported = read_description(path)
+    if ported is None and not paths.is_file(checkpoints.workdir_of(path) / "config.json"):
+        raise UserError(
+            f"{path} holds no checkpoint; set config.model.init_from to a directory of `ranet port`"
+            " or `ranet train`, or to an exported model."
+        )
+    if ported is None or paths.is_file(path / "config.json"):
+        config, _ = read_model_description(checkpoints.workdir_of(path))
+        return config.model.backbone, config
+    return ported["network"].removesuffix("_v1c"), None
+
+
+def check_start(model: ConfigDict) -> None:
+    """See, without reading any array, that `config.model.init_from` fits the network.
+
+    Raises:
+      UserError: it describes another backbone or nothing, or `init_allow_missing` is not a regular
+        expression.
+    """
+    if model.init_from is None:
+        return
+    backbone, _ = describe_start(model.init_from)
+    if backbone != model.backbone:
+        raise UserError(
+            f"config.model.init_from {model.init_from} holds the weights of {backbone}, but"
+            f" config.model.backbone is {model.backbone!r}; make them the same."
+        )
+    _allowed("", model.init_allow_missing)
 
 
 def initialize(model: ConfigDict, variables: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
@@ -33,12 +76,8 @@ def initialize(model: ConfigDict, variables: dict[str, Any]) -> tuple[dict[str, 
     """
     if model.init_from is None:
         return variables, None
-    found, backbone = _read(model.init_from)
-    if backbone != model.backbone:
-        raise UserError(
-            f"config.model.init_from {model.init_from} holds the weights of {backbone}, but"
-            f" config.model.backbone is {model.backbone!r}; make them the same."
-        )
+    check_start(model)
+    found = _read(model.init_from)
     arrays, given = (flax.traverse_util.flatten_dict(x, sep="/") for x in (variables, found))
     wanted = list(arrays)
     if "backbone" not in found["params"]:
@@ -69,24 +108,17 @@ def initialize(model: ConfigDict, variables: dict[str, Any]) -> tuple[dict[str, 
     return flax.traverse_util.unflatten_dict(replaced, sep="/"), sentence
 
 
-def _read(directory: str) -> tuple[dict[str, Any], str]:
-    """The directory's variables, and the name of their backbone."""
+def _read(directory: str) -> dict[str, Any]:
+    """The directory's variables."""
     path = paths.absolute(paths.as_path(directory))
-    if not paths.is_dir(path):
-        raise UserError(
-            f"config.model.init_from is {directory!r}, which is not a directory; make it with"
-            " `ranet port`, or set None to start from random weights."
-        )
-    ported = read_description(path)
-    if ported is None or paths.is_file(path / "config.json"):
-        stored = checkpoints.load_variables(path)
-        variables, backbone = stored.variables, stored.config.model.backbone
+    _, config = describe_start(directory)
+    if config is not None:
+        variables = checkpoints.load_variables(path).variables
     else:
         variables = checkpoints.read_variables(path / "variables")
-        backbone = ported["network"].removesuffix("_v1c")
     if not isinstance(variables, dict) or "params" not in variables:
         raise UserError(f"{directory} holds no parameters of a network; make it again.")
-    return variables, backbone
+    return variables
 
 
 def _allowed(path: str, pattern: str | None) -> bool:

@@ -23,7 +23,7 @@ from ranet_jax.pipeline.batching import Batch
 from ranet_jax.pipeline.labels import check_labels
 from ranet_jax.pipeline.metadata import DatasetMetadata
 from ranet_jax.training import parallel
-from ranet_jax.training.initialization import initialize
+from ranet_jax.training.initialization import check_start, initialize
 from ranet_jax.training.lock import locked
 from ranet_jax.training.optimizer import build_optimizer
 from ranet_jax.training.records import MetricsLog, check_records
@@ -74,6 +74,8 @@ def train(
         _check_class_weights(config, dataset)
         checkpoints.check_workdir(workdir, config, dataset)
         check_records(workdir)
+        if not checkpoints.has_checkpoint(workdir):
+            check_start(config.model)
         model = build(config, dataset.num_classes, parallel.AXIS)
         init_rng, state_rng = jax.random.split(jax.random.PRNGKey(config.seed))
         variables = init_variables(model, init_rng, config.data.crop_size)

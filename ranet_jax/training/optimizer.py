@@ -32,6 +32,22 @@ def polynomial_decay(
     return optax.join_schedules([warmup, decay], [warmup_steps])
 
 
+def check_optimizer(optimizer: ConfigDict, steps: int) -> None:
+    """Raise `UserError` for a warm-up or a pattern that no network and no data could take."""
+    polynomial_decay(optimizer.learning_rate, steps, optimizer.power, optimizer.warmup_steps)
+    _compiled(tuple(dict(optimizer.lr_multipliers)))
+
+
+def _compiled(patterns: tuple[str, ...]) -> dict[str, re.Pattern[str]]:
+    try:
+        return {pattern: re.compile(pattern) for pattern in patterns}
+    except re.error as error:
+        raise UserError(
+            f"config.optimizer.lr_multipliers holds {error.pattern!r}, which is not a regular"
+            f" expression: {error}."
+        ) from error
+
+
 def parameter_groups(params: Any, patterns: tuple[str, ...]) -> Any:
     """Tree of group names: the first pattern found in a parameter's path, or "rest".
 
@@ -40,13 +56,7 @@ def parameter_groups(params: Any, patterns: tuple[str, ...]) -> Any:
     Raises:
       UserError: a pattern is not a regular expression, or no parameter belongs to it.
     """
-    try:
-        compiled = {pattern: re.compile(pattern) for pattern in patterns}
-    except re.error as error:
-        raise UserError(
-            f"config.optimizer.lr_multipliers holds {error.pattern!r}, which is not a regular"
-            f" expression: {error}."
-        ) from error
+    compiled = _compiled(patterns)
     paths = flax.traverse_util.flatten_dict(params, sep="/")
     groups = {
         path: next((name for name, pattern in compiled.items() if pattern.search(path)), "rest")

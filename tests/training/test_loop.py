@@ -19,11 +19,13 @@ import pytest
 
 from helpers import training, xla
 from ranet_jax.checkpoints import load_variables
+from ranet_jax.config import set_field
 from ranet_jax.errors import Interrupted, UserError
 from ranet_jax.evaluation.metrics import SegmentationScores
 from ranet_jax.evaluation.region_statistics import RegionCounts, RegionScores
 from ranet_jax.evaluation.result import EvaluationResult, Sample
 from ranet_jax.inference.settings import InferenceSettings
+from ranet_jax.models import build_model
 from ranet_jax.pipeline.metadata import DatasetMetadata
 from ranet_jax.training.loop import train
 from ranet_jax.training.records import Board, MetricsLog, NonFiniteLossError
@@ -33,13 +35,24 @@ pytestmark = pytest.mark.slow
 STEPS = 6
 
 
-def run(workdir, config=None, dataset=training.DATASET, on_batch=lambda number: None):
+def build_nothing(*arguments):
+    raise AssertionError("a network was built")
+
+
+def run(
+    workdir,
+    config=None,
+    dataset=training.DATASET,
+    on_batch=lambda number: None,
+    build=build_model,
+):
     return train(
         config or training.tiny_config(STEPS),
         workdir,
         dataset,
         lambda first: training.train_batches(first, on_batch=on_batch),
         training.eval_batches,
+        build,
     )
 
 
@@ -417,6 +430,18 @@ def test_bad_input(whole, tmp_path):
     config.loss.class_weights = (1.0,) * 5
     with pytest.raises(UserError, match=r"class_weights has 5 entries, but data set .* classes"):
         run(tmp_path / "a", config)
+    refused = {
+        "data.function": ("nowhere:at_all", "config.data.function .* cannot be imported"),
+        "model.init_from": (str(tmp_path), "holds no checkpoint; set config.model.init_from"),
+        "optimizer.warmup_steps": (STEPS, "warmup_steps is 6; choose 0 or more, and fewer"),
+        "optimizer.lr_multipliers": ((("(", 0.5),), r"'\(', which is not a regular expression"),
+    }
+    for name, (value, sentence) in refused.items():
+        config = training.tiny_config(STEPS)
+        set_field(config, name, value)
+        with pytest.raises(UserError, match=sentence):
+            run(tmp_path / "a", config, build=build_nothing)
+    assert not (tmp_path / "a").exists()
     config = training.tiny_config(STEPS)
     config.optimizer.learning_rate = 0.5
     before = (whole[0] / "config.json").read_bytes()

@@ -91,6 +91,20 @@ def test_clipping_bounds_the_global_norm():
     np.testing.assert_allclose(optax.tree.norm(updates), 0.5, rtol=1e-6)
 
 
+def test_a_factor_of_zero_freezes():
+    config = settings(learning_rate=0.1, lr_multipliers=(("^head", 0.0),))
+    params = as_jax(PARAMS)
+    optimizer, _ = build_optimizer(config, 10, params)
+    state = optimizer.init(params)
+    for _ in range(3):
+        updates, state = optimizer.update(params, state, params)
+        params = optax.apply_updates(params, updates)
+    for name in ("kernel", "bias"):
+        np.testing.assert_array_equal(params["head"][name], PARAMS["head"][name])
+    moved = params["backbone"]["conv"]["kernel"] != PARAMS["backbone"]["conv"]["kernel"]
+    assert moved.all()
+
+
 def test_groups_take_the_first_pattern():
     groups = parameter_groups(PARAMS, ("bias$", "^head"))
     assert groups == {
