@@ -93,6 +93,11 @@ def override(config: ConfigDict, arguments: list[str]) -> ConfigDict:
     return config
 
 
+def overridden(arguments: list[str]) -> frozenset[str]:
+    """Dotted names of the fields that `--config.section.field=value` arguments set."""
+    return frozenset(a.removeprefix("--config.").partition("=")[0] for a in arguments)
+
+
 def read_config(path: str, arguments: list[str]) -> ConfigDict:
     """The config of a Python file with `--config.` arguments applied, fit to be run.
 

@@ -2,21 +2,55 @@
 
 import argparse
 import contextlib
+import math
 import os
+import time
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from ranet_jax.cli import compilation_cache
-from ranet_jax.cli.arguments import OVERRIDING, path_text
-from ranet_jax.config_files import read_config
+from ranet_jax.cli.arguments import OVERRIDING, path_text, refuse
+from ranet_jax.config import check_config, set_field
+from ranet_jax.config_files import (
+    load_config,
+    overridden,
+    override,
+    packaged_config,
+    read_config,
+)
 from ranet_jax.errors import Interrupted, UserError, first_sentence
 from ranet_jax.files import explained
 from ranet_jax.files.paths import local_workdir
+
+# That `--data` takes where nothing is said.
+MINUTES = 30
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("train", help="train, or go on training", epilog=OVERRIDING)
-    parser.add_argument("--config", type=path_text, required=True, help="file of configs/")
+    experiment = parser.add_mutually_exclusive_group(required=True)
+    experiment.add_argument("--config", type=path_text, metavar="FILE", help="file of configs/")
+    experiment.add_argument(
+        "--data",
+        metavar="NAME",
+        help="prepared data set of your own, to which configs/own_data.py is fitted",
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=path_text,
+        help="with --data: where it is (default: TFDS's directory)",
+    )
+    parser.add_argument(
+        "--init",
+        type=path_text,
+        metavar="DIR",
+        help="with --data: weights to start from, of `ranet port` or a run",
+    )
+    parser.add_argument(
+        "--minutes", type=float, help=f"with --data: how long it may take (default: {MINUTES})"
+    )
     parser.add_argument(
         "--workdir",
         type=os.path.expanduser,
@@ -47,6 +81,12 @@ def run(arguments: argparse.Namespace) -> int:
     processes = (arguments.coordinator, arguments.num_processes, arguments.process_id)
     if arguments.distributed and arguments.arrays is not None:
         raise UserError("--arrays works in one process only; leave --distributed out.")
+    if arguments.data is None:
+        refuse(arguments, ("--data-dir", "--init", "--minutes"), "goes with --data")
+    elif arguments.distributed:
+        raise UserError(
+            "--data works in one process only; leave --distributed out, or name a file with --config."
+        )
     if arguments.distributed:
         try:
             jax.distributed.initialize(*processes)
@@ -74,8 +114,12 @@ def _train(arguments: argparse.Namespace) -> int:
     from ranet_jax.training.loop import train
     from ranet_jax.training.records import NonFiniteLossError
 
+    started = time.monotonic()
     compilation_cache.use_cache(arguments)
-    config = read_config(arguments.config, arguments.overrides)
+    if arguments.data is None:
+        config = read_config(arguments.config, arguments.overrides)
+    else:
+        config = _own_config(arguments, started)
     workdir = local_workdir(arguments.workdir)
 
     def draw() -> None:
@@ -94,4 +138,48 @@ def _train(arguments: argparse.Namespace) -> int:
     if jax.process_index() == 0:
         print(result.table())
     draw()
+    if arguments.data is not None:
+        print(f"The command took {(time.monotonic() - started) / 60:.1f} minutes.")
     return 0
+
+
+def _own_config(arguments: argparse.Namespace, started: float) -> ConfigDict:
+    """The config of a run that there is, or one fitted to the data set, which is told."""
+    from ranet_jax import checkpoints
+    from ranet_jax.checkpoints.workdirs import check_owner, read_description
+    from ranet_jax.recipe.own_data import fit
+
+    minutes = MINUTES if arguments.minutes is None else arguments.minutes
+    if not 0 < minutes < math.inf:
+        raise UserError(f"--minutes is {minutes}; choose a number above 0.")
+    workdir = local_workdir(arguments.workdir)
+    check_owner(workdir)
+    goes_on = checkpoints.has_checkpoint(workdir)
+    if goes_on:
+        config, _ = read_description(workdir)
+    else:
+        config = load_config(str(packaged_config("own_data.py")))
+    named = {
+        "data.name": arguments.data,
+        "data.data_dir": arguments.data_dir,
+        "model.init_from": arguments.init,
+    }
+    given = {name: value for name, value in named.items() if value is not None}
+    for name, value in given.items():
+        set_field(config, name, value)
+    override(config, arguments.overrides)
+    check_config(config)
+    if goes_on:
+        print(
+            f"{workdir} goes on with the config that it has, of {config.train.steps} steps in all.",
+            flush=True,
+        )
+        return config
+    kept = overridden(arguments.overrides) | given.keys()
+    fitted = fit(config, kept, minutes, started, arguments.arrays, _tell)
+    _tell(f"Planned to take {fitted.seconds / 60:.1f} minutes in all.")
+    return fitted.config
+
+
+def _tell(sentence: str) -> None:
+    print(sentence, flush=True)
