@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         refuse(arguments, ("--data-dir", "--init", "--minutes"), "goes with --data")
     elif arguments.distributed:
         raise UserError(
-            "--data works in one process only; leave --distributed out, or name a file with --config."
+            "--data works in one process only; leave --distributed out, or name a --config."
         )
     if arguments.distributed:
         try:

@@ -46,6 +46,15 @@ def open_training_data(config: ConfigDict, arrays: str | None = None) -> Trainin
     return data
 
 
+def read_metadata(config: ConfigDict, arrays: str | None = None) -> DatasetMetadata:
+    """What the data set of a config, or of a file of packed arrays, says of itself.
+
+    Raises:
+      UserError: as `open_training_data` does, but for crops.
+    """
+    return _open(config, arrays).dataset
+
+
 def _open(config: ConfigDict, arrays: str | None) -> TrainingData:
     split = config.data.eval_split
     if arrays is not None:

@@ -84,29 +84,29 @@ class Plan:
     evaluated: float
 
 
-def divide(pace: Pace, seconds: float, budget: float) -> Plan:
+def divide(pace: Pace, seconds: float, budget: float, divisible: bool = True) -> Plan:
     """Divide the seconds that are left of a budget into steps, evaluations and the rest.
 
-    Evaluations take at most `EVALUATION_SHARE` of what no set-up takes; a single one that takes
-    more than twice as much scores fewer images.
+    Evaluations take at most `EVALUATION_SHARE` of what no set-up takes, but there is one at least:
+    where it takes more than twice as much, it scores fewer images.
 
     Args:
       pace: what was measured.
       seconds: that are left.
       budget: seconds of the whole command.
+      divisible: whether an evaluation can score a part of its images.
     """
     fixed = pace.setup_seconds + pace.evaluation_setup_seconds + END_SECONDS
     fixed += SPARE_SHARE * budget
     free = max(0.0, seconds - fixed)
     allowed = EVALUATION_SHARE * free
     each, evaluated = pace.evaluation_seconds + SAVE_SECONDS, 1.0
-    if each > 2 * allowed > 2 * SAVE_SECONDS:
+    if divisible and each > 2 * allowed > 2 * SAVE_SECONDS:
         evaluated = (allowed - SAVE_SECONDS) / pace.evaluation_seconds
         each = allowed
     evaluations = max(1, min(MOST_EVALUATIONS, int(allowed / each)))
-    return Plan(
-        max(0.0, free - evaluations * each), fixed + evaluations * each, evaluations, evaluated
-    )
+    spent = evaluations * each
+    return Plan(max(0.0, free - spent), fixed + spent, evaluations, evaluated)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,7 +71,7 @@ def measure_steps(
 def _steps(config: ConfigDict, data: TrainingData, limit: float) -> StepPace:
     batches = iter(data.train_batches(0))
     build_seconds, (variables, step) = timed(lambda: build_step(config, data.dataset.num_classes))
-    # Compiled anew even if it was kept: the training's own step, of another number of steps, is not.
+    # The training's own step, of another number of steps, is not among the programs that JAX kept.
     with _compiling_anew():
         compile_seconds, _ = timed(lambda: step(_cut(next(batches), config)))
     seconds: list[float] = []

@@ -1,8 +1,8 @@
 """A config fitted to a prepared data set, to this machine and to a number of minutes."""
 
 import dataclasses
+import math
 import time
-from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -17,6 +17,7 @@ from ranet_jax.pipeline.training_data import (
     TrainingData,
     open_training_data,
     read_labels,
+    read_metadata,
     read_sizes,
 )
 from ranet_jax.recipe import choices
@@ -89,34 +90,38 @@ def fit(
     """
     budget = 60 * minutes
     recipe = Recipe(config, kept, tell)
-    data = open_training_data(recipe.config, arrays)
-    if arrays is not None and data.dataset.name != config.data.name:
+    dataset = read_metadata(config, arrays)
+    if arrays is not None and dataset.name != config.data.name:
         raise UserError(
-            f"{arrays} holds data set {data.dataset.name!r}, not {config.data.name!r}; name it."
+            f"{arrays} holds data set {dataset.name!r}, not {config.data.name!r}; name"
+            " the one that it holds."
         )
-    statistics, sizes = read_labels(config.data, data.dataset, arrays)
+    statistics, sizes = read_labels(config.data, dataset, arrays)
     scored = read_sizes(config.data, config.data.eval_split, arrays)
     tell(
-        f"Data set {data.dataset.name}: {data.dataset.num_classes} classes, {len(sizes)} images of"
+        f"Data set {dataset.name}: {dataset.num_classes} classes, {len(sizes)} images of"
         f" {_sizes_in_words(sizes)} to train on, {len(scored)} to score."
     )
     _fit_to_data(recipe, statistics, sizes)
     _fit_start(recipe)
-    _fit_evaluation(recipe, sizes, scored)
+    _fit_batch(recipe)
+    _fit_evaluation(recipe, scored)
     check_training(recipe.config, jax.device_count())
 
     data = open_training_data(recipe.config, arrays)
     tell("Timing the first steps and an evaluation.")
     pace, measured = _measure(recipe, data, budget, scored)
-    return _fit_time(recipe, pace, measured, budget, started, arrays is None)
+    split = recipe.config.data.eval_split
+    divisible = arrays is None and "[" not in split and not recipe.keeps("data.eval_split")
+    return _fit_time(recipe, pace, measured, budget, started, divisible)
 
 
 def _sizes_in_words(sizes: list[Size]) -> str:
-    distinct = Counter(sizes)
-    height, width = distinct.most_common(1)[0][0]
-    if len(distinct) == 1:
-        return f"{height} x {width} pixels"
-    return f"{len(distinct)} sizes, most often {height} x {width} pixels,"
+    distinct = sorted(set(sizes), key=math.prod)
+    smallest, largest = (f"{height} x {width}" for height, width in (distinct[0], distinct[-1]))
+    if smallest == largest:
+        return f"{smallest} pixels"
+    return f"{len(distinct)} sizes from {smallest} to {largest} pixels"
 
 
 def _fit_to_data(recipe: Recipe, statistics: LabelStatistics, sizes: list[Size]) -> None:
@@ -175,15 +180,16 @@ def _fit_start(recipe: Recipe) -> None:
     )
 
 
-def _fit_evaluation(recipe: Recipe, sizes: list[Size], scored: list[Size]) -> None:
-    """Batches of training and evaluation, and whether images are seen as a whole."""
+def _fit_batch(recipe: Recipe) -> None:
     devices = jax.device_count()
     batch = choices.batch_size(devices)
-    why = f"{choices.BATCH} or the next number that {devices} devices can share"
+    usual = "the usual number of crops"
+    why = usual if devices == 1 else f"{usual}, or the next that {devices} devices can share"
     recipe.choose("train.batch_size", batch, why)
-    recipe.choose(
-        "data.shuffle_buffer", max(1, min(1024, len(sizes))), "the images, up to 1024 of them"
-    )
+
+
+def _fit_evaluation(recipe: Recipe, scored: list[Size]) -> None:
+    """Whether images are seen as a whole, and how many at a time."""
     crop = tuple(recipe.config.data.crop_size)
     if len(set(scored)) > choices.MOST_SIZES:
         why = f"images have {len(set(scored))} sizes, each of which would be compiled for"
@@ -231,12 +237,15 @@ def _fit_time(
     measured: Steps,
     budget: float,
     started: float,
-    sliceable: bool,
+    divisible: bool,
 ) -> Fitted:
-    """Steps, evaluations and checkpoints, by what was measured and the seconds that are left."""
+    """Steps, evaluations and checkpoints, by what was measured and the seconds that are left.
+
+    `divisible` says whether evaluations may score a part of their split.
+    """
     config, devices = recipe.config, jax.device_count()
     gone = time.monotonic() - started
-    plan = choices.divide(pace, budget - gone, budget)
+    plan = choices.divide(pace, budget - gone, budget, divisible)
     least_batch = measured.batch_size if recipe.keeps("train.batch_size") else choices.LEAST_BATCH
     least_crop = 1.0 if recipe.keeps("data.crop_size") else choices.LEAST_CROP
     steps = choices.fit_steps(plan.step_seconds, measured, least_batch, least_crop, devices)
@@ -246,22 +255,21 @@ def _fit_time(
             why = f"smaller, for {choices.ENOUGH_STEPS} steps in the time there is"
             recipe.choose("train.batch_size", steps.batch_size, why)
             recipe.choose("data.crop_size", steps.crop_size, why)
-    minutes = plan.step_seconds / 60
+    minutes = steps.steps * steps.seconds_each / 60
     recipe.choose(
         "train.steps",
         steps.steps,
-        f"{steps.seconds_each:.2f} s each, in {minutes:.1f} of {budget / 60:.1f} minutes;"
-        f" {gone / 60:.1f} are gone and {plan.other_seconds / 60:.1f} are for compiling and"
-        " evaluation",
+        f"{minutes:.1f} of the {budget / 60:.1f} minutes at {steps.seconds_each:.2f} s each;"
+        f" {gone / 60:.1f} are gone, {plan.other_seconds / 60:.1f} are for compiling, evaluation"
+        " and in reserve",
     )
     _fit_learning_rate(recipe)
-    evaluations = (
-        f"{plan.evaluations} evaluations of {plan.evaluated * pace.evaluation_seconds:.1f} s"
-    )
-    recipe.choose("train.eval_every", -(-config.train.steps // plan.evaluations), evaluations)
+    each = plan.evaluated * pace.evaluation_seconds
+    why = f"the times of evaluation are {plan.evaluations}, each of {each:.1f} s"
+    recipe.choose("train.eval_every", -(-config.train.steps // plan.evaluations), why)
     every = max(1, min(config.train.eval_every, int(60 / steps.seconds_each)))
-    recipe.choose("train.checkpoint_every", every, "about a minute, so much is lost at most")
-    if plan.evaluated < 1 and sliceable and "[" not in config.data.eval_split:
+    recipe.choose("train.checkpoint_every", every, "about a minute of work")
+    if plan.evaluated < 1:
         share = max(1, int(100 * plan.evaluated))
         recipe.choose(
             "data.eval_split",
