@@ -84,6 +84,7 @@ TABLE = {
     "camvid_cpu": (11, resnet18(32, 4) + ranet(256, 128, 11)),
     "camvid_mobilenetv2": (11, MOBILENETV2 + ranet(320, 128, 11)),
     "camvid_resnet18_pretrained": (11, resnet18(64, 3) + ranet(256, 128, 11)),
+    "own_data": (11, resnet18(64, 3) + ranet(256, 128, 11)),
     "ranet_hrnetv2_w48_aspp_cityscapes_769_40k": (
         19,
         HRNETV2_W48 + ranet(720, 512, 19, reduction=aspp(720, 512)),
@@ -133,7 +134,10 @@ def test_its_docstring_holds_commands_that_parse(path):
     docstring = ast.get_docstring(ast.parse(path.read_text()))
     lines = map(str.strip, docstring.replace("\\\n", "").splitlines())
     commands = [line for line in lines if line.startswith("ranet ")]
-    train = f"ranet train --config configs/{path.name} --workdir runs/"
+    experiment = "--data mine --data-dir my_tfds --minutes 30"
+    if path.stem != "own_data":
+        experiment = f"--config configs/{path.name}"
+    train = f"ranet train {experiment} --workdir runs/"
     (workdir,) = (line.removeprefix(train) for line in commands if line.startswith(train))
     for command in commands:
         arguments, overrides = build_parser().parse_known_args(shlex.split(command)[1:])
