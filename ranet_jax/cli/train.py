@@ -24,7 +24,7 @@ from ranet_jax.files import explained
 from ranet_jax.files.paths import local_workdir
 
 # That `--data` takes where nothing is said.
-MINUTES = 30
+MINUTES = 30.0
 
 
 def add_parser(subparsers: Any) -> None:
@@ -49,7 +49,7 @@ def add_parser(subparsers: Any) -> None:
         help="with --data: weights to start from, of `ranet port` or a run",
     )
     parser.add_argument(
-        "--minutes", type=float, help=f"with --data: how long it may take (default: {MINUTES})"
+        "--minutes", type=float, help=f"with --data: how long it may take (default: {MINUTES:g})"
     )
     parser.add_argument(
         "--workdir",
