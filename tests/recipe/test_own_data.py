@@ -1,5 +1,6 @@
 """A config that is fitted to a data set of twelve images, of a network that trains in no time."""
 
+import re
 import time
 
 import jax
@@ -7,14 +8,16 @@ import numpy as np
 import pytest
 
 from helpers.images import png
+from ranet_jax.checkpoints import describe
 from ranet_jax.config import set_field
 from ranet_jax.config_files import load_config, packaged_config
 from ranet_jax.errors import UserError
+from ranet_jax.files import write_json
 from ranet_jax.pipeline.arrays import write_arrays
 from ranet_jax.pipeline.metadata import DatasetMetadata
 from ranet_jax.pipeline.training_data import open_training_data
 from ranet_jax.recipe.measure import measure_steps
-from ranet_jax.recipe.own_data import fit
+from ranet_jax.recipe.own_data import Recipe, _fit_start, fit
 
 METADATA = DatasetMetadata("mine", ("left", "right", "never"), ((200, 0, 0), (0, 0, 200), (0,) * 3))
 TINY = {
@@ -120,3 +123,25 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(arrays):
 
     with pytest.raises(UserError, match="A crop of 32 x 48 pixels does not fit"):
         measure_steps(config, data._replace(train_batches=none), 0.0)
+
+
+def test_a_run_to_start_from_gives_its_network_but_for_what_is_kept(tmp_path):
+    trained = base(**{"model.context": "fcn", "model.width": 12, "model.output_stride": 16})
+    describe(tmp_path, trained, METADATA)
+    told = []
+    recipe = Recipe(base(**{"model.init_from": str(tmp_path)}), {"model.width"}, told.append)
+    _fit_start(recipe)
+    model = recipe.config.model
+    assert (model.context, model.width, model.output_stride) == ("fcn", 4, 16)
+    assert re.search(model.init_allow_missing, "params/fine_logit/kernel")
+    assert not re.search(model.init_allow_missing, "params/backbone/conv1/kernel")
+    assert f"config.model.context = 'fcn': that of {tmp_path}." in told
+
+
+def test_ported_weights_give_the_backbone_and_lower_rates(tmp_path):
+    write_json(tmp_path / "port.json", {"network": "resnet50", "naming": "timm", "fresh": []})
+    recipe = Recipe(base(**{"model.init_from": str(tmp_path)}), set(), lambda line: None)
+    _fit_start(recipe)
+    assert recipe.config.model.backbone == "resnet50"
+    assert recipe.config.optimizer.lr_multipliers == (("backbone", 0.2),)
+    assert recipe.config.optimizer.learning_rate == 0.03
