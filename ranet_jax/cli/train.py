@@ -76,6 +76,7 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, or go on, in one process or as one of several; print the scores."""
     local_workdir(arguments.workdir)  # before the processes wait for one another
+    started = time.monotonic()
     import jax
 
     processes = (arguments.coordinator, arguments.num_processes, arguments.process_id)
@@ -103,10 +104,10 @@ def run(arguments: argparse.Namespace) -> int:
     from ranet_jax.training.signals import catch_signals
 
     with catch_signals():
-        return _train(arguments)
+        return _train(arguments, started)
 
 
-def _train(arguments: argparse.Namespace) -> int:
+def _train(arguments: argparse.Namespace, started: float) -> int:
     import jax
 
     from ranet_jax.pipeline.training_data import open_training_data
@@ -114,7 +115,6 @@ def _train(arguments: argparse.Namespace) -> int:
     from ranet_jax.training.loop import train
     from ranet_jax.training.records import NonFiniteLossError
 
-    started = time.monotonic()
     compilation_cache.use_cache(arguments)
     if arguments.data is None:
         config = read_config(arguments.config, arguments.overrides)

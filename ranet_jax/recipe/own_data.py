@@ -252,7 +252,7 @@ def _fit_time(
     if not recipe.keeps("train.steps"):
         choices.check_steps(steps, budget, gone + plan.other_seconds)
         if (steps.batch_size, steps.crop_size) != (measured.batch_size, measured.crop_size):
-            why = f"smaller, for {choices.ENOUGH_STEPS} steps in the time there is"
+            why = f"smaller, as fewer than {choices.ENOUGH_STEPS} of the steps that were timed fit"
             recipe.choose("train.batch_size", steps.batch_size, why)
             recipe.choose("data.crop_size", steps.crop_size, why)
     minutes = steps.steps * steps.seconds_each / 60
@@ -265,7 +265,8 @@ def _fit_time(
     )
     _fit_learning_rate(recipe)
     each = plan.evaluated * pace.evaluation_seconds
-    why = f"the times of evaluation are {plan.evaluations}, each of {each:.1f} s"
+    count = f"{plan.evaluations} evaluation{'s' if plan.evaluations > 1 else ''}"
+    why = f"{count}, of {each:.1f} s each"
     recipe.choose("train.eval_every", -(-config.train.steps // plan.evaluations), why)
     every = max(1, min(config.train.eval_every, int(60 / steps.seconds_each)))
     recipe.choose("train.checkpoint_every", every, "about a minute of work")
