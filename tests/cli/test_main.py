@@ -218,6 +218,8 @@ def other_classes(root):
     """A prepared data set as the first one is, but of ten classes."""
     version = root / "tfds" / "streets" / "1.0.0"
     shutil.copytree(root / "tfds" / "camvid" / "1.0.0", version)
+    for path in version.glob("camvid-*"):
+        path.rename(path.with_name(path.name.replace("camvid", "streets", 1)))
     for name in ("dataset_info.json", "metadata.json"):
         fields = json.loads((version / name).read_text())
         if name == "dataset_info.json":
