@@ -36,6 +36,11 @@ def add_parser(subparsers: Any) -> None:
         type=float,
         help="how opaque labels lie over the images (0 to 1; default: 0.4)",
     )
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        help="refuse images of more pixels (default: 536870912)",
+    )
     compilation_cache.add_option(parser)
     parser.set_defaults(run=run, takes_overrides=True)
 
@@ -44,13 +49,21 @@ def run(arguments: argparse.Namespace) -> int:
     """Segment images into pictures, or into a benchmark's archive."""
     if arguments.submission is not None:
         refuse(arguments, ("--alpha",), "has no effect with --submission, which draws no pictures")
+        refuse(arguments, ("--max-pixels",), "has no effect with --submission")
 
-    from ranet_jax.inference.files import find_images, predict_files
+    from ranet_jax.inference.files import (
+        MAX_PIXELS,
+        check_max_pixels,
+        find_images,
+        predict_files,
+    )
     from ranet_jax.inference.model import load
     from ranet_jax.inference.pictures import OVERLAY_ALPHA, check_alpha
 
     alpha = OVERLAY_ALPHA if arguments.alpha is None else arguments.alpha
     check_alpha(alpha)
+    max_pixels = MAX_PIXELS if arguments.max_pixels is None else arguments.max_pixels
+    check_max_pixels(max_pixels)
     compilation_cache.use_cache(arguments)
     model = load(
         arguments.checkpoint, configure=lambda config: override(config, arguments.overrides)
@@ -67,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
             )
         return 0
     count = len(find_images(arguments.images))
-    failures = predict_files(model, arguments.images, arguments.output, alpha)
+    failures = predict_files(model, arguments.images, arguments.output, alpha, max_pixels)
     if len(failures) < count:
         print(f"Written to {arguments.output}.")
     return 1 if failures else 0

@@ -10,14 +10,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Array, Float32, UInt8
 from ml_collections import ConfigDict
 
 from ranet_jax import checkpoints
 from ranet_jax.config import changed_fields, check_config
 from ranet_jax.errors import UserError, first_sentence
-from ranet_jax.inference.forward import make_forward
+from ranet_jax.images import ImageRows
+from ranet_jax.inference.bands import probability_rows
+from ranet_jax.inference.forward import ScoreMaps, make_forward
 from ranet_jax.inference.prediction import Prediction, RegionMap
+from ranet_jax.inference.probabilities import whole_probabilities
 from ranet_jax.inference.segmentation import segment
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.models import Outputs, build_model
@@ -126,8 +129,7 @@ class Model:
     def _predict_in_memory(
         self, batch: UInt8[np.ndarray, "b H W 3"], with_regions: bool
     ) -> list[Prediction]:
-        pixels = batch.astype(np.float32)
-        images = jnp.asarray(np.asarray(self.normalization(pixels), np.float32))
+        images = jnp.asarray(self._normalized(batch))
         probabilities, passes = segment(
             *(self.forward, self._on_device, images, self.settings),
             names=("fine", "coarse", "boundary"),
@@ -141,6 +143,38 @@ class Model:
             for number in range(len(batch))
         ]
 
+    def predict_rows(self, image: ImageRows) -> Iterator[UInt8[np.ndarray, "_ _"]]:
+        """Labels of an image of any size, in blocks of whole rows from top to bottom.
+
+        They are those that `predict` gives in sliding windows (mode "slide", whatever the mode is);
+        of the probabilities, a band as high as a window is in memory. Windows of one size are all
+        that the network sees: images of many sizes compile two programs of it.
+
+        Raises:
+          UserError: the settings have scales; while blocks are asked for, if memory does not
+            suffice.
+        """
+        if self.settings.scales != (1.0,):
+            raise UserError(
+                f"{image.name} is segmented row by row, at its own scale alone; set"
+                " config.eval.scales to (1.0,)."
+            )
+        return self._label_rows(image)
+
+    def _label_rows(self, image: ImageRows) -> Iterator[UInt8[np.ndarray, "_ _"]]:
+        def scores(windows: Array) -> ScoreMaps:
+            return {"fine": self.forward(self._on_device, windows).fine}
+
+        def predict(windows: Array) -> Array:
+            return whole_probabilities(scores, windows)["fine"]
+
+        with _memory_explained((1, image.height, image.width, 3), image.name):
+            for rows in probability_rows(predict, image, self._normalized, self.settings):
+                yield rows.argmax(axis=-1).astype(np.uint8)
+
+    def _normalized(self, pixels: UInt8[np.ndarray, "*b H W 3"]) -> Float32[np.ndarray, "*b H W 3"]:
+        return np.asarray(self.normalization(pixels.astype(np.float32)), np.float32)
+
     def save(self, directory: str | os.PathLike) -> None:
         """Export weights, config and classes to a new directory that `load` reads."""
         checkpoints.export(directory, self.config, self.dataset, self.variables)
@@ -151,7 +185,7 @@ class Model:
 
 
 @contextlib.contextmanager
-def _memory_explained(shape: tuple[int, ...]) -> Iterator[None]:
+def _memory_explained(shape: tuple[int, ...], name: str = "") -> Iterator[None]:
     """Say in one sentence that images [b, H, W, 3] are too large for the memory there is."""
     try:
         yield
@@ -165,8 +199,8 @@ def _memory_explained(shape: tuple[int, ...]) -> Iterator[None]:
                 " there is; give fewer at once."
             ) from error
         raise UserError(
-            f"An image of {width} x {height} pixels needs more memory than there is; make it"
-            " smaller or cut it into parts."
+            f"{name or 'An image'} of {width} x {height} pixels needs more memory than there is;"
+            " make it smaller or cut it into parts."
         ) from error
 
 

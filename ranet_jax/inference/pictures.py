@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,12 +11,12 @@ from scipy import ndimage
 
 from ranet_jax.errors import UserError
 from ranet_jax.inference.colors import Color, Palette, distinguishable
+from ranet_jax.inference.label_png import full_palette
 from ranet_jax.inference.prediction import Prediction
 from ranet_jax.inference.region_pictures import (
     BOUNDARY_NOTE,
     REGION_NOTE,
     RGB,
-    VOID,
     Picture,
     boundary_picture,
     region_caption,
@@ -34,25 +33,9 @@ STRIPES: tuple[Color, Color] = ((90, 90, 90), (235, 235, 235))  # of pixels with
 OVERLAY_ALPHA = 0.4
 
 
-def _full_palette(palette: Palette) -> UInt8[np.ndarray, "256 3"]:
-    """A colour for each of the 256 labels, void for those without a class."""
-    colors = np.full((256, 3), VOID, np.uint8)
-    colors[: len(palette)] = np.asarray(palette, np.uint8)
-    return colors
-
-
 def colorize(labels: UInt8[np.ndarray, "H W"], palette: Palette) -> RGB:
     """Labels as RGB colours of the palette; the ignore label is black."""
-    return _full_palette(palette)[labels]
-
-
-def save_label_png(
-    path: str | os.PathLike, labels: UInt8[np.ndarray, "H W"], palette: Palette
-) -> None:
-    """Write labels as an indexed PNG: pixel values are the labels, colours are the palette's."""
-    picture = Image.fromarray(labels)
-    picture.putpalette(_full_palette(palette).tobytes())
-    picture.save(path, format="PNG")
+    return full_palette(palette)[labels]
 
 
 def check_alpha(alpha: float) -> None:

@@ -23,6 +23,16 @@ def window_starts(size: int, crop: int, stride_ratio: float) -> list[int]:
     return [min(start, last) for start in range(0, last + stride, stride)]
 
 
+def window_corners(
+    shape: tuple[int, int], crop_size: tuple[int, int], stride_ratio: float
+) -> list[tuple[int, int]]:
+    """First rows and columns of the windows of an image, row by row of windows."""
+    rows, columns = (
+        window_starts(size, crop, stride_ratio) for size, crop in zip(shape, crop_size, strict=True)
+    )
+    return [(top, left) for top in rows for left in columns]
+
+
 def slide(
     predict: Predict,
     images: Float[Array, "b H W 3"],
@@ -44,15 +54,11 @@ def slide(
     crop_height, crop_width = crop_size
     bottom, right = max(crop_height - height, 0), max(crop_width - width, 0)
     padded = jnp.pad(images, ((0, 0), (0, bottom), (0, right), (0, 0)))
-    corners = [
-        (top, left)
-        for top in window_starts(height, crop_height, stride_ratio)
-        for left in window_starts(width, crop_width, stride_ratio)
-    ]
+    corners = window_corners((height, width), crop_size, stride_ratio)
 
     cover = np.zeros((1, *padded.shape[1:3], 1), np.float32)
     totals: dict[str, Array] = {}
-    for group in _window_groups(corners, max(1, window_batch // batch)):
+    for group in window_groups(corners, max(1, window_batch // batch)):
         windows = [_window(padded, corner, crop_size) for corner in group]
         for name, maps in predict(jnp.concatenate(windows)).items():
             if name not in totals:
@@ -64,7 +70,7 @@ def slide(
     return {name: (total / cover)[:, :height, :width] for name, total in totals.items()}
 
 
-def _window_groups(corners: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
+def window_groups(corners: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
     """Groups of `size` windows, then the rest one by one: two shapes to compile for at most."""
     full = len(corners) // size * size
     for start in range(0, full, size):

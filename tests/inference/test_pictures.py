@@ -5,6 +5,7 @@ from PIL import Image
 from helpers.fakes import DATASET, brightest_channel_model, primary_image
 from ranet_jax.errors import UserError
 from ranet_jax.evaluation.region_statistics import region_purity
+from ranet_jax.inference.label_png import save_label_png
 from ranet_jax.inference.pictures import (
     STRIPES,
     Panel,
@@ -13,7 +14,6 @@ from ranet_jax.inference.pictures import (
     contact_sheet,
     overlay,
     overlay_with_legend,
-    save_label_png,
     sheet_row,
 )
 from ranet_jax.inference.prediction import Prediction, RegionMap

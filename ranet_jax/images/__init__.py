@@ -6,6 +6,7 @@ cannot be meant so is refused.
 """
 
 import contextlib
+import dataclasses
 import io
 import os
 import re
@@ -18,6 +19,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from ranet_jax.errors import UserError, first_sentence
 from ranet_jax.files.paths import as_path, read_bytes
+from ranet_jax.images import tiff_rows
 
 # EXIF 2.32, tag 0x0112: what shows an image upright, by orientation.
 _TURNS = {
@@ -29,11 +31,31 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_QUARTER_TURNS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
+# Turns whose first row is the last row or column that is stored.
+_FROM_THE_END = tuple(_TURNS[orientation] for orientation in (3, 4, 7, 8))
 # Formats whose integers of more than eight bits Pillow reads as they are meant.
 _DEEP_FORMATS = ("PNG", "TIFF", "JPEG2000", "PPM")
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF
 # 16-bit values that never reach this may as well have 14 bits or fewer.
 _LEAST_FULL_RANGE = 2**14
+_HEADER_BYTES = 2**20  # of a file; `_bits_per_channel` reads no further
+_BLOCK_PIXELS = 2**22  # about what a block of rows has where the file does not say
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageRows:
+    """An image of any size as blocks of whole rows, uint8 [rows, width, 3], from top to bottom."""
+
+    height: int
+    width: int
+    blocks: Iterator[UInt8[np.ndarray, "_ _ 3"]]
+    name: str = "The image"  # in messages
+
+    @classmethod
+    def of_array(cls, pixels: UInt8[np.ndarray, "H W 3"], name: str = "The image") -> "ImageRows":
+        """An image that is in memory, as one block."""
+        return cls(pixels.shape[0], pixels.shape[1], iter([pixels]), name)
 
 
 def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
@@ -52,6 +74,46 @@ def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
             f"{path} cannot be read ({error.strerror}); restore it or leave it out."
         ) from error
     return decode_image(encoded, path)
+
+
+def count_pixels(path: str | os.PathLike[str]) -> int:
+    """Pixels that an image file has by its header; none of them is decoded.
+
+    Raises:
+      UserError: the file cannot be read as an image.
+    """
+    with _opened(path) as image, _decoding(path):
+        return image.width * image.height
+
+
+@contextlib.contextmanager
+def open_rows(path: str | os.PathLike[str]) -> Iterator[ImageRows]:
+    """Open an image file of any size, whose pixels are those of `read_image`, as blocks of rows.
+
+    With the package tifffile, strips and tiles of TIFF files of eight bits a channel that are
+    stored upright are decoded as they are asked for. Other files are decoded at once, into the 1 to
+    4 bytes a pixel that Pillow holds, or into three where they have more than eight bits a channel.
+
+    Raises:
+      UserError: as `read_image`, but for the size; also while blocks are asked for.
+    """
+    with _opened(path) as image:
+        with tiff_rows.opened(path) as strips:
+            if strips is not None:
+                yield ImageRows(image.height, image.width, _explained(strips, path), str(path))
+                return
+        with _decoding(path), _any_size():
+            with open(path, "rb") as file:
+                bits = _bits_per_channel(image, file.read(_HEADER_BYTES))
+            image.load()
+        turn = _TURNS.get(_orientation(image))
+        if bits > 8 or image.mode == "F" or image.mode.startswith("I"):
+            with _decoding(path), _any_size():
+                pixels = _eight_bits(image, bits, path)
+            image = Image.fromarray(pixels)
+        height, width = image.size if turn in _QUARTER_TURNS else image.size[::-1]
+        blocks = _turned_blocks(image, turn, height, width)
+        yield ImageRows(height, width, _explained(blocks, path), str(path))
 
 
 def decode_image(encoded: bytes, name: object, upright: bool = True) -> UInt8[np.ndarray, "H W 3"]:
@@ -87,6 +149,58 @@ def load_image(encoded: bytes, name: object) -> Image.Image:
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is what systems write beside others, as macOS does `._photo.jpg`."""
     return name.startswith(".")
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """A file's image of any size, of which the header is read."""
+    try:
+        file = open(path, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); restore it or leave it out."
+        ) from error
+    with file:
+        with _decoding(path), _any_size():
+            image = Image.open(file)
+        yield image
+
+
+@contextlib.contextmanager
+def _any_size() -> Iterator[None]:
+    """Put Pillow's limit of the size aside; whoever opens such a file has one of their own."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _turned_blocks(
+    image: Image.Image, turn: Image.Transpose | None, height: int, width: int
+) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
+    """Blocks of rows of a decoded image that has this size once it is turned."""
+    step = max(1, _BLOCK_PIXELS // width)
+    for top in range(0, height, step):
+        first, last = top, min(top + step, height)
+        if turn in _FROM_THE_END:
+            first, last = height - last, height - first
+        box = (first, 0, last, width) if turn in _QUARTER_TURNS else (0, first, width, last)
+        with _any_size():
+            part = image.crop(box)
+        yield np.asarray(_rgb(part if turn is None else part.transpose(turn)))
+
+
+def _explained(
+    blocks: Iterator[UInt8[np.ndarray, "_ _ 3"]], name: object
+) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
+    """The blocks, where whatever stops their decoding is a UserError that names the file."""
+    while True:
+        with _decoding(name):
+            block = next(blocks, None)
+        if block is None:
+            return
+        yield block
 
 
 @contextlib.contextmanager
@@ -162,15 +276,20 @@ def _eight_bits(image: Image.Image, bits: int, name: object) -> UInt8[np.ndarray
             _check_full_range(int(values.max()), name)
         # Pillow brings all but those of TIFF to 16 bits.
         return _grey((values >> (bits if image.format == "TIFF" else 16) - 8), image)
-    if image.mode in ("La", "RGBa"):  # colours multiplied by alpha
-        image = image.convert(image.mode.upper())
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    rgb = np.asarray(image.convert("RGB"))
+    rgb = np.asarray(_rgb(image))
     if bits == 16:  # of which Pillow keeps the upper eight, or rounds to them; 0 may not be black
         colors = np.asarray(image) if image.mode == "CMYK" else rgb
         _check_full_range(max(1, 257 * int(colors.max()) - 128), name)
     return rgb
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """An image of eight bits a channel as RGB, without its alpha."""
+    if image.mode in ("La", "RGBa"):  # colours multiplied by alpha
+        image = image.convert(image.mode.upper())
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
 
 
 def _check_full_range(largest: int, name: object) -> None:
