@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from ranet_jax import markdown
 from ranet_jax.evaluation.metrics import SegmentationScores
@@ -16,12 +16,12 @@ from ranet_jax.pipeline.metadata import DatasetMetadata
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """An image of an evaluation, thinned to a small size: what it shows, and its labels.
+    """An image of an evaluation, thinned to a small size, and its labels.
 
-    `brightness` goes from 0, the darkest pixel, to 255, the brightest one.
+    `image` is normalised, as the network sees it.
     """
 
-    brightness: UInt8[np.ndarray, "h w"]
+    image: Float32[np.ndarray, "h w 3"]
     truth: UInt8[np.ndarray, "_ _"]
     fine: UInt8[np.ndarray, "h w"]
 

@@ -1,19 +1,22 @@
 """A sheet of the samples of an evaluation."""
 
-import numpy as np
 from PIL import Image
 
 from ranet_jax.evaluation.result import EvaluationResult
 from ranet_jax.inference.pictures import Panel, contact_sheet, label_panel
+from ranet_jax.pipeline.normalization import Normalization
 
 PICTURE_WIDTH = 240
 
 
-def sample_sheet(result: EvaluationResult) -> Image.Image | None:
-    """Brightness, truth and fine labels of each sample, above a legend; None without samples."""
+def sample_sheet(result: EvaluationResult, normalization: Normalization) -> Image.Image | None:
+    """Photograph, truth and fine labels of each sample, above a legend; None without samples.
+
+    `normalization` is what the images of the samples went through.
+    """
     rows = [
         {
-            "image": Panel(np.repeat(sample.brightness[..., None], 3, axis=-1)),
+            "image": Panel(normalization.undo(sample.image)),
             "truth": label_panel(sample.truth, result.dataset.palette),
             "fine": label_panel(sample.fine, result.dataset.palette),
         }

@@ -141,11 +141,10 @@ def _samples(batch: Batch, probabilities: Float[Array, "b H W c"]) -> list[Sampl
     """The first images of a batch, each as every n-th pixel."""
     samples = []
     for index in np.flatnonzero(batch["mask"])[:SAMPLES].tolist():
-        image, truth = _thinned(batch["image"][index]).mean(axis=-1), batch["label"][index]
-        darkest, range_ = image.min(), max(np.ptp(image), 1e-6)
-        brightness = np.rint(255 * (image - darkest) / range_).astype(np.uint8)
+        image = np.array(_thinned(batch["image"][index]), np.float32)  # not a view of the batch
+        truth = _thinned(batch["label"][index]).astype(np.uint8)
         fine = np.asarray(jnp.argmax(_thinned(probabilities[index]), axis=-1)).astype(np.uint8)
-        samples.append(Sample(brightness, _thinned(truth).astype(np.uint8), fine))
+        samples.append(Sample(image, truth, fine))
     return samples
 
 

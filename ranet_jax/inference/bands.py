@@ -114,7 +114,7 @@ class _Sums:
 
     def mean(self, rows: slice, width: int) -> Float32[np.ndarray, "rows width c"]:
         """Averages over the windows."""
-        return self._total[rows, :width] / self._cover[rows, :width]
+        return self._total[rows, :width] * (1 / self._cover[rows, :width])
 
     def advance(self, count: int) -> None:
         """Drop the first rows and take in as many new ones."""

@@ -67,7 +67,8 @@ def slide(
                 totals[name] = _add_window(totals[name], part, corner)
         for top, left in group:
             cover[:, top : top + crop_height, left : left + crop_width] += 1
-    return {name: (total / cover)[:, :height, :width] for name, total in totals.items()}
+    share = 1 / cover  # on the host; XLA divides in different ways
+    return {name: (total * share)[:, :height, :width] for name, total in totals.items()}
 
 
 def window_groups(corners: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:

@@ -22,6 +22,7 @@ from ranet_jax.models import build_model
 from ranet_jax.pipeline.batching import Batch
 from ranet_jax.pipeline.labels import check_labels
 from ranet_jax.pipeline.metadata import DatasetMetadata
+from ranet_jax.pipeline.normalization import Normalization
 from ranet_jax.training import parallel
 from ranet_jax.training.initialization import check_start, initialize
 from ranet_jax.training.lock import locked
@@ -104,7 +105,8 @@ def train(
         state = checkpoints.restore_latest(manager, state)
         first, last, patience = int(state.step), config.train.steps, config.train.patience
         with _records_explained(manager):
-            log = stack.enter_context(MetricsLog(workdir, first, last))
+            normalization = Normalization.from_config(config.data)
+            log = stack.enter_context(MetricsLog(workdir, first, last, normalization))
         stack.enter_context(stop.defer())
 
         def evaluate(step: int, state: TrainState) -> EvaluationResult:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from ranet_jax.errors import UserError
 from ranet_jax.evaluation.result import EvaluationResult
 from ranet_jax.files import parse_json, reason, write_text
+from ranet_jax.pipeline.normalization import Normalization
 from ranet_jax.progress import track
 
 FILE = "metrics.jsonl"
@@ -112,10 +113,14 @@ class MetricsLog:
     """`metrics.jsonl` (a line a step, a line an evaluation), TensorBoard and the progress bar.
 
     Lines after the step to resume from are dropped, so that a resumed run leaves the same record
-    as one that was never cut off. Only the first host writes.
+    as one that was never cut off. Only the first host writes. `normalization`, of the images that
+    are evaluated, is undone where they are shown.
     """
 
-    def __init__(self, workdir: str | pathlib.Path, first: int, steps: int):
+    def __init__(
+        self, workdir: str | pathlib.Path, first: int, steps: int, normalization: Normalization
+    ):
+        self._normalization = normalization
         self._first_host = jax.process_index() == 0
         self._bar = track(
             total=steps, initial=first, unit="step", desc="train", hidden=not self._first_host
@@ -221,7 +226,7 @@ class MetricsLog:
     def _show_samples(self, step: int, result: EvaluationResult) -> None:
         from ranet_jax.evaluation.sample_sheet import sample_sheet
 
-        sheet = sample_sheet(result)
+        sheet = sample_sheet(result, self._normalization)
         if sheet is not None:
             self._board.add_image("eval/samples", np.asarray(sheet), step)
 

@@ -1,6 +1,7 @@
 """The training loop: interruption and exact resumption, records, and what stops it."""
 
 import dataclasses
+import io
 import json
 import os
 import pathlib
@@ -8,6 +9,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -15,6 +17,8 @@ import time
 import jax
 import numpy as np
 import pytest
+from PIL import Image
+from tensorboardX.proto.event_pb2 import Event
 
 from helpers import training, xla
 from ranet_jax.checkpoints import load_variables
@@ -24,12 +28,14 @@ from ranet_jax.evaluation.region_statistics import RegionCounts, RegionScores
 from ranet_jax.evaluation.result import EvaluationResult, Sample
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.pipeline.metadata import DatasetMetadata
+from ranet_jax.pipeline.normalization import Normalization
 from ranet_jax.training.loop import train
-from ranet_jax.training.records import Board, MetricsLog, NonFiniteLossError
+from ranet_jax.training.records import MetricsLog, NonFiniteLossError
 
 pytestmark = pytest.mark.slow
 
 STEPS = 6
+NORMALIZATION = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def run(workdir, config=None, dataset=training.DATASET, on_batch=lambda number: None):
@@ -104,7 +110,7 @@ def test_regions_are_recorded_and_useless_ones_told(tmp_path, capsys, largest):
     result = EvaluationResult(
         training.DATASET, InferenceSettings(), 4, 1.0, scores, regions=RegionScores(counts)
     )
-    with MetricsLog(tmp_path, 0, 3) as log:
+    with MetricsLog(tmp_path, 0, 3, NORMALIZATION) as log:
         log.evaluation(3, result)
     assert records(tmp_path) == [
         {
@@ -128,23 +134,55 @@ def test_regions_are_recorded_and_useless_ones_told(tmp_path, capsys, largest):
     assert told.count("ranet: The largest region of an image covers 97 % of") == (largest > 900)
 
 
-def test_samples_of_an_evaluation_are_shown_in_tensorboard(tmp_path, monkeypatch):
+def pictures_of_events(directory):
+    """Pictures of TensorBoard's event files, by tag and step, read as TFRecords."""
+    found = {}
+    for path in directory.iterdir():
+        rest = path.read_bytes()
+        while rest:  # length, its checksum, the event, its checksum
+            (length,) = struct.unpack_from("<Q", rest)
+            event, rest = Event.FromString(rest[12 : 12 + length]), rest[16 + length :]
+            for value in event.summary.value:
+                if value.HasField("image"):
+                    encoded = io.BytesIO(value.image.encoded_image_string)
+                    found[value.tag, event.step] = np.asarray(Image.open(encoded))
+    return found
+
+
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_samples_of_an_evaluation_are_shown_in_tensorboard_in_their_colours(tmp_path, order):
+    """Left half orange, right half blue-green: not grey, nor with channels exchanged."""
+    photograph = np.zeros((20, 30, 3), np.uint8)
+    photograph[:, :15], photograph[:, 15:] = (250, 120, 10), (5, 90, 160)
+    normalization = Normalization((123.0, 116.0, 103.0), (58.0, 57.0, 56.0), order)
     labels = np.zeros((20, 30), np.uint8)
     scores = SegmentationScores(np.diag([3, 1]).astype(np.int64))
-    sample = Sample(labels, labels, labels)
+    seen = np.asarray(normalization(photograph.astype(np.float32)), np.float32)
     result = EvaluationResult(
-        training.DATASET, InferenceSettings(), 4, 1.0, scores, samples=(sample,)
+        *(training.DATASET, InferenceSettings(), 4, 1.0, scores),
+        samples=(Sample(seen, labels, labels),),
     )
-    shown = []
-
-    def add_image(board, name, image, step):
-        shown.append((name, image.shape[-1], step))
-
-    monkeypatch.setattr(Board, "add_image", add_image)
-    with MetricsLog(tmp_path, 0, 3) as log:
-        log.evaluation(3, result)
+    with MetricsLog(tmp_path, 0, 3, normalization) as log:
+        log.evaluation(2, result)
         log.evaluation(3, dataclasses.replace(result, samples=()))
-    assert shown == [("eval/samples", 3, 3)]
+    pictures = pictures_of_events(tmp_path / "tensorboard")
+    assert pictures.keys() == {("eval/samples", 2)}
+    sheet = pictures["eval/samples", 2]
+    orange, blue = (np.argwhere((sheet == color).all(axis=-1)) for color in photograph[0, [0, -1]])
+    assert len(orange) == len(blue) == 120 * 160  # halves of 240 x 160 pixels
+    assert orange[:, 1].max() + 1 == blue[:, 1].min()
+
+
+def test_training_shows_photographs_in_their_colours(whole):
+    """Each pixel of the first image that is evaluated is enlarged, with its colour kept."""
+    workdir, _ = whole
+    pictures = pictures_of_events(workdir / "tensorboard")
+    assert ("eval/samples", STEPS) in pictures
+    normalization = Normalization.from_config(training.tiny_config(STEPS).data)
+    photograph = normalization.undo(training.eval_batches()[0]["image"][0])
+    column = pictures["eval/samples", STEPS][:, 8 : 8 + 240]
+    shown = set(map(tuple, column.reshape(-1, 3).tolist()))
+    assert set(map(tuple, photograph.reshape(-1, 3).tolist())) <= shown
 
 
 def test_keeps_the_latest_and_the_best(tmp_path):
