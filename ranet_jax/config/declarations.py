@@ -317,7 +317,7 @@ FIELDS: dict[str, Field] = {
     ),
     "eval.flip": Field(False, "scores", "Whether to average with the scores of mirror images."),
     "eval.regions": Field(
-        True, "running", "Whether to count regions, in a pass of their own if need be."
+        True, "running", "Whether to count or draw regions, in a pass of their own if need be."
     ),
 }
 

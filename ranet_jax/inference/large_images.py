@@ -38,6 +38,16 @@ def predict_large_file(
       UserError: the image cannot be read, memory does not suffice, or the settings have scales.
       OSError: a picture cannot be written.
     """
+    image, labels = _write_labels(model, path, targets["labels"])
+    overlay = overlay_with_legend(image, labels, model.dataset, alpha)
+    with replacing(targets["overlay"]) as partial:
+        overlay.save(partial, format="PNG")
+
+
+def _write_labels(
+    model: Model, path: Path, target: Path
+) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
+    """Write the labels of an image file; the image and its labels at the size of the overlay."""
     with open_rows(path) as rows:
         shape = (rows.height, rows.width)
         factor = -(-max(shape) // OVERLAY_SIDE)
@@ -45,13 +55,11 @@ def predict_large_file(
         seen = dataclasses.replace(rows, blocks=image.watch(rows.blocks))
         with (
             track(total=rows.height, unit="row", desc="segment", leave=None) as bar,
-            replacing(targets["labels"]) as partial,
+            replacing(target) as partial,
         ):
             blocks = labels.watch(model.predict_rows(seen))
             save_label_rows(partial, _counted(blocks, bar), shape, model.dataset.palette)
-    overlay = overlay_with_legend(image.picture, labels.picture, model.dataset, alpha)
-    with replacing(targets["overlay"]) as partial:
-        overlay.save(partial, format="PNG")
+    return image.picture, labels.picture
 
 
 def _counted(

@@ -1,4 +1,4 @@
-"""`--alpha` of `ranet evaluate` and `ranet predict`: what is refused before a model is loaded."""
+"""Options of pictures: what `ranet evaluate` and `predict` refuse before a model is loaded."""
 
 import pytest
 
@@ -16,9 +16,14 @@ from ranet_jax.cli import main
             "predict run a.png --output out.zip --submission cityscapes --alpha 0.5",
             "--alpha has no effect with --submission, which draws no pictures; leave it out.",
         ),
+        ("predict run a.png --output out --max-pixels 0", "max_pixels is 0; choose 1 or more."),
+        (
+            "predict run a.png --output out.zip --submission cityscapes --max-pixels 9",
+            "--max-pixels has no effect with --submission; leave it out.",
+        ),
     ],
 )
-def test_an_alpha_of_no_use_is_refused(command, sentence, tmp_path, monkeypatch, capsys):
+def test_options_of_no_use_are_refused(command, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(command.split()) == 1
     assert capsys.readouterr().err.startswith(f"ranet: {sentence}")
