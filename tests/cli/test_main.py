@@ -89,7 +89,7 @@ def test_good_images_are_predicted_and_bad_ones_reported(root, workdir, model, t
             assert picture.mode == "RGB"
 
 
-def test_good_images_alone_end_in_status_zero(root, tmp_path, monkeypatch):
+def test_good_images_alone_end_in_status_zero(root, tmp_path, monkeypatch, capsys):
     asked = {}
 
     def load(path, configure):
@@ -102,6 +102,9 @@ def test_good_images_alone_end_in_status_zero(root, tmp_path, monkeypatch):
     assert main(["predict", *arguments, "--config.eval.scales=(1, 1.5)"]) == 0
     assert (tmp_path / "f_labels.png").is_file()
     assert asked["somewhere"].eval.scales == (1.0, 1.5)
+    capsys.readouterr()
+    assert main(["predict", *arguments, "--max-pixels", str(32 * 24 - 1)]) == 1
+    assert "f.png has 768 pixels, which is more than max_pixels, 767" in capsys.readouterr().err
 
 
 def test_a_model_predicts_the_same_again_and_after_export(root, model, tmp_path):
