@@ -1,7 +1,8 @@
 """The command `ranet`, and the list of the commands it has.
 
 Errors of input and of files end in one sentence on standard error and exit status 1. Training that
-a signal stopped has exit status 143 (SIGTERM) or 130 (Ctrl-C): the same command goes on.
+a signal stopped has exit status 143 (SIGTERM) or 130 (Ctrl-C), and one that lost another of its
+processes has 75: the same command goes on.
 """
 
 import argparse
@@ -31,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         if overrides and not hasattr(parsed, "takes_overrides"):
             raise UserError(f"{overrides[0]!r} is not an option of `ranet {parsed.command}`.")
         parsed.overrides = overrides
+        parsed.is_program = arguments is None
         check_paths(parsed)
         return parsed.run(parsed)
     except UserError as error:

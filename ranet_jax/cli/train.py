@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ranet_jax.cli import compilation_cache
+from ranet_jax.cli import compilation_cache, supervise
 from ranet_jax.cli.arguments import OVERRIDING, path_text, refuse
 from ranet_jax.config import check_config, set_field
 from ranet_jax.config_files import (
@@ -19,12 +19,17 @@ from ranet_jax.config_files import (
     packaged_config,
     read_config,
 )
-from ranet_jax.errors import Interrupted, UserError, first_sentence
+from ranet_jax.errors import Interrupted, UserError
 from ranet_jax.files import explained
 from ranet_jax.files.paths import local_workdir
+from ranet_jax.training.process_options import JOIN_TIMEOUT, LOST_AFTER, check_processes
 
 # That `--data` takes where nothing is said.
 MINUTES = 30.0
+PROCESS_OPTIONS = (
+    *("--coordinator", "--num-processes", "--process-id"),
+    *("--join-timeout", "--lost-after"),
+)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -69,38 +74,53 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="with --distributed: process 0")
     parser.add_argument("--num-processes", type=int, help="with --distributed: how many")
     parser.add_argument("--process-id", type=int, help="with --distributed: which this is")
+    parser.add_argument(
+        "--join-timeout",
+        type=int,
+        metavar="SECONDS",
+        help="with --distributed: wait so long for the last process (default: 300)",
+    )
+    parser.add_argument(
+        "--lost-after",
+        type=int,
+        metavar="SECONDS",
+        help="with --distributed: end when a process is silent for so long (default: 30)",
+    )
     compilation_cache.add_option(parser)
     parser.set_defaults(run=run, takes_overrides=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, or go on, in one process or as one of several; print the scores."""
-    local_workdir(arguments.workdir)  # before the processes wait for one another
     started = time.monotonic()
-    import jax
-
-    processes = (arguments.coordinator, arguments.num_processes, arguments.process_id)
-    if arguments.distributed and arguments.arrays is not None:
-        raise UserError("--arrays works in one process only; leave --distributed out.")
+    local_workdir(arguments.workdir)  # before the processes wait for one another
     if arguments.data is None:
         refuse(arguments, ("--data-dir", "--init", "--minutes"), "goes with --data")
-    elif arguments.distributed:
-        raise UserError(
-            "--data works in one process only; leave --distributed out, or name a --config."
-        )
-    if arguments.distributed:
-        try:
-            jax.distributed.initialize(*processes)
-        except (ValueError, RuntimeError) as error:
-            raise UserError(
-                "The processes of --distributed cannot find one another:"
-                f" {first_sentence(error)}; see launch/README.md."
-            ) from error
-    elif processes != (None, None, None):
-        raise UserError(
-            "--coordinator, --num-processes and --process-id need --distributed; add it."
-        )
+    if not arguments.distributed:
+        refuse(arguments, PROCESS_OPTIONS, "has no meaning without --distributed")
+        return _train_until_signal(arguments, started)
+    alone = ("--arrays", "--data")
+    refuse(arguments, alone, "works in one process only, so not with --distributed")
+    processes = (arguments.coordinator, arguments.num_processes, arguments.process_id)
+    waits = (_given(arguments.join_timeout, JOIN_TIMEOUT), _given(arguments.lost_after, LOST_AFTER))
+    check_processes(*processes, *waits)
+    if arguments.is_program and not supervise.is_supervised():
+        return supervise.supervise(arguments.workdir, *waits)
+    if arguments.is_program:
+        supervise.follow_supervisor()
 
+    from ranet_jax.training.processes import join, one_fate
+
+    join(*processes, *waits)
+    with one_fate(lambda: supervise.going_on(arguments.workdir), waits[1]):
+        return _train_until_signal(arguments, started)
+
+
+def _given(value: int | None, default: int) -> int:
+    return default if value is None else value
+
+
+def _train_until_signal(arguments: argparse.Namespace, started: float) -> int:
     from ranet_jax.training.signals import catch_signals
 
     with catch_signals():

@@ -1,0 +1,155 @@
+"""One of several processes: a child that trains, and the command that says how it ended.
+
+When a process is lost, JAX aborts the others with a C++ stack on standard error. The command that
+was started therefore trains in a child: it passes on signals, what the child prints and its exit
+status, and in place of such a stack it prints one sentence and ends with status 75.
+"""
+
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import IO
+
+from ranet_jax.training.process_options import LOST
+
+VARIABLE = "RANET_JAX_SUPERVISOR"
+FATAL = b"Terminating process because the JAX distributed service"
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGCONT)
+
+
+def is_supervised() -> bool:
+    """Whether this process is such a child."""
+    return os.environ.get(VARIABLE) == str(os.getppid())
+
+
+def follow_supervisor() -> None:
+    """Let this child end or stop when the command does, however that comes about."""
+    supervisor = os.getppid()
+
+    def follow() -> None:
+        while True:
+            time.sleep(1)
+            if os.getppid() != supervisor:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if _is_stopped(supervisor):
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _is_stopped(process: int) -> bool:
+    """Whether a process was stopped, where the system tells it in /proc."""
+    with contextlib.suppress(OSError):
+        state = pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        return state == "T"
+    return False
+
+
+def supervise(workdir: str, timeout: int, lost_after: int) -> int:
+    """Start this command again as a child, wait for its end and return the exit status.
+
+    Args:
+      workdir: where the child saves its steps.
+      timeout: seconds that the child waits for the other processes.
+      lost_after: seconds without a heartbeat after which a process counts as lost.
+    """
+    child: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
+
+    def forward(number: int, frame: object) -> None:
+        if child is None:
+            early.append(number)
+        else:
+            child.send_signal(number)
+
+    previous = {number: signal.signal(number, forward) for number in FORWARDED}
+    try:
+        child = subprocess.Popen(
+            [sys.executable, *sys.orig_argv[1:]],
+            env=os.environ | {VARIABLE: str(os.getpid())},
+            stderr=subprocess.PIPE,
+            process_group=0,  # a signal to the group of the command comes to it once
+        )
+        for number in early:
+            child.send_signal(number)
+        assert child.stderr is not None
+        held: list[bytes] = []
+        relay = threading.Thread(target=_relay, args=(child.stderr, held), daemon=True)
+        relay.start()
+        status = child.wait()
+        relay.join(5)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if status >= 0:
+        _write(b"".join(held))
+        return status
+    if status == -signal.SIGABRT and held:
+        text = b"".join(held).decode(errors="replace")
+        what = f"{what_was_lost(text, timeout, lost_after)}; {going_on(workdir)}."
+        status = LOST
+    else:
+        _write(b"".join(held))
+        what = f"{_ended_by(-status)}; {going_on(workdir)}."
+        status = 128 - status
+    print(f"ranet: {what}", file=sys.stderr, flush=True)
+    return status
+
+
+def _relay(pipe: IO[bytes], held: list[bytes]) -> None:
+    """Pass on what the child writes, but hold back what JAX says from a fatal error on."""
+    for line in pipe:
+        if held or FATAL in line:
+            held.append(line)
+        else:
+            _write(line)
+
+
+def _write(text: bytes) -> None:
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        sys.stderr.buffer.write(text)
+        sys.stderr.buffer.flush()
+
+
+def what_was_lost(text: str, timeout: int, lost_after: int) -> str:
+    """The beginning of a sentence, from what JAX writes of its fatal error."""
+    if "RegisterTask" in text:
+        return (
+            f"Not all processes came together within {timeout} s; start all of them, and see"
+            " that each can reach the host and port of process 0, or give them more time with"
+            " --join-timeout"
+        )
+    silent = re.search(r"unhealthy \(stopped sending heartbeats\):\n((?:\S*\d+\n)+)", text)
+    if silent:
+        numbers = sorted({int(re.findall(r"\d+", line)[-1]) for line in silent[1].splitlines()})
+        one = len(numbers) == 1
+        return (
+            f"{'Process' if one else 'Processes'} {', '.join(map(str, numbers))}"
+            f" {'is' if one else 'are'} gone, or stopped for {lost_after} s"
+        )
+    if "UNAVAILABLE" in text or "/Heartbeat" in text:
+        return "Process 0 is gone, or cannot be reached"
+    status = re.search(r"absl::Status: (.*)", text)
+    return f"The other processes were lost ({(status[1] if status else text)[:200]})"
+
+
+def _ended_by(number: int) -> str:
+    name = signal.Signals(number).name
+    if number == signal.SIGKILL:
+        return f"This process was ended by {name}, as the kernel does when memory runs out"
+    return f"This process was ended by {name}"
+
+
+def going_on(workdir: str) -> str:
+    """Which step is saved last, and what to run."""
+    from ranet_jax.checkpoints.steps import finished_steps
+
+    steps = finished_steps(pathlib.Path(workdir) / "checkpoints")
+    saved = f"step {steps[-1]} is saved last" if steps else "no step is saved"
+    return f"{saved}; run the same command again in every process to go on"

@@ -1,0 +1,51 @@
+"""What is said of several processes before they meet, and what one that lost the others says."""
+
+import os
+import re
+
+from ranet_jax.errors import UserError
+
+# Exit status of a process that lost the others: started anew, all of them go on (EX_TEMPFAIL).
+LOST = os.EX_TEMPFAIL
+# A process that sends no heartbeat for so many seconds is lost.
+LOST_AFTER = 30
+# Processes wait so many seconds for the last of them to come.
+JOIN_TIMEOUT = 300
+
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
+
+
+def check_processes(
+    coordinator: str | None,
+    count: int | None,
+    index: int | None,
+    timeout: int = JOIN_TIMEOUT,
+    lost_after: int = LOST_AFTER,
+) -> None:
+    """See that what describes the processes can be right; None is for JAX to find out.
+
+    Args:
+      coordinator: "HOST:PORT" of process 0.
+      count: number of processes.
+      index: number of this process, from 0.
+      timeout: seconds to wait for the last process.
+      lost_after: seconds without a heartbeat after which a process counts as lost.
+
+    Raises:
+      UserError: it cannot.
+    """
+    if coordinator is not None:
+        match = _ADDRESS.fullmatch(coordinator)
+        if match is None or not 0 < int(match[2]) < 2**16:
+            raise UserError(
+                f"The coordinator {coordinator!r} is not HOST:PORT; give the host of process 0 and"
+                " a free port there from 1 to 65535, such as node0:12355."
+            )
+    if count is not None and count < 1:
+        raise UserError(f"The number of processes is {count}; give at least 1.")
+    if index is not None and (index < 0 or (count is not None and index >= count)):
+        last = "number of processes - 1" if count is None else str(count - 1)
+        raise UserError(f"There is no process {index}; processes are numbered from 0 to {last}.")
+    for name, seconds in (("wait for the processes", timeout), ("hear from a process", lost_after)):
+        if not 1 <= seconds <= 100_000:
+            raise UserError(f"The time to {name} is {seconds} s; give 1 to 100000.")

@@ -1,0 +1,191 @@
+"""Several processes that train as one: how they meet, and how one that fails ends them all.
+
+JAX's coordination service, which runs in process 0, takes the heartbeats of all processes. When one
+of them is lost, JAX aborts the others; `ranet train` says that in a sentence
+(`ranet_jax.cli.supervise`). An error of one process, such as a label out of range, is none of its
+business: what is here tells it to the other processes, which would otherwise wait for the first.
+"""
+
+import atexit
+import contextlib
+import os
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from ranet_jax.errors import UserError, first_sentence
+from ranet_jax.files import reason
+from ranet_jax.training.process_options import (
+    JOIN_TIMEOUT,
+    LOST,
+    LOST_AFTER,
+    check_processes,
+)
+
+_FAILURE, _END = "ranet_jax/failure", "ranet_jax/end"
+# What the others may still do when one has failed, such as tell their own error.
+_GRACE = 10.0
+_LOST_WORDS = re.compile(
+    "Gloo|NCCL|UNAVAILABLE|DEADLINE_EXCEEDED|[Cc]onnection (reset|closed|refused)|Socket closed"
+)
+_ending = threading.Lock()
+
+
+def join(
+    coordinator: str | None = None,
+    count: int | None = None,
+    index: int | None = None,
+    timeout: int = JOIN_TIMEOUT,
+    lost_after: int = LOST_AFTER,
+) -> None:
+    """Meet the other processes, before anything else is done with JAX.
+
+    All devices exchange a number at once, because on CPUs the first exchange fails when a process
+    is 30 seconds late for it, and reading data or compiling may take some of them that long.
+
+    Args:
+      coordinator: "HOST:PORT" of process 0; None, as below, for what JAX finds out by itself.
+      count: number of processes.
+      index: number of this process, from 0.
+      timeout: seconds to wait for the last process; JAX aborts the process when they are over.
+      lost_after: seconds without a heartbeat after which a process counts as lost.
+
+    Raises:
+      UserError: an argument is wrong, or JAX cannot find out.
+    """
+    coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
+    check_processes(coordinator, count, index, timeout, lost_after)
+    if coordinator is not None and index == 0:
+        _check_port(int(coordinator.rpartition(":")[2]))
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            count,
+            index,
+            initialization_timeout=timeout,
+            heartbeat_timeout_seconds=lost_after,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            "The processes of --distributed cannot find one another:"
+            f" {first_sentence(error)}; see launch/README.md."
+        ) from error
+    if jax.process_count() > 1:
+        ones = np.ones(jax.local_device_count(), np.float32)
+        jax.pmap(lambda one: jax.lax.psum(one, "all"), "all")(ones).block_until_ready()
+        multihost_utils.process_allgather(np.zeros((), np.float32))
+        multihost_utils.broadcast_one_to_all(np.zeros((), np.float32))
+
+
+def _check_port(port: int) -> None:
+    """Raise `UserError` if another program has the port, at which JAX would crash."""
+    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise UserError(
+                f"Process 0 cannot have port {port} ({reason(error)}); name another one to all"
+                " processes."
+            ) from error
+
+
+def is_lost_connection(error: BaseException | None) -> bool:
+    """Whether an exception, or what caused it, says that another process cannot be reached."""
+    while error is not None:
+        if isinstance(error, RuntimeError | ValueError) and _LOST_WORDS.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextlib.contextmanager
+def one_fate(going_on: Callable[[], str], lost_after: int = LOST_AFTER) -> Iterator[None]:
+    """End all processes when an exception ends one of them.
+
+    The process that failed raises its exception and ends with exit status 1 (130 after Ctrl-C) once
+    the others have heard of it; each of these says which process failed and why, and ends with
+    status 1. A process that cannot reach another one ends with status `LOST`: when JAX aborts it,
+    which knows who is lost, or else by itself.
+
+    Args:
+      going_on: gives the end of a sentence, which says how to go on.
+      lost_after: what `join` was given.
+    """
+    if jax.process_count() == 1:
+        yield
+        return
+    client = _client()
+    threading.Thread(target=_watch, args=(client,), daemon=True).start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        _tell_others(client, "it was interrupted.", status=130)
+        raise
+    except Exception as error:
+        if is_lost_connection(error):
+            time.sleep(1.5 * lost_after + 5)  # JAX aborts this process meanwhile
+            _say(f"The connection to another process is lost ({_cause(error)}); {going_on()}.")
+            os._exit(LOST)
+        words = str(error) if isinstance(error, UserError) else first_sentence(error)
+        _tell_others(client, words, status=1)
+        raise
+
+
+def _tell_others(client: Any, words: str, status: int) -> None:
+    """Tell the other processes why they are to end, and end this one with a status in the end."""
+    _ending.acquire()  # for good: this process tells its own reason
+    with contextlib.suppress(Exception):  # another process was the first
+        client.key_value_set(_FAILURE, f"{jax.process_index()}:{words}")
+    # Before JAX's own exit, which would wait for processes that have ended.
+    atexit.register(_leave, client, status)
+
+
+def _client() -> Any:
+    """JAX's client of the coordination service, to which it gives no public way."""
+    from jax._src import distributed
+
+    return distributed.global_state.client
+
+
+def _watch(client: Any) -> None:
+    """Wait for another process to fail, then end this one."""
+    try:
+        text = client.blocking_key_value_get(_FAILURE, 2**31 - 1)
+    except Exception:  # training has ended
+        return
+    time.sleep(_GRACE)
+    _ending.acquire()
+    index, _, words = text.partition(":")
+    _say(f"Process {index} has ended, and so does this one: {words}")
+    _leave(client, status=1)
+
+
+def _leave(client: Any, status: int) -> None:
+    """End this process, once all others have heard that they are to end."""
+    with contextlib.suppress(Exception):  # such as a process that is lost
+        client.wait_at_barrier(_END, int(2000 * _GRACE))
+    if jax.process_index() == 0:
+        time.sleep(1)  # the others would take the end of the coordinator for an error
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_sentence(error)
+
+
+def _say(sentence: str) -> None:
+    print(f"ranet: {sentence}", file=sys.stderr, flush=True)
