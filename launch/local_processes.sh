@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # launch/local_processes.sh CONFIG WORKDIR [OVERRIDE...]: two processes of one CPU device each.
-set -euo pipefail
+set -uo pipefail
 config=${1:?config file} workdir=${2:?working directory}
 shift 2
 export JAX_PLATFORMS=cpu
@@ -11,5 +11,7 @@ for process in 0 1; do
         --coordinator localhost:12355 --num-processes 2 --process-id "$process" "$@" &
     pids+=($!)
 done
-# The first to fail ends the script, and with it the other.
-for _ in "${pids[@]}"; do wait -n; done
+# When one of them fails, the other ends by itself.
+status=0
+for pid in "${pids[@]}"; do wait "$pid" || status=$?; done
+exit "$status"

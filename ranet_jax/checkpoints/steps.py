@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from ranet_jax.checkpoints.manifests import add_to_manifest, find_damage, write_manifest
 from ranet_jax.errors import UserError
-from ranet_jax.files import paths, read_json, reason, write_json
+from ranet_jax.files import numbered_names, paths, read_json, reason, write_json
 
 SCORES = "metrics/metrics"
 # What a training that was killed leaves of a step it was writing or removing.
@@ -38,11 +38,7 @@ class DamagedError(Exception):
 
 def finished_steps(directory: paths.Path) -> list[int]:
     """Steps that have a checkpoint, in order; whether they are whole is seen when one is read."""
-    try:
-        names = paths.list_names(directory)
-    except OSError:
-        return []
-    return sorted(int(name) for name in names if re.fullmatch(r"0|[1-9][0-9]{0,17}", name))
+    return numbered_names(directory)
 
 
 def read_state(path: paths.Path) -> dict[str, Any]:

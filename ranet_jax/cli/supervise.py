@@ -16,6 +16,7 @@ import threading
 import time
 from typing import IO
 
+from ranet_jax.files import numbered_names
 from ranet_jax.training.process_options import LOST
 
 VARIABLE = "RANET_JAX_SUPERVISOR"
@@ -148,8 +149,6 @@ def _ended_by(number: int) -> str:
 
 def going_on(workdir: str) -> str:
     """Which step is saved last, and what to run."""
-    from ranet_jax.checkpoints.steps import finished_steps
-
-    steps = finished_steps(pathlib.Path(workdir) / "checkpoints")
+    steps = numbered_names(pathlib.Path(workdir) / "checkpoints")
     saved = f"step {steps[-1]} is saved last" if steps else "no step is saved"
     return f"{saved}; run the same command again in every process to go on"

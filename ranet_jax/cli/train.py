@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import math
 import os
+import re
 import time
 from typing import Any
 
@@ -86,6 +87,11 @@ def add_parser(subparsers: Any) -> None:
         metavar="SECONDS",
         help="with --distributed: end when a process is silent for so long (default: 30)",
     )
+    parser.add_argument(
+        "--profile",
+        metavar="START:STOP",
+        help="write a trace of these steps, without STOP itself, to WORKDIR/profile for XProf",
+    )
     compilation_cache.add_option(parser)
     parser.set_defaults(run=run, takes_overrides=True)
 
@@ -94,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, or go on, in one process or as one of several; print the scores."""
     started = time.monotonic()
     local_workdir(arguments.workdir)  # before the processes wait for one another
+    arguments.profile = _steps(arguments.profile)
     if arguments.data is None:
         refuse(arguments, ("--data-dir", "--init", "--minutes"), "goes with --data")
     if not arguments.distributed:
@@ -114,6 +121,19 @@ def run(arguments: argparse.Namespace) -> int:
     join(*processes, *waits)
     with one_fate(lambda: supervise.going_on(arguments.workdir), waits[1]):
         return _train_until_signal(arguments, started)
+
+
+def _steps(text: str | None) -> tuple[int, int] | None:
+    """The two steps of `--profile START:STOP`."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,18}):([0-9]{1,18})", text)
+    if match is None or not 0 < int(match[1]) < int(match[2]):
+        raise UserError(
+            f"--profile {text!r} does not name steps; give START:STOP with START from 1 and STOP"
+            " larger, such as 20:25."
+        )
+    return int(match[1]), int(match[2])
 
 
 def _given(value: int | None, default: int) -> int:
@@ -150,7 +170,8 @@ def _train(arguments: argparse.Namespace, started: float) -> int:
                 draw_curves(records, picture)
 
     try:
-        result = train(config, workdir, *open_training_data(config, arguments.arrays))
+        data = open_training_data(config, arguments.arrays)
+        result = train(config, workdir, *data, profile=arguments.profile)
     except (Interrupted, NonFiniteLossError):
         with contextlib.suppress(UserError):  # what ended training counts more
             draw()

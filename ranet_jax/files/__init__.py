@@ -109,6 +109,15 @@ def explained(what: object, remedy: str) -> Iterator[None]:
         raise UserError(f"{what} cannot be written ({reason(error)}); {remedy}.") from error
 
 
+def numbered_names(directory: paths.Path) -> list[int]:
+    """The names in a directory that are numbers, in order; none where there is no directory."""
+    try:
+        names = paths.list_names(directory)
+    except OSError:
+        return []
+    return sorted(int(name) for name in names if re.fullmatch(r"0|[1-9][0-9]{0,17}", name))
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write JSON in one step, indented, each list of numbers on one line."""
     text = json.dumps(value, indent=2)

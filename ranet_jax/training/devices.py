@@ -12,7 +12,7 @@ from ranet_jax.errors import UserError
 # Variables by which drivers, containers and schedulers give a job accelerators.
 _GPUS = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 _TPUS = ("TPU_NAME", "TPU_WORKER_ID", "TPU_ACCELERATOR_TYPE", "TPU_WORKER_HOSTNAMES")
-_NONE = ("", "-1", "0", "none", "void", "NoDevFiles")
+_NO_DEVICE = ("", "-1", "none", "void", "NoDevFiles")
 
 
 def check_devices(environment: Mapping[str, str] | None = None) -> None:
@@ -39,11 +39,11 @@ def check_devices(environment: Mapping[str, str] | None = None) -> None:
 
 def _gives(name: str, value: str) -> str | None:
     """The kind of accelerator that a variable gives the job, if it does."""
-    if name == "CUDA_VISIBLE_DEVICES" and value.strip() == "0":
-        return "GPU"  # a number of a device, not how many
     if name in _TPUS and value:
         return "TPU"
-    if (name in _GPUS or name.startswith("SLURM_GPUS")) and value.strip() not in _NONE:
+    if name in _GPUS and value.strip() not in _NO_DEVICE:
+        return "GPU"
+    if name.startswith("SLURM_GPUS") and value.strip() not in ("", "0"):  # how many
         return "GPU"
     return None
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -24,6 +25,7 @@ from ranet_jax.pipeline.labels import check_labels
 from ranet_jax.pipeline.metadata import DatasetMetadata
 from ranet_jax.pipeline.normalization import Normalization
 from ranet_jax.training import parallel
+from ranet_jax.training.devices import check_devices, describe_devices
 from ranet_jax.training.initialization import check_start, initialize
 from ranet_jax.training.lock import locked
 from ranet_jax.training.optimizer import build_optimizer
@@ -36,6 +38,7 @@ from ranet_jax.training.step import (
     init_variables,
     make_step,
 )
+from ranet_jax.training.timing import Profile, Stopwatch
 
 
 def train(
@@ -45,6 +48,7 @@ def train(
     train_batches: Callable[[int], Iterator[Batch]],
     eval_batches: Callable[[], Iterable[Batch]],
     build: Callable[[ConfigDict, int, str | None], nn.Module] = build_model,
+    profile: tuple[int, int] | None = None,
 ) -> EvaluationResult:
     """Train from the working directory's latest checkpoint, or from the start, to the last step.
 
@@ -58,6 +62,8 @@ def train(
         {"image": normalised float32 [b, H, W, 3], "label": uint8 [b, H, W]}.
       eval_batches: this host's evaluation batches, which have a bool "mask" [b] too.
       build: makes the segmenter of a config, a number of classes and the name of a mapped axis.
+      profile: first step of a trace for XProf, in `WORKDIR/profile`, and the one before which it
+        ends.
 
     Returns:
       The evaluation after the last step that was made.
@@ -71,6 +77,7 @@ def train(
         # ---- Set-up ---------------------------------------------------------------------------
         workdir = local_workdir(workdir)
         stop = stack.enter_context(catch_signals())
+        check_devices()
         check_training(config, jax.device_count())
         _check_class_weights(config, dataset)
         checkpoints.check_workdir(workdir, config, dataset)
@@ -80,10 +87,11 @@ def train(
         model = build(config, dataset.num_classes, parallel.AXIS)
         init_rng, state_rng = jax.random.split(jax.random.PRNGKey(config.seed))
         variables = init_variables(model, init_rng, config.data.crop_size)
+        taken = None
         if not checkpoints.has_checkpoint(workdir):
             variables, taken = initialize(config.model, variables)
-            if taken is not None and jax.process_index() == 0:
-                print(taken, flush=True)
+        if jax.process_index() == 0:
+            print(describe_devices(config), *([taken] if taken else []), sep="\n", flush=True)
         optimizer, schedule = build_optimizer(
             config.optimizer, config.train.steps, variables["params"]
         )
@@ -104,6 +112,7 @@ def train(
         )
         state = checkpoints.restore_latest(manager, state)
         first, last, patience = int(state.step), config.train.steps, config.train.patience
+        trace = stack.enter_context(Profile(workdir, profile, first, last))
         with _records_explained(manager):
             normalization = Normalization.from_config(config.data)
             log = stack.enter_context(MetricsLog(workdir, first, last, normalization))
@@ -148,9 +157,12 @@ def train(
         if is_exhausted(first):
             last = first
         pending: list[dict[str, Any]] = []
-        batches = train_batches(first)
+        batches, watch = train_batches(first), Stopwatch()
         for step in range(first + 1, last + 1):
+            trace.before(step, pending)
+            asked = time.monotonic()
             batch = next(batches)
+            watch.got_input(asked)
             check_labels(batch["label"], dataset.num_classes, dataset.ignore_label)
             state, metrics = step_function(state, batch)
             pending.append(metrics)
@@ -160,9 +172,10 @@ def train(
             evaluating = _is_evaluated(step, config.train)
             saving = evaluating or stopping is not None or step % config.train.checkpoint_every == 0
             if saving or step % config.train.log_every == 0:
+                metrics, pending = jax.device_get(pending), []
+                note = watch.slowest()
                 with _records_explained(manager):
-                    log.steps(step, jax.device_get(pending), schedule, config.train.batch_size)
-                pending = []
+                    log.steps(step, metrics, schedule, config.train.batch_size, note)
             if saving:
                 checkpoints.save(manager, step, state)
             if stopping is not None or evaluating:
@@ -174,6 +187,7 @@ def train(
                 if is_exhausted(step):
                     last = step
                     break
+                watch.begin()
         manager.wait_until_finished()
         return evaluate(last, state) if result is None else result
 

@@ -33,6 +33,7 @@ from ranet_jax.training.process_options import (
 _FAILURE, _END = "ranet_jax/failure", "ranet_jax/end"
 # What the others may still do when one has failed, such as tell their own error.
 _GRACE = 10.0
+_LOOK_EVERY = 2.0
 _LOST_WORDS = re.compile(
     "Gloo|NCCL|UNAVAILABLE|DEADLINE_EXCEEDED|[Cc]onnection (reset|closed|refused)|Socket closed"
 )
@@ -124,8 +125,9 @@ def one_fate(going_on: Callable[[], str], lost_after: int = LOST_AFTER) -> Itera
     if jax.process_count() == 1:
         yield
         return
-    client = _client()
-    threading.Thread(target=_watch, args=(client,), daemon=True).start()
+    client, over = _client(), threading.Event()
+    watch = threading.Thread(target=_watch, args=(client, over), daemon=True)
+    watch.start()
     try:
         yield
     except KeyboardInterrupt:
@@ -139,6 +141,9 @@ def one_fate(going_on: Callable[[], str], lost_after: int = LOST_AFTER) -> Itera
         words = str(error) if isinstance(error, UserError) else first_sentence(error)
         _tell_others(client, words, status=1)
         raise
+    finally:
+        over.set()
+        watch.join(_GRACE)  # Python cannot end well while a thread is in a call to JAX
 
 
 def _tell_others(client: Any, words: str, status: int) -> None:
@@ -157,13 +162,16 @@ def _client() -> Any:
     return distributed.global_state.client
 
 
-def _watch(client: Any) -> None:
-    """Wait for another process to fail, then end this one."""
-    try:
-        text = client.blocking_key_value_get(_FAILURE, 2**31 - 1)
-    except Exception:  # training has ended
+def _watch(client: Any, over: threading.Event) -> None:
+    """Look whether another process failed, then end this one, unless it ends by itself."""
+    text = None
+    while text is None:
+        if over.wait(_LOOK_EVERY):
+            return
+        with contextlib.suppress(Exception):  # there is nothing to get
+            text = client.key_value_try_get(_FAILURE)
+    if over.wait(_GRACE):
         return
-    time.sleep(_GRACE)
     _ending.acquire()
     index, _, words = text.partition(":")
     _say(f"Process {index} has ended, and so does this one: {words}")

@@ -162,9 +162,14 @@ class MetricsLog:
         return len(ranked) - 1 - ranked.index(max(ranked)) if ranked else 0
 
     def steps(
-        self, step: int, metrics: list[dict[str, np.ndarray]], schedule: Any, batch_size: int
+        self,
+        step: int,
+        metrics: list[dict[str, np.ndarray]],
+        schedule: Any,
+        batch_size: int,
+        note: str | None = None,
     ) -> None:
-        """Record the steps up to and with `step`.
+        """Record the steps up to and with `step`; show a note beside their speed.
 
         Raises:
           NonFiniteLossError: one of their losses or gradients is not finite.
@@ -182,7 +187,8 @@ class MetricsLog:
                     " config.optimizer.clip_norm, or look at the data of that step."
                 )
         loss = np.mean([values["loss"] for values in metrics])
-        self._bar.set_postfix_str(f"loss {loss:.3f}, {speed:.1f} images/s")
+        shown = f"loss {loss:.3f}, {speed:.1f} images/s"
+        self._bar.set_postfix_str(shown if note is None else f"{shown}, {note}")
         self._bar.update(step - self._bar.n)
         if not self._first_host:
             return

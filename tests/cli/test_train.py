@@ -16,7 +16,7 @@ from ranet_jax.training.records import NonFiniteLossError
     [(Interrupted("Stopped.", status=143), 143), (NonFiniteLossError("Not finite."), 1)],
 )
 def test_curves_are_drawn_of_training_that_was_cut_short(error, status, tmp_path, monkeypatch):
-    def train(config, workdir, *data):
+    def train(config, workdir, *data, **options):
         record = {"step": 1, "loss": 2.5}
         (workdir / "metrics.jsonl").write_text(json.dumps(record) + "\n")
         raise error

@@ -1,0 +1,157 @@
+"""`ranet train --distributed`: how processes meet, and what the others say of one that is lost."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from helpers import toy_command, xla
+from ranet_jax.checkpoints.steps import finished_steps
+from ranet_jax.cli.supervise import what_was_lost
+
+TESTS = pathlib.Path(toy_command.__file__).parents[1]
+PATH = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+GO_ON = "run the same command again in every process to go on."
+GO_ON_ALONE = "run the same command again to go on."
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def start(workdir, port, index, *options, **environment):
+    program = [sys.executable, toy_command.__file__, "train", "--config", toy_command.__file__]
+    program += ["--workdir", workdir, "--distributed", "--coordinator", f"localhost:{port}"]
+    program += ["--num-processes", "2", "--process-id", str(index), *options]
+    return subprocess.Popen(
+        program,
+        env=os.environ | {"XLA_FLAGS": xla.flags(1), "PYTHONPATH": PATH} | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ends(process):
+    """Exit status, and the last line of standard error, which holds no stack of C++ or Python."""
+    told = process.communicate(timeout=150)[1].splitlines()
+    assert not [line for line in told if "@ " in line or "Traceback" in line], told
+    return process.returncode, told[-1].removeprefix("ranet: ")
+
+
+def wait_for_step(workdir, processes):
+    while not finished_steps(workdir / "checkpoints"):
+        for process in processes:
+            assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+
+
+def test_the_other_process_says_which_is_gone_and_what_is_saved(tmp_path):
+    port = free_port()
+    processes = [start(tmp_path, port, index, "--lost-after", "8") for index in range(2)]
+    wait_for_step(tmp_path, processes)
+    processes[1].kill()
+    status, sentence = ends(processes[0])
+    saved = finished_steps(tmp_path / "checkpoints")[-1]
+    assert status == 75
+    assert sentence == f"Process 1 is gone, or stopped for 8 s; step {saved} is saved last; {GO_ON}"
+    processes[1].communicate()
+
+
+def test_an_error_of_one_process_ends_the_other(tmp_path):
+    port = free_port()
+    processes = [start(tmp_path, port, index, FAULT="1:3") for index in range(2)]
+    (first, told), (second, error) = [ends(process) for process in processes]
+    assert (first, second) == (1, 1)
+    assert "holds the value 77" in error
+    assert told == f"Process 1 has ended, and so does this one: {error}"
+
+
+def test_a_process_that_never_comes(tmp_path):
+    status, sentence = ends(start(tmp_path / "run", free_port(), 0, "--join-timeout", "1"))
+    assert status == 75
+    assert sentence.startswith("Not all processes came together within 1 s; start all of them")
+    assert sentence.endswith(f"no step is saved; {GO_ON}")
+
+
+def test_sigterm_to_one_process_saves_and_ends_both(tmp_path):
+    port = free_port()
+    processes = [start(tmp_path, port, index) for index in range(2)]
+    wait_for_step(tmp_path, processes)
+    processes[1].terminate()
+    told = [process.communicate(timeout=150)[1].splitlines() for process in processes]
+    assert [process.returncode for process in processes] == [143, 143]
+    saved = finished_steps(tmp_path / "checkpoints")[-1]
+    stopped = f"ranet: Stopped by SIGTERM after step {saved}, which is saved; {GO_ON_ALONE}"
+    assert told[1] == [stopped]
+    assert told[0][-1] == stopped
+    assert "slowest input: process " in told[0][-2]
+
+
+COORDINATORS = ("localhost", "localhost:abc", "localhost:0", "localhost:65536", "::1:80", ":80", "")
+
+
+@pytest.mark.parametrize("coordinator", COORDINATORS)
+def test_a_coordinator_that_is_no_address(tmp_path, refusal, coordinator):
+    train = ("train", "--config", "x.py", "--workdir", tmp_path / "run", "--distributed")
+    message = refusal(*train, "--coordinator", coordinator)
+    assert message.startswith(f"The coordinator {coordinator!r} is not HOST:PORT; give the host")
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (("--num-processes", "0"), "number of processes is 0; give at least 1"),
+        (("--num-processes", "2", "--process-id", "2"), "no process 2; .* from 0 to 1"),
+        (("--process-id", "-1"), "no process -1"),
+        (("--join-timeout", "0"), "is 0 s; give 1 to 100000"),
+        (("--lost-after", "0"), "is 0 s; give 1 to 100000"),
+        (("--profile", "5"), "'5' does not name steps; give START:STOP"),
+        (("--profile", "5:5"), "'5:5' does not name steps"),
+    ],
+)
+def test_options_that_cannot_be(tmp_path, refusal, options, said):
+    train = ("train", "--config", "x.py", "--workdir", tmp_path / "run", "--distributed")
+    with pytest.raises(AssertionError, match=said):
+        raise AssertionError(refusal(*train, "--coordinator", "[::1]:80", *options))
+
+
+def test_a_port_that_another_program_has(tmp_path, refusal):
+    with socket.socket(socket.AF_INET6) as other:
+        other.bind(("", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        train = ("train", "--config", "x.py", "--workdir", tmp_path / "run", "--distributed")
+        processes = ("--num-processes", "2", "--process-id", "0")
+        message = refusal(*train, "--coordinator", f"localhost:{port}", *processes)
+    assert f"Process 0 cannot have port {port} (Address already in use); name another" in message
+
+
+@pytest.mark.parametrize(
+    "status, said",
+    [
+        (
+            "UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):\n3\n11\n"
+            "The tasks have crashed.\nRPC: /xla.coordination.CoordinationService/PollForError\n",
+            "Processes 3, 11 are gone, or stopped for 30 s",
+        ),
+        (
+            "UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):\n"
+            "/job:jax_worker/replica:0/task:2\nThe tasks have crashed.\n",
+            "Process 2 is gone, or stopped for 30 s",
+        ),
+        (
+            "DEADLINE_EXCEEDED: Deadline Exceeded\n\nRPC: /xla.CoordinationService/Heartbeat\n",
+            "Process 0 is gone, or cannot be reached",
+        ),
+        ("ABORTED: The task was started anew.\n", "The other processes were lost (ABORTED: The"),
+    ],
+)
+def test_what_jax_says_of_a_loss(status, said):
+    assert what_was_lost(f"F1129 absl::Status: {status}*** Check\n", 300, 30).startswith(said)
