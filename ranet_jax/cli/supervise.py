@@ -105,6 +105,7 @@ def supervise(workdir: str, timeout: int, lost_after: int) -> int:
 
 def _relay(pipe: IO[bytes], held: list[bytes]) -> None:
     """Pass on what the child writes, but hold back what JAX says from a fatal error on."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # which the main thread is to get
     for line in pipe:
         if held or FATAL in line:
             held.append(line)

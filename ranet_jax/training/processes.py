@@ -30,7 +30,7 @@ from ranet_jax.training.process_options import (
     check_processes,
 )
 
-_FAILURE, _END = "ranet_jax/failure", "ranet_jax/end"
+_FAILURE, _END, _DONE = "ranet_jax/failure", "ranet_jax/end", "ranet_jax/done"
 # What the others may still do when one has failed, such as tell their own error.
 _GRACE = 10.0
 _LOOK_EVERY = 2.0
@@ -130,6 +130,8 @@ def one_fate(going_on: Callable[[], str], lost_after: int = LOST_AFTER) -> Itera
     watch.start()
     try:
         yield
+        # Whoever has ended well is not started again, so that one lost now would wait in vain.
+        client.wait_at_barrier(_DONE, 1000 * JOIN_TIMEOUT)
     except KeyboardInterrupt:
         _tell_others(client, "it was interrupted.", status=130)
         raise
