@@ -32,8 +32,8 @@ from ranet_jax.training.process_options import (
 
 _FAILURE, _END, _DONE = "ranet_jax/failure", "ranet_jax/end", "ranet_jax/done"
 # What the others may still do when one has failed, such as tell their own error.
-_GRACE = 10.0
-_LOOK_EVERY = 2.0
+_GRACE = 5.0
+_LOOK_EVERY = 1.0
 _LOST_WORDS = re.compile(
     "Gloo|NCCL|UNAVAILABLE|DEADLINE_EXCEEDED|[Cc]onnection (reset|closed|refused)|Socket closed"
 )
@@ -183,7 +183,7 @@ def _watch(client: Any, over: threading.Event) -> None:
 def _leave(client: Any, status: int) -> None:
     """End this process, once all others have heard that they are to end."""
     with contextlib.suppress(Exception):  # such as a process that is lost
-        client.wait_at_barrier(_END, int(2000 * _GRACE))
+        client.wait_at_barrier(_END, int(4000 * _GRACE))
     if jax.process_index() == 0:
         time.sleep(1)  # the others would take the end of the coordinator for an error
     sys.stdout.flush()

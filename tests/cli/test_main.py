@@ -208,7 +208,7 @@ def test_training_that_cannot_start(root, workdir, tmp_path, refusal):
     (tmp_path / "file").write_text("kept")
     assert "file cannot be made" in refusal(*train, tmp_path / "file")
     message = refusal(*train, tmp_path / "run", "--num-processes", "2")
-    assert "need --distributed" in message
+    assert "--num-processes has no meaning without --distributed" in message
     message = refusal(*train, tmp_path / "run", "--distributed")
     assert "cannot find one another" in message
 
