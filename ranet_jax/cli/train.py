@@ -205,7 +205,7 @@ def _own_config(arguments: argparse.Namespace, started: float) -> ConfigDict:
         "data.data_dir": arguments.data_dir,
         "model.init_from": arguments.init,
     }
-    given = {name: value for name, value in named.items() if value is not None}
+    given = {name: str(value) for name, value in named.items() if value is not None}
     for name, value in given.items():
         set_field(config, name, value)
     override(config, arguments.overrides)

@@ -141,7 +141,8 @@ def _samples(batch: Batch, probabilities: Float[Array, "b H W c"]) -> list[Sampl
     """The first images of a batch, each as every n-th pixel."""
     samples = []
     for index in np.flatnonzero(batch["mask"])[:SAMPLES].tolist():
-        image = np.array(_thinned(batch["image"][index]), np.float32)  # not a view of the batch
+        # A copy, not a view of the batch, of red, green and blue: there may be further channels.
+        image = np.array(_thinned(batch["image"][index])[..., :3], np.float32)
         truth = _thinned(batch["label"][index]).astype(np.uint8)
         fine = np.asarray(jnp.argmax(_thinned(probabilities[index]), axis=-1)).astype(np.uint8)
         samples.append(Sample(image, truth, fine))

@@ -218,7 +218,11 @@ def test_fields_of_evaluation_and_logging_let_a_workdir_go_on():
         "train.keep_checkpoints"
     }
     places = {"data.data_dir", "data.eval_split", "model.init_from", "model.init_allow_missing"}
-    assert free == evaluation | records | places | {"train.parallel", "model.region_path"}
+    assert free == evaluation | records | places | {
+        "train.parallel",
+        "train.patience",
+        "model.region_path",
+    }
 
 
 def test_a_workdir_older_than_a_field_had_its_default(workdir):

@@ -12,8 +12,11 @@ from ranet_jax.checkpoints.steps import finished_steps
 from ranet_jax.config import set_field
 from ranet_jax.errors import Interrupted, UserError
 from ranet_jax.models import build_model
+from ranet_jax.pipeline.normalization import Normalization
 from ranet_jax.training.loop import train
 from ranet_jax.training.records import MetricsLog, read_records
+
+NORMALIZATION = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def run(workdir, config, on_batch=lambda number: None, build=build_model):
@@ -45,7 +48,7 @@ def evaluations(workdir):
 def test_evaluations_since_the_best_are_counted_from_the_records(tmp_path, mious, waited):
     lines = [json.dumps({"step": 10 * n, "fine_miou": miou}) for n, miou in enumerate(mious, 1)]
     (tmp_path / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
-    with MetricsLog(tmp_path, 10 * len(mious), 100) as log:
+    with MetricsLog(tmp_path, 10 * len(mious), 100, NORMALIZATION) as log:
         assert log.evaluations_since_best(10 * len(mious)) == waited
         assert log.evaluations_since_best(10) == 0
 
