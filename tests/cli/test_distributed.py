@@ -13,6 +13,8 @@ from helpers import toy_command, xla
 from ranet_jax.checkpoints.steps import finished_steps
 from ranet_jax.cli.supervise import what_was_lost
 
+pytestmark = pytest.mark.slow
+
 TESTS = pathlib.Path(toy_command.__file__).parents[1]
 PATH = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
 GO_ON = "run the same command again in every process to go on."

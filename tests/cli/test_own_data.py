@@ -7,6 +7,8 @@ import pytest
 from helpers.folder_source import make_source
 from ranet_jax.cli import main
 
+pytestmark = pytest.mark.slow
+
 # A network that compiles in seconds, and few steps; the rest is fitted.
 KEPT = ("model.width=4", "model.stages=1", "model.channels=8", "model.context=none")
 KEPT += ("train.steps=3", "train.patience=1", "data.rotation=10")

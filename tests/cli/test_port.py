@@ -15,6 +15,8 @@ from helpers.port_command import CONFIG, assert_same_bits, command, files, read_
 from helpers.torch_networks import randomised, timm
 from ranet_jax import checkpoints, porting
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def refusal(capsys):
@@ -104,7 +106,6 @@ def test_it_says_what_it_wrote(source, tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
 
 
-@pytest.mark.slow
 def test_a_classifier_is_renewed_on_request_alone(source, model, tmp_path, capsys):
     output = tmp_path / "out"
     assert command(source, "--model", "resnet18", "--output", output, "--num-classes", 5) == 0
@@ -216,7 +217,6 @@ def test_files_that_hold_no_weights(tmp_path, sentence):
 # --------------------------------------------------------------------------------------- --verify
 
 
-@pytest.mark.slow
 def test_verification_prints_every_stage(source, tmp_path, capsys):
     output = tmp_path / "out"
     assert command(source, "--model", "resnet18", "--output", output, "--verify") == 0
@@ -246,7 +246,6 @@ def falsify(change):
     return port
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("change", [lambda x: x + 0.1, lambda x: x * np.float32(np.nan)])
 def test_a_network_that_computes_something_else_is_not_written(
     source, tmp_path, refusal, monkeypatch, change
@@ -303,7 +302,6 @@ def test_double_precision_comes_back_in_double_precision(tmp_path):
     assert_same_bits(read_back(back), state)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
 def test_half_precision_comes_back_in_half_precision(tmp_path, dtype, ending):

@@ -125,6 +125,7 @@ def test_a_source_that_is_bad_is_named_as_it_was_typed(filled, bucket, refusal):
     assert bucket.files("tfds/") == {}
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_where_it_is(filled, place):
     for run in (filled.url("run"), "run"):
         assert main(["evaluate", run, "--pictures=1"]) == 0
@@ -143,6 +144,7 @@ def test_a_run_is_evaluated_where_it_is(filled, place):
     assert there["evaluation_val.png"] == here["evaluation_val.png"]
 
 
+@pytest.mark.slow
 def test_images_are_predicted_from_and_to_a_store(filled, place):
     images = filled.url("source/test"), filled.url("source/val/e.png")
     assert main(["predict", filled.url("run"), *images, f"--output={filled.url('seen/')}"]) == 0

@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # The child runs what it is given, in place of a training.
 PROGRAM = """
 import os, signal, sys, time

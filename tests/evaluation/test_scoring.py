@@ -20,6 +20,8 @@ from ranet_jax.inference import forward
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.models import Outputs
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = InferenceSettings()
 
 
@@ -35,7 +37,6 @@ def counted_regions(images, labels):
     return total
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 12])
 def test_counts_are_exact_whatever_the_batches_and_devices(batch_size):
     images, labels = examples(10)
@@ -83,7 +84,6 @@ def test_variables_left_on_all_devices_by_pmap_are_taken():
     np.testing.assert_array_equal(*(result.fine.confusion for result in results))
 
 
-@pytest.mark.slow
 def test_images_of_several_sizes_and_any_settings():
     batches = [
         batch
@@ -141,7 +141,6 @@ def test_a_network_without_regions_has_no_scores_of_them(settings):
     assert passes == ([True] if settings.single_pass else [False, False])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["whole", "slide"])
 def test_what_is_compiled_for_images_of_many_sizes_is_dropped(mode, monkeypatch):
     """Of nine sizes no more than four are kept at a time; the counts are the same."""
@@ -164,7 +163,6 @@ def test_what_is_compiled_for_images_of_many_sizes_is_dropped(mode, monkeypatch)
     assert max(kept[4:]) <= 4
 
 
-@pytest.mark.slow
 def test_every_scale_counts_among_what_is_compiled(monkeypatch):
     """Of five sizes, at two scales and for the regions, two sizes are kept at a time at most."""
     monkeypatch.setattr(forward, "COMPILED_SIZES", 6)
@@ -181,7 +179,6 @@ def test_every_scale_counts_among_what_is_compiled(monkeypatch):
     assert max(kept) == 6
 
 
-@pytest.mark.slow
 def test_scores_are_taken_at_the_labels_resolution():
     image = np.zeros((1, 2, 2, 3), np.float32)
     image[0, :, 0, 0] = image[0, :, 1, 1] = 5
@@ -249,7 +246,6 @@ print(result.regions.counts)
 """
 
 
-@pytest.mark.slow
 def test_two_hosts_get_the_sum_of_their_counts():
     with socket.socket() as free:
         free.bind(("localhost", 0))

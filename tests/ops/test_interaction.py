@@ -332,6 +332,7 @@ def test_bfloat16_features_with_a_float32_score():
     assert gradient(features).dtype == jnp.bfloat16
 
 
+@pytest.mark.slow
 def test_jit_equals_eager():
     problem = make("three regions")[:4]
     eager = block(*problem)

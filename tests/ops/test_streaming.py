@@ -107,6 +107,7 @@ def test_equals_the_dense_operations(schedule, shape, weight, kind):
         np.testing.assert_allclose(np.sum(gradients[0]), total, rtol=0, atol=1e-5 * size + 1e-6)
 
 
+@pytest.mark.slow
 @by_kind
 @by_schedule
 @pytest.mark.parametrize("shape", [(1, 9), (8, 5)], ids=str)

@@ -19,6 +19,8 @@ from ranet_jax.pipeline.training_data import open_training_data
 from ranet_jax.recipe.measure import measure_steps
 from ranet_jax.recipe.own_data import Recipe, _fit_start, fit
 
+pytestmark = pytest.mark.slow
+
 METADATA = DatasetMetadata("mine", ("left", "right", "never"), ((200, 0, 0), (0, 0, 200), (0,) * 3))
 TINY = {
     "model.context": "none",
