@@ -10,12 +10,16 @@ from ranet_jax.models import convolution
 from ranet_jax.models.layers import conv
 
 
-@pytest.mark.parametrize("channels", [3, convolution.MIN_CHANNELS])
+@pytest.mark.parametrize("block_pixels", [512, 30, 1])
 @pytest.mark.parametrize(
     ("kernel_size", "stride", "dilation"), [(1, 1, 1), (1, 2, 1), (3, 1, 1), (3, 2, 1), (3, 1, 4)]
 )
-def test_value_and_gradients_equal_pytorch(kernel_size, stride, dilation, channels):
-    rng = np.random.default_rng(0)
+def test_value_and_gradients_equal_pytorch(
+    kernel_size, stride, dilation, block_pixels, monkeypatch
+):
+    """Blocks of all images, of some rows of one, the last of them not full, and of one row."""
+    monkeypatch.setattr(convolution, "BLOCK_PIXELS", block_pixels)
+    channels, rng = 3, np.random.default_rng(0)
     layer = conv(5, kernel_size, stride=stride, dilation=dilation)
     images = rng.normal(size=(2, 7, 10, channels)).astype(np.float32)
     kernel = rng.normal(size=(kernel_size, kernel_size, channels, 5)).astype(np.float32)
@@ -41,25 +45,35 @@ def test_value_and_gradients_equal_pytorch(kernel_size, stride, dilation, channe
         np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
 
 
-def test_kernel_gradient_is_of_products_on_a_cpu_where_channels_are_many():
-    """Counted in the compiled gradient: convolutions by few channels, products by many."""
+def test_the_kernel_gradient_holds_no_convolution_on_a_cpu():
+    layer = conv(4, 3)
+    images, kernel = jnp.ones((1, 8, 8, 5)), jnp.ones((3, 3, 5, 4))
+    loss = jax.grad(lambda k: layer.apply({"params": {"kernel": k}}, images).sum())
+    compiled = jax.jit(loss).lower(kernel).compile().as_text()
+    assert "convolution(" not in compiled
+    assert "dot(" in compiled
 
-    def compiled(channels):
-        layer = conv(4, 3)
-        images, kernel = jnp.ones((1, 8, 8, channels)), jnp.ones((3, 3, channels, 4))
-        loss = jax.grad(lambda k: layer.apply({"params": {"kernel": k}}, images).sum())
-        return jax.jit(loss).lower(kernel).compile().as_text()
 
-    assert "convolution(" in compiled(3)
-    assert "convolution(" not in compiled(convolution.MIN_CHANNELS)
+@pytest.mark.parametrize(
+    ("batch", "height", "width", "block"),
+    [
+        (8, 60, 80, (1, 6)),
+        (8, 15, 20, (1, 15)),
+        (6, 10, 10, (3, 10)),
+        (7, 4, 4, (7, 4)),
+        (2, 3, 999, (1, 1)),
+    ],
+)
+def test_a_block_has_about_as_many_pixels_as_asked(batch, height, width, block):
+    assert convolution._block(batch, height, width) == block
 
 
 def test_keeps_bfloat16():
     layer = conv(4, 3, dtype=jnp.bfloat16)
-    kernel = jnp.ones((3, 3, convolution.MIN_CHANNELS, 4))
+    kernel = jnp.ones((3, 3, 5, 4))
 
     def loss(kernel):
-        images = jnp.ones((1, 4, 4, convolution.MIN_CHANNELS), jnp.bfloat16)
+        images = jnp.ones((1, 4, 4, 5), jnp.bfloat16)
         outputs = layer.apply({"params": {"kernel": kernel}}, images)
         assert outputs.dtype == jnp.bfloat16
         return outputs.astype(jnp.float32).sum()
