@@ -103,7 +103,7 @@ def write_submission(
     except OSError as error:
         raise UserError(
             f"{directory} or {archive} cannot be written ({reason(error)}); make room or choose"
-            " another --output."
+            " another file."
         ) from error
     return len(images)
 

@@ -160,6 +160,6 @@ def check_steps(steps: Steps, budget: float, other_seconds: float) -> None:
         needed = other_seconds + LEAST_STEPS * steps.seconds_each
         raise UserError(
             f"In {budget / 60:.1f} minutes there is no time for {LEAST_STEPS} steps: each takes"
-            f" {steps.seconds_each:.1f} s and everything else {other_seconds:.0f} s; give --minutes"
-            f" {math.ceil(1.1 * needed / 60)} or more."
+            f" {steps.seconds_each:.1f} s and everything else {other_seconds:.0f} s; choose"
+            f" {math.ceil(1.1 * needed / 60)} minutes or more."
         )

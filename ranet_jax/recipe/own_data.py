@@ -275,8 +275,8 @@ def _fit_time(
         recipe.choose(
             "data.eval_split",
             f"{config.data.eval_split}[:{share}%]",
-            "all images would take too much of the time; `ranet evaluate --split"
-            f" {config.data.eval_split}` scores them afterwards",
+            "all images would take too much of the time; an evaluation of split"
+            f" {config.data.eval_split!r} scores them afterwards",
         )
     seconds = gone + plan.other_seconds + config.train.steps * steps.seconds_each
     return Fitted(config, seconds)

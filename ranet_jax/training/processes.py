@@ -76,8 +76,7 @@ def join(
         )
     except (ValueError, RuntimeError) as error:
         raise UserError(
-            "The processes of --distributed cannot find one another:"
-            f" {first_sentence(error)}; see launch/README.md."
+            f"The processes cannot find one another: {first_sentence(error)}; see launch/README.md."
         ) from error
     if jax.process_count() > 1:
         ones = np.ones(jax.local_device_count(), np.float32)

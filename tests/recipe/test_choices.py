@@ -71,6 +71,6 @@ def test_few_steps_take_smaller_batches_then_smaller_crops():
 def test_a_time_that_is_too_short_is_refused_with_one_that_is_not():
     few, enough = Steps(19, 4, (64, 64), 3.0), Steps(20, 4, (64, 64), 3.0)
     choices.check_steps(enough, 120.0, 60.0)
-    sentence = "In 2.0 minutes .* 20 steps: each takes 3.0 s and .* 60 s; give --minutes 3 or more"
+    sentence = "In 2.0 minutes .* 20 steps: each takes 3.0 s and .* 60 s; choose 3 minutes or more"
     with pytest.raises(UserError, match=sentence):
         choices.check_steps(few, 120.0, 60.0)
