@@ -172,7 +172,8 @@ def check_bucket(path: Path) -> None:
       OSError: the store cannot be asked.
     """
     if is_store(path):
-        bucket = epath.Path(re.match(r"\w+://[^/]+", str(path))[0])  # type: ignore[index]
+        scheme, _, rest = str(path).partition("://")
+        bucket = epath.Path(f"{scheme}://{rest.partition('/')[0]}")
         if not stores.exists(bucket):
             raise UserError(f"There is no bucket {bucket}, or it is not yours; name another.")
 

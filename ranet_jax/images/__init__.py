@@ -154,13 +154,13 @@ def is_hidden(name: str) -> bool:
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     """A file's image of any size, of which the header is read."""
-    try:
-        file = open(path, "rb")  # noqa: SIM115
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}); restore it or leave it out."
-        ) from error
-    with file:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "rb"))
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be read ({error.strerror}); restore it or leave it out."
+            ) from error
         with _decoding(path), _any_size():
             image = Image.open(file)
         yield image
