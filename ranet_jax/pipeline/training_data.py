@@ -15,6 +15,7 @@ from ranet_jax.pipeline.arrays import ArrayDataset
 from ranet_jax.pipeline.batching import Batch
 from ranet_jax.pipeline.labels import LabelStatistics, check_labels, count_labels
 from ranet_jax.pipeline.metadata import DatasetMetadata
+from ranet_jax.pipeline.variation import check_variation
 
 Size = tuple[int, int]
 # Examples of the training split whose size a crop is compared with before anything is built.
@@ -37,9 +38,11 @@ def open_training_data(config: ConfigDict, arrays: str | None = None) -> Trainin
     """Open the prepared data set that the config names, or a file of packed arrays instead.
 
     Raises:
-      UserError: the data set is not prepared or the file cannot be read, a split is missing, or
-        crops are more than twice as high and as wide as the images.
+      UserError: the data set is not prepared or the file cannot be read, a split is missing,
+        crops are more than twice as high and as wide as the images, or `data.function` cannot be
+        used.
     """
+    check_variation(config.data)
     data = _open(config, arrays)
     encoded = _encoded_labels(config.data, arrays, config.data.train_split)
     _check_crop(config.data, [_size(label) for label in itertools.islice(encoded, COMPARED)])

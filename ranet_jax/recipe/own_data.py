@@ -163,7 +163,7 @@ def _fit_start(recipe: Recipe) -> None:
         if jax.default_backend() == "cpu":
             recipe.choose("model.width", 32, "a narrow network, as there is no accelerator")
         return
-    backbone, described = describe_start(start)
+    _, backbone, described = describe_start(start)
     if described is None:
         recipe.choose("model.backbone", backbone, f"the network whose weights are in {start}")
         recipe.choose(

@@ -1,7 +1,7 @@
 """Starting weights from elsewhere: a ported backbone or segmenter, or a trained model."""
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.traverse_util
 import numpy as np
@@ -14,8 +14,16 @@ from ranet_jax.files import paths
 from ranet_jax.porting.directories import read_description
 
 
-def describe_start(directory: str) -> tuple[str, ConfigDict | None]:
-    """Backbone whose weights `config.model.init_from` holds, and of a segmenter its config.
+class Start(NamedTuple):
+    """Where weights to start from are, their backbone and, of a segmenter, its config."""
+
+    path: paths.Path
+    backbone: str
+    config: ConfigDict | None
+
+
+def describe_start(directory: str) -> Start:
+    """What `config.model.init_from` holds, by its descriptions alone.
 
     Raises:
       UserError: there is no such directory, or nothing that says what it holds.
@@ -34,26 +42,29 @@ def describe_start(directory: str) -> tuple[str, ConfigDict | None]:
         )
     if ported is None or paths.is_file(path / "config.json"):
         config, _ = read_model_description(checkpoints.workdir_of(path))
-        return config.model.backbone, config
-    return ported["network"].removesuffix("_v1c"), None
+        return Start(path, config.model.backbone, config)
+    return Start(path, ported["network"].removesuffix("_v1c"), None)
 
 
-def check_start(model: ConfigDict) -> None:
-    """See, without reading any array, that `config.model.init_from` fits the network.
+def check_start(model: ConfigDict) -> Start | None:
+    """What `config.model.init_from` holds, if it is set, which fits the network.
+
+    No array is read.
 
     Raises:
       UserError: it describes another backbone or nothing, or `init_allow_missing` is not a regular
         expression.
     """
     if model.init_from is None:
-        return
-    backbone, _ = describe_start(model.init_from)
-    if backbone != model.backbone:
+        return None
+    start = describe_start(model.init_from)
+    if start.backbone != model.backbone:
         raise UserError(
-            f"config.model.init_from {model.init_from} holds the weights of {backbone}, but"
+            f"config.model.init_from {model.init_from} holds the weights of {start.backbone}, but"
             f" config.model.backbone is {model.backbone!r}; make them the same."
         )
     _allowed("", model.init_allow_missing)
+    return start
 
 
 def initialize(model: ConfigDict, variables: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
@@ -74,10 +85,10 @@ def initialize(model: ConfigDict, variables: dict[str, Any]) -> tuple[dict[str, 
       UserError: the directory cannot be read or holds another backbone, or arrays are missing or
         of another shape.
     """
-    if model.init_from is None:
+    start = check_start(model)
+    if start is None:
         return variables, None
-    check_start(model)
-    found = _read(model.init_from)
+    found = _read(start)
     arrays, given = (flax.traverse_util.flatten_dict(x, sep="/") for x in (variables, found))
     wanted = list(arrays)
     if "backbone" not in found["params"]:
@@ -108,16 +119,14 @@ def initialize(model: ConfigDict, variables: dict[str, Any]) -> tuple[dict[str, 
     return flax.traverse_util.unflatten_dict(replaced, sep="/"), sentence
 
 
-def _read(directory: str) -> dict[str, Any]:
-    """The directory's variables."""
-    path = paths.absolute(paths.as_path(directory))
-    _, config = describe_start(directory)
-    if config is not None:
-        variables = checkpoints.load_variables(path).variables
+def _read(start: Start) -> dict[str, Any]:
+    """The variables to start from."""
+    if start.config is not None:
+        variables = checkpoints.load_variables(start.path).variables
     else:
-        variables = checkpoints.read_variables(path / "variables")
+        variables = checkpoints.read_variables(start.path / "variables")
     if not isinstance(variables, dict) or "params" not in variables:
-        raise UserError(f"{directory} holds no parameters of a network; make it again.")
+        raise UserError(f"{start.path} holds no parameters of a network; make it again.")
     return variables
 
 

@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 
 from ranet_jax.config import check_config
 from ranet_jax.pipeline.batching import Batch
-from ranet_jax.pipeline.variation import check_variation
 from ranet_jax.training.losses import TERMS, BoundaryLoss, count_valid, segmentation_loss
 from ranet_jax.training.optimizer import check_optimizer
 from ranet_jax.training.parallel import AXIS, check_batch_size
@@ -41,7 +40,6 @@ def check_training(config: ConfigDict, devices: int) -> None:
     BoundaryLoss.from_config(config.loss)
     check_optimizer(config.optimizer, config.train.steps)
     check_batch_size(config.train, devices)
-    check_variation(config.data)
 
 
 def init_variables(model: nn.Module, rng: Array, crop_size: tuple[int, int]) -> Any:

@@ -12,9 +12,9 @@ from ranet_jax.errors import UserError
 from ranet_jax.pipeline import examples
 from ranet_jax.pipeline.arrays import ArrayDataset
 from ranet_jax.pipeline.metadata import DatasetMetadata
+from ranet_jax.pipeline.training_data import open_training_data
 from ranet_jax.pipeline.transforms import blur, rotate, shift_hue
 from ranet_jax.pipeline.variation import Variation, check_variation, load_function
-from ranet_jax.training.step import check_training
 
 VARIED = {"rotation": 30.0, "hue": 0.2, "blur": 1.5}
 FUNCTIONS = """
@@ -155,11 +155,10 @@ def test_the_corners_of_a_rotation_are_the_mean_colour(config, pipelines):
         ("own_functions:forget", "returns a ndarray"),
     ],
 )
-def test_functions_that_are_refused_before_anything_is_built(config, name, sentence):
+def test_functions_that_are_refused_when_data_are_opened(config, name, sentence):
     config.data.function = name
-    config.train.batch_size = 8
     with pytest.raises(UserError, match=f"config.data.function .*{sentence}"):
-        check_training(config, 1)
+        open_training_data(config)
 
 
 def test_a_function_that_fails_later_is_named(config, pipelines):

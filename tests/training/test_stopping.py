@@ -90,7 +90,6 @@ def test_training_stops_when_patience_is_used_up_and_does_not_go_on(tmp_path, ca
 @pytest.mark.parametrize(
     "name, value, sentence",
     [
-        ("data.function", "nowhere:at_all", "config.data.function .* cannot be imported"),
         ("model.init_from", ".", "holds no checkpoint; set config.model.init_from"),
         ("optimizer.warmup_steps", 6, "warmup_steps is 6; choose 0 or more, and fewer"),
         ("optimizer.lr_multipliers", (("(", 0.5),), r"'\(', which is not a regular expression"),
