@@ -26,10 +26,10 @@ def paper_experiment(dataset: str, crop: int, steps: int) -> ConfigDict:
     return config
 
 
-def small_camvid(steps: int) -> ConfigDict:
-    """CamVid for one machine without an accelerator: crops of 240 x 320, a narrow context block."""
+def small_experiment(dataset: str, steps: int) -> ConfigDict:
+    """A data set on one machine without an accelerator: crops of 240 x 320, a narrow context."""
     config = default_config()
-    config.data.name = "camvid"
+    config.data.name = dataset
     config.data.crop_size = (240, 320)
     config.data.scale_range = (0.6, 1.5)
     config.data.brightness = 0.1

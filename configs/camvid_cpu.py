@@ -11,12 +11,12 @@ trains in less than 40 minutes.
 
 from ml_collections import ConfigDict
 
-from ranet_configs._common import small_camvid
+from ranet_configs._common import small_experiment
 
 
 def get_config() -> ConfigDict:
     """The experiment."""
-    config = small_camvid(steps=1000)
+    config = small_experiment("camvid", steps=1000)
     config.model.backbone = "resnet18"
     config.model.width = 32
     config.model.output_stride = 16

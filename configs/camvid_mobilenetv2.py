@@ -8,12 +8,12 @@ ranet evaluate runs/camvid_mobilenetv2 --split test --pictures 6
 
 from ml_collections import ConfigDict
 
-from ranet_configs._common import small_camvid
+from ranet_configs._common import small_experiment
 
 
 def get_config() -> ConfigDict:
     """The experiment."""
-    config = small_camvid(steps=300)
+    config = small_experiment("camvid", steps=300)
     config.model.init_from = "weights/mobilenetv2"
     config.model.backbone = "mobilenetv2"
     config.model.output_stride = 16

@@ -12,12 +12,12 @@ from random weights.
 
 from ml_collections import ConfigDict
 
-from ranet_configs._common import small_camvid
+from ranet_configs._common import small_experiment
 
 
 def get_config() -> ConfigDict:
     """The experiment."""
-    config = small_camvid(steps=300)
+    config = small_experiment("camvid", steps=300)
     config.model.init_from = "weights/resnet18"
     config.model.backbone = "resnet18"
     config.model.stages = 3

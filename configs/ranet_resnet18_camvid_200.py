@@ -12,12 +12,12 @@ all RANet's, which has two losses more.
 
 from ml_collections import ConfigDict
 
-from ranet_configs._common import small_camvid
+from ranet_configs._common import small_experiment
 
 
 def get_config() -> ConfigDict:
     """The experiment."""
-    config = small_camvid(steps=200)
+    config = small_experiment("camvid", steps=200)
     config.data.scale_range = (0.6, 1.75)
 
     config.model.init_from = "weights/resnet18"

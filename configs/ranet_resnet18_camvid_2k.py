@@ -11,12 +11,12 @@ more in brightness, contrast and saturation, as those of `test` do from those of
 
 from ml_collections import ConfigDict
 
-from ranet_configs._common import small_camvid
+from ranet_configs._common import small_experiment
 
 
 def get_config() -> ConfigDict:
     """The experiment."""
-    config = small_camvid(steps=2000)
+    config = small_experiment("camvid", steps=2000)
     config.data.scale_range = (0.6, 1.75)
     config.data.brightness = 0.15
     config.data.contrast = 0.4

@@ -18,6 +18,7 @@ from ranet_jax.checkpoints.manifests import find_damage, write_manifest
 from ranet_jax.checkpoints.steps import Manager, read_state
 from ranet_jax.errors import UserError
 from ranet_jax.files import reason
+from ranet_jax.files.paths import local_path
 from ranet_jax.markdown import table
 from ranet_jax.models import build_model
 from ranet_jax.training.optimizer import build_optimizer
@@ -58,6 +59,8 @@ def measure_checkpoint(
       UserError: `repeats` is less than 1, or there is no room for the checkpoint.
     """
     check_counts({"number of repeats": repeats})
+    if directory is not None:
+        directory = local_path(directory, "a training renames its checkpoints")
     state = random_state(config, num_classes)
     runs: list[tuple[float, float, float, float]] = []
     try:

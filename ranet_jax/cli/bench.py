@@ -319,12 +319,14 @@ def _add_checkpoint(subjects: Any) -> None:
         help="saving and loading a config's training state, and its checksums",
         epilog=OVERRIDING,
     )
-    parser.add_argument("--config", required=True, help="file of configs/")
+    parser.add_argument("--config", type=path_text, required=True, help="file of configs/")
     parser.add_argument(
         "--repeats", type=int, default=5, metavar="N", help="saves and loads (default: 5)"
     )
     parser.add_argument(
-        "--directory", help="where to write and remove them (default: for temporary files)"
+        "--directory",
+        type=os.path.expanduser,
+        help="where to write and remove them (default: for temporary files)",
     )
     _add_num_classes(parser)
     _add_output(parser)

@@ -3,20 +3,8 @@
 import numpy as np
 import pytest
 
-from helpers.blocks import CLASSES, HEIGHT, TRAIN, WIDTH, Blocks, make_example, take, whole_images
+from helpers.blocks import CLASSES, HEIGHT, TRAIN, WIDTH, make_example, take
 from ranet_jax.pipeline import examples as data_input
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("tfds")
-    Blocks(data_dir=directory).download_and_prepare()
-    return directory
-
-
-@pytest.fixture
-def config(data_dir):
-    return whole_images(data_dir)
 
 
 @pytest.fixture

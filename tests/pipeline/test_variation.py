@@ -6,7 +6,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from helpers.blocks import CLASSES, Blocks, take, whole_images
+from helpers.blocks import CLASSES, take
 from helpers.images import png
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline import examples
@@ -49,18 +49,6 @@ def module(tmp_path, monkeypatch):
     """The module `own_functions` in the working directory."""
     (tmp_path / "own_functions.py").write_text(textwrap.dedent(FUNCTIONS))
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("tfds")
-    Blocks(data_dir=directory).download_and_prepare()
-    return directory
-
-
-@pytest.fixture
-def config(data_dir):
-    return whole_images(data_dir)
 
 
 @pytest.fixture
