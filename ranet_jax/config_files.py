@@ -18,7 +18,7 @@ from ranet_jax.config import (
     set_field,
 )
 from ranet_jax.errors import UserError, first_sentence
-from ranet_jax.files.paths import as_path, is_file, is_store, local_copy
+from ranet_jax.files.paths import as_path, is_file, local_copy
 
 # What the top-level folder configs/ installs as, in a wheel and in a checkout alike.
 PACKAGE = "ranet_configs"
@@ -29,7 +29,7 @@ def packaged_config(name: str) -> pathlib.Path:
     return pathlib.Path(str(importlib.resources.files(PACKAGE))) / name
 
 
-def load_config(path: str) -> ConfigDict:
+def load_config(path: str | os.PathLike[str]) -> ConfigDict:
     """The config that a Python file's `get_config()` returns.
 
     `configs/NAME.py` is the experiment of that name which comes with ranet_jax, unless there is
@@ -40,18 +40,17 @@ def load_config(path: str) -> ConfigDict:
     """
     place = as_path(path)
     if not is_file(place):
-        if place.parent != pathlib.Path("configs") or not packaged_config(place.name).is_file():
+        packaged = packaged_config(place.name)
+        if place.parent != pathlib.Path("configs") or not packaged.is_file():
             raise UserError(
                 f"Config {path} is missing; name a Python file such as configs/shapes.py."
             )
-        return _load(str(packaged_config(place.name)))
-    if not is_store(place):
-        return _load(os.path.expanduser(path))
+        place = packaged
     with local_copy(place) as copy:
-        return _load(str(copy))
+        return _load(copy)
 
 
-def _load(path: str) -> ConfigDict:
+def _load(path: pathlib.Path) -> ConfigDict:
     spec = importlib.util.spec_from_file_location("ranet_config", path)
     if spec is None or spec.loader is None:
         raise UserError(f"Config {path} is not a Python file; name one such as configs/shapes.py.")
@@ -98,7 +97,7 @@ def overridden(arguments: list[str]) -> frozenset[str]:
     return frozenset(a.removeprefix("--config.").partition("=")[0] for a in arguments)
 
 
-def read_config(path: str, arguments: list[str]) -> ConfigDict:
+def read_config(path: str | os.PathLike[str], arguments: list[str]) -> ConfigDict:
     """The config of a Python file with `--config.` arguments applied, fit to be run.
 
     Raises:

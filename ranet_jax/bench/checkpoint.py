@@ -18,7 +18,7 @@ from ranet_jax.checkpoints.manifests import find_damage, write_manifest
 from ranet_jax.checkpoints.steps import Manager, read_state
 from ranet_jax.errors import UserError
 from ranet_jax.files import reason
-from ranet_jax.files.paths import local_path
+from ranet_jax.files.paths import as_path, is_store
 from ranet_jax.markdown import table
 from ranet_jax.models import build_model
 from ranet_jax.training.optimizer import build_optimizer
@@ -60,7 +60,12 @@ def measure_checkpoint(
     """
     check_counts({"number of repeats": repeats})
     if directory is not None:
-        directory = local_path(directory, "a training renames its checkpoints")
+        directory = as_path(directory)
+        if is_store(directory):
+            raise UserError(
+                f"{directory} is on an object store, to which checkpoints are copied from a disk;"
+                " name a local directory."
+            )
     state = random_state(config, num_classes)
     runs: list[tuple[float, float, float, float]] = []
     try:

@@ -1,5 +1,6 @@
 """Working directories, checkpoints of training steps, and exported models."""
 
+from ranet_jax.checkpoints.manifests import MANIFEST
 from ranet_jax.checkpoints.variables import (
     check_same_arrays,
     check_workdir,
@@ -18,6 +19,7 @@ from ranet_jax.checkpoints.variables import (
 from ranet_jax.checkpoints.workdirs import describe, workdir_of
 
 __all__ = [
+    "MANIFEST",
     "check_same_arrays",
     "check_workdir",
     "describe",

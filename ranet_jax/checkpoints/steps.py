@@ -67,19 +67,24 @@ def read_arrays(path: pathlib.Path) -> Any:
     """
     if not os.path.isdir(path):
         raise DamagedError(f"{path.name}/ is missing")
-    # Each host reads for itself: where one cannot, the others must not wait for it.
-    process = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=process,
-        active_processes={process},
-        barrier_sync_key_prefix=f"read_by_{process}",
-    )
     _ignore_closed_event_loops()
     try:
-        with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
-            return checkpointer.restore(path)
+        with checkpointer_of_this_host() as checkpointer:
+            return checkpointer.restore(path.absolute())
     except Exception as error:  # Orbax and TensorStore raise whatever a damaged file leads to
         raise DamagedError(f"{path.name}/ cannot be read: {reason(error)}") from error
+
+
+def checkpointer_of_this_host() -> ocp.StandardCheckpointer:
+    """Orbax's checkpointer for a host that waits for no other, whose files may be its own."""
+    process = jax.process_index()
+    return ocp.StandardCheckpointer(
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            primary_host=process,
+            active_processes={process},
+            barrier_sync_key_prefix=f"host_{process}",
+        )
+    )
 
 
 @functools.cache
@@ -205,15 +210,23 @@ def find_whole(directory: paths.Path, order: Callable[[paths.Path], Sequence[int
 class Manager:
     """Writes checkpoints while training goes on; keeps the latest `keep` and the best by score.
 
-    It removes what a cut-off save left.
+    It removes what a cut-off save left. The first host writes, for all.
+
+    Args:
+      directory: `WORKDIR/checkpoints`.
+      keep: how many of the latest are kept.
+      publish: sends what was written to where the directory belongs, if that is elsewhere; its
+        `OSError` is one of the save.
     """
 
-    def __init__(self, directory: pathlib.Path, keep: int):
-        self.directory, self._keep = directory, keep
+    def __init__(
+        self, directory: pathlib.Path, keep: int, publish: Callable[[], None] = lambda: None
+    ):
+        self.directory, self._keep, self._publish = directory, keep, publish
         self._opened: int | None = None
         self._first_host = jax.process_index() == 0
         self._saving: tuple[int, concurrent.futures.Future[None]] | None = None
-        self._checkpointer = ocp.StandardCheckpointer()
+        self._checkpointer = checkpointer_of_this_host()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
         if not self._first_host:
             return
@@ -251,23 +264,22 @@ class Manager:
           UserError: this or the save before it cannot be written.
         """
         self.wait_until_finished()
+        if not self._first_host:
+            return
         partial = self.directory / f".{step}.partial"
         try:
-            if self._first_host:
-                self._check_present()
-                shutil.rmtree(partial, ignore_errors=True)
-                partial.mkdir()
+            self._check_present()
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
             self._checkpointer.save(partial / "state", fields)
         except Exception as error:
-            self._give_up(partial)
+            shutil.rmtree(partial, ignore_errors=True)
             raise self._not_saved(step, error) from error
         self._saving = (step, self._thread.submit(self._finish, step, partial))
 
     def _finish(self, step: int, partial: pathlib.Path) -> None:
         try:
             self._checkpointer.wait_until_finished()
-            if not self._first_host:
-                return
             write_manifest(partial)
             self._check_present()
             target = self.directory / str(step)
@@ -275,13 +287,10 @@ class Manager:
                 self._remove(step)
             os.replace(partial, target)
         except Exception:
-            self._give_up(partial)
+            shutil.rmtree(partial, ignore_errors=True)
             raise
         self._prune()
-
-    def _give_up(self, partial: pathlib.Path) -> None:
-        if self._first_host:
-            shutil.rmtree(partial, ignore_errors=True)
+        self._publish()
 
     def wait_until_finished(self) -> None:
         """Wait for the save under way.
@@ -319,6 +328,7 @@ class Manager:
             write_json(path / SCORES, {"miou": score})
             add_to_manifest(path, SCORES)
             self._prune()
+            self._publish()
         except (OSError, UserError) as error:  # of the score, or of a damaged manifest
             raise UserError(
                 f"The score of step {step} cannot be written to {path} ({reason(error)});"
@@ -368,11 +378,10 @@ class Manager:
             )
 
     def _not_saved(self, step: int, error: Exception) -> UserError:
-        if self._first_host:
-            try:
-                self._check_present()
-            except OSError as gone:  # which Orbax's error is of in words of its own
-                error = gone
+        try:
+            self._check_present()
+        except OSError as gone:  # which Orbax's error is of in words of its own
+            error = gone
         return UserError(
             f"Step {step} cannot be saved to {self.directory} ({reason(error)});"
             f" {self.what_to_do()}."

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import flax.serialization
@@ -23,8 +24,8 @@ from ml_collections import ConfigDict
 from ranet_jax.checkpoints import steps
 from ranet_jax.checkpoints.manifests import find_damage, write_manifest
 from ranet_jax.checkpoints.workdirs import (
-    check_owner,
     describe,
+    find_training,
     read_description,
     workdir_of,
 )
@@ -51,9 +52,9 @@ def check_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata) -
       UserError: the directory is not one of a training, or belongs to another config or data set.
     """
     directory = pathlib.Path(workdir)
-    check_owner(directory)
-    if has_checkpoint(directory):
-        made_with, made_for = read_description(directory)
+    found = find_training(directory)
+    if found is not None and has_checkpoint(directory):
+        made_with, made_for = found
         names = changed_fields(made_with, config, "weights", "training")
         if names:
             raise UserError(
@@ -83,12 +84,17 @@ def prepare_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata)
 
 def has_checkpoint(workdir: Path) -> bool:
     """Whether a checkpoint is finished: a step gets its name last."""
-    return bool(steps.finished_steps(pathlib.Path(workdir) / "checkpoints"))
+    return bool(steps.finished_steps(paths.as_path(workdir) / "checkpoints"))
 
 
-def open_manager(workdir: Path, keep: int) -> steps.Manager:
-    """Manager that saves asynchronously and keeps the latest `keep` and the best by mIoU."""
-    return steps.Manager(pathlib.Path(workdir).absolute() / "checkpoints", keep)
+def open_manager(
+    workdir: Path, keep: int, publish: Callable[[], None] = lambda: None
+) -> steps.Manager:
+    """Manager that saves asynchronously, as `steps.Manager` says.
+
+    It keeps the latest `keep` and the best by mIoU.
+    """
+    return steps.Manager(pathlib.Path(workdir).absolute() / "checkpoints", keep, publish)
 
 
 def save(manager: steps.Manager, step: int, state: Any, miou: float | None = None) -> None:

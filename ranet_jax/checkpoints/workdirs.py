@@ -1,6 +1,5 @@
 """What describes the model in a directory, and to whom a directory belongs."""
 
-import os
 import pathlib
 
 from ml_collections import ConfigDict
@@ -8,7 +7,7 @@ from ml_collections import ConfigDict
 from ranet_jax.config import config_from_json, config_to_json
 from ranet_jax.errors import UserError
 from ranet_jax.files import paths, read_json, reason, write_json
-from ranet_jax.files.paths import Path, as_path
+from ranet_jax.files.paths import Path
 from ranet_jax.pipeline.metadata import DatasetMetadata
 
 # What an exported or a ported network has and a working directory has not.
@@ -20,9 +19,11 @@ FILES = ("metrics.jsonl",)
 OF_NOBODY = ("lost+found",)
 
 
-def workdir_of(path: str | os.PathLike[str]) -> Path:
-    """The working directory of one of its checkpoints `WORKDIR/checkpoints/STEP`, or the path."""
-    path = paths.absolute(as_path(path))
+def workdir_of(path: Path) -> Path:
+    """The working directory of one of its checkpoints `WORKDIR/checkpoints/STEP`, or the path.
+
+    The path is absolute.
+    """
     is_step = path.parent.name == "checkpoints" and path.name.isdigit()
     return path.parent.parent if is_step else path
 
@@ -31,6 +32,16 @@ def describe(directory: pathlib.Path, config: ConfigDict, dataset: DatasetMetada
     """Write the files that say what model a directory holds."""
     write_json(directory / "config.json", config_to_json(config))
     write_json(directory / "dataset.json", dataset.to_json())
+
+
+def find_config(directory: Path) -> ConfigDict | None:
+    """Config that `describe` wrote; None where there is none.
+
+    Raises:
+      UserError: the file is not such a config.
+    """
+    path = directory / "config.json"
+    return _read_config(path) if paths.is_file(path) else None
 
 
 def read_description(directory: Path) -> tuple[ConfigDict, DatasetMetadata]:
@@ -43,7 +54,8 @@ def read_description(directory: Path) -> tuple[ConfigDict, DatasetMetadata]:
         config = _read_config(directory / "config.json")
     except UserError as error:
         raise UserError(f"The model in {directory} cannot be loaded: {error}") from error
-    return config, DatasetMetadata.from_json(read_json(directory / "dataset.json"))
+    fields = read_json(directory / "dataset.json")
+    return config, DatasetMetadata.from_json(fields)
 
 
 def _read_config(path: Path) -> ConfigDict:
@@ -62,16 +74,19 @@ def _read_config(path: Path) -> ConfigDict:
         raise UserError(f"{path} holds no config ({error}); restore it from a copy.") from error
 
 
-def check_owner(directory: pathlib.Path) -> None:
-    """See that training may write to a directory: it is missing, empty or a training's already.
+def find_training(directory: Path) -> tuple[ConfigDict, DatasetMetadata] | None:
+    """Config and data set of the training whose working directory it is.
+
+    None where a training may begin: it is missing or empty, or holds no more than the config that
+    one which was killed at its very start has left.
 
     Raises:
       UserError: it is a file, holds an exported or ported network, or files of anything else.
     """
-    if not os.path.lexists(directory):
-        return
+    if not paths.exists(directory):
+        return None
     try:
-        names = sorted(os.listdir(directory))
+        names = sorted(paths.list_names(directory))
     except OSError as error:
         raise UserError(
             f"Directory {directory} cannot be made or read ({reason(error)}); choose another"
@@ -79,7 +94,7 @@ def check_owner(directory: pathlib.Path) -> None:
         ) from error
     names = [name for name in names if not name.startswith(".") and name not in OF_NOBODY]
     if not names:
-        return
+        return None
     of_model = [name for name in MODEL_FILES if name in names]
     if of_model:
         raise UserError(
@@ -87,21 +102,23 @@ def check_owner(directory: pathlib.Path) -> None:
             " spoil; choose another working directory, and name this one as"
             " config.model.init_from to start from its weights."
         )
-    try:
-        if "config.json" not in names:
-            raise UserError("it has no config.json")
-        _read_config(directory / "config.json")
-        if names != ["config.json"]:  # as a training leaves it that is killed at its very start
-            DatasetMetadata.from_json(read_json(directory / "dataset.json"))
-    except UserError as error:
-        raise UserError(
-            f"{directory} holds files ({names[0]}) but is not the working directory of a training"
-            f" ({str(error).rstrip('.')}); choose another working directory."
-        ) from error
-    wrong = [n for n in DIRECTORIES if n in names and not os.path.isdir(directory / n)]
-    wrong += [n for n in FILES if n in names and not os.path.isfile(directory / n)]
+    wrong = [n for n in DIRECTORIES if n in names and not paths.is_dir(directory / n)]
+    wrong += [n for n in FILES if n in names and not paths.is_file(directory / n)]
     if wrong:
         raise UserError(
             f"{directory / wrong[0]} is in the way, as training writes something else of that"
             " name; move it away or choose another working directory."
         )
+    try:
+        if "config.json" not in names:
+            raise UserError("it has no config.json")
+        config = _read_config(directory / "config.json")
+        if names == ["config.json"]:
+            return None
+        fields = read_json(directory / "dataset.json")
+        return config, DatasetMetadata.from_json(fields)
+    except UserError as error:
+        raise UserError(
+            f"{directory} holds files ({names[0]}) but is not the working directory of a training"
+            f" ({str(error).rstrip('.')}); choose another working directory."
+        ) from error

@@ -1,7 +1,6 @@
 """What the arguments of several commands have in common."""
 
 import argparse
-import os
 
 from ranet_jax.errors import UserError
 from ranet_jax.files.paths import as_path
@@ -13,17 +12,18 @@ class PathText(str):
     """The text of an argument that is a path."""
 
 
-def path_text(text: str) -> PathText:
-    """The argument with its leading `~` expanded, which shells do not do after `--option=`."""
-    return PathText(os.path.expanduser(text))
+def convert_paths(arguments: argparse.Namespace) -> None:
+    """Put paths in place of the texts that name them.
 
-
-def check_paths(arguments: argparse.Namespace) -> None:
-    """Raise `UserError`, before anything is done, if a path is of a store that is not reached."""
-    for value in vars(arguments).values():
-        for each in value if isinstance(value, list) else [value]:
-            if isinstance(each, PathText):
-                as_path(each)
+    Raises:
+      UserError: one is of a store that is not reached.
+    """
+    for name, value in vars(arguments).items():
+        if isinstance(value, PathText):
+            setattr(arguments, name, as_path(value))
+        elif isinstance(value, list):
+            converted = [as_path(each) if isinstance(each, PathText) else each for each in value]
+            setattr(arguments, name, converted)
 
 
 def refuse(arguments: argparse.Namespace, options: tuple[str, ...], why: str) -> None:

@@ -1,16 +1,14 @@
 """`ranet bench`: measure what parts of the network take."""
 
 import argparse
-import os
 from collections.abc import Callable
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from ranet_jax.cli.arguments import OVERRIDING, path_text, refuse
+from ranet_jax.cli.arguments import OVERRIDING, PathText, refuse
 from ranet_jax.config_files import read_config
 from ranet_jax.errors import UserError
-from ranet_jax.files.paths import local_workdir
 
 
 def add_parser(subparsers: Any) -> None:
@@ -53,7 +51,7 @@ def _num_classes(arguments: argparse.Namespace, config: ConfigDict) -> int:
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--output", type=path_text, metavar="FILE.json", help="where to write the results too"
+        "--output", type=PathText, metavar="FILE.json", help="where to write the results too"
     )
 
 
@@ -159,7 +157,7 @@ def _add_step(subjects: Any) -> None:
         help="a config's training step, compiled for an absent machine or timed against PyTorch's",
         epilog=OVERRIDING,
     )
-    parser.add_argument("--config", type=path_text, required=True, help="file of configs/")
+    parser.add_argument("--config", type=PathText, required=True, help="file of configs/")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
         "--target",
@@ -247,7 +245,7 @@ def _add_device(subjects: Any) -> None:
         epilog=OVERRIDING,
     )
     parser.add_argument(
-        "--config", type=path_text, required=True, help="file of configs/ whose step is timed"
+        "--config", type=PathText, required=True, help="file of configs/ whose step is timed"
     )
     parser.add_argument("--num-classes", type=int, default=19, help="categories (default: 19)")
     _add_size(parser)
@@ -255,13 +253,13 @@ def _add_device(subjects: Any) -> None:
         "--repeats", type=int, default=5, metavar="N", help="timed runs of each (default: 5)"
     )
     parser.add_argument(
-        "--arrays", type=path_text, metavar="FILE.npz", help="file of `ranet pack` to train on"
+        "--arrays", type=PathText, metavar="FILE.npz", help="file of `ranet pack` to train on"
     )
     parser.add_argument(
-        "--train-config", type=path_text, metavar="FILE", help="with --arrays: what to train"
+        "--train-config", type=PathText, metavar="FILE", help="with --arrays: what to train"
     )
     parser.add_argument(
-        "--workdir", type=os.path.expanduser, help="with --arrays: directory of its checkpoints"
+        "--workdir", type=PathText, help="with --arrays: directory of its checkpoints"
     )
     _add_output(parser)
     parser.set_defaults(run=run_device, takes_overrides=True)
@@ -296,7 +294,6 @@ def _prepare_training(arguments: argparse.Namespace) -> Callable[[], float | Non
         return lambda: None
     if any(each is None for each in asked):
         raise UserError("--arrays, --train-config and --workdir go together; give all or none.")
-    workdir = local_workdir(arguments.workdir)
     config = read_config(arguments.train_config, [])
     from ranet_jax.pipeline.training_data import open_training_data
 
@@ -305,7 +302,7 @@ def _prepare_training(arguments: argparse.Namespace) -> Callable[[], float | Non
     def run() -> float:
         from ranet_jax.training.loop import train
 
-        return train(config, workdir, *data).fine.miou
+        return train(config, arguments.workdir, *data).fine.miou
 
     return run
 
@@ -319,13 +316,13 @@ def _add_checkpoint(subjects: Any) -> None:
         help="saving and loading a config's training state, and its checksums",
         epilog=OVERRIDING,
     )
-    parser.add_argument("--config", type=path_text, required=True, help="file of configs/")
+    parser.add_argument("--config", type=PathText, required=True, help="file of configs/")
     parser.add_argument(
         "--repeats", type=int, default=5, metavar="N", help="saves and loads (default: 5)"
     )
     parser.add_argument(
         "--directory",
-        type=os.path.expanduser,
+        type=PathText,
         help="where to write and remove them (default: for temporary files)",
     )
     _add_num_classes(parser)

@@ -5,7 +5,7 @@ import functools
 from typing import Any
 
 from ranet_jax.cli import compilation_cache
-from ranet_jax.cli.arguments import OVERRIDING, path_text
+from ranet_jax.cli.arguments import OVERRIDING, PathText
 from ranet_jax.config_files import override
 from ranet_jax.errors import UserError
 
@@ -14,11 +14,11 @@ def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("evaluate", help="score a checkpoint", epilog=OVERRIDING)
     parser.add_argument(
-        "checkpoint", type=path_text, help="working directory, checkpoint or exported model"
+        "checkpoint", type=PathText, help="working directory, checkpoint or exported model"
     )
     parser.add_argument("--split", help="split of the data set (default: the config's)")
     parser.add_argument(
-        "--output", type=path_text, help="JSON file (default: in the checkpoint's directory)"
+        "--output", type=PathText, help="JSON file (default: in the checkpoint's directory)"
     )
     parser.add_argument(
         "--pictures", type=int, default=0, metavar="N", help="draw the first N images too"

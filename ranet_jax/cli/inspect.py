@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ranet_jax.cli.arguments import OVERRIDING, path_text
+from ranet_jax.cli.arguments import OVERRIDING, PathText
 from ranet_jax.config_files import read_config
 
 
@@ -12,7 +12,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "inspect", help="parameters and feature sizes of a config", epilog=OVERRIDING
     )
-    parser.add_argument("--config", type=path_text, required=True, help="file of configs/")
+    parser.add_argument("--config", type=PathText, required=True, help="file of configs/")
     parser.add_argument("--num-classes", type=int, default=19, help="categories (default: 19)")
     parser.add_argument("--parameters", action="store_true", help="list every parameter")
     parser.set_defaults(run=run, takes_overrides=True)

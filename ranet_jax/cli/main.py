@@ -14,7 +14,7 @@ import sys
 from absl import logging
 
 from ranet_jax.cli import bench, evaluate, inspect, pack, port, predict, prepare, reproduce, train
-from ranet_jax.cli.arguments import check_paths
+from ranet_jax.cli.arguments import convert_paths
 from ranet_jax.config.declarations import FIELDS
 from ranet_jax.errors import Interrupted, UserError
 from ranet_jax.files import reason
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise UserError(f"{overrides[0]!r} is not an option of `ranet {parsed.command}`.")
         parsed.overrides = overrides
         parsed.is_program = arguments is None
-        check_paths(parsed)
+        convert_paths(parsed)
         return parsed.run(parsed)
     except UserError as error:
         sentence = str(error)

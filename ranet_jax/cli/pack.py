@@ -1,9 +1,10 @@
 """`ranet pack`: write a prepared data set as one NumPy file, for machines without TensorFlow."""
 
 import argparse
+import os
 from typing import Any
 
-from ranet_jax.cli.arguments import path_text
+from ranet_jax.cli.arguments import PathText
 from ranet_jax.config import default_config
 
 
@@ -14,10 +15,10 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("name", help="prepared data set")
     parser.add_argument(
-        "--output", type=path_text, required=True, metavar="FILE.npz", help="file to write"
+        "--output", type=PathText, required=True, metavar="FILE.npz", help="file to write"
     )
     parser.add_argument(
-        "--data-dir", type=path_text, help="where it is (default: TFDS's directory)"
+        "--data-dir", type=os.path.expanduser, help="where it is (default: TFDS's directory)"
     )
     parser.add_argument(
         "--splits", nargs="+", default=("train", "val"), help="splits (default: train val)"
@@ -30,7 +31,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the file and print its size."""
-    from ranet_jax.files.paths import as_path, file_size
+    from ranet_jax.files.paths import file_size
     from ranet_jax.pipeline import arrays, examples
 
     data = default_config().data
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     metadata = examples.dataset_metadata(builder)
     splits = {split: examples.encoded_examples(builder, split) for split in arguments.splits}
     arrays.write_arrays(arguments.output, metadata, splits, arguments.quality)
-    megabytes = file_size(as_path(arguments.output)) / 1e6
+    megabytes = file_size(arguments.output) / 1e6
     print(
         f"{arguments.output}: {', '.join(arguments.splits)} of {metadata.name}, {megabytes:.1f} MB."
     )

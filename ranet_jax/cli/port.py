@@ -1,9 +1,10 @@
 """`ranet port`: carry weights over from PyTorch, or back."""
 
 import argparse
+import os
 from typing import Any
 
-from ranet_jax.cli.arguments import path_text, refuse
+from ranet_jax.cli.arguments import PathText, refuse
 from ranet_jax.config_files import read_config
 from ranet_jax.errors import UserError
 from ranet_jax.files import paths
@@ -14,13 +15,13 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("port", help="carry weights over from PyTorch, or back")
     parser.add_argument(
         "source",
-        type=path_text,
+        type=PathText,
         help="state dict: .pth, .pt, .safetensors or .npz; with --reverse, a checkpoint",
     )
     parser.add_argument(
-        "--model", type=path_text, metavar="NAME", help="network, or a file of configs/"
+        "--model", type=os.path.expanduser, metavar="NAME", help="network, or a file of configs/"
     )
-    parser.add_argument("--output", type=path_text, help="new directory; with --reverse, new file")
+    parser.add_argument("--output", type=PathText, help="new directory; with --reverse, new file")
     parser.add_argument("--output-stride", type=int, metavar="N", help="default: the usual one")
     parser.add_argument(
         "--num-classes",
@@ -32,7 +33,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--prefix", help="take the tensors whose names begin so alone")
     parser.add_argument("--dataset", metavar="NAME", help="prepared data set a segmenter scores")
     parser.add_argument(
-        "--data-dir", type=path_text, help="where it is (default: TFDS's directory)"
+        "--data-dir", type=os.path.expanduser, help="where it is (default: TFDS's directory)"
     )
     parser.add_argument(
         "--verify", action="store_true", help="compare every stage with PyTorch's, before writing"
@@ -56,7 +57,7 @@ def _port(arguments: argparse.Namespace) -> int:
     for option in ("model", "output"):
         if getattr(arguments, option) is None:
             raise UserError(f"`ranet port` needs --{option}; see `ranet port --help`.")
-    output, source = paths.as_path(arguments.output), paths.as_path(arguments.source)
+    output, source = arguments.output, arguments.source
     paths.check_bucket(output)
     if paths.exists(output):
         raise UserError(f"{output} exists already; choose another directory.")
@@ -100,7 +101,7 @@ def _reverse(arguments: argparse.Namespace) -> int:
     refuse(arguments, (*forward, *others), "does not go with --reverse")
     if arguments.format is None:
         raise UserError("--reverse needs --format pth or --format safetensors.")
-    checkpoint = paths.as_path(arguments.source)
+    checkpoint = arguments.source
     name = f"{paths.absolute(checkpoint).name}.{arguments.format}"
     output = paths.as_path(arguments.output or name)
     if output.suffix != f".{arguments.format}":

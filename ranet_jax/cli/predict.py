@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from ranet_jax.cli import compilation_cache
-from ranet_jax.cli.arguments import OVERRIDING, path_text, refuse
+from ranet_jax.cli.arguments import OVERRIDING, PathText, refuse
 from ranet_jax.config_files import override
 
 
@@ -12,17 +12,17 @@ def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("predict", help="segment images", epilog=OVERRIDING)
     parser.add_argument(
-        "checkpoint", type=path_text, help="working directory, checkpoint or exported model"
+        "checkpoint", type=PathText, help="working directory, checkpoint or exported model"
     )
     parser.add_argument(
         "images",
-        type=path_text,
+        type=PathText,
         nargs="+",
         help="image files, or directories that hold them; with --submission at any depth",
     )
     parser.add_argument(
         "--output",
-        type=path_text,
+        type=PathText,
         required=True,
         help="directory of the pictures; with --submission, a .zip",
     )

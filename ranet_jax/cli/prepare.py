@@ -1,9 +1,10 @@
 """`ranet prepare`: write a data set in TFDS's format."""
 
 import argparse
+import os
 from typing import Any
 
-from ranet_jax.cli.arguments import path_text
+from ranet_jax.cli.arguments import PathText
 from ranet_jax.config import default_config
 
 
@@ -11,9 +12,9 @@ def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("prepare", help="write a data set in TFDS's format")
     parser.add_argument("name", help="data set: a folder of data/")
-    parser.add_argument("--source", type=path_text, help="directory of the original files")
+    parser.add_argument("--source", type=PathText, help="directory of the original files")
     parser.add_argument(
-        "--data-dir", type=path_text, help="where to write (default: TFDS's directory)"
+        "--data-dir", type=os.path.expanduser, help="where to write (default: TFDS's directory)"
     )
     parser.add_argument("--name", dest="own_name", help="for `folder`: name of your data set")
     parser.add_argument(

@@ -4,11 +4,10 @@ import argparse
 import os
 from typing import Any
 
-from ranet_jax.cli.arguments import OVERRIDING, path_text
+from ranet_jax.cli.arguments import OVERRIDING, PathText
 from ranet_jax.config import check_config
 from ranet_jax.config_files import load_config, override
 from ranet_jax.errors import UserError
-from ranet_jax.files.paths import local_workdir
 
 
 def add_parser(subparsers: Any) -> None:
@@ -19,13 +18,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("table", choices=("table1", "table2", "table3", "table4", "oracle"))
     parser.add_argument("--data", required=True, metavar="NAME", help="prepared data set")
     parser.add_argument(
-        "--output", type=os.path.expanduser, required=True, help="directory of runs and tables"
+        "--output", type=PathText, required=True, help="directory of runs and tables"
     )
     parser.add_argument(
-        "--config", type=path_text, help="file of configs/ (default: that of the data set)"
+        "--config", type=PathText, help="file of configs/ (default: that of the data set)"
     )
     parser.add_argument(
-        "--data-dir", type=path_text, help="where it is (default: TFDS's directory)"
+        "--data-dir", type=os.path.expanduser, help="where it is (default: TFDS's directory)"
     )
     parser.add_argument(
         "--steps", type=int, help="of each training, warm-up in proportion (default: the config's)"
@@ -41,7 +40,6 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train and measure the rows of a table of the paper."""
-    local_workdir(arguments.output)
     from ranet_jax import reproduce
 
     config = load_config(arguments.config or str(reproduce.base_config(arguments.data)))

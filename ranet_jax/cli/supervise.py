@@ -17,6 +17,7 @@ import time
 from typing import IO
 
 from ranet_jax.files import numbered_names
+from ranet_jax.files.paths import Path
 from ranet_jax.training.process_options import LOST
 
 VARIABLE = "RANET_JAX_SUPERVISOR"
@@ -52,7 +53,7 @@ def _is_stopped(process: int) -> bool:
     return False
 
 
-def supervise(workdir: str, timeout: int, lost_after: int) -> int:
+def supervise(workdir: Path, timeout: int, lost_after: int) -> int:
     """Start this command again as a child, wait for its end and return the exit status.
 
     Args:
@@ -148,8 +149,8 @@ def _ended_by(number: int) -> str:
     return f"This process was ended by {name}"
 
 
-def going_on(workdir: str) -> str:
+def going_on(workdir: Path) -> str:
     """Which step is saved last, and what to run."""
-    steps = numbered_names(pathlib.Path(workdir) / "checkpoints")
+    steps = numbered_names(workdir / "checkpoints")
     saved = f"step {steps[-1]} is saved last" if steps else "no step is saved"
     return f"{saved}; run the same command again in every process to go on"

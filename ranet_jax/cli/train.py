@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ranet_jax.cli import compilation_cache, supervise
-from ranet_jax.cli.arguments import OVERRIDING, path_text, refuse
+from ranet_jax.cli.arguments import OVERRIDING, PathText, refuse
 from ranet_jax.config import check_config, set_field
 from ranet_jax.config_files import (
     load_config,
@@ -22,7 +22,7 @@ from ranet_jax.config_files import (
 )
 from ranet_jax.errors import Interrupted, UserError
 from ranet_jax.files import explained
-from ranet_jax.files.paths import local_workdir
+from ranet_jax.files.paths import Path, is_file
 from ranet_jax.training.process_options import JOIN_TIMEOUT, LOST_AFTER, check_processes
 
 # That `--data` takes where nothing is said.
@@ -37,7 +37,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser("train", help="train, or go on training", epilog=OVERRIDING)
     experiment = parser.add_mutually_exclusive_group(required=True)
-    experiment.add_argument("--config", type=path_text, metavar="FILE", help="file of configs/")
+    experiment.add_argument("--config", type=PathText, metavar="FILE", help="file of configs/")
     experiment.add_argument(
         "--data",
         metavar="NAME",
@@ -45,12 +45,12 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--data-dir",
-        type=path_text,
+        type=os.path.expanduser,
         help="with --data: where it is (default: TFDS's directory)",
     )
     parser.add_argument(
         "--init",
-        type=path_text,
+        type=os.path.expanduser,
         metavar="DIR",
         help="with --data: weights to start from, of `ranet port` or a run",
     )
@@ -59,13 +59,13 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--workdir",
-        type=os.path.expanduser,
+        type=PathText,
         required=True,
         help="directory of checkpoints and metrics",
     )
     parser.add_argument(
         "--arrays",
-        type=path_text,
+        type=PathText,
         metavar="FILE.npz",
         help="file of `ranet pack` in place of a prepared data set",
     )
@@ -99,7 +99,6 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, or go on, in one process or as one of several; print the scores."""
     started = time.monotonic()
-    local_workdir(arguments.workdir)  # before the processes wait for one another
     arguments.profile = _steps(arguments.profile)
     if arguments.data is None:
         refuse(arguments, ("--data-dir", "--init", "--minutes"), "goes with --data")
@@ -151,55 +150,57 @@ def _train(arguments: argparse.Namespace, started: float) -> int:
     import jax
 
     from ranet_jax.pipeline.training_data import open_training_data
-    from ranet_jax.training.curves import draw_curves
     from ranet_jax.training.loop import train
     from ranet_jax.training.records import NonFiniteLossError
 
     compilation_cache.use_cache(arguments)
-    if arguments.data is None:
-        config = read_config(arguments.config, arguments.overrides)
-    else:
+    if arguments.data is not None:
         config = _own_config(arguments, started)
-    workdir = local_workdir(arguments.workdir)
-
-    def draw() -> None:
-        records, picture = workdir / "metrics.jsonl", workdir / "curves.png"
-        if jax.process_index() == 0 and records.is_file():
-            remedy = "training has ended; make room, then run the same command again to draw it"
-            with explained(picture, remedy):
-                draw_curves(records, picture)
-
+    else:
+        config = read_config(arguments.config, arguments.overrides)
     try:
         data = open_training_data(config, arguments.arrays)
-        result = train(config, workdir, *data, profile=arguments.profile)
+        result = train(config, arguments.workdir, *data, profile=arguments.profile)
     except (Interrupted, NonFiniteLossError):
         with contextlib.suppress(UserError):  # what ended training counts more
-            draw()
+            _draw_curves(arguments.workdir)
         raise
     if jax.process_index() == 0:
         print(result.table())
-    draw()
+    _draw_curves(arguments.workdir)
     if arguments.data is not None:
         print(f"The command took {(time.monotonic() - started) / 60:.1f} minutes.")
     return 0
 
 
+def _draw_curves(workdir: Path) -> None:
+    """Draw on the first host what a training that has ended recorded, if it did."""
+    import jax
+
+    from ranet_jax.training.curves import draw_curves
+
+    picture = workdir / "curves.png"
+    remedy = "training has ended; make room, then run the same command again to draw it"
+    with explained(picture, remedy):
+        if jax.process_index() == 0 and is_file(workdir / "metrics.jsonl"):
+            draw_curves(workdir / "metrics.jsonl", picture)
+
+
 def _own_config(arguments: argparse.Namespace, started: float) -> ConfigDict:
     """The config of a run that there is, or one fitted to the data set, which is told."""
     from ranet_jax import checkpoints
-    from ranet_jax.checkpoints.workdirs import check_owner, read_description
+    from ranet_jax.checkpoints.workdirs import find_training
     from ranet_jax.recipe.own_data import fit
 
     minutes = MINUTES if arguments.minutes is None else arguments.minutes
     if not 0 < minutes < math.inf:
         raise UserError(f"--minutes is {minutes}; choose a number above 0.")
-    workdir = local_workdir(arguments.workdir)
-    check_owner(workdir)
-    goes_on = checkpoints.has_checkpoint(workdir)
-    if goes_on:
-        config, _ = read_description(workdir)
-    else:
-        config = load_config(str(packaged_config("own_data.py")))
+    workdir = arguments.workdir
+    found = find_training(workdir)
+    goes_on = found is not None and checkpoints.has_checkpoint(workdir)
+    config = load_config(packaged_config("own_data.py"))
+    if found is not None and goes_on:
+        config, _ = found
     named = {
         "data.name": arguments.data,
         "data.data_dir": arguments.data_dir,

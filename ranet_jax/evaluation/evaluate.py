@@ -22,7 +22,7 @@ from ranet_jax.evaluation.result import EvaluationResult
 from ranet_jax.evaluation.scored import find_scored
 from ranet_jax.evaluation.scoring import evaluate_batches
 from ranet_jax.files import check_json_output, reason, replacing, write_json
-from ranet_jax.files.paths import Path, as_path
+from ranet_jax.files.paths import Path, absolute, as_path
 from ranet_jax.inference.model import Model, load
 from ranet_jax.inference.pictures import check_alpha, contact_sheet, sheet_row
 from ranet_jax.pipeline import examples
@@ -69,14 +69,15 @@ def evaluate_checkpoint(
     if pictures < 0:
         raise UserError(f"{pictures} pictures cannot be drawn; choose 0 or more.")
     check_alpha(alpha)
-    model = load(path, configure)
+    place = absolute(as_path(path))
+    model = load(place, configure)
     split = split or model.config.data.eval_split
-    report = as_path(output) if output else workdir_of(path) / _report_name(split)
-    check_json_output(report, "scores")
     builder = examples.open_dataset(model.config.data)
-    _check_classes(path, model.dataset, examples.dataset_metadata(builder))
-    journal = _journal(model, report, split, builder)
-    scored, total = find_scored(path, model), examples.num_examples(builder, split)
+    found, total = examples.dataset_metadata(builder), examples.num_examples(builder, split)
+    _check_classes(path, model.dataset, found)
+    report = as_path(output) if output else workdir_of(place) / _report_name(split)
+    check_json_output(report, "scores")
+    journal, scored = _journal(model, report, split, builder, total), find_scored(place, model)
     first_host = jax.process_index() == 0
     if tell is not None and first_host:
         tell(f"Scoring {scored} on split {split} of {model.dataset.name}: {total} images.")
@@ -121,11 +122,11 @@ def evaluate_checkpoint(
     return result
 
 
-def _journal(model: Model, report: Path, split: str, builder: Any) -> Journal:
+def _journal(model: Model, report: Path, split: str, builder: Any, total: int) -> Journal:
     """The journal of this host's part of an evaluation, beside its report."""
     host = (jax.process_index(), jax.process_count())
     sizes = [(name, info.num_bytes) for name, info in builder.info.splits.items()]
-    data = str(builder.info.full_name), examples.num_examples(builder, split), sizes
+    data = str(builder.info.full_name), total, sizes
     key = fingerprint(model.variables, config_to_json(model.config), split, *data, *host)
     return Journal(report.with_name(f".{report.stem}.{host[0]}.npz"), key)
 

@@ -1,7 +1,6 @@
 """Which weights an evaluation scored: a step of a run, or an exported model."""
 
 import dataclasses
-import os
 from typing import Any
 
 from ranet_jax.checkpoints import workdir_of
@@ -40,8 +39,8 @@ class ScoredWeights:
         return {"directory": str(self.directory), **steps}
 
 
-def find_scored(path: str | os.PathLike, model: Model) -> ScoredWeights:
-    """The weights that `load(path)` gave to a model."""
+def find_scored(path: Path, model: Model) -> ScoredWeights:
+    """The weights that `load(path)` gave to a model; the path is absolute."""
     workdir = workdir_of(path)
     if model.step is None:
         return ScoredWeights(workdir)

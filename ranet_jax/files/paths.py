@@ -23,9 +23,11 @@ from ranet_jax.errors import UserError
 from ranet_jax.files import stores
 
 Path: TypeAlias = pathlib.Path | epath.Path
+# What names a path.
+PathLike: TypeAlias = str | os.PathLike[str]
 
 
-def as_path(text: str | os.PathLike[str]) -> Path:
+def as_path(text: PathLike) -> Path:
     """The path that a text names, a leading `~` expanded.
 
     Raises:
@@ -61,38 +63,6 @@ def is_store(path: Path) -> TypeGuard[epath.Path]:
     return isinstance(path, epath.Path)
 
 
-def local_path(text: str | os.PathLike[str], why: str) -> pathlib.Path:
-    """The local path that a text names.
-
-    Args:
-      text: the path.
-      why: what stores do not allow, as the error says: "a training renames its files".
-
-    Raises:
-      UserError: it is on a store, or as `as_path`.
-    """
-    name = os.path.expanduser(os.fspath(text))
-    if name.startswith(tuple(f"{scheme}://" for scheme in stores.PACKAGES)):
-        raise UserError(
-            f"{name} is on an object store, but {why}; name a local path, and copy it to the store"
-            " afterwards."
-        )
-    path = as_path(name)
-    assert not is_store(path)
-    return path
-
-
-def local_workdir(text: str | os.PathLike[str]) -> pathlib.Path:
-    """The local path of a directory to train in.
-
-    Raises:
-      UserError: as `local_path`.
-    """
-    return local_path(
-        text, "a training appends to the files of its directory, renames and locks them"
-    )
-
-
 def absolute(path: Path) -> Path:
     """The path from the root on; those on stores are so already."""
     return path if is_store(path) else path.absolute()
@@ -125,6 +95,16 @@ def list_names(directory: Path) -> list[str]:
       OSError: it is missing or cannot be read.
     """
     return stores.list_names(directory) if is_store(directory) else os.listdir(directory)
+
+
+def find_in_each(directory: Path, name: str) -> list[Path]:
+    """The files of a name in the directories right below a directory, which may be missing.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    names = list_names(directory) if is_dir(directory) else []
+    return [directory / each / name for each in names if exists(directory / each / name)]
 
 
 def list_files(directory: Path) -> list[Path]:

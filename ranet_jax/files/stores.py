@@ -108,16 +108,19 @@ def remove(path: epath.Path) -> None:
         files.rm_file(str(path))
 
 
-def download(path: epath.Path, target: pathlib.Path) -> None:
+def download(path: epath.Path, target: pathlib.Path, left_out: tuple[str, ...] = ()) -> None:
     """Copy a file, or the files of a directory at any depth, to a local path.
 
-    Where there is neither, nothing is made.
+    Where there is neither, nothing is made. Of a directory, those in it named in `left_out` are not
+    copied.
     """
     if is_file(path):
         with _errors_of(path) as files:
             files.get_file(str(path), str(target))
         return
     for name in list_files(path):
+        if name.partition("/")[0] in left_out:
+            continue
         with _errors_of(path / name) as files:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             files.get_file(str(path / name), str(target / name))

@@ -17,7 +17,8 @@ from ranet_jax.checkpoints import fingerprint
 from ranet_jax.config import config_to_json
 from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, reason, replacing, write_json
-from ranet_jax.files.paths import Path, as_path, is_dir, list_files, local_path, resolved
+from ranet_jax.files.mirror import mirrored
+from ranet_jax.files.paths import Path, as_path, exists, is_dir, list_files, resolved
 from ranet_jax.images import is_hidden, read_image
 from ranet_jax.inference.model import Model
 from ranet_jax.progress import track
@@ -61,7 +62,8 @@ def write_submission(
 ) -> int:
     """Predict a benchmark's images and pack the labels into an archive for its server.
 
-    The label images are collected in the directory OUTPUT without `.zip`. One that was cut off
+    The label images are collected in the directory OUTPUT without `.zip`; those of an archive on an
+    object store are sent together at the end, however that comes. One that was cut off
     goes on when it is started again with the same model; the archive appears when all are there.
 
     Args:
@@ -78,10 +80,10 @@ def write_submission(
         be read, or the output exists or belongs to another model.
     """
     wanted = FORMATS[name]
-    archive = local_path(output, "a submission packs label images that a local directory collects")
+    archive = as_path(output)
     if archive.suffix != ".zip":
         raise UserError(f"{archive} does not end in .zip; name the archive to submit.")
-    if os.path.lexists(archive):
+    if exists(archive):
         raise UserError(f"{archive} exists already; choose another file.")
     if model.dataset.class_names != wanted.class_names:
         raise UserError(
@@ -92,14 +94,15 @@ def write_submission(
     images = _find_images(wanted, name, paths)
     directory = archive.with_suffix("")
     try:
-        _claim(directory, model)
-        missing = {t: image for t, image in images.items() if not (directory / t).exists()}
-        done = len(images) - len(missing)
-        for target, image in track(
-            missing.items(), total=len(images), initial=done, unit="image", desc="predict"
-        ):
-            _predict(model, wanted, image, directory / target)
-        _pack(directory, list(images), archive)
+        with mirrored(directory) as mirror:
+            _claim(mirror.local, model)
+            missing = {t: image for t, image in images.items() if not (mirror.local / t).exists()}
+            done = len(images) - len(missing)
+            for target, image in track(
+                missing.items(), total=len(images), initial=done, unit="image", desc="predict"
+            ):
+                _predict(model, wanted, image, mirror.local / target)
+            _pack(mirror.local, list(images), archive)
     except OSError as error:
         raise UserError(
             f"{directory} or {archive} cannot be written ({reason(error)}); make room or choose"
@@ -152,7 +155,7 @@ def _predict(model: Model, wanted: Format, image: Path, target: pathlib.Path) ->
         Image.fromarray(wanted.encode(labels)).save(partial, "png")
 
 
-def _pack(directory: pathlib.Path, names: Sequence[str], archive: pathlib.Path) -> None:
+def _pack(directory: pathlib.Path, names: Sequence[str], archive: Path) -> None:
     """Write the archive, whole or not at all; PNGs are compressed already."""
     with replacing(archive) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as file:
         for name in sorted(names):

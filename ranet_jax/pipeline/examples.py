@@ -69,28 +69,14 @@ def open_dataset(data: ml_collections.ConfigDict) -> Builder:
     _, tfds = import_tensorflow()
     directory = default_data_dir() if data.data_dir is None else as_path(data.data_dir)
     root = directory / data.name
-    versions = [
-        tfds.core.Version(name)
-        for name in (paths.list_names(root) if paths.is_dir(root) else ())
-        if tfds.core.Version.is_valid(name) and is_prepared(root / name)
-    ]
+    names = [path.parent.name for path in paths.find_in_each(root, DESCRIPTION)]
+    versions = [tfds.core.Version(name) for name in names if tfds.core.Version.is_valid(name)]
     if not versions:
         raise UserError(
             f"Data set {data.name!r} is not prepared in {directory};"
             f" {_remedy(data.name, data.data_dir)}"
         )
-    return open_prepared(root / str(max(versions)))
-
-
-def is_prepared(directory: Path) -> bool:
-    """Whether a directory DATA_DIR/NAME/VERSION holds a data set to its end."""
-    return paths.exists(directory / DESCRIPTION)
-
-
-def open_prepared(directory: Path) -> Builder:
-    """Open the data set of a directory DATA_DIR/NAME/VERSION."""
-    _, tfds = import_tensorflow()
-    return tfds.builder_from_directory(paths.kept_copy(directory))
+    return tfds.builder_from_directory(paths.kept_copy(root / str(max(versions))))
 
 
 def open_for_training(data: ml_collections.ConfigDict) -> Builder:

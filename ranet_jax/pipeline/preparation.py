@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import pathlib
 import re
 import shutil
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 
 from ranet_jax.errors import UserError, first_sentence
 from ranet_jax.files import explained, paths, stores
-from ranet_jax.files.paths import Path, as_path, is_store
+from ranet_jax.files.paths import Path, PathLike, as_path, is_store
 from ranet_jax.pipeline.examples import (
     DESCRIPTION,
     Builder,
@@ -20,17 +19,15 @@ from ranet_jax.pipeline.examples import (
     dataset_metadata,
     default_data_dir,
     import_tensorflow,
-    is_prepared,
     known_datasets,
-    open_prepared,
 )
 from ranet_jax.pipeline.metadata import DatasetMetadata
 
 
 def prepare(
     name: str,
-    source: str | None = None,
-    data_dir: str | os.PathLike[str] | None = None,
+    source: PathLike | None = None,
+    data_dir: PathLike | None = None,
     own_name: str | None = None,
     val_fraction: float | None = None,
     seed: int = 0,
@@ -55,19 +52,21 @@ def prepare(
         raise UserError(
             f"There is no data set {name!r}; choose one of {', '.join(known_datasets())}."
         )
-    import_tensorflow()  # which the builders need
+    _, tfds = import_tensorflow()  # which the builders need
     directory = default_data_dir() if data_dir is None else as_path(data_dir)
     paths.check_bucket(directory)
     with _place_to_write(directory) as place:
         builder = _builder(name, place, own_name, val_fraction, seed)
         written = pathlib.Path(builder.data_path)
         target = directory / written.relative_to(place) if is_store(directory) else written
-        if is_prepared(target) if is_store(target) else paths.exists(target):
+        if paths.exists(target / DESCRIPTION if is_store(target) else target):
             unread = "" if source is None else f" already, and {source} was not read"
             print(
                 f"Data set {builder.name!r} is prepared{unread}; delete {target} to build it anew."
             )
-            return dataset_metadata(open_prepared(target) if is_store(target) else builder)
+            if is_store(target):
+                builder = tfds.builder_from_directory(paths.kept_copy(target))
+            return dataset_metadata(builder)
         _check_source(name, source, builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
         print(f"Preparing data set {builder.name!r} in {target}.")
         with paths.local_copy(as_path(source or "")) as copy:
@@ -151,7 +150,7 @@ def _new_directories(path: pathlib.Path) -> Iterator[None]:
         raise
 
 
-def _check_source(name: str, source: str | None, instructions: str | None) -> None:
+def _check_source(name: str, source: PathLike | None, instructions: str | None) -> None:
     """Raise UserError unless a source is given exactly where one is needed, and has files."""
     if instructions is None:
         if source is not None:

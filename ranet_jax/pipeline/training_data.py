@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from ranet_jax.errors import UserError
+from ranet_jax.files.paths import PathLike
 from ranet_jax.pipeline import examples
 from ranet_jax.pipeline.arrays import ArrayDataset
 from ranet_jax.pipeline.batching import Batch
@@ -34,7 +35,7 @@ class TrainingData(NamedTuple):
     eval_batches: Callable[[], Iterable[Batch]]
 
 
-def open_training_data(config: ConfigDict, arrays: str | None = None) -> TrainingData:
+def open_training_data(config: ConfigDict, arrays: PathLike | None = None) -> TrainingData:
     """Open the prepared data set that the config names, or a file of packed arrays instead.
 
     Raises:
@@ -49,7 +50,7 @@ def open_training_data(config: ConfigDict, arrays: str | None = None) -> Trainin
     return data
 
 
-def read_metadata(config: ConfigDict, arrays: str | None = None) -> DatasetMetadata:
+def read_metadata(config: ConfigDict, arrays: PathLike | None = None) -> DatasetMetadata:
     """What the data set of a config, or of a file of packed arrays, says of itself.
 
     Raises:
@@ -58,7 +59,7 @@ def read_metadata(config: ConfigDict, arrays: str | None = None) -> DatasetMetad
     return _open(config, arrays).dataset
 
 
-def _open(config: ConfigDict, arrays: str | None) -> TrainingData:
+def _open(config: ConfigDict, arrays: PathLike | None) -> TrainingData:
     split = config.data.eval_split
     if arrays is not None:
         packed = ArrayDataset.load(arrays)
@@ -91,7 +92,7 @@ def _check_crop(data: ConfigDict, sizes: list[Size]) -> None:
 
 
 def read_labels(
-    data: ConfigDict, dataset: DatasetMetadata, arrays: str | None = None
+    data: ConfigDict, dataset: DatasetMetadata, arrays: PathLike | None = None
 ) -> tuple[LabelStatistics, list[Size]]:
     """How often each class occurs in the training split, and the height and width of each image.
 
@@ -110,7 +111,7 @@ def read_labels(
     return count_labels(label_maps(), dataset, data.train_split), sizes
 
 
-def read_sizes(data: ConfigDict, split: str, arrays: str | None = None) -> list[Size]:
+def read_sizes(data: ConfigDict, split: str, arrays: PathLike | None = None) -> list[Size]:
     """Height and width of each image of a split, by its label, which is not decoded.
 
     Raises:
@@ -119,7 +120,7 @@ def read_sizes(data: ConfigDict, split: str, arrays: str | None = None) -> list[
     return [_size(label) for label in _encoded_labels(data, arrays, split)]
 
 
-def _encoded_labels(data: ConfigDict, arrays: str | None, split: str) -> Iterator[bytes]:
+def _encoded_labels(data: ConfigDict, arrays: PathLike | None, split: str) -> Iterator[bytes]:
     if arrays is not None:
         encoded = iter(ArrayDataset.load(arrays).examples(split))
     else:

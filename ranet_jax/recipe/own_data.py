@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from ranet_jax.config import changed_fields, check_value, set_field
 from ranet_jax.config.field import shown
 from ranet_jax.errors import UserError
+from ranet_jax.files.paths import PathLike
 from ranet_jax.pipeline.labels import LabelStatistics
 from ranet_jax.pipeline.training_data import (
     TrainingData,
@@ -68,7 +69,7 @@ def fit(
     kept: Collection[str],
     minutes: float,
     started: float,
-    arrays: str | None = None,
+    arrays: PathLike | None = None,
     tell: Callable[[str], None] = print,
 ) -> Fitted:
     """Fit a config to the data set that it names, this machine and a budget of time.

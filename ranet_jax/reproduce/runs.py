@@ -22,7 +22,7 @@ from ranet_jax.config import (
 from ranet_jax.config_files import packaged_config
 from ranet_jax.errors import UserError
 from ranet_jax.files import make_directory, read_json, write_json, write_text
-from ranet_jax.files.paths import local_workdir
+from ranet_jax.files.paths import Path, as_path, is_file
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.markdown import table
 from ranet_jax.models import build_model
@@ -83,7 +83,7 @@ def reproduce(
         another config; a row describes no network; the data set is not prepared; or what training
         raises.
     """
-    directory = local_workdir(output)
+    directory = as_path(output)
     check_config(config)
     chosen = _chosen_rows(name, rows)
     _check_base(name, config)
@@ -164,11 +164,11 @@ def _row_config(row: Row, config: ConfigDict, seed: int) -> ConfigDict:
     return changed
 
 
-def _workdir(directory: pathlib.Path, row: Row, seed: int) -> pathlib.Path:
+def _workdir(directory: Path, row: Row, seed: int) -> Path:
     return directory / "runs" / row.run / f"seed_{seed}"
 
 
-def _run(row: Row, config: ConfigDict, directory: pathlib.Path, seed: int) -> None:
+def _run(row: Row, config: ConfigDict, directory: Path, seed: int) -> None:
     """Train a row with a seed, and write its scores beside it."""
     workdir = _workdir(directory, row, seed)
     changed = _row_config(row, config, seed)
@@ -187,16 +187,14 @@ def _run(row: Row, config: ConfigDict, directory: pathlib.Path, seed: int) -> No
     )
 
 
-def _result(
-    row: Row, config: ConfigDict, directory: pathlib.Path, seed: int
-) -> dict[str, Any] | None:
+def _result(row: Row, config: ConfigDict, directory: Path, seed: int) -> dict[str, Any] | None:
     """The scores of a finished run; None if it is not finished.
 
     Raises:
       UserError: it was another experiment.
     """
     workdir = _workdir(directory, row, seed)
-    if not (workdir / "result.json").is_file():
+    if not is_file(workdir / "result.json"):
         return None
     fields = read_json(workdir / "result.json")
     wanted = _row_config(row, config, seed)
@@ -216,7 +214,7 @@ def _result(
 def _write(
     name: str,
     config: ConfigDict,
-    directory: pathlib.Path,
+    directory: Path,
     seeds: int,
     costs: dict[str, dict[str, float]],
 ) -> str:
@@ -255,7 +253,7 @@ def _write(
     return text
 
 
-def _scores(row: Row, config: ConfigDict, directory: pathlib.Path, seeds: int) -> dict[str, Any]:
+def _scores(row: Row, config: ConfigDict, directory: Path, seeds: int) -> dict[str, Any]:
     """Mean IoU in percent of each finished seed, their mean and sample standard deviation."""
     mious = {}
     for seed in range(seeds):

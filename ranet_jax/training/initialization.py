@@ -8,16 +8,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ranet_jax import checkpoints
-from ranet_jax.checkpoints.workdirs import read_description as read_model_description
+from ranet_jax.checkpoints.workdirs import find_config
 from ranet_jax.errors import UserError
-from ranet_jax.files import paths
+from ranet_jax.files.paths import Path, absolute, as_path, is_dir
 from ranet_jax.porting.directories import read_description
 
 
 class Start(NamedTuple):
     """Where weights to start from are, their backbone and, of a segmenter, its config."""
 
-    path: paths.Path
+    path: Path
     backbone: str
     config: ConfigDict | None
 
@@ -28,22 +28,18 @@ def describe_start(directory: str) -> Start:
     Raises:
       UserError: there is no such directory, or nothing that says what it holds.
     """
-    path = paths.absolute(paths.as_path(directory))
-    if not paths.is_dir(path):
-        raise UserError(
-            f"config.model.init_from is {directory!r}, which is not a directory; make it with"
-            " `ranet port`, or set None to start from random weights."
-        )
-    ported = read_description(path)
-    if ported is None and not paths.is_file(checkpoints.workdir_of(path) / "config.json"):
-        raise UserError(
-            f"{path} holds no checkpoint; set config.model.init_from to a directory of `ranet port`"
-            " or `ranet train`, or to an exported model."
-        )
-    if ported is None or paths.is_file(path / "config.json"):
-        config, _ = read_model_description(checkpoints.workdir_of(path))
+    path = absolute(as_path(directory))
+    workdir = checkpoints.workdir_of(path)
+    config, ported = find_config(workdir), read_description(path)
+    if config is not None:
         return Start(path, config.model.backbone, config)
-    return Start(path, ported["network"].removesuffix("_v1c"), None)
+    if ported is not None:
+        return Start(path, ported["network"].removesuffix("_v1c"), None)
+    what = "holds no checkpoint" if is_dir(path) else "is not a directory"
+    raise UserError(
+        f"config.model.init_from is {directory!r}, which {what}; name what training, exporting or"
+        " porting a network made, or set None to start from random weights."
+    )
 
 
 def check_start(model: ConfigDict) -> Start | None:

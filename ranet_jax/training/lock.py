@@ -2,26 +2,36 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import pathlib
 import socket
+import threading
+import time
+import uuid
 from collections.abc import Iterator
 
 import jax
+from etils import epath
 
 from ranet_jax.checkpoints.steps import tell
 from ranet_jax.errors import UserError
-from ranet_jax.files import explained, make_directory, reason
+from ranet_jax.files import explained, make_directory, paths, reason, write_text
 
 FILE = ".lock"
+# On an object store, seconds between the signs of a training that it is under way, and those
+# without a sign after which it counts as ended.
+SIGN_EVERY, SILENCE = 20.0, 90.0
 
 
 @contextlib.contextmanager
-def locked(workdir: str | os.PathLike[str]) -> Iterator[None]:
+def locked(directory: paths.Path) -> Iterator[None]:
     """Keep other trainings out of a working directory, which is made if it is missing.
 
     The lock is on an open file, so that it ends with the process, however that ends. The first
-    host holds it. Where the file system has no locks, standard error says so.
+    host holds it. Where the file system has no locks, standard error says so. On an object store
+    the file is written anew while training goes on: one that stays the same is of a training that
+    has ended.
 
     Raises:
       UserError: another training is under way, or the directory cannot be written to.
@@ -29,7 +39,12 @@ def locked(workdir: str | os.PathLike[str]) -> Iterator[None]:
     if jax.process_index() != 0:
         yield
         return
-    directory = pathlib.Path(workdir)
+    with _signs(directory) if paths.is_store(directory) else _file_lock(directory):
+        yield
+
+
+@contextlib.contextmanager
+def _file_lock(directory: pathlib.Path) -> Iterator[None]:
     make_directory(directory, "working directory")
     with contextlib.ExitStack() as stack:
         with explained(directory / FILE, "make room or choose another working directory"):
@@ -38,17 +53,75 @@ def locked(workdir: str | os.PathLike[str]) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            raise UserError(
-                f"{directory} is in use by another training ({file.read(200).strip()}); wait until"
-                " it has ended, or choose another working directory."
-            ) from error
+            raise _in_use(directory, file.read(200)) from error
         except OSError as error:
             tell(
                 f"The file system of {directory} has no locks ({reason(error)}); see to it that no"
                 " other training writes there."
             )
-        with contextlib.suppress(OSError):  # for the sentence above alone
+        with contextlib.suppress(OSError):  # for the sentence of others alone
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.write(_this_process())
             file.flush()
         yield
+
+
+@contextlib.contextmanager
+def _signs(directory: epath.Path) -> Iterator[None]:
+    """Hold the lock of a directory on a store."""
+    place, token = directory / FILE, uuid.uuid4().hex
+    over = threading.Event()
+
+    def sign() -> None:
+        fields = {"owner": _this_process(), "token": token, "time": time.time()}
+        write_text(place, json.dumps(fields))
+
+    def go_on() -> None:
+        while not over.wait(SIGN_EVERY):
+            with contextlib.suppress(OSError):  # the next one may be written
+                sign()
+
+    with explained(place, "choose another working directory"):
+        if found := _read(place):
+            tell(f"{directory} may be in use; waiting {SILENCE:g} s for a sign of its training.")
+            time.sleep(SILENCE)
+            if _read(place) not in ("", found):
+                raise _in_use(directory, _owner(found))
+        sign()
+        time.sleep(min(1.0, SIGN_EVERY))  # in which another one that starts just now signs too
+        if token not in (now := _read(place)):
+            raise _in_use(directory, _owner(now))
+    thread = threading.Thread(target=go_on, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        with contextlib.suppress(OSError):  # it counts as ended soon
+            paths.remove(place)
+
+
+def _read(place: epath.Path) -> str:
+    try:
+        return paths.read_bytes(place).decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _owner(text: str) -> str:
+    try:
+        return str(json.loads(text)["owner"])
+    except (ValueError, TypeError, KeyError):
+        return text
+
+
+def _this_process() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _in_use(directory: paths.Path, owner: str) -> UserError:
+    return UserError(
+        f"{directory} is in use by another training ({owner.strip()[:200]}); wait until it has"
+        " ended, or choose another working directory."
+    )

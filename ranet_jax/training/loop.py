@@ -1,7 +1,7 @@
 """The training loop: any iterator of NumPy batches in, a working directory out."""
 
 import contextlib
-import pathlib
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -14,9 +14,11 @@ from ranet_jax import checkpoints
 from ranet_jax.checkpoints.steps import Manager, tell
 from ranet_jax.errors import UserError
 from ranet_jax.evaluation.result import EvaluationResult
+from ranet_jax.evaluation.sample_sheet import sample_sheet
 from ranet_jax.evaluation.scoring import evaluate_batches
-from ranet_jax.files import explained
-from ranet_jax.files.paths import local_workdir
+from ranet_jax.files import explained, reason
+from ranet_jax.files.mirror import Mirror, mirrored
+from ranet_jax.files.paths import Path, as_path
 from ranet_jax.inference.forward import make_forward
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.models import build_model
@@ -40,10 +42,13 @@ from ranet_jax.training.step import (
 )
 from ranet_jax.training.timing import Profile, Stopwatch
 
+# What may be large in a working directory, and is not read to go on.
+NOT_COPIED = ("tensorboard", "profile")
+
 
 def train(
     config: ConfigDict,
-    workdir: str | pathlib.Path,
+    workdir: str | os.PathLike[str],
     dataset: DatasetMetadata,
     train_batches: Callable[[int], Iterator[Batch]],
     eval_batches: Callable[[], Iterable[Batch]],
@@ -56,7 +61,9 @@ def train(
 
     Args:
       config: experiment, `ranet_jax.config.default_config` with its own values.
-      workdir: directory of checkpoints, metrics and TensorBoard events.
+      workdir: directory of checkpoints, metrics and TensorBoard events. Of one on an object store
+        each host has a copy in its directory for temporary files, and the first one's is sent with
+        each checkpoint and at the end.
       dataset: categories of the labels.
       train_batches: from a number of steps done to this host's batches from there on, each
         {"image": normalised float32 [b, H, W, 3], "label": uint8 [b, H, W]}.
@@ -75,9 +82,11 @@ def train(
     """
     with contextlib.ExitStack() as stack:
         # ---- Set-up ---------------------------------------------------------------------------
-        workdir = local_workdir(workdir)
+        place = as_path(workdir)
         stop = stack.enter_context(catch_signals())
         check_devices()
+        mirror = stack.enter_context(mirrored(place, checkpoints.MANIFEST, NOT_COPIED))
+        workdir = mirror.local
         check_training(config, jax.device_count())
         _check_class_weights(config, dataset)
         checkpoints.check_workdir(workdir, config, dataset)
@@ -105,17 +114,19 @@ def train(
         settings = InferenceSettings.from_config(config)
 
         # ---- Resume ---------------------------------------------------------------------------
-        stack.enter_context(locked(workdir))
+        stack.enter_context(locked(place))
+        mirror.check_unchanged()
         checkpoints.prepare_workdir(workdir, config, dataset)
         manager = stack.enter_context(
-            checkpoints.open_manager(workdir, config.train.keep_checkpoints)
+            checkpoints.open_manager(
+                workdir, config.train.keep_checkpoints, lambda: _send(mirror, place)
+            )
         )
         state = checkpoints.restore_latest(manager, state)
         first, last, patience = int(state.step), config.train.steps, config.train.patience
         trace = stack.enter_context(Profile(workdir, profile, first, last))
         with _records_explained(manager):
-            normalization = Normalization.from_config(config.data)
-            log = stack.enter_context(MetricsLog(workdir, first, last, normalization))
+            log = stack.enter_context(MetricsLog(workdir, first, last))
         stack.enter_context(stop.defer())
 
         def evaluate(step: int, state: TrainState) -> EvaluationResult:
@@ -131,9 +142,10 @@ def train(
         def score(step: int, state: TrainState) -> EvaluationResult:
             """Evaluate a step that is saved, and record it."""
             result = evaluate(step, state)
+            samples = sample_sheet(result, Normalization.from_config(config.data))
             manager.record_score(step, result.fine.miou)
             with _records_explained(manager):
-                log.evaluation(step, result)
+                log.evaluation(step, result, samples)
             return result
 
         def is_exhausted(step: int) -> bool:
@@ -180,6 +192,7 @@ def train(
                 checkpoints.save(manager, step, state)
             if stopping is not None or evaluating:
                 manager.wait_until_finished()
+                checkpoints.from_first_host(step)  # which saves: the others wait for it
             if stopping is not None:
                 raise interrupted(stopping, f" after step {step}, which is saved")
             if evaluating:
@@ -190,6 +203,17 @@ def train(
                 watch.begin()
         manager.wait_until_finished()
         return evaluate(last, state) if result is None else result
+
+
+def _send(mirror: Mirror, place: Path) -> None:
+    """Send what is new in the working directory; where that fails, the next time does it too."""
+    try:
+        mirror.send()
+    except OSError as error:
+        tell(
+            f"{place} cannot be written ({reason(error)}); training goes on, and the next"
+            " checkpoint is sent together with what is lacking."
+        )
 
 
 def _is_evaluated(step: int, train: ConfigDict) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from ranet_jax.errors import UserError
 from ranet_jax.evaluation.result import EvaluationResult
 from ranet_jax.files import parse_json, reason, write_text
-from ranet_jax.pipeline.normalization import Normalization
+from ranet_jax.files.paths import as_path, read_bytes
 from ranet_jax.progress import track
 
 FILE = "metrics.jsonl"
@@ -40,7 +41,7 @@ def read_records(path: str | os.PathLike) -> list[Record]:
       UserError: the file is missing or holds other lines than records.
     """
     try:
-        *lines, _ = pathlib.Path(path).read_bytes().split(b"\n")
+        *lines, _ = read_bytes(as_path(path)).split(b"\n")
         records = [parse_json(line) for line in lines]
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; name the metrics.jsonl of a run.") from error
@@ -113,14 +114,10 @@ class MetricsLog:
     """`metrics.jsonl` (a line a step, a line an evaluation), TensorBoard and the progress bar.
 
     Lines after the step to resume from are dropped, so that a resumed run leaves the same record
-    as one that was never cut off. Only the first host writes. `normalization`, of the images that
-    are evaluated, is undone where they are shown.
+    as one that was never cut off. Only the first host writes.
     """
 
-    def __init__(
-        self, workdir: str | pathlib.Path, first: int, steps: int, normalization: Normalization
-    ):
-        self._normalization = normalization
+    def __init__(self, workdir: str | pathlib.Path, first: int, steps: int):
         self._first_host = jax.process_index() == 0
         self._bar = track(
             total=steps, initial=first, unit="step", desc="train", hidden=not self._first_host
@@ -189,7 +186,7 @@ class MetricsLog:
         loss = np.mean([values["loss"] for values in metrics])
         shown = f"loss {loss:.3f}, {speed:.1f} images/s"
         self._bar.set_postfix_str(shown if note is None else f"{shown}, {note}")
-        self._bar.update(step - self._bar.n)
+        self._bar.update(len(metrics))
         if not self._first_host:
             return
         for number, values in enumerate(metrics, start):
@@ -201,8 +198,10 @@ class MetricsLog:
         self._board.add_scalar("train/images_per_second", speed, step)
         self._flush()
 
-    def evaluation(self, step: int, result: EvaluationResult) -> None:
-        """Record the scores of an evaluation; tell of regions that are of no use.
+    def evaluation(
+        self, step: int, result: EvaluationResult, samples: Image.Image | None = None
+    ) -> None:
+        """Record the scores of an evaluation and its samples; tell of regions that are of no use.
 
         The time since the last `steps` counts as the evaluation's, not as the training's.
         """
@@ -220,7 +219,8 @@ class MetricsLog:
             self._write({"step": step, **record})
             for name, value in record.items():
                 self._board.add_scalar(f"eval/{name}", value, step)
-            self._show_samples(step, result)
+            if samples is not None:
+                self._board.add_image("eval/samples", np.asarray(samples), step)
             self._flush()
             tqdm.write(f"step {step}: {shown}")
             if warning is not None:
@@ -228,13 +228,6 @@ class MetricsLog:
         now = time.monotonic()
         self._bar.leave_out(now - self._time)
         self._time = now
-
-    def _show_samples(self, step: int, result: EvaluationResult) -> None:
-        from ranet_jax.evaluation.sample_sheet import sample_sheet
-
-        sheet = sample_sheet(result, self._normalization)
-        if sheet is not None:
-            self._board.add_image("eval/samples", np.asarray(sheet), step)
 
     def _write(self, record: Record) -> None:
         self._file.write(_line(record))

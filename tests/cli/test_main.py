@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,7 +102,7 @@ def test_good_images_alone_end_in_status_zero(root, tmp_path, monkeypatch, capsy
     arguments = ["somewhere", str(image), "--output", str(tmp_path)]
     assert main(["predict", *arguments, "--config.eval.scales=(1, 1.5)"]) == 0
     assert (tmp_path / "f_labels.png").is_file()
-    assert asked["somewhere"].eval.scales == (1.0, 1.5)
+    assert asked[Path("somewhere")].eval.scales == (1.0, 1.5)
     capsys.readouterr()
     assert main(["predict", *arguments, "--max-pixels", str(32 * 24 - 1)]) == 1
     assert "f.png has 768 pixels, which is more than max_pixels, 767" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import tempfile
 
 import jax
@@ -222,24 +223,58 @@ def test_damage_is_found_and_named(filled, bucket, place, refusal):
     assert "holds no checkpoint" in refusal("predict", bucket.url("a"), "source", "--output=none")
 
 
-DEVICE_TRAINING = ("--arrays=a", "--train-config=b", "--workdir={}")
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("train", "--config=config.py", "--workdir={}"),
-        ("reproduce", "table1", "--data=camvid", "--config=config.py", "--output={}"),
-        ("bench", "device", "--config=config.py", *DEVICE_TRAINING),
-    ],
+TINY_STEPS = (
+    *("--config.data.name=camvid", "--config.data.crop_size=(24,32)", "--config.train.steps=4"),
+    *("--config.train.batch_size=8", "--config.train.eval_every=2", "--config.eval.batch_size=2"),
+    "--config.train.checkpoint_every=1",
 )
-def test_training_is_refused_on_a_store(arguments, filled, bucket, refusal):
-    url = bucket.url("run")
-    message = refusal(*(argument.format(url) for argument in arguments))
-    assert f"{url} is on an object store, but a training appends" in message
-    assert "name a local path, and copy it to the store afterwards." in message
-    assert bucket.files() == {}
-    assert "gs://b is on an object store" in refusal(*(each.format("gs://b") for each in arguments))
+
+
+@pytest.mark.slow
+def test_a_training_on_a_store_is_that_of_a_disk(filled, bucket, place, monkeypatch, capsys):
+    """Stopped by a signal and started again, it leaves what an undisturbed one leaves on a disk."""
+    options = ["--config=config.py", f"--config.data.data_dir={filled.url('tfds')}", *TINY_STEPS]
+    assert main(["train", "--workdir=trained", *options]) == 0
+    expected = local_files(place / "trained")
+
+    save = checkpoints.save
+
+    def save_and_stop(manager, step, state):
+        save(manager, step, state)
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    workdir = f"--workdir={bucket.url('trained')}"
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", save_and_stop)
+        assert main(["train", workdir, *options]) == 143
+    found = bucket.files("trained/")
+    assert {"checkpoints/2/manifest.json", "config.json", "curves.png"} <= found.keys()
+    assert ".lock" not in found
+    assert main(["train", workdir, *options]) == 0
+
+    found = bucket.files("trained/")
+    kept = {name for name in expected if not name.startswith((".", "tensorboard/", "checkpoints/"))}
+    assert kept < found.keys()
+    assert "curves.png" in kept
+    assert found["metrics.jsonl"] == expected["metrics.jsonl"]
+    assert len([name for name in found if name.startswith("tensorboard/")]) == 2
+    one, other = (checkpoints.load_variables(w) for w in ("trained", bucket.url("trained")))
+    assert one.step == other.step
+    jax.tree.map(np.testing.assert_array_equal, one.variables, other.variables)
+    capsys.readouterr()
+    assert main(["evaluate", bucket.url("trained"), "--split=val"]) == 0
+    assert f"step {one.step} of {bucket.url('trained')}" in capsys.readouterr().out
+
+
+def test_a_directory_of_something_else_is_not_trained_in(filled, bucket, refusal):
+    bucket.put("theirs/notes.txt", b"mine")
+    options = ["--config=config.py", f"--config.data.data_dir={filled.url('tfds')}", *TINY_STEPS]
+    message = refusal("train", f"--workdir={bucket.url('theirs')}", *options)
+    assert message.startswith(f"{bucket.url('theirs')} holds files (notes.txt) but is not the work")
+    assert bucket.files() == {"theirs/notes.txt": b"mine"}
+    message = refusal("train", "--workdir=s3://no-such-bucket/run", *options)
+    assert message.startswith("There is no bucket s3://no-such-bucket")
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,14 @@ pytestmark = pytest.mark.slow
 
 # The child runs what it is given, in place of a training.
 PROGRAM = """
-import os, signal, sys, time
+import os, pathlib, signal, sys, time
 from ranet_jax.cli import supervise
 
 def say(text):
     print(text, file=sys.stderr, flush=True)
 
 if not supervise.is_supervised():
-    sys.exit(supervise.supervise(sys.argv[1], 300, 30))
+    sys.exit(supervise.supervise(pathlib.Path(sys.argv[1]), 300, 30))
 exec(sys.argv[2])
 """
 GO_ON = "no step is saved; run the same command again in every process to go on.\n"

@@ -85,6 +85,34 @@ def test_the_archive_holds_the_ids_of_each_image(images, tmp_path):
         assert ids.min() >= 7
 
 
+def test_an_archive_on_a_store_is_that_of_a_disk_and_goes_on(images, tmp_path, bucket):
+    write_submission(RedModel(), "cityscapes", [images], tmp_path / "val.zip")
+    model = RedModel()
+    model.predict = interrupt_after(model.predict, 2)
+    with pytest.raises(KeyboardInterrupt):
+        write_submission(model, "cityscapes", [images], bucket.url("sent/val.zip"))
+    assert len(bucket.files("sent/val/")) == 3  # two label images, and the model's name
+    model = RedModel()
+    assert write_submission(model, "cityscapes", [images], bucket.url("sent/val.zip")) == 3
+    assert len(model.seen) == 1
+    (tmp_path / "sent.zip").write_bytes(bucket.files("sent/")["val.zip"])
+    found, expected = read(tmp_path / "sent.zip"), read(tmp_path / "val.zip")
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[name], expected[name]) for name in found)
+
+
+def interrupt_after(predict, count):
+    """Predict some images; at the next one Ctrl-C comes."""
+    left = iter(range(count))
+
+    def then_interrupt(image, with_regions=True):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return predict(image, with_regions)
+
+    return then_interrupt
+
+
 def test_the_official_script_gives_the_scores_of_ours(images, tmp_path):
     """Its IoUs on files of ids, and ours on train ids, of classes that occur and that do not."""
     write_submission(RedModel(), "cityscapes", [images], tmp_path / "val.zip")

@@ -13,6 +13,7 @@ from ranet_jax.config_files import load_config
 from ranet_jax.errors import UserError
 from ranet_jax.evaluation.metrics import SegmentationScores
 from ranet_jax.evaluation.result import EvaluationResult
+from ranet_jax.files import make_directory
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.pipeline.training_data import TrainingData
 from ranet_jax.reproduce import TABLES, base_config, reproduce, runs
@@ -44,7 +45,7 @@ def trained(monkeypatch):
     def train(config, workdir, dataset, train_batches, eval_batches, build):
         calls.append((config.model.context, config.seed))
         assert (build is build_oracle) == (workdir.parent.name == "oracle")
-        workdir.mkdir(parents=True)
+        make_directory(workdir, "working directory")
         correct = config.seed + (4 if config.model.context == "none" else 6)
         return EvaluationResult(
             training.DATASET, InferenceSettings(), 2, 1.0, scores(correct), scores(correct - 1)
@@ -95,6 +96,15 @@ def test_what_is_finished_is_not_trained_again(trained, tmp_path):
     assert (coarse["output"], fine["output"]) == ("coarse", "fine")
     np.testing.assert_allclose(list(coarse["miou_by_seed"].values()), [miou(5), miou(6)])
     np.testing.assert_allclose(list(fine["miou_by_seed"].values()), [miou(6), miou(7)])
+
+
+def test_a_table_on_a_store_is_that_of_a_disk(trained, tmp_path, bucket):
+    text = reproduce("table1", base(), tmp_path, rows=["none", "ranet"])
+    assert reproduce("table1", base(), bucket.url("table"), rows=["none", "ranet"]) == text
+    assert bucket.files("table/")["table1.json"] == (tmp_path / "table1.json").read_bytes()
+    assert "runs/none/seed_0/result.json" in bucket.files("table/")
+    reproduce("table1", base(), bucket.url("table"), rows=["none", "ranet"])
+    assert len(trained) == 4  # two on each, of which none is trained again
 
 
 def test_a_table_that_was_cut_off_has_what_is_finished(trained, tmp_path, monkeypatch):

@@ -256,15 +256,15 @@ def test_a_directory_that_is_missing(tmp_path, fresh):
     path = str(tmp_path / "nowhere")
     complaint = refusal(model_config(init_from=path), fresh)
     assert complaint == (
-        f"config.model.init_from is {path!r}, which is not a directory; make it with `ranet port`,"
-        " or set None to start from random weights."
+        f"config.model.init_from is {path!r}, which is not a directory; name what training,"
+        " exporting or porting a network made, or set None to start from random weights."
     )
 
 
 def test_directories_that_hold_no_weights(tmp_path, exported, fresh):
     (tmp_path / "empty").mkdir()
     complaint = refusal(model_config(init_from=str(tmp_path / "empty")), fresh)
-    assert complaint.startswith(f"{tmp_path / 'empty'} holds no checkpoint")
+    assert f"init_from is {str(tmp_path / 'empty')!r}, which holds no checkpoint;" in complaint
     for path in (exported / "variables").rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[:10])

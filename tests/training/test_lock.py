@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -10,13 +11,14 @@ import sys
 import pytest
 
 from ranet_jax.errors import UserError
+from ranet_jax.files.paths import as_path
 from ranet_jax.training import lock
 
 PROGRAM = """
-import sys, time
+import pathlib, sys, time
 from ranet_jax.training.lock import locked
 
-with locked(sys.argv[1]):
+with locked(pathlib.Path(sys.argv[1])):
     print("locked", flush=True)
     time.sleep(100)
 """
@@ -65,3 +67,49 @@ def test_a_directory_that_cannot_be_written_to(tmp_path):
     said = r"lock cannot be written \(Is a directory\)"
     with pytest.raises(UserError, match=said), lock.locked(tmp_path / "run"):
         pass
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Signs every few hundredths of a second."""
+    monkeypatch.setattr(lock, "SIGN_EVERY", 0.05)
+    monkeypatch.setattr(lock, "SILENCE", 1.0)
+
+
+def test_a_store_is_kept_for_one_training(bucket, quick, capsys):
+    run = as_path(bucket.url("run"))
+    with lock.locked(run):
+        first = json.loads(bucket.files()["run/.lock"])
+        assert first["owner"].startswith(f"process {os.getpid()} on ")
+        with (
+            pytest.raises(UserError, match=f"{run} is in use by another .*process"),
+            lock.locked(run),
+        ):
+            pass
+        assert json.loads(bucket.files()["run/.lock"])["token"] == first["token"]
+    assert bucket.files() == {}
+    assert capsys.readouterr().err == (
+        f"ranet: {run} may be in use; waiting 1 s for a sign of its training.\n"
+    )
+
+
+def test_a_lock_that_a_killed_training_left_on_a_store_is_taken(bucket, quick):
+    bucket.put("run/.lock", b'{"owner": "process 1 on nowhere", "token": "0", "time": 0}')
+    with lock.locked(as_path(bucket.url("run"))):
+        assert b"nowhere" not in bucket.files()["run/.lock"]
+    assert bucket.files() == {}
+
+
+def test_of_two_that_start_at_once_on_a_store_one_goes_on(bucket, quick, monkeypatch):
+    run = as_path(bucket.url("run"))
+    write = lock.write_text
+
+    def write_then_another(place, text):
+        write(place, text)
+        bucket.put("run/.lock", b'{"owner": "process 2 on elsewhere", "token": "1", "time": 0}')
+
+    monkeypatch.setattr(lock, "write_text", write_then_another)
+    with pytest.raises(UserError) as refusal, lock.locked(run):
+        pass
+    assert "in use by another training (process 2 on elsewhere)" in str(refusal.value)
+    assert b"elsewhere" in bucket.files()["run/.lock"]

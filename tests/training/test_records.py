@@ -10,11 +10,10 @@ from helpers.tensorboard import pictures_of_events
 from ranet_jax.evaluation.metrics import SegmentationScores
 from ranet_jax.evaluation.region_statistics import RegionCounts, RegionScores
 from ranet_jax.evaluation.result import EvaluationResult, Sample
+from ranet_jax.evaluation.sample_sheet import sample_sheet
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.pipeline.normalization import Normalization
 from ranet_jax.training.records import MetricsLog, read_records
-
-NORMALIZATION = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 @pytest.mark.parametrize("largest", [600, 968])
@@ -33,7 +32,7 @@ def test_regions_are_recorded_and_useless_ones_told(tmp_path, capsys, largest):
     result = EvaluationResult(
         training.DATASET, InferenceSettings(), 4, 1.0, scores, regions=RegionScores(counts)
     )
-    with MetricsLog(tmp_path, 0, 3, NORMALIZATION) as log:
+    with MetricsLog(tmp_path, 0, 3) as log:
         log.evaluation(3, result)
     assert read_records(tmp_path / "metrics.jsonl") == [
         {
@@ -70,8 +69,8 @@ def test_samples_of_an_evaluation_are_shown_in_tensorboard_in_their_colours(tmp_
         *(training.DATASET, InferenceSettings(), 4, 1.0, scores),
         samples=(Sample(seen, labels, labels),),
     )
-    with MetricsLog(tmp_path, 0, 3, normalization) as log:
-        log.evaluation(2, result)
+    with MetricsLog(tmp_path, 0, 3) as log:
+        log.evaluation(2, result, sample_sheet(result, normalization))
         log.evaluation(3, dataclasses.replace(result, samples=()))
     pictures = pictures_of_events(tmp_path / "tensorboard")
     assert pictures.keys() == {("eval/samples", 2)}

@@ -12,11 +12,8 @@ from ranet_jax.checkpoints.steps import finished_steps
 from ranet_jax.config import set_field
 from ranet_jax.errors import Interrupted, UserError
 from ranet_jax.models import build_model
-from ranet_jax.pipeline.normalization import Normalization
 from ranet_jax.training.loop import train
 from ranet_jax.training.records import MetricsLog, read_records
-
-NORMALIZATION = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def run(workdir, config, on_batch=lambda number: None, build=build_model):
@@ -48,7 +45,7 @@ def evaluations(workdir):
 def test_evaluations_since_the_best_are_counted_from_the_records(tmp_path, mious, waited):
     lines = [json.dumps({"step": 10 * n, "fine_miou": miou}) for n, miou in enumerate(mious, 1)]
     (tmp_path / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
-    with MetricsLog(tmp_path, 10 * len(mious), 100, NORMALIZATION) as log:
+    with MetricsLog(tmp_path, 10 * len(mious), 100) as log:
         assert log.evaluations_since_best(10 * len(mious)) == waited
         assert log.evaluations_since_best(10) == 0
 
@@ -90,7 +87,7 @@ def test_training_stops_when_patience_is_used_up_and_does_not_go_on(tmp_path, ca
 @pytest.mark.parametrize(
     "name, value, sentence",
     [
-        ("model.init_from", ".", "holds no checkpoint; set config.model.init_from"),
+        ("model.init_from", ".", "is '.', which holds no checkpoint; name"),
         ("optimizer.warmup_steps", 6, "warmup_steps is 6; choose 0 or more, and fewer"),
         ("optimizer.lr_multipliers", (("(", 0.5),), r"'\(', which is not a regular expression"),
     ],

@@ -1,0 +1,152 @@
+"""A directory of an object store that a program works in: a copy on this machine, sent again."""
+
+import contextlib
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+from etils import epath
+
+from ranet_jax.errors import UserError
+from ranet_jax.files import paths, reason, stores
+
+
+class Mirror:
+    """A local directory, and the one of a store which gets what changes in it, if there is one.
+
+    What begins with a dot is not sent.
+
+    Attributes:
+      local: the directory to work in.
+    """
+
+    def __init__(self, local: pathlib.Path, remote: epath.Path | None, last: str):
+        self.local, self._remote, self._last = local, remote, last
+        self._sent: dict[str, tuple[int, int]] = {}
+        self._fetched: dict[str, tuple[int, str]] = {}
+
+    def fetch(self, left_out: tuple[str, ...]) -> None:
+        """Copy what the store has, but for the directories `left_out`.
+
+        Raises:
+          OSError: it cannot be read, or not be written here.
+        """
+        if self._remote is not None:
+            self._fetched = stores.list_files(self._remote)
+            stores.download(self._remote, self.local, left_out)
+            self._sent = self._found()
+
+    def check_unchanged(self) -> None:
+        """See that nobody has written to the store since `fetch`, but for names with a dot.
+
+        Raises:
+          UserError: somebody has, or the store cannot be read.
+        """
+        if self._remote is None:
+            return
+        try:
+            found = stores.list_files(self._remote)
+        except OSError as error:
+            raise UserError(
+                f"{self._remote} cannot be read ({reason(error)}); mend that, then run the same"
+                " command again."
+            ) from error
+        changed = [
+            name
+            for name in sorted(found.keys() | self._fetched.keys())
+            if not _is_hidden(name) and found.get(name) != self._fetched.get(name)
+        ]
+        if changed:
+            raise UserError(
+                f"{self._remote / changed[0]} was changed by another program meanwhile; run the"
+                " same command again when that has ended."
+            )
+
+    def send(self) -> None:
+        """Send the files that are new or changed since the last time; remove those that are gone.
+
+        Files that stand in no further directory go first, and those named `last` after the others
+        of their kind.
+
+        Raises:
+          OSError: the store cannot be written.
+        """
+        if self._remote is None:
+            return
+        found = self._found()
+        changed = [name for name, state in found.items() if state != self._sent.get(name)]
+        for name in sorted(changed, key=self._order):
+            stores.upload(self.local / name, self._remote / name)
+            self._sent[name] = found[name]
+        for name in self._sent.keys() - found.keys():
+            stores.remove(self._remote / name)
+            del self._sent[name]
+
+    def _order(self, name: str) -> tuple[bool, bool, str]:
+        path = pathlib.PurePosixPath(name)
+        return len(path.parts) > 1, path.name == self._last, name
+
+    def _found(self) -> dict[str, tuple[int, int]]:
+        """What tells versions of the files here, by their names."""
+        found = {}
+        for path in self.local.rglob("*"):
+            name = path.relative_to(self.local).as_posix()
+            if not _is_hidden(name) and path.is_file():
+                status = path.stat()
+                found[name] = (status.st_size, status.st_mtime_ns)
+        return found
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+@contextlib.contextmanager
+def mirrored(path: paths.Path, last: str = "", left_out: tuple[str, ...] = ()) -> Iterator[Mirror]:
+    """Yield the mirror of a directory; one that is local is worked in itself.
+
+    The copy of a directory on a store begins with what is there, is sent a last time in the end,
+    however that comes, and is removed. Where it cannot be sent it is kept. Errors name the
+    directory, not its copy.
+
+    Args:
+      path: the directory, which may be missing.
+      last: name of the files that say that all others are there.
+      left_out: directories in it that are not copied; what is new in them is sent.
+
+    Raises:
+      UserError: the bucket is missing, or the store cannot be read or written.
+    """
+    if not paths.is_store(path):
+        yield Mirror(path, None, last)
+        return
+    paths.check_bucket(path)
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix="ranet_jax_"))
+    mirror = Mirror(scratch / path.name, path, last)
+    try:
+        mirror.fetch(left_out)
+        mirror.local.mkdir(exist_ok=True)
+    except OSError as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise UserError(
+            f"{path} cannot be copied to this machine ({reason(error)}); mend that, then run the"
+            " same command again."
+        ) from error
+    kept = False
+    try:
+        yield mirror
+    except UserError as error:
+        raise type(error)(str(error).replace(str(mirror.local), str(path))) from error
+    finally:
+        try:
+            mirror.send()
+        except OSError as error:
+            kept = True
+            raise UserError(
+                f"{path} cannot be written ({reason(error)}); what it lacks is kept in"
+                f" {mirror.local}: copy that to the store, or mend the store and copy it then."
+            ) from error
+        finally:
+            if not kept:
+                shutil.rmtree(scratch, ignore_errors=True)
