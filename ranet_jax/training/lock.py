@@ -21,7 +21,7 @@ from ranet_jax.files import explained, make_directory, paths, reason, write_text
 FILE = ".lock"
 # On an object store, seconds between the signs of a training that it is under way, and those
 # without a sign after which it counts as ended.
-SIGN_EVERY, SILENCE = 20.0, 90.0
+SIGN_EVERY, SILENCE = 10.0, 45.0
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """`ranet train --distributed`: how processes meet, and what the others say of one that is lost."""
 
+import json
 import os
 import pathlib
 import socket
@@ -12,6 +13,7 @@ import pytest
 from helpers import toy_command, xla
 from ranet_jax.checkpoints.steps import finished_steps
 from ranet_jax.cli.supervise import what_was_lost
+from ranet_jax.files.paths import as_path
 
 pytestmark = pytest.mark.slow
 
@@ -64,6 +66,33 @@ def test_the_other_process_says_which_is_gone_and_what_is_saved(tmp_path):
     assert status == 75
     assert sentence == f"Process 1 is gone, or stopped for 8 s; step {saved} is saved last; {GO_ON}"
     processes[1].communicate()
+
+
+def test_processes_that_share_no_file_system_train_on_a_store(tmp_path, bucket):
+    """Each has a directory for temporary files of its own; one gets a signal, and all go on."""
+
+    def start_both():
+        port = free_port()
+        for index in range(2):
+            (tmp_path / str(index)).mkdir(exist_ok=True)
+            temporary = str(tmp_path / str(index))
+            steps = "--config.train.steps=40"
+            yield start(bucket.url("run"), port, index, steps, TMPDIR=temporary)
+
+    processes = list(start_both())
+    wait_for_step(as_path(bucket.url("run")), processes)
+    processes[1].terminate()
+    assert [ends(process)[0] for process in processes] == [143, 143]
+    saved = finished_steps(as_path(bucket.url("run/checkpoints")))[-1]
+    assert 2 <= saved < 40
+    for process in list(start_both()):
+        told = process.communicate(timeout=150)[1]
+        assert process.returncode == 0, told
+    lines = bucket.files("run/")["metrics.jsonl"].splitlines()
+    steps = [r["step"] for r in map(json.loads, lines) if "learning_rate" in r]
+    assert steps == list(range(1, 41))
+    assert finished_steps(as_path(bucket.url("run/checkpoints")))[-1] == 40
+    assert [list((tmp_path / str(index)).glob("ranet_jax_*")) for index in range(2)] == [[], []]
 
 
 def test_an_error_of_one_process_ends_the_other(tmp_path):
