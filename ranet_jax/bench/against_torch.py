@@ -8,9 +8,9 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from ranet_jax.bench.local_step import build_step, random_batch
+from ranet_jax.bench.local_step import build_scores, build_step, random_batch
 from ranet_jax.bench.measure import Timing, check_counts, timed
-from ranet_jax.bench.torch_twin import torch_step
+from ranet_jax.bench.torch_twin import torch_network, torch_scores, torch_step
 from ranet_jax.markdown import table
 from ranet_jax.progress import track
 
@@ -19,12 +19,11 @@ TOLERANCE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
-    """Our step and PyTorch's, and the loss of the first step of each."""
+class Pair:
+    """What is timed here and in PyTorch."""
 
     ours: Timing
     theirs: Timing
-    losses: tuple[float, float]
 
     @property
     def ratio(self) -> float:
@@ -32,8 +31,19 @@ class Comparison:
         return self.ours.median_seconds / self.theirs.median_seconds
 
 
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The steps, the network's score maps alone, and the loss of the first step of each."""
+
+    step: Pair
+    scores: Pair
+    losses: tuple[float, float]
+
+
 def compare_steps(config: ConfigDict, num_classes: int, repeats: int) -> Comparison:
     """Time a config's training step here and in PyTorch, one after the other, `repeats` times.
+
+    Likewise the network's score maps in training mode, which no gradient follows.
 
     Both start from the same weights and see the same random images, without dropout, so that the
     losses of their first steps show that they compute the same.
@@ -46,50 +56,55 @@ def compare_steps(config: ConfigDict, num_classes: int, repeats: int) -> Compari
     check_counts({"number of categories": num_classes, "number of repeats": repeats})
     config = config.copy_and_resolve_references()
     config.model.dropout = 0.0
-    variables, ours = build_step(config, num_classes)
-    theirs = torch_step(config, variables, num_classes)
-    batch = random_batch(config, num_classes)
+    variables, step = build_step(config, num_classes)
+    network = torch_network(config, variables, num_classes)
     runs = {
-        "ranet_jax": functools.partial(ours, batch),
-        "PyTorch": functools.partial(theirs, batch),
+        "ranet_jax, step": step,
+        "PyTorch, step": torch_step(config, network),
+        "ranet_jax, score maps": build_scores(config, num_classes, variables),
+        "PyTorch, score maps": torch_scores(network),
     }
+    batch = random_batch(config, num_classes)
     results: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    for _ in track(range(repeats + 1), unit="pair", desc="steps"):
+    for _ in track(range(repeats + 1), unit="round", desc="steps"):
         for name, run in runs.items():
-            results[name].append(timed(run))
-    timings, losses = [], []
-    for name, ((first, loss), *others) in results.items():
+            results[name].append(timed(functools.partial(run, batch)))
+    timings = []
+    for name, ((first, _), *others) in results.items():
         seconds = tuple(seconds for seconds, _ in others)
         timings.append(Timing(name, config.train.batch_size, first, seconds))
-        losses.append(loss)
-    if not math.isclose(*losses, rel_tol=TOLERANCE):
-        raise RuntimeError(f"The two steps differ: {losses[0]} here, {losses[1]} there.")
-    return Comparison(timings[0], timings[1], (losses[0], losses[1]))
+    ours, theirs = (results[name][0][1] for name in list(runs)[:2])
+    if not math.isclose(ours, theirs, rel_tol=TOLERANCE):
+        raise RuntimeError(f"The two steps differ: {ours} here, {theirs} there.")
+    return Comparison(Pair(*timings[:2]), Pair(*timings[2:]), (ours, theirs))
 
 
 def comparison_report(comparison: Comparison, config: ConfigDict) -> str:
-    """Markdown: a row a step, then the ratio of their medians."""
+    """Markdown: a row for each, then the ratios of their medians."""
+    timings = [each for p in (comparison.step, comparison.scores) for each in (p.ours, p.theirs)]
+    losses = [f"{loss:.4f}" for loss in comparison.losses]
     rows = [
         (
             each.name,
-            f"{loss:.4f}",
+            loss,
             f"{each.first_seconds:.2f}",
             f"{each.median_seconds:.2f}",
             f"{min(each.seconds):.2f}-{max(each.seconds):.2f}",
             f"{each.images_per_second:.1f}",
         )
-        for each, loss in zip((comparison.ours, comparison.theirs), comparison.losses, strict=True)
+        for each, loss in zip(timings, (*losses, "", ""), strict=True)
     ]
-    header = ("step", "first loss", "first (s)", "median (s)", "range (s)", "images/s")
+    header = ("", "first loss", "first (s)", "median (s)", "range (s)", "images/s")
     height, width = config.data.crop_size
     return "\n\n".join(
         [
             f"Training step of {config.model.backbone}, output stride"
             f" {config.model.output_stride}, batch {config.train.batch_size} of {height} x {width}"
-            f" pixels, timed in turn {len(comparison.ours.seconds)} times after a first step, which"
-            " compiles.",
+            f" pixels, timed in turn {len(comparison.step.ours.seconds)} times after a first step,"
+            " which compiles; and the network's score maps in training mode alone.",
             table(header, rows),
-            f"ranet_jax takes {comparison.ratio:.2f} times PyTorch's median.",
+            f"ranet_jax takes {comparison.step.ratio:.2f} times PyTorch's median for a step, and"
+            f" {comparison.scores.ratio:.2f} times for the score maps.",
         ]
     )
 
@@ -103,5 +118,8 @@ def comparison_results(comparison: Comparison, config: ConfigDict) -> dict[str, 
         "crop_size": list(config.data.crop_size),
         "device": jax.devices()[0].device_kind,
         **dataclasses.asdict(comparison),
-        "ratio_of_medians": comparison.ratio,
+        "ratios_of_medians": {
+            "step": comparison.step.ratio,
+            "scores": comparison.scores.ratio,
+        },
     }

@@ -32,6 +32,20 @@ def random_batch(config: ConfigDict, num_classes: int) -> Batch:
     }
 
 
+def build_scores(config: ConfigDict, num_classes: int, variables: Any) -> Callable[[Batch], None]:
+    """The score maps of a config's network in training mode alone, without gradients."""
+    model = build_model(config, num_classes)
+
+    @jax.jit
+    def apply(images: jax.Array) -> Any:
+        return model.apply(variables, images, train=True, mutable=["batch_stats"])
+
+    def scores(batch: Batch) -> None:
+        jax.block_until_ready(apply(batch["image"]))
+
+    return scores
+
+
 def build_step(config: ConfigDict, num_classes: int) -> tuple[Any, Callable[[Batch], float]]:
     """Fresh variables of a config's network, copied to the host, and its step on a host's batch.
 

@@ -22,11 +22,10 @@ PURPOSE = "time a step beside PyTorch's"
 TorchStep = Callable[[Batch], float]
 
 
-def torch_step(config: ConfigDict, variables: Any, num_classes: int) -> TorchStep:
-    """The training step in PyTorch of a ResNet without a context block, from our weights.
+def torch_network(config: ConfigDict, variables: Any, num_classes: int) -> Any:
+    """PyTorch's module of a ResNet without a context block, in training mode, from our weights.
 
-    The network has its maps channels-last, as PyTorch computes fastest; the loss is the fine one,
-    with class weights, on scores resized as ours are; SGD has momentum and weight decay.
+    It has its maps channels-last, as PyTorch computes fastest.
 
     Raises:
       UserError: PyTorch or timm is missing, or the config describes another network.
@@ -42,14 +41,34 @@ def torch_step(config: ConfigDict, variables: Any, num_classes: int) -> TorchSte
         not name.endswith("num_batches_tracked") for name in left_out.missing_keys
     ):
         raise ValueError(f"The two networks differ: {left_out}")
+    return model.to(_device(torch), memory_format=torch.channels_last).train()
+
+
+def torch_scores(network: Any) -> Callable[[Batch], None]:
+    """The score maps of a network alone, without gradients."""
+    torch = import_optional("torch", PURPOSE)
+
+    def scores(batch: Batch) -> None:
+        with torch.no_grad():
+            network(_images(torch, batch)).sum().item()
+
+    return scores
+
+
+def torch_step(config: ConfigDict, network: Any) -> TorchStep:
+    """The training step of a network in PyTorch, as the config describes it.
+
+    The loss is the fine one, with class weights, on scores resized as ours are; SGD has momentum
+    and weight decay.
+    """
+    torch = import_optional("torch", PURPOSE)
     device = _device(torch)
-    model = model.to(device, memory_format=torch.channels_last).train()
     weights = config.loss.class_weights
     return _train_step(
         torch,
-        model,
+        network,
         torch.optim.SGD(
-            model.parameters(),
+            network.parameters(),
             lr=config.optimizer.learning_rate,
             momentum=config.optimizer.momentum,
             weight_decay=config.optimizer.weight_decay,
@@ -120,6 +139,10 @@ def _device(torch: Any) -> str:
     return "cuda" if on_gpu else "cpu"
 
 
+def _images(torch: Any, batch: Batch) -> Any:
+    return torch.from_numpy(batch["image"]).to(_device(torch)).permute(0, 3, 1, 2)
+
+
 def _train_step(
     torch: Any, network: Callable[[Any], Any], optimizer: Any, class_weights: Any = None
 ) -> TorchStep:
@@ -127,7 +150,7 @@ def _train_step(
     device = _device(torch)
 
     def step(batch: Batch) -> float:
-        images = torch.from_numpy(batch["image"]).to(device).permute(0, 3, 1, 2)
+        images = _images(torch, batch)
         labels = torch.from_numpy(batch["label"]).to(device).long()
         optimizer.zero_grad()
         scores = torch.nn.functional.interpolate(

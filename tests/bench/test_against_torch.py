@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from ranet_jax.bench.torch_twin import torch_step
+from ranet_jax.bench.torch_twin import torch_network, torch_step
 from ranet_jax.cli import main
 from ranet_jax.models import build_model
 from ranet_jax.training.optimizer import build_optimizer
@@ -49,7 +49,7 @@ def test_both_steps_train_alike():
     batch = {"image": rng.normal(size=(8, 33, 41, 3)).astype(np.float32), "label": labels}
     model = build_model(config, 3, AXIS)
     variables = init_variables(model, jax.random.PRNGKey(0), (33, 41))
-    theirs = torch_step(config, variables, 3)
+    theirs = torch_step(config, torch_network(config, variables, 3))
     optimizer, _ = build_optimizer(config.optimizer, 10**6, variables["params"])
     state = create_state(variables, optimizer, jax.random.PRNGKey(1), ema=False)
     step = map_step(make_step(model, optimizer, config, 255), "pmap", jax.devices()[:1])
@@ -69,13 +69,19 @@ def test_the_command_prints_and_writes_both(config_file, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "batch 8 of 33 x 41 pixels" in printed
     results = json.loads(output.read_text())
-    ours, theirs = results["ours"], results["theirs"]
-    assert (ours["name"], theirs["name"]) == ("ranet_jax", "PyTorch")
+    ours, theirs = results["step"]["ours"], results["step"]["theirs"]
+    assert (ours["name"], theirs["name"]) == ("ranet_jax, step", "PyTorch, step")
     assert results["losses"][0] == pytest.approx(results["losses"][1], rel=1e-4)
     assert len(ours["seconds"]) == len(theirs["seconds"]) == 2
-    ratio = np.median(ours["seconds"]) / np.median(theirs["seconds"])
-    assert results["ratio_of_medians"] == pytest.approx(ratio)
-    assert f"ranet_jax takes {ratio:.2f} times PyTorch's median." in printed
+    ratios = [
+        np.median(results[what]["ours"]["seconds"]) / np.median(results[what]["theirs"]["seconds"])
+        for what in ("step", "scores")
+    ]
+    assert list(results["ratios_of_medians"].values()) == pytest.approx(ratios)
+    assert (
+        f"ranet_jax takes {ratios[0]:.2f} times PyTorch's median for a step, and {ratios[1]:.2f}"
+        " times for the score maps."
+    ) in printed
 
 
 @pytest.mark.parametrize(
