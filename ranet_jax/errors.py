@@ -10,6 +10,20 @@ class UserError(ValueError):
     """
 
 
+class NotPreparedError(UserError):
+    """A data set is not where it is looked for.
+
+    Attributes:
+      what: its name and the directory, as the beginning of a sentence.
+      name: of the data set.
+      data_dir: as the config has it; None for TFDS's directory.
+    """
+
+    def __init__(self, what: str, name: str, data_dir: str | None):
+        super().__init__(f"{what}; prepare it first.")
+        self.what, self.name, self.data_dir = what, name, data_dir
+
+
 class Interrupted(BaseException):
     """A signal stopped training; its text says how to go on, `status` is the exit status.
 

@@ -16,7 +16,7 @@ from absl import logging
 from ranet_jax.cli import bench, evaluate, inspect, pack, port, predict, prepare, reproduce, train
 from ranet_jax.cli.arguments import convert_paths
 from ranet_jax.config.declarations import FIELDS
-from ranet_jax.errors import Interrupted, UserError
+from ranet_jax.errors import Interrupted, NotPreparedError, UserError
 from ranet_jax.files import reason
 
 # In the order of the help. What takes long to import is imported when a command runs.
@@ -37,6 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
         return parsed.run(parsed)
     except UserError as error:
         sentence = str(error)
+        if isinstance(error, NotPreparedError):
+            sentence = f"{error.what}; {prepare.how_to_prepare(error.name, error.data_dir)}."
         if hasattr(parsed, "takes_overrides"):
             sentence = _as_typed(sentence)
         print(f"ranet: {sentence}", file=sys.stderr)

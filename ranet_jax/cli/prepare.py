@@ -26,6 +26,21 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def how_to_prepare(name: str, data_dir: str | None) -> str:
+    """What to run about a data set that is not prepared in a directory, by default TFDS's."""
+    from ranet_jax.pipeline.examples import builder_class, known_datasets
+
+    if name not in known_datasets():
+        known = ", ".join(known_datasets())
+        return (
+            f"`ranet prepare` builds {known}, `ranet prepare folder --source DIR --name {name}` a"
+            " data set of your own"
+        )
+    options = "" if builder_class(name).MANUAL_DOWNLOAD_INSTRUCTIONS is None else " --source DIR"
+    options += "" if data_dir is None else f" --data-dir {data_dir}"
+    return f"run `ranet prepare {name}{options}`"
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Prepare a data set, and print its classes and how often each occurs."""
     from ranet_jax.pipeline import examples

@@ -67,7 +67,7 @@ class ArrayDataset:
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise UserError(
                 f"{path} cannot be read as a packed data set ({first_sentence(error)}); make it"
-                " with `ranet pack`."
+                " by packing a prepared data set."
             ) from error
         return cls(metadata, splits)
 

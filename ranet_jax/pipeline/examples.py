@@ -14,7 +14,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import UInt8
 
-from ranet_jax.errors import UserError, first_sentence
+from ranet_jax.errors import NotPreparedError, UserError, first_sentence
 from ranet_jax.files import paths
 from ranet_jax.files.paths import Path, as_path
 from ranet_jax.pipeline.augmentation import augment
@@ -63,8 +63,8 @@ def known_datasets() -> tuple[str, ...]:
 def open_dataset(data: ml_collections.ConfigDict) -> Builder:
     """Open the newest prepared version of `data.name` under `data.data_dir`.
 
-    Needs no builder code: what was written describes itself. Raises UserError if it is not there.
-    tf.data reads local files alone, so that of an object store a copy is kept on this machine.
+    Needs no builder code: what was written describes itself. Raises NotPreparedError if it is not
+    there. tf.data reads local files alone, so that of an object store a copy is kept on this machine.
     """
     _, tfds = import_tensorflow()
     directory = default_data_dir() if data.data_dir is None else as_path(data.data_dir)
@@ -72,10 +72,8 @@ def open_dataset(data: ml_collections.ConfigDict) -> Builder:
     names = [path.parent.name for path in paths.find_in_each(root, DESCRIPTION)]
     versions = [tfds.core.Version(name) for name in names if tfds.core.Version.is_valid(name)]
     if not versions:
-        raise UserError(
-            f"Data set {data.name!r} is not prepared in {directory};"
-            f" {_remedy(data.name, data.data_dir)}"
-        )
+        what = f"Data set {data.name!r} is not prepared in {directory}"
+        raise NotPreparedError(what, data.name, data.data_dir)
     return tfds.builder_from_directory(paths.kept_copy(root / str(max(versions))))
 
 
@@ -85,19 +83,6 @@ def open_for_training(data: ml_collections.ConfigDict) -> Builder:
     for split in (data.train_split, data.eval_split):
         num_examples(builder, split)
     return builder
-
-
-def _remedy(name: str, data_dir: str | None) -> str:
-    """What to do about a data set that is not prepared in a directory, by default TFDS's."""
-    if name not in known_datasets():
-        known = ", ".join(known_datasets())
-        return (
-            f"`ranet prepare` builds {known}, `ranet prepare folder --source DIR --name {name}` a"
-            " data set of your own."
-        )
-    options = "" if builder_class(name).MANUAL_DOWNLOAD_INSTRUCTIONS is None else " --source DIR"
-    options += "" if data_dir is None else f" --data-dir {data_dir}"
-    return f"run `ranet prepare {name}{options}`."
 
 
 def builder_class(name: str) -> Any:

@@ -14,7 +14,6 @@ from ranet_jax import checkpoints
 from ranet_jax.checkpoints.steps import Manager, tell
 from ranet_jax.errors import UserError
 from ranet_jax.evaluation.result import EvaluationResult
-from ranet_jax.evaluation.sample_sheet import sample_sheet
 from ranet_jax.evaluation.scoring import evaluate_batches
 from ranet_jax.files import explained, reason
 from ranet_jax.files.mirror import Mirror, mirrored
@@ -141,6 +140,8 @@ def train(
 
         def score(step: int, state: TrainState) -> EvaluationResult:
             """Evaluate a step that is saved, and record it."""
+            from ranet_jax.evaluation.sample_sheet import sample_sheet
+
             result = evaluate(step, state)
             samples = sample_sheet(result, Normalization.from_config(config.data))
             manager.record_score(step, result.fine.miou)

@@ -189,8 +189,16 @@ def test_a_source_that_is_missing_or_not_wanted(tmp_path, refusal):
 def test_a_data_set_that_is_not_prepared(root, tmp_path, refusal):
     train = ("train", "--config", root / "config.py", "--workdir", tmp_path / "run")
     message = refusal(*train, f"--config.data.data_dir={tmp_path}")
-    assert f"'camvid' is not prepared in {tmp_path}; run `ranet prepare camvid" in message
-    assert "'weather' is not prepared" in refusal(*train, "--config.data.name=weather")
+    command = f"ranet prepare camvid --source DIR --data-dir {tmp_path}"
+    assert message == f"Data set 'camvid' is not prepared in {tmp_path}; run `{command}`."
+    message = refusal(*train, f"--config.data.data_dir={tmp_path}", "--config.data.name=shapes")
+    assert message.endswith(f"; run `ranet prepare shapes --data-dir {tmp_path}`.")
+    message = refusal(*train, "--config.data.name=weather")
+    assert "'weather' is not prepared in " in message
+    assert "; `ranet prepare` builds camvid, " in message
+    assert message.endswith(
+        "`ranet prepare folder --source DIR --name weather` a data set of your own."
+    )
     assert not (tmp_path / "run").exists()
 
 
