@@ -13,7 +13,7 @@ PACKAGE = pathlib.Path(ranet_jax.__file__).parent
 # From the top down. Rooms of one line know nothing of each other.
 LEVELS = (
     ("cli",),
-    ("recipe", "reproduce"),
+    ("reproduce",),
     ("bench",),
     ("training",),
     ("evaluation", "porting"),

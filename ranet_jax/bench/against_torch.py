@@ -8,11 +8,13 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from ranet_jax.bench.local_step import build_scores, build_step, random_batch
-from ranet_jax.bench.measure import Timing, check_counts, timed
+from ranet_jax.bench.measure import Timing, check_counts
+from ranet_jax.bench.random_batch import build_scores, random_batch
 from ranet_jax.bench.torch_twin import torch_network, torch_scores, torch_step
 from ranet_jax.markdown import table
 from ranet_jax.progress import track
+from ranet_jax.training.local_step import build_step
+from ranet_jax.training.timing import timed
 
 # How far the losses of the two first steps may lie apart, as a fraction.
 TOLERANCE = 1e-3

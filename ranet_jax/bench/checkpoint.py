@@ -13,7 +13,7 @@ import numpy as np
 from flax import serialization
 from ml_collections import ConfigDict
 
-from ranet_jax.bench.measure import check_counts, timed
+from ranet_jax.bench.measure import check_counts
 from ranet_jax.checkpoints.manifests import find_damage, write_manifest
 from ranet_jax.checkpoints.steps import Manager, read_state
 from ranet_jax.errors import UserError
@@ -23,6 +23,7 @@ from ranet_jax.markdown import table
 from ranet_jax.models import build_model
 from ranet_jax.training.optimizer import build_optimizer
 from ranet_jax.training.step import TrainState, create_state
+from ranet_jax.training.timing import timed
 
 
 @dataclasses.dataclass(frozen=True)

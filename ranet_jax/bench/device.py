@@ -17,13 +17,15 @@ import numpy as np
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
-from ranet_jax.bench.local_step import build_step, random_batch, without_context
-from ranet_jax.bench.measure import Timing, check_counts, timed
+from ranet_jax.bench.measure import Timing, check_counts
+from ranet_jax.bench.random_batch import random_batch, without_context
 from ranet_jax.bench.region_blocks import CHANNELS, construct, interact, with_gradient
 from ranet_jax.bench.regions import SCENES
 from ranet_jax.bench.torch_twin import deeplabv3_step
 from ranet_jax.markdown import table
 from ranet_jax.progress import track
+from ranet_jax.training.local_step import build_step
+from ranet_jax.training.timing import timed
 
 # Largest differences that a schedule may show to `dense`: of a score, and of a gradient the sum
 # of the differences over that of the values. Rounding may settle which of two equal samples

@@ -11,6 +11,7 @@ import jax
 
 from ranet_jax.errors import UserError
 from ranet_jax.files import write_json
+from ranet_jax.training.timing import timed
 
 ENOUGH_SECONDS = 10.0
 
@@ -49,13 +50,6 @@ class Timing:
     def images_per_second(self) -> float:
         """By the median."""
         return self.images / self.median_seconds
-
-
-def timed(run: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds of a run that ends before it returns, and what it returned."""
-    start = time.perf_counter()
-    result = run()
-    return time.perf_counter() - start, result
 
 
 def compile_and_measure(

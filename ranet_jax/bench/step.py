@@ -18,8 +18,8 @@ from ranet_jax.bench.compiled import (
     results,
     target_results,
 )
-from ranet_jax.bench.local_step import without_context
 from ranet_jax.bench.measure import check_counts
+from ranet_jax.bench.random_batch import without_context
 from ranet_jax.bench.targets import Target
 from ranet_jax.markdown import table
 from ranet_jax.models import build_model

@@ -190,7 +190,7 @@ def _own_config(arguments: argparse.Namespace, started: float) -> ConfigDict:
     """The config of a run that there is, or one fitted to the data set, which is told."""
     from ranet_jax import checkpoints
     from ranet_jax.checkpoints.workdirs import find_training
-    from ranet_jax.recipe.own_data import fit
+    from ranet_jax.training.recipe.own_data import fit
 
     minutes = MINUTES if arguments.minutes is None else arguments.minutes
     if not 0 < minutes < math.inf:

@@ -64,7 +64,7 @@ def open_dataset(data: ml_collections.ConfigDict) -> Builder:
     """Open the newest prepared version of `data.name` under `data.data_dir`.
 
     Needs no builder code: what was written describes itself. Raises NotPreparedError if it is not
-    there. tf.data reads local files alone, so that of an object store a copy is kept on this machine.
+    there. tf.data reads local files alone: of an object store, a copy is kept on this machine.
     """
     _, tfds = import_tensorflow()
     directory = default_data_dir() if data.data_dir is None else as_path(data.data_dir)

@@ -2,6 +2,8 @@
 
 import pathlib
 import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,6 +13,13 @@ from ranet_jax.checkpoints.steps import tell
 from ranet_jax.errors import UserError
 
 DIRECTORY = "profile"
+
+
+def timed(run: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds of a run that ends before it returns, and what it returned."""
+    start = time.perf_counter()
+    result = run()
+    return time.perf_counter() - start, result
 
 
 class Profile:

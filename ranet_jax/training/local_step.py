@@ -1,4 +1,4 @@
-"""The training step of a config on this machine's devices, on random images."""
+"""The training step of a config on this machine's devices, by itself."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,37 +13,6 @@ from ranet_jax.pipeline.metadata import IGNORE_LABEL
 from ranet_jax.training import parallel
 from ranet_jax.training.optimizer import build_optimizer
 from ranet_jax.training.step import check_training, create_state, init_variables, make_step
-
-
-def without_context(config: ConfigDict) -> ConfigDict:
-    """The same experiment without a context block."""
-    plain = config.copy_and_resolve_references()
-    plain.model.context = "none"
-    return plain
-
-
-def random_batch(config: ConfigDict, num_classes: int) -> Batch:
-    """Noise for images, and random labels."""
-    rng = np.random.default_rng(0)
-    size = (config.train.batch_size, *config.data.crop_size)
-    return {
-        "image": rng.normal(size=(*size, 3)).astype(np.float32),
-        "label": rng.integers(0, num_classes, size).astype(np.uint8),
-    }
-
-
-def build_scores(config: ConfigDict, num_classes: int, variables: Any) -> Callable[[Batch], None]:
-    """The score maps of a config's network in training mode alone, without gradients."""
-    model = build_model(config, num_classes)
-
-    @jax.jit
-    def apply(images: jax.Array) -> Any:
-        return model.apply(variables, images, train=True, mutable=["batch_stats"])
-
-    def scores(batch: Batch) -> None:
-        jax.block_until_ready(apply(batch["image"]))
-
-    return scores
 
 
 def build_step(config: ConfigDict, num_classes: int) -> tuple[Any, Callable[[Batch], float]]:

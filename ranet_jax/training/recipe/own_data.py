@@ -21,10 +21,10 @@ from ranet_jax.pipeline.training_data import (
     read_metadata,
     read_sizes,
 )
-from ranet_jax.recipe import choices
-from ranet_jax.recipe.choices import Pace, Size, Steps
-from ranet_jax.recipe.measure import loading_share, measure_evaluation, measure_steps
 from ranet_jax.training.initialization import describe_start
+from ranet_jax.training.recipe import choices
+from ranet_jax.training.recipe.choices import Pace, Size, Steps
+from ranet_jax.training.recipe.measure import loading_share, measure_evaluation, measure_steps
 from ranet_jax.training.step import check_training
 
 # Shares of the budget that timing steps and timing evaluation may take.

@@ -16,8 +16,8 @@ from ranet_jax.files import write_json
 from ranet_jax.pipeline.arrays import write_arrays
 from ranet_jax.pipeline.metadata import DatasetMetadata
 from ranet_jax.pipeline.training_data import open_training_data
-from ranet_jax.recipe.measure import measure_steps
-from ranet_jax.recipe.own_data import Recipe, _fit_start, fit
+from ranet_jax.training.recipe.measure import measure_steps
+from ranet_jax.training.recipe.own_data import Recipe, _fit_start, fit
 
 pytestmark = pytest.mark.slow
 

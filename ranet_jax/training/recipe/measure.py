@@ -11,8 +11,6 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
-from ranet_jax.bench.local_step import build_step
-from ranet_jax.bench.measure import timed
 from ranet_jax.errors import UserError
 from ranet_jax.evaluation.scoring import evaluate_batches
 from ranet_jax.inference.forward import make_forward
@@ -20,6 +18,8 @@ from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.models import build_model
 from ranet_jax.pipeline.batching import Batch
 from ranet_jax.pipeline.training_data import TrainingData
+from ranet_jax.training.local_step import build_step
+from ranet_jax.training.timing import timed
 
 # Steps after the first, of which half count: batches that were ready before are used up by then.
 LEAST_STEPS, MOST_STEPS = 2, 40

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from ranet_jax.errors import UserError
-from ranet_jax.recipe import choices
-from ranet_jax.recipe.choices import Pace, Steps
+from ranet_jax.training.recipe import choices
+from ranet_jax.training.recipe.choices import Pace, Steps
 
 
 @pytest.mark.parametrize(
