@@ -81,6 +81,12 @@ FIELDS: dict[str, Field] = {
         "Encoded examples in memory from which the next one is drawn.",
         Range(1, 2**24, whole=True),
     ),
+    "data.shared_order": Field(
+        False,
+        "training",
+        "Whether a batch holds the same images on any number of hosts; each host then reads the"
+        " whole split and decodes its part.",
+    ),
     "data.mean": Field(
         (123.675, 116.28, 103.53),
         "training",

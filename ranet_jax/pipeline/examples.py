@@ -239,9 +239,10 @@ def train_batches(
     size and B = `train.batch_size` / hosts. Batch N depends on `config.seed`, N, and which of how
     many hosts this is: the order of the host's share is drawn from (seed, epoch), each example's
     augmentation from (seed, its number among those of all hosts), and what comes before
-    `start_step` is skipped undecoded. Raises UserError on a batch size that the hosts cannot
-    share, on a split that is unknown or too small for them, on a label out of range, and on
-    damaged records.
+    `start_step` is skipped undecoded. With `data.shared_order` hosts together have the batches of
+    one host, for which each reads the whole split and decodes its part of every batch. Raises
+    UserError on a batch size that the hosts cannot share, on a split that is unknown or too small
+    for them, on a label out of range, and on damaged records.
     """
     data = config.data
     tf, _ = import_tensorflow()
@@ -253,14 +254,16 @@ def train_batches(
             "choose a multiple."
         )
     batch_size = config.train.batch_size // count
-    share = _host_share(builder, data.train_split, index, count)
+    stream, streams = (0, 1) if data.shared_order else (index, count)
+    share = _host_share(builder, data.train_split, stream, streams)
     if share is None:
         raise UserError(
             f"Split {data.train_split!r} of {builder.name!r} has fewer examples than the "
             f"{count} hosts."
         )
-    size = num_examples(builder, data.train_split, index, count)
-    first = start_step * batch_size  # example of the stream
+    size = num_examples(builder, data.train_split, stream, streams)
+    drawn = config.train.batch_size // streams  # examples of the stream that a batch takes
+    first = start_step * drawn
     variation = Variation(data)
     encoded = _read(builder, share)
 
@@ -277,13 +280,15 @@ def train_batches(
     @tf.autograph.experimental.do_not_convert
     def augmented(number: Any, example: dict[str, Any]) -> dict[str, Any]:
         image, label = _decode(tf, example)
-        seed = [config.seed, number * count + index]
+        seed = [config.seed, number * streams + stream]
         return augment(tf, data, variation, image, label, seed)
 
     epochs = tf.data.Dataset.range(first // size, np.iinfo(np.int64).max)
+    numbered = epochs.flat_map(epoch_examples)
+    if drawn > batch_size:
+        numbered = numbered.filter(lambda number, _: number % drawn // batch_size == index)
     batches = (
-        epochs.flat_map(epoch_examples)
-        .map(augmented, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        numbered.map(augmented, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(batch_size, drop_remainder=True)
         .prefetch(2)
     )

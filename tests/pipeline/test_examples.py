@@ -156,6 +156,24 @@ def test_host_resumes_too(config, builder):
     assert_same(whole[5:], take(data_input.train_batches(config, builder, 5, 1, 2), 3))
 
 
+@pytest.mark.parametrize("hosts", [2, 3])
+def test_a_shared_order_gives_hosts_the_batches_of_one(config, builder, hosts):
+    augmented(config)
+    config.train.batch_size = 6
+    whole = take(data_input.train_batches(config, builder), 5)
+    config.data.shared_order = True
+    for start in (0, 3):
+        parts = [
+            take(data_input.train_batches(config, builder, start, host, hosts), 5 - start)
+            for host in range(hosts)
+        ]
+        together = [
+            {name: np.concatenate([part[name] for part in step]) for name in step[0]}
+            for step in zip(*parts, strict=True)
+        ]
+        assert_same(together, whole[start:])
+
+
 def test_batch_that_hosts_cannot_share_is_refused(config, builder):
     with pytest.raises(UserError, match="batch_size 3 cannot be shared by 2 hosts"):
         data_input.train_batches(config, builder, 0, 0, 2)
