@@ -3,14 +3,9 @@
 import importlib
 import os
 import pathlib
-import pickle
-import re
-import warnings
-import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -18,6 +13,9 @@ import safetensors.numpy
 from ranet_jax.errors import UserError
 from ranet_jax.files import reason, replacing
 from ranet_jax.files.paths import as_path, check_bucket, exists, local_copy
+from ranet_jax.porting.pickled_types import Refused
+from ranet_jax.porting.stored import BFLOAT16, Damaged, Stored
+from ranet_jax.porting.torch_files import read_torch
 
 StateDict = dict[str, np.ndarray]
 # Where training scripts keep the weights beside the optimiser's state, the epoch and so on.
@@ -36,7 +34,7 @@ def read_state_dict(path: str | os.PathLike[str], prefix: str | None = None) -> 
     """Tensors of a file by name, without what a training script wrapped around them.
 
     Args:
-      path: .pth, .pt, .pth.tar, .ckpt or .bin of PyTorch, .safetensors or .npz.
+      path: .pth, .pt, .pth.tar, .ckpt, .bin or .pkl of PyTorch, .safetensors or .npz.
       prefix: take only the tensors whose names begin so, without it: those of a part.
 
     Returns:
@@ -80,7 +78,15 @@ def _read_tensors(path: pathlib.Path) -> StateDict:
         )
     if empty:
         raise UserError(f"{path} is empty; copy or download it again.")
-    return _tensors(_unwrap(read(path)), path)
+    try:
+        return _tensors(_unwrap(read(path)), path)
+    except Damaged as error:
+        raise _damaged(path) from error
+    except Refused as error:
+        raise UserError(
+            f"{path} is refused: to load it would be to execute {error}; save the network's"
+            " state_dict() alone."
+        ) from error
 
 
 def import_optional(name: str, purpose: str) -> Any:
@@ -96,33 +102,6 @@ def import_optional(name: str, purpose: str) -> Any:
             f"To {purpose}, {name} is needed and cannot be imported ({error}); install it with"
             f" `pip install {name}`."
         ) from error
-
-
-def _read_torch(path: pathlib.Path) -> Any:
-    torch = import_optional("torch", f"read {path}")
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if archive.testzip() is not None:  # PyTorch itself compares no checksums
-                    raise _damaged(path)
-                if any("/code/" in name for name in archive.namelist()):
-                    raise UserError(
-                        f"{path} is a TorchScript program; save the network's state_dict() alone."
-                    )
-        with warnings.catch_warnings(action="ignore"):  # of old pickle protocols
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except UserError:
-        raise
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\w[\w.]*)", str(error))
-        if named is None:
-            raise _damaged(path) from error
-        raise UserError(
-            f"{path} is refused: to load it would be to execute {named[1]}; save the network's"
-            " state_dict() alone."
-        ) from error
-    except Exception as error:
-        raise _damaged(path) from error
 
 
 def _read_safetensors(path: pathlib.Path) -> Any:
@@ -154,7 +133,7 @@ def _damaged(path: pathlib.Path) -> UserError:
 
 
 READERS: dict[str, Callable[[pathlib.Path], Any]] = {
-    **dict.fromkeys((".pth", ".pt", ".pth.tar", ".ckpt", ".bin"), _read_torch),
+    **dict.fromkeys((".pth", ".pt", ".pth.tar", ".ckpt", ".bin", ".pkl"), read_torch),
     ".safetensors": _read_safetensors,
     ".npz": _read_npz,
 }
@@ -173,42 +152,32 @@ def _tensors(found: Any, path: pathlib.Path) -> StateDict:
         raise UserError(f"{path} holds no state dict; save the network's state_dict().")
     tensors = {}
     for name, value in found.items():
-        if not isinstance(name, str) or not hasattr(value, "shape"):
+        if not isinstance(name, str) or not isinstance(value, np.ndarray | Stored):
             raise UserError(
                 f"{path} holds {name!r}, which is not a tensor; save the network's state_dict()."
             )
+        if not name.isprintable():
+            raise UserError(f"{path} holds {name!r}, which is no name; rename the tensor.")
         tensors[name] = _to_numpy(value, name, path)
     return tensors
 
 
-def _to_numpy(value: Any, name: str, path: pathlib.Path) -> np.ndarray:
+def _to_numpy(value: np.ndarray | Stored, name: str, path: pathlib.Path) -> np.ndarray:
     """The tensor's values in its own dtype, native byte order."""
-    wrong = UserError(
-        f"{path} holds {name!r}, which is not a dense tensor of a usual type; save the network in"
-        " float32."
-    )
-    if not isinstance(value, np.ndarray):
-        dense = str(value.layout) == "torch.strided" and not value.is_meta
-        if value.is_quantized or not dense or value.is_complex():
-            raise wrong
-        if value.is_floating_point() and value.dtype.itemsize < 2:
-            raise wrong
-        value = value.detach()
-        if str(value.dtype) == "torch.bfloat16":
-            torch = import_optional("torch", f"read {path}")
-            value = value.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-        else:
-            value = value.numpy()
-    if value.dtype.kind not in "fiub" and value.dtype != ml_dtypes.bfloat16:
-        raise wrong
-    return value.astype(value.dtype.newbyteorder("="), copy=False)
+    if value.dtype is None or (value.dtype.kind not in "fiub" and value.dtype != BFLOAT16):
+        raise UserError(
+            f"{path} holds {name!r}, which is not a dense tensor of a usual type; save the network"
+            " in float32."
+        )
+    array = value.read() if isinstance(value, Stored) else value
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def to_torch(value: np.ndarray) -> Any:
     """A tensor of PyTorch with the array's values and dtype."""
     torch = import_optional("torch", "make tensors")
     value = np.array(value, order="C")
-    if value.dtype == ml_dtypes.bfloat16:
+    if value.dtype == BFLOAT16:
         return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(value)
 

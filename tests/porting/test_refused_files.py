@@ -52,7 +52,9 @@ def test_a_directory_is_no_file(tmp_path):
 def test_unknown_endings_are_told_the_known_ones(tmp_path, name):
     save_zip(tmp_path / name, tensors())
     sentence = refusal(tmp_path / name)
-    assert "none of the endings .pth, .pt, .pth.tar, .ckpt, .bin, .safetensors, .npz" in sentence
+    assert (
+        "none of the endings .pth, .pt, .pth.tar, .ckpt, .bin, .pkl, .safetensors, .npz" in sentence
+    )
 
 
 @every_format

@@ -1,0 +1,165 @@
+"""Files of `torch.save`, in both of its formats, and plain pickles; PyTorch is not needed.
+
+The newer format is a ZIP archive of a pickle and of an entry for each storage of tensors. The older
+one is four pickles, the last of which is what was saved, one of the storages' names, and these.
+"""
+
+import io
+import os
+import pathlib
+import struct
+import sys
+import zipfile
+import zlib
+from typing import Any, Literal
+
+from ranet_jax.errors import UserError
+from ranet_jax.porting.pickled_types import STORAGES, Name
+from ranet_jax.porting.pickles import read_pickle
+from ranet_jax.porting.stored import Damaged, Storage
+
+# What the first pickle of the older format is.
+_MAGIC = 0x1950A86A20F9469CFC6C
+# The head of an entry in a ZIP archive: four known bytes, the lengths of its name and its extras.
+_HEAD = struct.Struct("<4s22xHH")
+
+
+def read_torch(path: pathlib.Path) -> Any:
+    """What a file holds: values of Python's own types, and `Stored` for arrays still to be read.
+
+    Raises:
+      UserError: it is a program, or compressed.
+      Damaged: it is cut off, or no such file.
+      Refused: it names a type that is not known to hold data alone.
+    """
+    with path.open("rb") as file:
+        if zipfile.is_zipfile(file):
+            return _read_archive(path, file)
+        file.seek(0)
+        return _read_pickles(path, file)
+
+
+def _read_archive(path: pathlib.Path, file: io.BufferedIOBase) -> Any:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = {info.filename: info for info in archive.infolist()}
+            _check_entries(entries, path)
+            root = next(n for n in entries if n.split("/")[-1] == "data.pkl").removesuffix(
+                "data.pkl"
+            )
+            marker = f"{root}byteorder"
+            order = "big" if marker in entries and archive.read(marker) == b"big" else "little"
+            pickle = io.BytesIO(archive.read(f"{root}data.pkl"))
+    except (zipfile.BadZipFile, StopIteration, EOFError, RuntimeError) as error:
+        raise Damaged from error
+    storages: dict[str, Storage] = {}
+
+    def storage(identifier: Any) -> Storage:
+        kind, key, count, _ = _parts(identifier)
+        info, (size, dtype) = entries[f"{root}data/{key}"], STORAGES[kind]
+        if info.file_size < count * size:
+            raise Damaged
+        if key not in storages:
+            storages[key] = Storage(dtype, lambda: _read_entry(path, info), order != sys.byteorder)
+        return storages[key]
+
+    return read_pickle(pickle, storage)
+
+
+def _check_entries(entries: dict[str, zipfile.ZipInfo], path: pathlib.Path) -> None:
+    if any("/code/" in name for name in entries):
+        raise UserError(f"{path} is a TorchScript program; save the network's state_dict() alone.")
+    if any(info.compress_type != zipfile.ZIP_STORED for info in entries.values()):
+        raise UserError(
+            f"{path} is compressed, as torch.save leaves no file; save the network's state_dict()"
+            " again."
+        )
+    if sum(info.file_size for info in entries.values()) > path.stat().st_size:
+        raise Damaged  # entries that share bytes
+
+
+def _read_entry(path: pathlib.Path, info: zipfile.ZipInfo) -> bytes:
+    with path.open("rb") as file:
+        file.seek(info.header_offset)
+        head = file.read(_HEAD.size)
+        if len(head) != _HEAD.size or head[:4] != b"PK\3\4":
+            raise Damaged
+        _, name, extra = _HEAD.unpack(head)
+        file.seek(name + extra, os.SEEK_CUR)
+        content = file.read(info.file_size)
+    if zlib.crc32(content) != info.CRC:
+        raise Damaged
+    return content
+
+
+def _read_pickles(path: pathlib.Path, file: io.BufferedIOBase) -> Any:
+    first = read_pickle(file)
+    if first != _MAGIC:
+        return first
+    read_pickle(file)
+    machine = read_pickle(file)
+    if not isinstance(machine, dict):
+        raise Damaged
+    order: Literal["little", "big"] = "little"
+    if machine.get("little_endian", True) is not True:
+        order = "big"
+    storages: dict[str, Storage] = {}
+    sizes: dict[str, int] = {}
+    places: dict[str, tuple[int, int]] = {}
+
+    def storage(identifier: Any) -> Storage:
+        kind, key, _, view = _parts(identifier)
+        dtype = STORAGES[kind][1]
+        if key not in storages:
+            storages[key] = Storage(
+                dtype, lambda: _read_place(path, *places[key]), order != sys.byteorder
+            )
+            sizes[key] = STORAGES[kind][0]
+        if view is None:
+            return storages[key]
+        return _part(storages[key], view, STORAGES[kind][0])
+
+    found = read_pickle(file, storage)
+    keys = read_pickle(file)
+    end = path.stat().st_size
+    for key in keys if isinstance(keys, list) else [None]:
+        if not isinstance(key, str) or key not in sizes:
+            raise Damaged
+        head = file.read(8)
+        count = int.from_bytes(head, order)
+        places[key] = file.tell(), count * sizes[key]
+        if len(head) < 8 or sum(places[key]) > end:
+            raise Damaged
+        file.seek(sum(places[key]))
+    if storages.keys() - places.keys():
+        raise Damaged
+    return found
+
+
+def _read_place(path: pathlib.Path, offset: int, length: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(length)
+
+
+def _part(whole: Storage, view: Any, size: int) -> Storage:
+    """A storage that is a part of another, by offset and number of elements."""
+    if not isinstance(view, tuple) or len(view) != 3:
+        raise Damaged
+    _, offset, count = view
+    if not isinstance(offset, int) or not isinstance(count, int) or min(offset, count) < 0:
+        raise Damaged
+    start, stop = offset * size, (offset + count) * size
+    return Storage(whole.dtype, lambda: whole.content[start:stop], whole.swapped)
+
+
+def _parts(identifier: Any) -> tuple[str, str, int, Any]:
+    """Kind, key and number of elements of a storage, and of which part of another it is a view."""
+    if not isinstance(identifier, tuple) or not 5 <= len(identifier) <= 6:
+        raise Damaged
+    word, kind, key, _, count, *view = identifier
+    if word != "storage" or not isinstance(kind, Name) or not isinstance(key, str):
+        raise Damaged
+    if type(count) is not int or not 0 <= count < 2**48:
+        raise Damaged
+    return kind.text.rpartition(".")[2], key, count, view[0] if view else None
