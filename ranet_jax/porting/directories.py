@@ -25,6 +25,7 @@ from ranet_jax.porting.files import StateDict, read_tensors, write_state_dict
 from ranet_jax.porting.name_patterns import Naming
 from ranet_jax.porting.networks import Network, find_network
 from ranet_jax.porting.port import Ported, flatten
+from ranet_jax.porting.shards import weight_files
 
 Path = str | os.PathLike[str]
 KEPT = "kept.safetensors"
@@ -74,8 +75,12 @@ def write_ported(
 
 
 def _sha256(path: paths.Path) -> str:
-    with paths.local_copy(path) as copy, copy.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for part in weight_files(path):
+        with paths.local_copy(part) as copy, copy.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def read_description(directory: Path) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from ranet_jax.errors import UserError
 from ranet_jax.files import reason, replacing
 from ranet_jax.files.paths import as_path, check_bucket, exists, local_copy
 from ranet_jax.porting.pickled_types import Refused
+from ranet_jax.porting.shards import find_index, read_shards
 from ranet_jax.porting.stored import BFLOAT16, Damaged, Stored
 from ranet_jax.porting.torch_files import read_torch
 
@@ -34,7 +35,8 @@ def read_state_dict(path: str | os.PathLike[str], prefix: str | None = None) -> 
     """Tensors of a file by name, without what a training script wrapped around them.
 
     Args:
-      path: .pth, .pt, .pth.tar, .ckpt, .bin or .pkl of PyTorch, .safetensors or .npz.
+      path: .pth, .pt, .pth.tar, .ckpt, .bin or .pkl of PyTorch, .safetensors or .npz; or the index
+        of several such files (`model.safetensors.index.json`), or the directory that holds it.
       prefix: take only the tensors whose names begin so, without it: those of a part.
 
     Returns:
@@ -57,6 +59,9 @@ def read_state_dict(path: str | os.PathLike[str], prefix: str | None = None) -> 
 
 def read_tensors(path: str | os.PathLike[str]) -> StateDict:
     """The same with all of each name."""
+    index = find_index(as_path(path))
+    if index is not None:
+        return read_shards(index, read_tensors)
     with local_copy(as_path(path)) as copy:
         return _read_tensors(copy)
 

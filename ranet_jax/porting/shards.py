@@ -1,0 +1,89 @@
+"""Weights that are spread over several files, with an index that says which tensor is in which.
+
+Hugging Face's libraries write `model.safetensors.index.json` beside the files it names; its
+`weight_map` has the name of a file for each tensor.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ranet_jax.errors import UserError
+from ranet_jax.files import parse_json, paths
+
+_ENDING = ".index.json"
+
+
+def find_index(path: paths.Path) -> paths.Path | None:
+    """The index that a path names, itself or by the directory that holds it.
+
+    Raises:
+      UserError: the directory holds several.
+    """
+    if path.name.endswith(_ENDING):
+        return path
+    if not paths.is_dir(path):
+        return None
+    found = sorted(name for name in paths.list_names(path) if name.endswith(_ENDING))
+    if len(found) > 1:
+        raise UserError(f"{path} holds several indices, {', '.join(found)}; name one of them.")
+    return path / found[0] if found else None
+
+
+def weight_files(path: paths.Path) -> list[paths.Path]:
+    """All files of which weights are read: an index and what it names, or the path alone.
+
+    Raises:
+      UserError: the index cannot be read.
+    """
+    index = find_index(path)
+    return [path] if index is None else [index, *(index.parent / name for name in _shards(index))]
+
+
+def read_shards(
+    index: paths.Path, read: Callable[[paths.Path], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """The tensors that an index names, in its order.
+
+    Args:
+      index: its path.
+      read: reads the tensors of one file.
+
+    Raises:
+      UserError: the index cannot be read, or a file of it is missing or lacks a tensor.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    for shard, names in _shards(index).items():
+        path = index.parent / shard
+        if not paths.is_file(path):
+            raise UserError(f"{path} is missing, which {index.name} names; download it too.")
+        found = read(path)
+        lacking = [name for name in names if name not in found]
+        if lacking:
+            raise UserError(
+                f"{path} lacks {len(lacking)} tensors that {index.name} places there, such as"
+                f" {lacking[0]!r}; download both again."
+            )
+        tensors |= {name: found[name] for name in names}
+    return tensors
+
+
+def _shards(index: paths.Path) -> dict[str, list[str]]:
+    """Names of the tensors in each file, by its name."""
+    try:
+        content = parse_json(paths.read_bytes(index))
+    except OSError as error:
+        raise UserError(f"{index} is missing, or no file; name a file of weights.") from error
+    except ValueError as error:
+        raise UserError(f"{index} is not JSON ({error}); download it again.") from error
+    places = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(places, dict) or not places:
+        raise UserError(f"{index} has no weight_map; name the index of a network's weights.")
+    shards: dict[str, list[str]] = {}
+    for tensor, shard in places.items():
+        # An index is not to lead out of its directory, nor to itself.
+        usual = isinstance(shard, str) and shard.isprintable() and not {"/", "\\"} & set(shard)
+        if not usual or shard.endswith(_ENDING) or shard.strip(".") == "":
+            raise UserError(f"{index} places {tensor!r} in {shard!r}, which is no file beside it.")
+        shards.setdefault(shard, []).append(tensor)
+    return shards
