@@ -30,6 +30,9 @@ def add_parser(subparsers: Any) -> None:
         help="give a classifier of other classes new weights",
     )
     parser.add_argument("--allow-missing", metavar="REGEX", help="arrays that SOURCE may lack")
+    parser.add_argument(
+        "--from", metavar="NAME", help="state dict of SOURCE to take, where it holds several"
+    )
     parser.add_argument("--prefix", help="take the tensors whose names begin so alone")
     parser.add_argument("--dataset", metavar="NAME", help="prepared data set a segmenter scores")
     parser.add_argument(
@@ -62,7 +65,7 @@ def _port(arguments: argparse.Namespace) -> int:
     if paths.exists(output):
         raise UserError(f"{output} exists already; choose another directory.")
     is_config = arguments.model.endswith(".py")
-    tensors = porting.read_state_dict(source, arguments.prefix)
+    tensors = porting.read_state_dict(source, arguments.prefix, getattr(arguments, "from"))
     ported = porting.port_state_dict(
         tensors,
         read_config(arguments.model, []) if is_config else arguments.model,
@@ -97,7 +100,7 @@ def _reverse(arguments: argparse.Namespace) -> int:
     from ranet_jax import porting
 
     forward = ("--model", "--output-stride", "--num-classes", "--allow-missing", "--prefix")
-    others = ("--dataset", "--data-dir", "--verify")
+    others = ("--from", "--dataset", "--data-dir", "--verify")
     refuse(arguments, (*forward, *others), "does not go with --reverse")
     if arguments.format is None:
         raise UserError("--reverse needs --format pth or --format safetensors.")

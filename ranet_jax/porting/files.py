@@ -17,56 +17,52 @@ from ranet_jax.porting.pickled_types import Refused
 from ranet_jax.porting.shards import find_index, read_shards
 from ranet_jax.porting.stored import BFLOAT16, Damaged, Stored
 from ranet_jax.porting.torch_files import read_torch
+from ranet_jax.porting.wrappers import choose_state_dict, without_prefixes
 
 StateDict = dict[str, np.ndarray]
-# Where training scripts keep the weights beside the optimiser's state, the epoch and so on.
-# The first that is there counts, so a moving average only where there is nothing else.
-WRAPPERS = (
-    *("state_dict", "model", "model_state_dict", "model_state", "net", "weights", "params"),
-    *("state_dict_ema", "model_ema", "params_ema"),
-)
-# Names this deep inside others belong to a dictionary that holds itself.
-DEEPEST = 8
-# What wrapping a network in another module puts before every name.
-PREFIXES = ("module.", "model.", "_orig_mod.", "backbone.", "encoder.")
 
 
-def read_state_dict(path: str | os.PathLike[str], prefix: str | None = None) -> StateDict:
+def read_state_dict(
+    path: str | os.PathLike[str], prefix: str | None = None, part: str | None = None
+) -> StateDict:
     """Tensors of a file by name, without what a training script wrapped around them.
 
     Args:
       path: .pth, .pt, .pth.tar, .ckpt, .bin or .pkl of PyTorch, .safetensors or .npz; or the index
         of several such files (`model.safetensors.index.json`), or the directory that holds it.
       prefix: take only the tensors whose names begin so, without it: those of a part.
+      part: names that lead to the state dict among what the file holds, with dots, such as
+        "checkpoint.model"; needed where it holds several.
 
     Returns:
       Arrays in the dtypes they are stored in.
 
     Raises:
-      UserError: the file is missing, of no known format, cut off, holds code or no tensors.
+      UserError: the file is missing, of no known format, cut off, holds code, no tensors, or
+        several state dicts of which none is chosen.
     """
-    tensors = read_tensors(path)
+    tensors = read_tensors(path, part)
     if prefix is not None:
-        part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        if not part:
+        taken = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        if not taken:
             raise UserError(
                 f"{path} holds no tensor whose name begins with {prefix!r}; its names are such as"
                 f" {next(iter(tensors))!r}."
             )
-        tensors = part
-    return _without_prefix(tensors)
+        tensors = taken
+    return without_prefixes(tensors)
 
 
-def read_tensors(path: str | os.PathLike[str]) -> StateDict:
+def read_tensors(path: str | os.PathLike[str], part: str | None = None) -> StateDict:
     """The same with all of each name."""
     index = find_index(as_path(path))
     if index is not None:
-        return read_shards(index, read_tensors)
+        return read_shards(index, lambda shard: read_tensors(shard, part))
     with local_copy(as_path(path)) as copy:
-        return _read_tensors(copy)
+        return _read_tensors(copy, part)
 
 
-def _read_tensors(path: pathlib.Path) -> StateDict:
+def _read_tensors(path: pathlib.Path, part: str | None) -> StateDict:
     try:
         with path.open("rb") as file:
             empty = not file.read(1)
@@ -84,7 +80,7 @@ def _read_tensors(path: pathlib.Path) -> StateDict:
     if empty:
         raise UserError(f"{path} is empty; copy or download it again.")
     try:
-        return _tensors(_unwrap(read(path)), path)
+        return _tensors(choose_state_dict(read(path), part, path), path)
     except Damaged as error:
         raise _damaged(path) from error
     except Refused as error:
@@ -144,17 +140,7 @@ READERS: dict[str, Callable[[pathlib.Path], Any]] = {
 }
 
 
-def _unwrap(found: Any) -> Any:
-    for _ in range(DEEPEST):
-        if not isinstance(found, Mapping):
-            break
-        found = next((found[k] for k in WRAPPERS if isinstance(found.get(k), Mapping)), found)
-    return found
-
-
-def _tensors(found: Any, path: pathlib.Path) -> StateDict:
-    if not isinstance(found, Mapping) or not found:
-        raise UserError(f"{path} holds no state dict; save the network's state_dict().")
+def _tensors(found: Mapping[Any, Any], path: pathlib.Path) -> StateDict:
     tensors = {}
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, np.ndarray | Stored):
@@ -185,14 +171,6 @@ def to_torch(value: np.ndarray) -> Any:
     if value.dtype == BFLOAT16:
         return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(value)
-
-
-def _without_prefix(tensors: StateDict) -> StateDict:
-    while True:
-        prefix = next((p for p in PREFIXES if all(k.startswith(p) for k in tensors)), None)
-        if prefix is None:
-            return tensors
-        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
 
 
 def write_state_dict(path: str | os.PathLike[str], tensors: StateDict) -> None:

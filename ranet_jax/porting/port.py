@@ -71,6 +71,7 @@ def port(
     allow_missing: str | None = None,
     num_classes: int | None = None,
     prefix: str | None = None,
+    part: str | None = None,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Make a Flax module and its variables of a file of PyTorch weights.
 
@@ -83,6 +84,7 @@ def port(
       num_classes: classes to have a classifier of, which gets its initial values if the file's
         has another number; the file's own if not given.
       prefix: take only the tensors whose names begin so: those of a part of a larger network.
+      part: names that lead to the state dict among several of the file, with dots.
 
     Returns:
       The module and its variables, NumPy arrays in float32.
@@ -90,7 +92,7 @@ def port(
     Raises:
       UserError: the file cannot be read or is not of this network.
     """
-    tensors = read_state_dict(path, prefix)
+    tensors = read_state_dict(path, prefix, part)
     ported = port_state_dict(tensors, model, output_stride, allow_missing, num_classes)
     return ported.module, ported.variables
 

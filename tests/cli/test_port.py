@@ -176,6 +176,7 @@ def test_weights_that_do_not_fit_leave_no_directory(source, tmp_path, refusal):
                 ["--output-stride", "8"],
                 ["--num-classes", "3"],
                 ["--allow-missing", "fc"],
+                ["--from", "model"],
                 ["--dataset", "camvid"],
                 ["--data-dir", "somewhere"],
                 ["--verify"],
@@ -212,6 +213,17 @@ def test_files_that_hold_no_weights(tmp_path, sentence):
     complaint = sentence(missing, "--model", "resnet18", "--output", tmp_path / "out")
     assert complaint.startswith(f"{missing} is missing")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_of_several_state_dicts_one_is_chosen(model, tmp_path, sentence):
+    path, output = tmp_path / "w.pth", tmp_path / "out"
+    torch.save({"model": model.state_dict(), "ema": {"module": model.state_dict()}}, path)
+    complaint = sentence(path, "--model", "resnet18", "--output", output)
+    assert complaint.startswith(f"{path} holds several state dicts; choose the one to take the")
+    assert complaint.endswith(": model (122 tensors), ema.module (122 tensors).")
+    assert list(tmp_path.iterdir()) == [path]
+    assert command(path, "--model", "resnet18", "--output", output, "--from", "ema.module") == 0
+    assert output.is_dir()
 
 
 # --------------------------------------------------------------------------------------- --verify
