@@ -33,6 +33,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--from", metavar="NAME", help="state dict of SOURCE to take, where it holds several"
     )
+    parser.add_argument(
+        "--all", action="store_true", help="report everything that does not fit, not 40 lines of it"
+    )
     parser.add_argument("--prefix", help="take the tensors whose names begin so alone")
     parser.add_argument("--dataset", metavar="NAME", help="prepared data set a segmenter scores")
     parser.add_argument(
@@ -66,13 +69,16 @@ def _port(arguments: argparse.Namespace) -> int:
         raise UserError(f"{output} exists already; choose another directory.")
     is_config = arguments.model.endswith(".py")
     tensors = porting.read_state_dict(source, arguments.prefix, getattr(arguments, "from"))
-    ported = porting.port_state_dict(
-        tensors,
-        read_config(arguments.model, []) if is_config else arguments.model,
-        arguments.output_stride,
-        arguments.allow_missing,
-        arguments.num_classes,
-    )
+    try:
+        ported = porting.port_state_dict(
+            tensors,
+            read_config(arguments.model, []) if is_config else arguments.model,
+            arguments.output_stride,
+            arguments.allow_missing,
+            arguments.num_classes,
+        )
+    except porting.Misfit as misfit:
+        raise UserError(misfit.report()) if arguments.all else misfit from misfit
     print(ported.summary())
     if arguments.verify:
         differences = verify.verify(ported, tensors)
@@ -100,7 +106,7 @@ def _reverse(arguments: argparse.Namespace) -> int:
     from ranet_jax import porting
 
     forward = ("--model", "--output-stride", "--num-classes", "--allow-missing", "--prefix")
-    others = ("--from", "--dataset", "--data-dir", "--verify")
+    others = ("--from", "--dataset", "--data-dir", "--verify", "--all")
     refuse(arguments, (*forward, *others), "does not go with --reverse")
     if arguments.format is None:
         raise UserError("--reverse needs --format pth or --format safetensors.")

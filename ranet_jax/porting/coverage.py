@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,6 +13,89 @@ from ranet_jax.porting.name_patterns import Entry, Naming
 Shape = tuple[int, ...]
 # By paths like `params/conv1/kernel`.
 Arrays = dict[str, np.ndarray]
+
+
+# Lines of a report, of which networks could make thousands.
+MOST_LINES = 40
+
+
+class Misfit(UserError):
+    """Weights that do not fit a network; its text is a report of no more than `MOST_LINES` lines.
+
+    Attributes:
+      complaint: sentence that says what does not fit.
+      lists: what does not fit, by kind.
+      advice: sentence that says what would; empty where none is known.
+    """
+
+    def __init__(self, complaint: str, lists: Mapping[str, list[str]], advice: str = ""):
+        self.complaint, self.lists, self.advice = complaint, lists, advice
+        super().__init__(self.report(MOST_LINES))
+
+    def report(self, most: int | None = None) -> str:
+        """Advice, complaint and lists, a line each, of which the longest are cut to fit `most`."""
+        lines = [text for text in (self.advice, self.complaint) if text]
+        lists = {kind: entries for kind, entries in self.lists.items() if entries}
+        room = None if most is None else most - len(lines)
+        for left, (kind, entries) in zip(
+            range(len(lists), 0, -1), sorted(lists.items(), key=lambda i: len(i[1])), strict=True
+        ):
+            taken = entries
+            if room is not None and len(entries) > room // left:
+                taken = entries[: room // left - 1]
+            shown = [f"  {kind}: {entry}" for entry in taken]
+            if len(taken) < len(entries):
+                shown.append(f"  {kind}: {len(entries) - len(taken)} more")
+            lines += shown
+            room = None if room is None else room - len(shown)
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Match:
+    """Which tensors of a state dict belong to which arrays of a module, by names and shapes.
+
+    Attributes:
+      entries: by the name of each tensor that has a place, its entry; one without `target` is of a
+        tensor that the network does not compute with.
+      absent: paths of the arrays that no tensor belongs to.
+      unexpected, mismatching: descriptions of the other tensors.
+    """
+
+    entries: dict[str, Entry]
+    absent: list[str]
+    unexpected: list[str]
+    mismatching: list[str]
+
+
+def match(tensors: StateDict, naming: Naming, expected: Mapping[str, Shape]) -> Match:
+    """Find the array that each tensor of a state dict belongs to.
+
+    Args:
+      tensors: state dict.
+      naming: its names.
+      expected: shapes of the module's arrays.
+    """
+    entries: dict[str, Entry] = {}
+    unexpected, mismatching = [], []
+    used: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        entry = naming.to_target(name, expected.__contains__)
+        if entry is None or not (entry.target is None or entry.target in expected):
+            unexpected.append(f"{name} {tensor.shape}")
+        elif entry.target is None:
+            entries[name] = entry
+        elif entry.target in used:
+            unexpected.append(f"{name} {tensor.shape}, besides {used[entry.target]}")
+        else:
+            used[entry.target] = name
+            shape = _source_shape(entry, expected[entry.target])
+            if tensor.shape == shape:
+                entries[name] = entry
+            else:
+                mismatching.append(f"{name} {tensor.shape}, where the network has {shape}")
+    absent = [path for path in expected if path not in used]
+    return Match(entries, absent, unexpected, mismatching)
 
 
 def choose_naming(namings: tuple[Naming, ...], tensors: StateDict) -> Naming:
@@ -39,56 +123,49 @@ def to_arrays(
       the arrays that are missing.
 
     Raises:
-      UserError: arrays are missing, tensors are unexpected, of another shape or of integers,
-        or too large for float32: it lists them all.
+      Misfit: arrays are missing, tensors are unexpected, of another shape or of integers, or too
+        large for float32.
     """
-    arrays: Arrays = {}
-    kept: StateDict = {}
-    unexpected, mismatching, unusable = [], [], []
-    used: dict[str, str] = {}
-    for name, tensor in tensors.items():
-        entry = naming.to_target(name, expected.__contains__)
-        if entry is None or not (entry.target is None or entry.target in expected):
-            unexpected.append(f"{name} {tensor.shape}")
-        elif entry.target is None:
-            kept[name] = tensor
-        elif entry.target in used:
-            unexpected.append(f"{name} {tensor.shape}, besides {used[entry.target]}")
-        else:
-            used[entry.target] = name
-            shape = _source_shape(entry, expected[entry.target])
-            if tensor.shape != shape:
-                mismatching.append(f"{name} {tensor.shape}, where the network has {shape}")
-                continue
-            values = entry.transform.forward(tensor)
-            array = _to_float32(values)
-            arrays[entry.target] = array
-            if tensor.dtype.kind in "iub":
-                unusable.append(f"{name} of {tensor.dtype}")
-            elif np.isinf(array[np.isfinite(values)]).any():
-                unusable.append(f"{name} holds numbers too large for float32")
-            if not _same_bits(entry.transform.backward(array), tensor):
-                kept[name] = tensor
-    absent = [path for path in expected if path not in used]
-    fresh = [path for path in absent if _is_allowed(path, naming, allowed)]
+    found = match(tensors, naming, expected)
+    fresh = [path for path in found.absent if _is_allowed(path, naming, allowed)]
     missing = [
         f"{_source_name(path, naming)} {expected[path]} of the network"
-        for path in absent
+        for path in found.absent
         if path not in fresh
     ]
-    if missing or unexpected or mismatching:
-        lists = {"missing": missing, "unexpected": unexpected, "mismatching": mismatching}
-        raise UserError(
+    if missing or found.unexpected or found.mismatching:
+        raise Misfit(
             f"The weights do not fit the network: {len(missing)} of its arrays are missing,"
-            f" {len(unexpected)} tensors are unexpected and {len(mismatching)} of another shape;"
-            " name the network they belong to, or allow those to be missing that may be."
-            + "".join(f"\n  {title}: {line}" for title, lines in lists.items() for line in lines)
-            + _hint(unexpected, naming)
+            f" {len(found.unexpected)} tensors are unexpected and {len(found.mismatching)} of"
+            " another shape; name the network they belong to, or allow those to be missing that"
+            " may be.",
+            {
+                "missing": missing,
+                "unexpected": found.unexpected,
+                "mismatching": found.mismatching,
+            },
         )
+    arrays: Arrays = {}
+    kept: StateDict = {}
+    unusable = []
+    for name, entry in found.entries.items():
+        tensor = tensors[name]
+        if entry.target is None:
+            kept[name] = tensor
+            continue
+        values = entry.transform.forward(tensor)
+        array = _to_float32(values)
+        arrays[entry.target] = array
+        if tensor.dtype.kind in "iub":
+            unusable.append(f"{name} of {tensor.dtype}")
+        elif np.isinf(array[np.isfinite(values)]).any():
+            unusable.append(f"{name} holds numbers too large for float32")
+        if not _same_bits(entry.transform.backward(array), tensor):
+            kept[name] = tensor
     if unusable:
-        raise UserError(
-            f"{len(unusable)} of the tensors are not weights in float32; save the network as such."
-            + "".join(f"\n  unusable: {line}" for line in unusable)
+        raise Misfit(
+            f"{len(unusable)} of the tensors are not weights in float32; save the network as such.",
+            {"unusable": unusable},
         )
     return arrays, kept, fresh
 
@@ -152,17 +229,3 @@ def _source_name(path: str, naming: Naming) -> str:
 def _is_allowed(path: str, naming: Naming, allowed: Sequence[re.Pattern[str]]) -> bool:
     names = (path, _source_name(path, naming))
     return any(pattern.search(name) for pattern in allowed for name in names)
-
-
-def _hint(unexpected: list[str], naming: Naming) -> str:
-    """A remedy where the network is a part of a larger one, whose tensors have a prefix."""
-    firsts = {name.split(".")[0] + "." for name in unexpected}
-    prefixes = [
-        first
-        for first in sorted(firsts)
-        if any(naming.knows(name.split()[0].removeprefix(first)) for name in unexpected)
-        and not any(naming.knows(name.split()[0]) for name in unexpected)
-    ]
-    if not prefixes:
-        return ""
-    return f"\nGive the prefix {prefixes[0]} to take only the tensors whose names begin with it."

@@ -12,7 +12,7 @@ is read in both directions, and the first line of a table that fits decides.
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -55,7 +55,15 @@ class Naming:
 
     def knows(self, source: str) -> bool:
         """Whether an entry fits a tensor's name."""
-        return any(_fields(entry.source, source) is not None for entry in self.entries)
+        return self._known.fullmatch(source) is not None
+
+    @cached_property
+    def _known(self) -> re.Pattern[str]:
+        """All names in one expression, of fields without names, which is quicker than each."""
+        sources = [_pattern(entry.source).pattern for entry in self.entries]
+        # A field that occurs again refers to its name, which is to stay.
+        known = [s if "(?P=" in s else re.sub(r"\?P<\w+>", "?:", s) for s in sources]
+        return re.compile("|".join(known))
 
     def to_target(self, source: str, exists: Callable[[str], bool]) -> Entry | None:
         """The first entry that fits a tensor's name and leads to an array that exists, filled in.

@@ -13,13 +13,19 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ranet_jax.errors import UserError
-from ranet_jax.porting.coverage import choose_naming, to_arrays
+from ranet_jax.porting.advice import advise
+from ranet_jax.porting.coverage import Misfit, choose_naming, to_arrays
 from ranet_jax.porting.files import StateDict, read_state_dict
+from ranet_jax.porting.modules import (
+    IMAGES,
+    array_shapes,
+    build_module,
+    count_classes,
+    flatten,
+    source_shapes,
+)
 from ranet_jax.porting.name_patterns import Naming
-from ranet_jax.porting.networks import Network, Source, find_network
-
-# Any size serves to find the shapes of the arrays.
-IMAGES = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+from ranet_jax.porting.networks import Network, find_network
 
 
 @dataclass(frozen=True)
@@ -109,48 +115,42 @@ def port_state_dict(
         raise UserError(f"The number of classes is {num_classes}; choose 1 or more.")
     allowed = [] if not allow_missing else [_compile(allow_missing)]
     network = find_network(model)
+    try:
+        return _port(tensors, network, output_stride, allowed, num_classes)
+    except Misfit as misfit:
+        if "unusable" in misfit.lists:
+            raise
+        raise Misfit(misfit.complaint, misfit.lists, advise(tensors, network)) from misfit
+
+
+def _port(
+    tensors: StateDict,
+    network: Network,
+    output_stride: int | None,
+    allowed: list[re.Pattern[str]],
+    num_classes: int | None,
+) -> Ported:
     naming = choose_naming(network.namings, tensors)
     stride = network.output_stride if output_stride is None else output_stride
-
-    def source(path: str) -> tuple[int, ...] | None:
-        entry = naming.to_source(path)
-        return tensors[entry.source].shape if entry and entry.source in tensors else None
-
-    found = source(network.classifier)
-    classes = found[0] if found else None
+    source = source_shapes(tensors, naming)
+    classes = count_classes(network, source)
     renewed = num_classes is not None and num_classes != classes
     classes = num_classes if renewed else classes
     if classes == 0:
         raise UserError("The file's classifier has 0 classes; choose a number of classes.")
     module = build_module(network, stride, classes, source)
-    expected = _shapes(module)
+    expected = array_shapes(module)
     taken = tensors
     if renewed:
         other = build_module(network, stride, 1 if classes == 2 else 2, source)
-        changed = {path for path, shape in _shapes(other).items() if shape != expected[path]}
+        changed = {path for path, shape in array_shapes(other).items() if shape != expected[path]}
         taken = {k: v for k, v in tensors.items() if _target(k, naming, expected) not in changed}
-        allowed += [re.compile(rf"^{re.escape(path)}$") for path in changed]
+        allowed = allowed + [re.compile(rf"^{re.escape(path)}$") for path in changed]
     arrays, kept, fresh = to_arrays(taken, naming, expected, allowed)
     if fresh:
         arrays |= {path: np.asarray(array) for path, array in _initial(module, fresh).items()}
     variables = flax.traverse_util.unflatten_dict(arrays, sep="/")
     return Ported(network, naming, module, variables, stride, classes, kept, tuple(fresh))
-
-
-def build_module(
-    network: Network, output_stride: int, num_classes: int | None, source: Source
-) -> nn.Module:
-    """The network's module.
-
-    Raises:
-      UserError: the network has no such output stride.
-    """
-    try:
-        return network.build(output_stride, num_classes, source)
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(f"There is no such {network.name}: {error}") from error
 
 
 def _initial(module: nn.Module, paths: list[str]) -> dict[str, jax.Array]:
@@ -168,17 +168,6 @@ def _compile(allow_missing: str) -> re.Pattern[str]:
         return re.compile(allow_missing)
     except re.error as error:
         raise UserError(f"{allow_missing!r} is not a regular expression: {error}.") from error
-
-
-def flatten(variables: Any) -> dict[str, Any]:
-    """Arrays by path."""
-    return flax.traverse_util.flatten_dict(variables, sep="/")
-
-
-def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Shapes of the module's arrays by path."""
-    shapes = jax.eval_shape(module.init, jax.random.PRNGKey(0), IMAGES)
-    return {path: value.shape for path, value in flatten(shapes).items()}
 
 
 def _target(name: str, naming: Naming, expected: dict[str, tuple[int, ...]]) -> str | None:

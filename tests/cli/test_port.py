@@ -136,8 +136,19 @@ def test_an_output_that_exists_is_left_as_it_is(source, tmp_path, sentence):
 def test_weights_that_do_not_fit_leave_no_directory(source, tmp_path, refusal):
     output = tmp_path / "out"
     complaint, said = refusal(source, "--model", "resnet34", "--output", output, "--verify")
-    assert "  missing: layer4.2.conv1.weight (3, 3, 512, 512) of the network" in complaint
+    assert "  missing: layer1.2.conv1.weight (3, 3, 64, 64) of the network" in complaint
     assert said == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reports_are_short_unless_all_is_asked_for(source, tmp_path, refusal):
+    arguments = (source, "--model", "resnet101", "--output", tmp_path / "out")
+    complaint, _ = refusal(*arguments)
+    first, *lines = complaint.splitlines()
+    assert first.startswith("These weights are of resnet18, in the names of torchvision; you asked")
+    assert len(lines) < 40
+    everything, _ = refusal(*arguments, "--all")
+    assert len(everything.splitlines()) > 400
     assert list(tmp_path.iterdir()) == []
 
 
@@ -177,6 +188,7 @@ def test_weights_that_do_not_fit_leave_no_directory(source, tmp_path, refusal):
                 ["--num-classes", "3"],
                 ["--allow-missing", "fc"],
                 ["--from", "model"],
+                ["--all"],
                 ["--dataset", "camvid"],
                 ["--data-dir", "somewhere"],
                 ["--verify"],

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from ranet_jax.errors import UserError
-from ranet_jax.porting import port_state_dict
+from ranet_jax.porting import Misfit, port_state_dict
 
 
 def without(state, pattern):
@@ -13,9 +13,11 @@ def without(state, pattern):
 
 
 def report(state, model="resnet18", **arguments):
+    """All lines of a report, however long."""
     with pytest.raises(UserError) as caught:
         port_state_dict(state, model, **arguments)
-    return str(caught.value).splitlines()
+    error = caught.value
+    return (error.report() if isinstance(error, Misfit) else str(error)).splitlines()
 
 
 def refused(state, model="resnet18", **arguments):

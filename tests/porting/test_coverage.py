@@ -49,7 +49,10 @@ def test_shapes_are_equal_or_wrong_however_many_elements(resnet18):
 
 
 def test_the_weights_of_another_depth_do_not_fit(resnet18):
-    head, *lines = report(resnet18, "resnet34")
+    advice, head, *lines = report(resnet18, "resnet34")
+    assert advice == (
+        "These weights are of resnet18, in the names of torchvision; you asked for resnet34."
+    )
     blocks = (3 + 4 + 6 + 3) - (2 + 2 + 2 + 2)
     arrays = 2 + 2 * 4  # of a block: two kernels, two BatchNorms
     assert f"network: {blocks * arrays} of its arrays are missing, 0 tensors are" in head
@@ -101,7 +104,10 @@ def test_a_segmenter_s_output_stride_that_is_none():
 
 
 def test_a_segmenter_needs_a_classifier(resnet18):
-    complaint = refused(resnet18, "fcn_resnet101")
+    advice, complaint = report(resnet18, "fcn_resnet101")
+    assert advice.endswith(
+        " of resnet18, in the names of torchvision; you asked for fcn_resnet101."
+    )
     assert "no classifier (classifier.4.bias or fine_logit.bias), without which" in complaint
 
 
@@ -186,9 +192,12 @@ def segmenter(resnet18):
 
 
 def test_a_network_within_another_is_pointed_to(segmenter):
-    first, *_, last = report(segmenter)
-    assert "121 tensors are unexpected" in first
-    assert last == "Give the prefix backbone. to take only the tensors whose names begin with it."
+    first, second, *_ = report(segmenter)
+    assert first == (
+        "The network's names are there behind a prefix: give the prefix backbone. to take only the"
+        " tensors whose names begin with it."
+    )
+    assert "121 tensors are unexpected" in second
 
 
 def test_a_prefix_takes_a_network_out_of_another(segmenter, saved, resnet18):

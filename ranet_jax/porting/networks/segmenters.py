@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from ranet_jax.errors import UserError
 from ranet_jax.models import build_model
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
+from ranet_jax.porting.coverage import Misfit
 from ranet_jax.porting.name_patterns import Entry, Naming, conv, norm, within
 from ranet_jax.porting.networks.network import Network, Source, Twin
 
@@ -40,10 +41,11 @@ def segmenter(
 
     def build(output_stride: int, num_classes: int | None, source: Source) -> nn.Module:
         if num_classes is None:
-            raise UserError(
+            raise Misfit(
                 f"The weights hold no classifier ({' or '.join(classifiers)}), without which there"
                 f" is no {name}; name the network they belong to, or the number of classes of a new"
-                " classifier."
+                " classifier.",
+                {},
             )
         if num_classes > IGNORE_LABEL:
             raise UserError(

@@ -1,0 +1,79 @@
+"""What weights that do not fit a network are: behind a prefix, or of another network."""
+
+from collections import Counter
+
+from ranet_jax.errors import UserError
+from ranet_jax.porting.coverage import choose_naming, match
+from ranet_jax.porting.files import StateDict
+from ranet_jax.porting.modules import array_shapes, build_module, count_classes, source_shapes
+from ranet_jax.porting.name_patterns import Naming
+from ranet_jax.porting.networks import NETWORKS, Network, find_network
+
+# Of the names behind a prefix so many must be those of a network for it to be the one to give.
+_SHARE = 0.9
+
+
+def advise(tensors: StateDict, network: Network) -> str:
+    """A sentence on what to give instead, or no text where nothing is known to fit."""
+    prefix = find_prefix(tensors, network.namings)
+    part = _behind(tensors, prefix)
+    give = (
+        f"The network's names are there behind a prefix: give the prefix {prefix} to take only the"
+        " tensors whose names begin with it."
+    )
+    if prefix and _fitting(part, network):
+        return give
+    asked = network.name if network.name in NETWORKS else "the config's segmenter"
+    for name in NETWORKS:
+        other = find_network(name)
+        if name == network.name:
+            continue
+        for own in dict.fromkeys(("", find_prefix(tensors, other.namings))):
+            if naming := _fitting(_behind(tensors, own), other):
+                behind = f", behind the prefix {own}" if own else ""
+                return (
+                    f"These weights are of {name}, in the names of {naming.name}{behind}; you asked"
+                    f" for {asked}."
+                )
+    return give if prefix and _share(part, network) >= _SHARE else ""
+
+
+def find_prefix(tensors: StateDict, namings: tuple[Naming, ...]) -> str:
+    """The prefix without which most names are those of a network; empty where none is better."""
+
+    def known(prefix: str) -> int:
+        names = [name.removeprefix(prefix) for name in tensors if name.startswith(prefix)]
+        return max(sum(map(naming.knows, names)) for naming in namings)
+
+    begun = Counter(
+        ".".join(parts[:length]) + "."
+        for parts in (name.split(".") for name in tensors)
+        for length in range(1, min(len(parts), 5))
+    )
+    large = [prefix for prefix, count in begun.items() if 3 * count >= len(tensors)]
+    return max(["", *large], key=lambda prefix: (known(prefix), -len(prefix)))
+
+
+def _behind(tensors: StateDict, prefix: str) -> StateDict:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _share(tensors: StateDict, network: Network) -> float:
+    """How many of the names are those of a network."""
+    naming = choose_naming(network.namings, tensors)
+    return sum(map(naming.knows, tensors)) / len(tensors)
+
+
+def _fitting(tensors: StateDict, network: Network) -> Naming | None:
+    """The naming in which all of the tensors, and no others, are the network's."""
+    if _share(tensors, network) < 1:
+        return None
+    naming = choose_naming(network.namings, tensors)
+    source = source_shapes(tensors, naming)
+    try:
+        classes = count_classes(network, source)
+        module = build_module(network, network.output_stride, classes, source)
+    except UserError:
+        return None
+    found = match(tensors, naming, array_shapes(module))
+    return None if found.unexpected or found.mismatching or found.absent else naming
