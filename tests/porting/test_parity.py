@@ -169,6 +169,8 @@ def upsampled(branch, shape):
         ("fcn_resnet101", 2, False, "float32"),
         ("deeplabv3_resnet101", 21, True, "float32"),
         ("deeplabv3_resnet101", 5, False, "float64"),
+        ("fcn_resnet50", 4, True, "float64"),
+        ("deeplabv3_resnet50", 3, True, "float64"),
     ],
 )
 def test_segmenters_down_to_their_scores(tmp_path, name, classes, auxiliary, dtype):

@@ -54,5 +54,8 @@ def _segmenter(
     backbone = BACKBONES.get(config.model.backbone)
     if backbone is None:
         raise UserError(f"There are no names for config.model.backbone {config.model.backbone!r}.")
-    others = [published.naming for published in SEGMENTERS.values() if published.fits(config.model)]
+    fitting = [
+        published.naming for published in SEGMENTERS.values() if published.fits(config.model)
+    ]
+    others = tuple(dict.fromkeys(fitting))
     return segmenter(name, config, backbone.namings[0], others, optional_auxiliary, twin)

@@ -42,10 +42,10 @@ DEEPLABV3 = Naming(
 )
 
 
-def _config(context: str) -> ConfigDict:
+def _config(context: str, backbone: str) -> ConfigDict:
     config = default_config()
     config.data.name = "folder"
-    config.model.backbone = "resnet101"
+    config.model.backbone = backbone
     config.model.context = context
     if context == "aspp":
         config.model.aspp_rates = (12, 24, 36)
@@ -54,7 +54,9 @@ def _config(context: str) -> ConfigDict:
     return config
 
 
-def _twin(name: str, output_stride: int, num_classes: int | None, source: Source) -> Any:
+def _twin(
+    name: str, backbone_name: str, output_stride: int, num_classes: int | None, source: Source
+) -> Any:
     models = import_torchvision().models
     with_auxiliary = source("params/auxiliary/logit/bias") is not None
     segmenter = getattr(models.segmentation, name)(
@@ -64,7 +66,8 @@ def _twin(name: str, output_stride: int, num_classes: int | None, source: Source
         aux_loss=with_auxiliary,
     )
     strides = [output_stride <= stride for stride in (4, 8, 16)]
-    backbone = models.resnet101(weights=None, replace_stride_with_dilation=strides)
+    build = getattr(models, backbone_name)
+    backbone = build(weights=None, replace_stride_with_dilation=strides)
     stages = {"layer4": "out"} | ({"layer3": "aux"} if with_auxiliary else {})
     segmenter.backbone = models._utils.IntermediateLayerGetter(backbone, stages)
     return segmenter
@@ -78,21 +81,23 @@ STAGES = {
 }
 
 
-def _segmenter(name: str, context: str, naming: Naming) -> PublishedSegmenter:
+def _segmenter(head: str, context: str, naming: Naming, backbone: str) -> PublishedSegmenter:
     def fits(model: ConfigDict) -> bool:
         return model.backbone.startswith("resnet") and model.context == context
 
+    name = f"{head}_{backbone}"
     return PublishedSegmenter(
         name,
-        partial(_config, context),
+        partial(_config, context, backbone),
         naming,
         fits,
         optional_auxiliary=True,
-        twin=Twin(partial(_twin, name), STAGES),
+        twin=Twin(partial(_twin, name, backbone), STAGES),
     )
 
 
-SEGMENTERS = (
-    _segmenter("fcn_resnet101", "fcn", FCN),
-    _segmenter("deeplabv3_resnet101", "aspp", DEEPLABV3),
+SEGMENTERS = tuple(
+    _segmenter(head, context, naming, backbone)
+    for backbone in ("resnet50", "resnet101")
+    for head, context, naming in (("fcn", "fcn", FCN), ("deeplabv3", "aspp", DEEPLABV3))
 )
