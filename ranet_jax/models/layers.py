@@ -60,16 +60,19 @@ def batch_norm(
     dtype: Dtype = jnp.float32,
     axis_name: str | None = None,
     initial_scale: float = 1.0,
+    epsilon: float = 1e-5,
+    momentum: float = 0.9,
     name: str | None = None,
 ) -> Callable[[Array], Array]:
-    """BatchNorm with PyTorch's constants; statistics are shared over `axis_name` in training.
+    """BatchNorm, by default with PyTorch's constants.
 
-    The pixels of a map are laid out as rows: XLA sums rows several times faster on CPUs.
+    Statistics are shared over `axis_name` in training. The pixels of a map are laid out as rows:
+    XLA sums rows several times faster on CPUs.
     """
     norm = nn.BatchNorm(
         use_running_average=not train,
-        momentum=0.9,
-        epsilon=1e-5,
+        momentum=momentum,
+        epsilon=epsilon,
         dtype=dtype,
         axis_name=axis_name if train else None,
         scale_init=nn.initializers.constant(initial_scale),
@@ -89,6 +92,8 @@ class ConvBN(nn.Module):
     use_bias: bool = False
     activation: Callable[[Array], Array] | None = nn.relu
     initial_scale: float = 1.0
+    epsilon: float = 1e-5
+    momentum: float = 0.9
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
 
@@ -112,6 +117,8 @@ class ConvBN(nn.Module):
             dtype=self.dtype,
             axis_name=self.axis_name,
             initial_scale=self.initial_scale,
+            epsilon=self.epsilon,
+            momentum=self.momentum,
             name="bn",
         )
         outputs = norm(outputs)

@@ -23,7 +23,9 @@ class Regions:
 class ContextOutput:
     """Features to classify, and the scores and regions a block makes on its way, if any.
 
-    `branches` holds the features of parts of the block, by name, that are classified as well.
+    `branches` holds the features of parts of the block, by name, that are classified as well. Where
+    `skipped` holds features of an earlier stage, they have a classifier of their own, whose scores
+    are added.
     """
 
     features: Float[Array, "b h w m"]
@@ -31,6 +33,7 @@ class ContextOutput:
     boundary: Float[Array, "b h w 2"] | None = None
     regions: Regions | None = None
     branches: dict[str, Float[Array, "b h w m"]] = struct.field(default_factory=dict)
+    skipped: Float[Array, "b h w l"] | None = None
 
 
 @struct.dataclass

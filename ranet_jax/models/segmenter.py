@@ -62,9 +62,12 @@ class Segmenter(nn.Module):
             return ChannelDropout(self.dropout, self.axis_name)(features, train)
 
         features = drop(context.features)
+        fine = score_map(features, self.num_classes, "fine_logit")
+        if context.skipped is not None:
+            fine += score_map(context.skipped, self.num_classes, "skipped_logit")
         branches = context.branches if train or self.is_initializing() else {}
         return Outputs(
-            fine=score_map(features, self.num_classes, "fine_logit"),
+            fine=fine,
             coarse=coarse,
             boundary=context.boundary,
             regions=context.regions if with_regions else None,

@@ -72,7 +72,7 @@ class Naming:
         """
         fitting = [
             replace(entry, source=source, target=entry.target and entry.target.format(**fields))
-            for entry in self.entries
+            for entry in _candidates(self._by_source, source)
             if (fields := _fields(entry.source, source)) is not None
         ]
         arrays = (entry for entry in fitting if entry.target is None or exists(entry.target))
@@ -80,11 +80,40 @@ class Naming:
 
     def to_source(self, target: str) -> Entry | None:
         """The first entry that fits an array's path, filled in."""
-        for entry in self.entries:
-            fields = None if entry.target is None else _fields(entry.target, target)
+        for entry in _candidates(self._by_target, target):
+            fields = _fields(entry.target or "", target)
             if fields is not None:
                 return replace(entry, source=entry.source.format(**fields), target=target)
         return None
+
+    @cached_property
+    def _by_source(self) -> "_Index":
+        return _index([(entry.source, entry) for entry in self.entries])
+
+    @cached_property
+    def _by_target(self) -> "_Index":
+        return _index([(entry.target, entry) for entry in self.entries if entry.target])
+
+
+# Numbered entries by templates without fields, which are names, and the others.
+_Numbered = list[tuple[int, Entry]]
+_Index = tuple[dict[str, _Numbered], _Numbered]
+
+
+def _index(entries: list[tuple[str, Entry]]) -> _Index:
+    names: dict[str, _Numbered] = {}
+    others: _Numbered = []
+    for number, (template, entry) in enumerate(entries):
+        place = others if "{" in template else names.setdefault(template, [])
+        place.append((number, entry))
+    return names, others
+
+
+def _candidates(index: _Index, text: str) -> list[Entry]:
+    """The entries that may fit a text, in their order."""
+    names, others = index
+    found = [*names.get(text, ()), *others]
+    return [entry for _, entry in sorted(found, key=lambda numbered: numbered[0])]
 
 
 def _fields(template: str, text: str) -> dict[str, str] | None:

@@ -102,6 +102,7 @@ LAYERS = {
         *conv_bn(512, 512, 3),
     ],
     "fcn": conv_bn(2048, 512, 3),
+    "lraspp": [*conv_bn(2048, 512), nn.Conv2d(2048, 512, 1, bias=False)],
 }
 
 

@@ -96,6 +96,21 @@ def test_auxiliary_scores_have_the_size_of_their_stage():
     assert shapes == {"fine": (2, 5, 6, CLASSES), "coarse": (2, 9, 11, CLASSES)}
 
 
+def test_skipped_features_have_a_classifier_whose_scores_are_added():
+    model = tiny_model(context="lraspp", stages=2)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(1, 33, 41, 3)), jnp.float32)
+    assert output_shapes(model, (33, 41)) == {"fine": (2, 9, 11, CLASSES)}
+    variables = random_variables(model, images)
+    apply = jax.jit(lambda variables: model.apply(variables, images).fine)
+    whole = apply(variables)
+    parts = []
+    for name in ("fine_logit", "skipped_logit"):
+        zeros = jax.tree.map(jnp.zeros_like, variables["params"][name])
+        parts.append(apply(variables | {"params": variables["params"] | {name: zeros}}))
+    assert all(np.std(part) > 1e-3 for part in parts)
+    np.testing.assert_allclose(sum(parts), whole, rtol=1e-4, atol=1e-4)
+
+
 def test_an_auxiliary_head_of_few_channels_keeps_one():
     module = tiny_model(context="none", auxiliary=True, stages=2, width=2)
     assert output_shapes(module, (9, 9)).keys() == {"fine", "coarse"}
@@ -180,6 +195,7 @@ def test_a_value_that_is_no_choice_is_named(field, value):
         ({"intra_region": False, "inter_region": False}, "are both False"),
         (RELEASED | {"inter_region": False}, "has no parts to leave out"),
         ({"context": "fcn", "auxiliary": True, "stages": 1}, "has no earlier stage"),
+        ({"backbone": "mobilenetv3_large", "width": 64, "output_stride": 4}, "output_stride is 4"),
         ({"backbone": "mobilenetv2"}, "mobilenetv2 has no such setting"),
         ({"backbone": "hrnetv2_w48", "width": 64}, "that of HRNetV2 is 4"),
         ({"backbone": "mobilenetv2", "width": 64, "output_stride": 4}, "output_stride is 4"),
@@ -196,6 +212,7 @@ def test_settings_that_do_not_go_together(settings, sentence):
         ({}, "layer3"),
         ({"stages": 1}, ""),
         ({"backbone": "mobilenetv2", "stages": 4, "width": 64}, "stage5"),
+        ({"backbone": "mobilenetv3_large", "stages": 4, "width": 64}, "stage3_first"),
         ({"backbone": "hrnetv2_w48", "stages": 4, "width": 64, "output_stride": 4}, ""),
     ],
 )

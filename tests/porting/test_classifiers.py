@@ -79,6 +79,7 @@ OTHER_CLASSIFIERS = {
     "ranet": {"context/rcb/semantic_logit"},
     "released": {"context/dsn_semantic_logit"},
     "ocr": {"context/semantic_logit"},
+    "lraspp": {"skipped_logit"},
     "danet": {"position_logit", "channel_logit"},
 }
 

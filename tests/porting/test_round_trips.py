@@ -1,4 +1,4 @@
-"""Networks of torchvision and timm there and back: every tensor comes back bit for bit."""
+"""Networks of torchvision and timm, verified, and there and back: every tensor bit for bit."""
 
 import pytest
 import torch
@@ -6,10 +6,21 @@ import torch
 from helpers.port_command import assert_same_bits, command, read_back
 from helpers.torch_networks import randomised
 from helpers.torch_networks import torchvision as tv
+from ranet_jax.porting import port_state_dict
+from ranet_jax.porting.verify import verify
 
 pytestmark = pytest.mark.slow
 
-SEGMENTERS = {
+MOBILE = {
+    "mobilenetv3_large": lambda: tv.models.mobilenet_v3_large(num_classes=4),
+    "lraspp_mobilenet_v3_large": lambda: tv.models.segmentation.lraspp_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=4
+    ),
+    "deeplabv3_mobilenet_v3_large": lambda: tv.models.segmentation.deeplabv3_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=4, aux_loss=True
+    ),
+}
+NETWORKS = MOBILE | {
     name: lambda name=name: getattr(tv.models.segmentation, name)(
         weights=None, weights_backbone=None, num_classes=3, aux_loss=True
     )
@@ -17,11 +28,35 @@ SEGMENTERS = {
 }
 
 
-@pytest.mark.parametrize("name", SEGMENTERS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_back_bit_for_bit(name, tmp_path):
-    state = randomised(SEGMENTERS[name]()).state_dict()
+    state = randomised(NETWORKS[name]()).state_dict()
     torch.save(state, tmp_path / "w.pth")
     output, back = tmp_path / "out", tmp_path / "back.pth"
     assert command(tmp_path / "w.pth", "--model", name, "--output", output) == 0
     assert command(output, "--reverse", "--format", "pth", "--output", back) == 0
     assert_same_bits(read_back(back), state)
+
+
+@pytest.mark.parametrize(
+    ("name", "stride"),
+    [
+        *(("mobilenetv3_large", stride) for stride in (8, 16, 32)),
+        *(("lraspp_mobilenet_v3_large", stride) for stride in (8, 16)),
+        ("deeplabv3_mobilenet_v3_large", 16),
+    ],
+)
+def test_every_stage_is_that_of_torchvision(name, stride):
+    """With random weights and statistics, on an image with an odd side."""
+    tensors = randomised(NETWORKS[name]()).state_dict()
+    tensors = {key: tensor.numpy() for key, tensor in tensors.items()}
+    ported = port_state_dict(tensors, name, output_stride=stride)
+    differences = verify(ported, tensors)
+    stages = {"stem", "stage3_first", *(f"stage{stage}" for stage in range(1, 7)), "head"}
+    scores = {"l": {"fine"}, "d": {"fine", "coarse"}, "m": {"logits"}}[name[0]]
+    assert {difference.stage for difference in differences} == stages | scores
+    assert all(difference.float32 < 1e-4 for difference in differences)
+    assert all(difference.float64 < 1e-9 for difference in differences)
+    (last,) = (difference for difference in differences if difference.stage == "head")
+    height, width = ported.network.twin.size
+    assert last.shape == (1, -(-height // stride), -(-width // stride), 960)

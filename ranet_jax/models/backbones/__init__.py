@@ -5,10 +5,11 @@ from typing import Any
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from ranet_jax.models.backbones import hrnet, mobilenet, resnet
+from ranet_jax.models.backbones import hrnet, mobilenet, mobilenet_v3, resnet
 from ranet_jax.models.backbones.family import BackboneFamily, Stages
 from ranet_jax.models.backbones.hrnet import HRNet
 from ranet_jax.models.backbones.mobilenet import MobileNetV2
+from ranet_jax.models.backbones.mobilenet_v3 import MobileNetV3
 from ranet_jax.models.backbones.resnet import ResNet
 
 __all__ = [
@@ -16,13 +17,19 @@ __all__ = [
     "BackboneFamily",
     "HRNet",
     "MobileNetV2",
+    "MobileNetV3",
     "ResNet",
     "Stages",
     "build_backbone",
     "find_stages",
 ]
 
-FAMILIES: list[BackboneFamily] = [resnet.FAMILY, hrnet.FAMILY, mobilenet.FAMILY]
+FAMILIES: list[BackboneFamily] = [
+    resnet.FAMILY,
+    hrnet.FAMILY,
+    mobilenet.FAMILY,
+    mobilenet_v3.FAMILY,
+]
 
 
 def build_backbone(model: ConfigDict, **settings: Any) -> nn.Module:

@@ -13,6 +13,7 @@ from ranet_jax.models.context import (
     ccnet,
     danet,
     fcn,
+    lraspp,
     non_local,
     ocr,
     plain,
@@ -38,6 +39,7 @@ BLOCKS: list[ContextBlock] = [
     psp.BLOCK,
     aspp.BLOCK,
     fcn.BLOCK,
+    lraspp.BLOCK,
     plain.BLOCK,
 ]
 

@@ -10,6 +10,7 @@ from ranet_jax.errors import UserError
 from ranet_jax.porting.networks import (
     hrnet,
     mobilenet,
+    mobilenet_v3,
     released_ranet,
     resnet,
     torchvision_segmenters,
@@ -20,7 +21,13 @@ from ranet_jax.porting.networks.segmenters import segmenter
 __all__ = ["BACKBONES", "NETWORKS", "SEGMENTERS", "Network", "Source", "Twin", "find_network"]
 
 BACKBONES: dict[str, Network] = {
-    network.name: network for network in (*resnet.NETWORKS, *hrnet.NETWORKS, *mobilenet.NETWORKS)
+    network.name: network
+    for network in (
+        *resnet.NETWORKS,
+        *hrnet.NETWORKS,
+        *mobilenet.NETWORKS,
+        *mobilenet_v3.NETWORKS,
+    )
 }
 SEGMENTERS: dict[str, PublishedSegmenter] = {
     published.name: published

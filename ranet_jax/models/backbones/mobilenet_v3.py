@@ -1,0 +1,167 @@
+"""MobileNetV3-Large (Howard et al., 2019) with dilation in place of stride, as torchvision has it.
+
+A sequence of blocks whose stride would pass the output stride keeps its resolution, and all of its
+blocks are dilated by that stride, the first one too: torchvision's segmenters are built so, at
+output stride 16. Its BatchNorms have an epsilon of 0.001 and slow averages.
+"""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
+
+from ranet_jax.models.backbones.family import BackboneFamily, Stages
+from ranet_jax.models.layers import ChannelDropout, ConvBN, Dtype, conv
+
+# Sequences of blocks, each with its stride and, for every block, kernel size, expanded channels,
+# channels, squeezed channels (0: nothing is excited) and whether its activation is hard swish.
+STAGES: tuple[tuple[int, tuple[tuple[int, int, int, int, bool], ...]], ...] = (
+    (1, ((3, 16, 16, 0, False),)),
+    (2, ((3, 64, 24, 0, False), (3, 72, 24, 0, False))),
+    (2, ((5, 72, 40, 24, False), (5, 120, 40, 32, False), (5, 120, 40, 32, False))),
+    (
+        2,
+        (
+            (3, 240, 80, 0, True),
+            (3, 200, 80, 0, True),
+            (3, 184, 80, 0, True),
+            (3, 184, 80, 0, True),
+        ),
+    ),
+    (1, ((3, 480, 112, 120, True), (3, 672, 112, 168, True))),
+    (2, ((5, 672, 160, 168, True), (5, 960, 160, 240, True), (5, 960, 160, 240, True))),
+)
+OUTPUT_STRIDES = (8, 16, 32)
+
+
+class SqueezeExcitation(nn.Module):
+    """Scale each channel by a factor that two 1 x 1 convolutions make of the means of all."""
+
+    squeezed: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """The scaled channels."""
+        dense = partial(conv, kernel_size=1, use_bias=True, dtype=self.dtype)
+        mean = jnp.mean(inputs, axis=(1, 2), keepdims=True)
+        squeezed = nn.relu(dense(self.squeezed, name="fc1")(mean))
+        return inputs * nn.hard_sigmoid(dense(inputs.shape[-1], name="fc2")(squeezed))
+
+
+class InvertedResidual(nn.Module):
+    """1 x 1 to `expanded` channels, each channel by itself, excitation, linear 1 x 1.
+
+    A block that keeps the shape adds its inputs.
+    """
+
+    kernel_size: int
+    expanded: int
+    features: int
+    squeezed: int
+    hard_swish: bool
+    stride: int = 1
+    dilation: int = 1
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, inputs: Float[Array, "b h w c"], train: bool = False
+    ) -> Float[Array, "b h2 w2 m"]:
+        """Features of the block, smaller by its stride."""
+        conv_bn = partial(_conv_bn, dtype=self.dtype, axis_name=self.axis_name)
+        activation = nn.hard_swish if self.hard_swish else nn.relu
+        x = inputs
+        if self.expanded != inputs.shape[-1]:
+            x = conv_bn(self.expanded, 1, activation=activation, name="expand")(x, train)
+        x = conv_bn(
+            self.expanded,
+            self.kernel_size,
+            stride=self.stride,
+            dilation=self.dilation,
+            groups=self.expanded,
+            activation=activation,
+            name="depthwise",
+        )(x, train)
+        if self.squeezed:
+            x = SqueezeExcitation(self.squeezed, self.dtype, name="excite")(x)
+        x = conv_bn(self.features, 1, activation=None, name="project")(x, train)
+        return x + inputs if x.shape == inputs.shape and self.stride == 1 else x
+
+
+class MobileNetV3(nn.Module):
+    """MobileNetV3-Large of width 1 that returns the output of every sequence of blocks by name.
+
+    Attributes:
+      output_stride: input pixels a pixel of the last sequence: 8, 16 or 32.
+      num_classes: categories of the classifier of whole images; None for no classifier.
+    """
+
+    output_stride: int = 32
+    num_classes: int | None = None
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.output_stride not in OUTPUT_STRIDES:
+            raise ValueError(
+                f"MobileNetV3's output_stride is {self.output_stride!r};"
+                f" choose one of {OUTPUT_STRIDES}."
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "b H W 3"], train: bool = False
+    ) -> dict[str, Float[Array, "b ..."]]:
+        """Features of normalised images: "stem" (stride 2), "stage1" to "stage6", "head".
+
+        "stage3_first" (stride 8) is the first block of "stage3", which torchvision's segmenters
+        read besides "head". A classifier adds its scores as "logits" [b, num_classes]; in training
+        it needs the random number generator "dropout".
+        """
+        shared = {"dtype": self.dtype, "axis_name": self.axis_name}
+        conv_bn = partial(_conv_bn, activation=nn.hard_swish, **shared)
+        x = conv_bn(16, 3, stride=2, name="stem")(images.astype(self.dtype), train)
+        features = {"stem": x}
+        stride_so_far, dilation, index = 2, 1, 0
+        for stage, (stride, blocks) in enumerate(STAGES, 1):
+            if stride_so_far * stride > self.output_stride:
+                dilation, stride = dilation * stride, 1
+            stride_so_far *= stride
+            for number, settings in enumerate(blocks):
+                index += 1
+                x = InvertedResidual(
+                    *settings,
+                    stride=stride if number == 0 else 1,
+                    dilation=dilation,
+                    name=f"block{index}",
+                    **shared,
+                )(x, train)
+                if stage == 3 and number == 0:
+                    features["stage3_first"] = x
+            features[f"stage{stage}"] = x
+        features["head"] = conv_bn(960, 1, name="head")(x, train)
+        if self.num_classes is not None:
+            dense = partial(nn.Dense, dtype=self.dtype)
+            mean = jnp.mean(features["head"], axis=(1, 2))
+            hidden = nn.hard_swish(dense(1280, name="hidden")(mean))[:, None, None]
+            hidden = ChannelDropout(0.2, axis_name=self.axis_name)(hidden, train)
+            features["logits"] = dense(self.num_classes, name="classifier")(hidden[:, 0, 0])
+        return features
+
+
+_conv_bn = partial(ConvBN, epsilon=1e-3, momentum=0.99)
+
+
+def _build(model: ConfigDict, **settings: Any) -> nn.Module:
+    return MobileNetV3(output_stride=model.output_stride, **settings)
+
+
+FAMILY = BackboneFamily(
+    ("mobilenetv3_large",), _build, lambda model: Stages("head", "stage3_first")
+)

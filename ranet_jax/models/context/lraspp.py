@@ -1,0 +1,54 @@
+"""The head of MobileNetV3's segmenter, LR-ASPP (Howard et al., 2019), as torchvision builds it."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
+
+from ranet_jax.models.backbones import Stages
+from ranet_jax.models.context.block import ContextBlock
+from ranet_jax.models.layers import ConvBN, Dtype, conv
+from ranet_jax.models.outputs import ContextOutput
+
+
+class LRASPPContext(nn.Module):
+    """A 1 x 1 convolution on one stage, each channel scaled by what the mean of the image says.
+
+    The result is resized to the `earlier` stage, which is classified besides.
+    """
+
+    stage: str
+    earlier: str
+    channels: int = 128
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, features: dict[str, Float[Array, "b ..."]], train: bool = False
+    ) -> ContextOutput:
+        """Features [b, h, w, channels] of the size of the earlier stage, and that stage."""
+        last, earlier = features[self.stage], features[self.earlier]
+        shared = {"dtype": self.dtype, "axis_name": self.axis_name}
+        reduced = ConvBN(self.channels, 1, name="reduce", **shared)(last, train)
+        mean = jnp.mean(last, axis=(1, 2), keepdims=True)
+        scale = nn.sigmoid(conv(self.channels, 1, dtype=self.dtype, name="scale")(mean))
+        return ContextOutput(_resize(reduced * scale, earlier.shape[1:3]), skipped=earlier)
+
+
+def _resize(x: Array, shape: tuple[int, ...]) -> Array:
+    """Resize maps bilinearly, edges to edges: PyTorch's way without aligned corners."""
+    batch, *_, channels = x.shape
+    precise = x if x.dtype == jnp.float64 else x.astype(jnp.float32)
+    resized = jax.image.resize(precise, (batch, *shape, channels), "linear", antialias=False)
+    return resized.astype(x.dtype)
+
+
+def _build(model: ConfigDict, stages: Stages, num_classes: int, **shared: Any) -> nn.Module:
+    return LRASPPContext(stages.last, stages.earlier or stages.last, **shared)
+
+
+BLOCK = ContextBlock("lraspp", _build)
