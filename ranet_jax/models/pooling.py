@@ -1,6 +1,6 @@
-"""Max-pooling whose gradient is made for the platform it runs on.
+"""Pooling: the mean of windows, and max-pooling whose gradient is made for the platform it runs on.
 
-The window's largest value is XLA's own. The gradient goes to the first of the largest, as in
+Of max-pooling the values are XLA's own. The gradient goes to the first of the largest, as in
 PyTorch: by XLA's select-and-scatter on TPUs, which is fastest there, and elsewhere through nine
 shifted maps, in a quarter of its time on CPUs and in fewer launches and less memory on GPUs.
 """
@@ -56,3 +56,15 @@ def _backward(padding: Padding, images: Array, gradient: Array) -> Any:
 
 
 max_pool.defvjp(_forward, _backward)
+
+
+def mean_pool(images: Float[Array, "b H W c"], stride: int) -> Float[Array, "b h w c"]:
+    """Mean of each 2 x 2 window, one window every `stride` pixels of a row and column.
+
+    With stride 2 a window at an odd end has fewer pixels. With stride 1 there is a window for every
+    pixel, in which those beyond the end are zeros, as in timm's dilated networks.
+    """
+    if stride == 1:
+        images = jnp.pad(images, ((0, 0), (0, 1), (0, 1), (0, 0)))
+    odd = [(0, size % 2 if stride == 2 else 0) for size in images.shape[1:3]]
+    return nn.avg_pool(images, (2, 2), (stride, stride), odd, count_include_pad=False)

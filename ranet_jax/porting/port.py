@@ -55,9 +55,11 @@ class Ported:
     def summary(self) -> str:
         """What the network is and which of its weights are new, for the user to read."""
         classes = f"{self.num_classes} classes" if self.num_classes else "no classifier"
+        last = getattr(self.module, "stages", 4)
+        stages = f", up to layer{last}" if last < 4 else ""
         lines = [
             f"{self.network.name}: {len(flatten(self.variables)) - len(self.fresh)} arrays in the"
-            f" names of {self.naming.name}, output stride {self.output_stride}, {classes}."
+            f" names of {self.naming.name}, output stride {self.output_stride}, {classes}{stages}."
         ]
         if self.fresh:
             modules = sorted({path.split("/", 1)[1].rsplit("/", 1)[0] for path in self.fresh})

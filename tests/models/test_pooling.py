@@ -1,4 +1,4 @@
-"""Max-pooling and its gradient against PyTorch's, ties included."""
+"""Pooling and the gradient of max-pooling against PyTorch's, ties included."""
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,19 @@ def test_value_and_gradient_equal_pytorch(size, padding):
     y.backward(torch.tensor(weights.transpose(0, 3, 1, 2)))
     np.testing.assert_array_equal(outputs, y.detach().numpy().transpose(0, 2, 3, 1))
     np.testing.assert_allclose(found, x.grad.numpy().transpose(0, 2, 3, 1), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (9, 12), (16, 7)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_means_equal_pytorch(size, stride):
+    """With stride 2 of what a window has, with stride 1 of it and zeros beyond the end."""
+    images = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
+    x = torch.tensor(images.transpose(0, 3, 1, 2))
+    if stride == 1:
+        x = torch.nn.functional.pad(x, (0, 1, 0, 1))
+    y = torch.nn.functional.avg_pool2d(x, 2, stride, ceil_mode=True, count_include_pad=False)
+    found = pooling.mean_pool(jnp.asarray(images), stride)
+    np.testing.assert_allclose(found, y.numpy().transpose(0, 2, 3, 1), rtol=1e-6, atol=1e-6)
 
 
 def test_both_gradients_are_one():

@@ -51,10 +51,10 @@ def test_the_prefix_of_a_whole_segmenter_is_said_too():
 
 FILES = {
     "resnet50": lambda: timm.create_model("resnet50", num_classes=3),
-    "resnet101_v1c": lambda: timm.create_model("resnet101c", num_classes=3),
+    "resnet50_v1c": lambda: timm.create_model("resnet50c", num_classes=3),
     "mobilenetv2": lambda: tv.models.mobilenet_v2(num_classes=3),
 }
-NAMINGS = {"resnet101_v1c": "timm"}
+NAMINGS = {"resnet50_v1c": "timm"}
 
 
 @pytest.mark.parametrize("network", FILES)

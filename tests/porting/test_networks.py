@@ -117,6 +117,11 @@ SPOTS = {
         "conv1.6.weight": "params/conv3/kernel",
         "bn1.weight": "params/bn3/scale",
     },
+    resnet.TIMM_D: {
+        "conv1.3.weight": "params/conv2/kernel",
+        "layer2.0.downsample.1.weight": "params/layer2_block0/conv_shortcut/kernel",
+        "layer2.0.downsample.2.running_var": "batch_stats/layer2_block0/bn_shortcut/var",
+    },
     mobilenet.TORCHVISION: {
         "features.0.0.weight": "params/stem/conv/kernel",
         "features.1.conv.0.0.weight": "params/block1/depthwise/conv/kernel",
@@ -204,6 +209,7 @@ NETWORK_OF_TABLE = {
     resnet.TORCHVISION: "resnet101",
     resnet.MMSEGMENTATION: "resnet101_v1c",
     resnet.TIMM: "resnet101_v1c",
+    resnet.TIMM_D: "resnet50d",
     mobilenet.TORCHVISION: "mobilenetv2",
     mobilenet.FLAT: "mobilenetv2",
     mobilenet_v3.TORCHVISION: "mobilenetv3_large",
@@ -224,6 +230,15 @@ def test_names_and_paths_by_hand(table, source, target):
     if target is not None:
         assert target in arrays
         assert table.to_source(target).source == source
+
+
+def test_layers_in_front_of_no_classifier_are_kept_and_not_used():
+    """timm's `features_only` network has them, as the public one has with its classifier."""
+    source = "incre_modules.2.0.downsample.1.bias"
+    assert (
+        hrnet.HRNET.to_target(source, lambda path: True).target == "params/incre2/bn_shortcut/bias"
+    )
+    assert hrnet.HRNET.to_target(source, lambda path: False).target is None
 
 
 @pytest.mark.parametrize("table", [resnet.TORCHVISION, hrnet.HRNET, released_ranet.RELEASED])

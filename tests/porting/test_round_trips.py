@@ -1,10 +1,11 @@
 """Networks of torchvision and timm, verified, and there and back: every tensor bit for bit."""
 
+import jax
 import pytest
 import torch
 
 from helpers.port_command import assert_same_bits, command, read_back
-from helpers.torch_networks import randomised
+from helpers.torch_networks import randomised, timm
 from helpers.torch_networks import torchvision as tv
 from ranet_jax.porting import port_state_dict
 from ranet_jax.porting.verify import verify
@@ -21,10 +22,12 @@ MOBILE = {
     ),
 }
 NETWORKS = MOBILE | {
-    name: lambda name=name: getattr(tv.models.segmentation, name)(
+    "deeplabv3_resnet50": lambda: tv.models.segmentation.deeplabv3_resnet50(
         weights=None, weights_backbone=None, num_classes=3, aux_loss=True
-    )
-    for name in ("fcn_resnet50", "deeplabv3_resnet50")
+    ),
+    # Of timm: ResNet-D, and a network with neither a classifier nor the last stage.
+    "resnet50d": lambda: timm.create_model("resnet50d", num_classes=4),
+    "resnet18": lambda: timm.create_model("resnet18", features_only=True, out_indices=(1, 2, 3)),
 }
 
 
@@ -60,3 +63,28 @@ def test_every_stage_is_that_of_torchvision(name, stride):
     (last,) = (difference for difference in differences if difference.stage == "head")
     height, width = ported.network.twin.size
     assert last.shape == (1, -(-height // stride), -(-width // stride), 960)
+
+
+@pytest.mark.parametrize("stride", [8, 32])
+def test_resnet_d_is_that_of_timm(stride):
+    """Its shortcuts average pixels, at odd ends fewer, and dilated ones zeros beyond the end."""
+    model = randomised(NETWORKS["resnet50d"]())
+    tensors = {key: tensor.numpy() for key, tensor in model.state_dict().items()}
+    ported = port_state_dict(tensors, "resnet50d", output_stride=stride)
+    counted = sum(array.size for array in jax.tree.leaves(ported.variables["params"]))
+    assert counted == sum(parameter.numel() for parameter in model.parameters())
+    differences = verify(ported, tensors)
+    assert len(differences) == 6
+    assert all(difference.float64 < 1e-9 for difference in differences)
+
+
+def test_features_without_the_last_stage_are_ported_as_they_are():
+    tensors = randomised(NETWORKS["resnet18"]()).state_dict()
+    assert not any(name.startswith("layer4") for name in tensors)
+    tensors = {key: tensor.numpy() for key, tensor in tensors.items()}
+    ported = port_state_dict(tensors, "resnet18", output_stride=8)
+    assert (ported.module.stages, ported.num_classes, ported.fresh) == (3, None, ())
+    assert ported.summary().endswith("output stride 8, no classifier, up to layer3.")
+    differences = verify(ported, tensors)
+    assert [d.stage for d in differences] == ["stem", "layer1", "layer2", "layer3"]
+    assert all(difference.float64 < 1e-9 for difference in differences)

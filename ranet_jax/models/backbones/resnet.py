@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from ranet_jax.models.backbones.family import BackboneFamily, Stages
 from ranet_jax.models.layers import Dtype, batch_norm, conv
-from ranet_jax.models.pooling import max_pool
+from ranet_jax.models.pooling import max_pool, mean_pool
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 # Convolutions of a stem: kernel size, and their widths in channels of the first stage.
@@ -25,7 +25,8 @@ OUTPUT_STRIDES = (4, 8, 16, 32)
 class Residual(nn.Module):
     """A residual block: two 3 x 3 convolutions, or with `bottleneck` 1 x 1, 3 x 3, 1 x 1.
 
-    The first 3 x 3 convolution holds the stride and has `first_dilation`.
+    The first 3 x 3 convolution holds the stride and has `first_dilation`. With `mean_shortcut` the
+    shortcut averages 2 x 2 pixels where the block has a stride, or a dilation in place of one.
     """
 
     features: int
@@ -34,6 +35,7 @@ class Residual(nn.Module):
     first_dilation: int = 1
     dilation: int = 1
     project: bool = False
+    mean_shortcut: bool = False
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
 
@@ -59,11 +61,11 @@ class Residual(nn.Module):
             width_out = self.features
             outputs = nn.relu(conv_bn(inputs, self.features, 3, "1", **strided))
             outputs = conv_bn(outputs, self.features, 3, "2", dilation=self.dilation)
-        shortcut = (
-            conv_bn(inputs, width_out, 1, "_shortcut", stride=self.stride)
-            if self.project
-            else inputs
-        )
+        shortcut, stride = inputs, self.stride
+        if self.project:
+            if self.mean_shortcut and (stride > 1 or self.dilation > 1):
+                shortcut, stride = mean_pool(inputs, stride), 1
+            shortcut = conv_bn(shortcut, width_out, 1, "_shortcut", stride=stride)
         return nn.relu(outputs + shortcut)
 
 
@@ -81,6 +83,7 @@ class ResNet(nn.Module):
       dilate_first_block: dilate a dilated stage's first block like its others; by default that
         block keeps the dilation of the stage before, as torchvision's does.
       ceil_pool: max-pool the last odd row and column too (PyTorch's `ceil_mode`).
+      mean_shortcut: average in the shortcut of a stage's first block (ResNet-D, He et al., 2019).
       num_classes: categories of the classifier of whole images; None for no classifier.
     """
 
@@ -92,6 +95,7 @@ class ResNet(nn.Module):
     multi_grid: tuple[int, ...] = (1,)
     dilate_first_block: bool = False
     ceil_pool: bool = False
+    mean_shortcut: bool = False
     num_classes: int | None = None
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
@@ -154,6 +158,7 @@ class ResNet(nn.Module):
                     first_dilation=grid * (first_dilation if first else dilation),
                     dilation=grid * dilation,
                     project=first and (stage > 0 or x.shape[-1] != features_out * expansion),
+                    mean_shortcut=self.mean_shortcut,
                     dtype=self.dtype,
                     axis_name=self.axis_name,
                     name=f"layer{stage + 1}_block{block}",
@@ -166,10 +171,17 @@ class ResNet(nn.Module):
 
 
 def _build(model: ConfigDict, **settings: Any) -> nn.Module:
+    if model.backbone in VARIANTS_D:
+        if model.stem != "conv7":
+            raise ValueError(
+                f"stem is {model.stem!r}, but {model.backbone} has one of its own; leave it"
+                " 'conv7'."
+            )
+        settings |= {"mean_shortcut": True}
     return ResNet(
         depth=DEPTHS[model.backbone],
         output_stride=model.output_stride,
-        stem=model.stem,
+        stem=STEM_D if model.backbone in VARIANTS_D else model.stem,
         stages=model.stages,
         width=model.width,
         **settings,
@@ -181,7 +193,10 @@ def _stages(model: ConfigDict) -> Stages:
     return Stages(f"layer{model.stages}", earlier)
 
 
-DEPTHS = {f"resnet{depth}": depth for depth in BLOCKS}
+# Networks with the stem and the shortcuts of ResNet-D.
+VARIANTS_D = {"resnet50d": 50, "resnet101d": 101}
+STEM_D = "v1c"
+DEPTHS = {f"resnet{depth}": depth for depth in BLOCKS} | VARIANTS_D
 FAMILY = BackboneFamily(
     names=tuple(DEPTHS),
     build=_build,

@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 
 from ranet_jax.models.backbones import HRNet
-from ranet_jax.porting.name_patterns import Naming, conv_norm, linear, within
+from ranet_jax.porting.name_patterns import Entry, Naming, conv_norm, linear, within
 from ranet_jax.porting.networks import resnet
 from ranet_jax.porting.networks.network import Network, Source, Twin
 from ranet_jax.porting.networks.pytorch import timm_network
@@ -30,6 +30,8 @@ HRNET = Naming(
         *conv_norm("downsamp_modules.{i}", "downsamp{i}"),
         *conv_norm("final_layer", "final"),
         *linear("classifier", "classifier"),
+        # Where timm's `features_only` leaves out the classifier alone, its first blocks stay.
+        *(Entry(e.source, None) for e in within(resnet.residual(), "incre_modules.{i}.0.", "")),
     ),
 )
 
@@ -41,6 +43,8 @@ def _build(output_stride: int, num_classes: int | None, source: Source) -> nn.Mo
 
 
 def _twin(output_stride: int, num_classes: int | None, source: Source) -> Any:
+    if num_classes is None:  # nor the layers in front of a classifier
+        return timm_network("hrnet_w48", None, features_only=True, feature_location="")
     return timm_network("hrnet_w48", num_classes)
 
 

@@ -1,11 +1,13 @@
 """ResNets for ImageNet: the names of torchvision, mmsegmentation and timm."""
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 
 from ranet_jax.models.backbones import ResNet
-from ranet_jax.models.backbones.resnet import BLOCKS
+from ranet_jax.models.backbones.resnet import BLOCKS, STEM_D, VARIANTS_D
+from ranet_jax.porting.files import import_optional
 from ranet_jax.porting.name_patterns import (
     SAME,
     Entry,
@@ -20,19 +22,19 @@ from ranet_jax.porting.networks.network import Network, Source, Twin
 from ranet_jax.porting.networks.pytorch import timm_network
 
 
-def residual(scale: Transform = SAME) -> list[Entry]:
-    """A residual block."""
+def residual(scale: Transform = SAME, shortcut: int = 0) -> list[Entry]:
+    """A residual block; its shortcut's convolution has the number `shortcut` of a Sequential."""
     return [
         *conv("conv{n}", "conv{n}"),
         *norm("bn{n}", "bn{n}", scale),
-        *conv("downsample.0", "conv_shortcut"),
-        *norm("downsample.1", "bn_shortcut", scale),
+        *conv(f"downsample.{shortcut}", "conv_shortcut"),
+        *norm(f"downsample.{shortcut + 1}", "bn_shortcut", scale),
     ]
 
 
-def stages(scale: Transform = SAME) -> list[Entry]:
+def stages(scale: Transform = SAME, shortcut: int = 0) -> list[Entry]:
     """The blocks of layer1 to layer4."""
-    return within(residual(scale), "layer{s}.{b}.", "layer{s}_block{b}")
+    return within(residual(scale, shortcut), "layer{s}.{b}.", "layer{s}_block{b}")
 
 
 def numbered_stem(scale: Transform = SAME) -> list[Entry]:
@@ -58,34 +60,63 @@ MMSEGMENTATION = Naming(
     ),
 )
 # The same Sequential under the name conv1, its last BatchNorm outside.
-TIMM = Naming(
-    "timm",
-    (
-        *conv("conv1.0", "conv1"),
-        *norm("conv1.1", "bn1"),
-        *conv("conv1.3", "conv2"),
-        *norm("conv1.4", "bn2"),
-        *conv("conv1.6", "conv3"),
-        *norm("bn1", "bn3"),
-        *stages(),
-        *linear("fc", "fc"),
-    ),
+_TIMM_STEM = (
+    *conv("conv1.0", "conv1"),
+    *norm("conv1.1", "bn1"),
+    *conv("conv1.3", "conv2"),
+    *norm("conv1.4", "bn2"),
+    *conv("conv1.6", "conv3"),
+    *norm("bn1", "bn3"),
 )
+TIMM = Naming("timm", (*_TIMM_STEM, *stages(), *linear("fc", "fc")))
+# A mean over pixels comes first in its shortcuts.
+TIMM_D = Naming("timm", (*_TIMM_STEM, *stages(shortcut=1), *linear("fc", "fc")))
 
 LAYERS = {f"layer{stage}": f"layer{stage}" for stage in (1, 2, 3, 4)}
 STAGES = {"stem": "act1", **LAYERS, "logits": "fc"}
+
+
+def _count_stages(num_classes: int | None, source: Source) -> int:
+    """Stages of the network: without a classifier, those that timm's `features_only` has left."""
+    found = [s for s in (1, 2, 3, 4) if source(f"params/layer{s}_block0/conv1/kernel")]
+    return max(found) if found and num_classes is None else 4
+
+
+def _timm_twin(name: str, output_stride: int, num_classes: int | None, source: Source) -> Any:
+    model = timm_network(name, num_classes, output_stride=output_stride)
+    for stage in range(_count_stages(num_classes, source) + 1, 5):
+        setattr(model, f"layer{stage}", import_optional("torch", "verify a network").nn.Identity())
+    return model
 
 
 def _resnet(depth: int) -> Network:
     name = f"resnet{depth}"
 
     def build(output_stride: int, num_classes: int | None, source: Source) -> nn.Module:
-        return ResNet(depth, output_stride=output_stride, num_classes=num_classes)
+        return ResNet(
+            depth,
+            output_stride=output_stride,
+            stages=_count_stages(num_classes, source),
+            num_classes=num_classes,
+        )
 
-    def twin(output_stride: int, num_classes: int | None, source: Source) -> Any:
-        return timm_network(name, num_classes, output_stride=output_stride)
+    twin = Twin(partial(_timm_twin, name), STAGES)
+    return Network(name, (TORCHVISION,), 32, "params/fc/bias", build, twin=twin)
 
-    return Network(name, (TORCHVISION,), 32, "params/fc/bias", build, twin=Twin(twin, STAGES))
+
+def _resnet_d(name: str, depth: int) -> Network:
+    def build(output_stride: int, num_classes: int | None, source: Source) -> nn.Module:
+        return ResNet(
+            depth,
+            output_stride=output_stride,
+            stem=STEM_D,
+            stages=_count_stages(num_classes, source),
+            mean_shortcut=True,
+            num_classes=num_classes,
+        )
+
+    twin = Twin(partial(_timm_twin, name), STAGES)
+    return Network(name, (TIMM_D,), 32, "params/fc/bias", build, twin=twin)
 
 
 def _is_wide(source: Source) -> bool:
@@ -97,11 +128,17 @@ def _is_wide(source: Source) -> bool:
 def _deep_resnet(depth: int) -> Network:
     def build(output_stride: int, num_classes: int | None, source: Source) -> nn.Module:
         stem = "deep" if _is_wide(source) else "v1c"
-        return ResNet(depth, output_stride=output_stride, stem=stem, num_classes=num_classes)
+        return ResNet(
+            depth,
+            output_stride=output_stride,
+            stem=stem,
+            stages=_count_stages(num_classes, source),
+            num_classes=num_classes,
+        )
 
     def twin(output_stride: int, num_classes: int | None, source: Source) -> Any:
         name = f"resnet{depth}{'s' if _is_wide(source) else 'c'}"
-        return timm_network(name, num_classes, output_stride=output_stride)
+        return _timm_twin(name, output_stride, num_classes, source)
 
     return Network(
         f"resnet{depth}_v1c",
@@ -113,4 +150,9 @@ def _deep_resnet(depth: int) -> Network:
     )
 
 
-NETWORKS = (*map(_resnet, BLOCKS), _deep_resnet(101))
+NETWORKS = (
+    *map(_resnet, BLOCKS),
+    _deep_resnet(50),
+    _deep_resnet(101),
+    *(_resnet_d(name, depth) for name, depth in VARIANTS_D.items()),
+)

@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ranet_jax.config import default_config
+from ranet_jax.models.backbones.resnet import BLOCKS
 from ranet_jax.porting.name_patterns import Naming, conv, conv_norm, norm, within
 from ranet_jax.porting.networks import mobilenet_v3, resnet
 from ranet_jax.porting.networks.network import PublishedSegmenter, Source, Twin
@@ -110,10 +111,11 @@ MOBILE_STAGES = {
 
 
 def _segmenter(name: str, context: str, naming: Naming, backbone: str) -> PublishedSegmenter:
-    kind = "mobilenetv3_large" if backbone == "mobilenetv3_large" else "resnet"
+    is_mobile = backbone == "mobilenetv3_large"
+    kin = (backbone,) if is_mobile else tuple(f"resnet{depth}" for depth in BLOCKS)
 
     def fits(model: ConfigDict) -> bool:
-        return model.backbone.startswith(kind) and model.context == context
+        return model.backbone in kin and model.context == context
 
     return PublishedSegmenter(
         name,
@@ -121,7 +123,7 @@ def _segmenter(name: str, context: str, naming: Naming, backbone: str) -> Publis
         naming,
         fits,
         optional_auxiliary=context != "lraspp",
-        twin=Twin(partial(_twin, name, backbone), STAGES if kind == "resnet" else MOBILE_STAGES),
+        twin=Twin(partial(_twin, name, backbone), MOBILE_STAGES if is_mobile else STAGES),
     )
 
 
