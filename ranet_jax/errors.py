@@ -37,4 +37,6 @@ class Interrupted(BaseException):
 
 def first_sentence(error: BaseException | str) -> str:
     """What an exception of another library says, cut to a length that can be read."""
-    return textwrap.shorten(str(error).partition(". ")[0], 200).strip("'.")
+    text = textwrap.shorten(str(error).partition(". ")[0], 200).strip(".")
+    is_quoted = text[:1] == text[-1:] == "'" and text.count("'") == 2  # as those of KeyError
+    return text.strip("'") if is_quoted else text

@@ -52,7 +52,11 @@ def list_splits(source: Path, val_fraction: float | None, seed: int) -> dict[str
     for split in SPLITS[:2]:
         for kind in ("images", "masks"):
             if not (source / kind / split).is_dir():
-                raise UserError(f"{source / kind / split} is missing. {LAYOUT}")
+                raise UserError(
+                    f"{source / kind / split} is missing; divide images/ and masks/ into the"
+                    " folders train and val, list names in splits/train.txt and splits/val.txt, or"
+                    " give a fraction of the images for val."
+                )
     present = [s for s in SPLITS if any((source / k / s).is_dir() for k in ("images", "masks"))]
     return {split: list(_pairs(source, split).values()) for split in present}
 
@@ -70,7 +74,7 @@ def _draw(
         if not members:
             raise UserError(
                 f"The fraction {val_fraction} for val leaves no image of the {len(pairs)} in"
-                f" {source / 'images'} for {split}; choose another fraction or --seed."
+                f" {source / 'images'} for {split}; choose another fraction or seed."
             )
     return drawn
 
@@ -110,13 +114,18 @@ def _pairs(source: Path, split: str) -> dict[str, Pair]:
     for name in sorted(images.keys() ^ masks.keys()):
         if name in images:
             expected = source / "masks" / split / f"{name}.png"
-            raise UserError(f"Image {images[name]} has no mask {expected}; add it.")
+            others = sorted(p.name for p in expected.parent.glob("*") if p.stem == expected.stem)
+            there = f" ({others[0]} is there, but masks are PNG files)" if others else ""
+            raise UserError(f"Image {images[name]} has no mask {expected}{there}; add it.")
         raise UserError(
             f"Mask {masks[name]} has no image {folder / name} with one of the extensions"
             f" {', '.join(IMAGE_SUFFIXES)}; add it."
         )
     if not images:
-        raise UserError(f"{folder} holds no images. {LAYOUT}")
+        raise UserError(
+            f"{folder} holds no images; add some with one of the extensions"
+            f" {', '.join(IMAGE_SUFFIXES)}."
+        )
     return {name: Pair(name, images[name], masks[name]) for name in sorted(images)}
 
 

@@ -303,6 +303,8 @@ class Manager:
         (step, future), self._saving = self._saving, None
         try:
             future.result()
+        except UserError:
+            raise
         except Exception as error:
             raise self._not_saved(step, error) from error
 

@@ -213,6 +213,7 @@ def load_variables(path: Path, use_ema: bool = True) -> StoredModel:
         config, dataset = read_description(path)
         return StoredModel(config, dataset, read_variables(path / "variables"), None)
     if not paths.is_dir(workdir / "checkpoints") or (is_step and not paths.is_dir(path)):
+        paths.check_bucket(path)
         raise UserError(
             f"{path} holds no checkpoint; name a working directory of a training, one of its"
             " checkpoints/STEP, or an exported model."

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import os
 import re
+import signal
 import sys
 
 from absl import logging
@@ -33,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise UserError(f"{overrides[0]!r} is not an option of `ranet {parsed.command}`.")
         parsed.overrides = overrides
         parsed.is_program = arguments is None
+        if parsed.is_program:
+            signal.signal(signal.SIGTERM, _stop)
         convert_paths(parsed)
         return parsed.run(parsed)
     except UserError as error:
@@ -62,6 +65,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("ranet: interrupted.", file=sys.stderr)
         return 130
+
+
+def _stop(number: int, frame: object) -> None:
+    """End the command as Ctrl-C does, so that what is half written is removed."""
+    raise Interrupted("stopped by SIGTERM.", 128 + number)
 
 
 def _as_typed(sentence: str) -> str:

@@ -33,8 +33,8 @@ def how_to_prepare(name: str, data_dir: str | None) -> str:
     if name not in known_datasets():
         known = ", ".join(known_datasets())
         return (
-            f"`ranet prepare` builds {known}, `ranet prepare folder --source DIR --name {name}` a"
-            " data set of your own"
+            f"`ranet prepare` builds {known}, and `ranet prepare folder --source DIR --name {name}`"
+            " a data set of your own"
         )
     options = "" if builder_class(name).MANUAL_DOWNLOAD_INSTRUCTIONS is None else " --source DIR"
     options += "" if data_dir is None else f" --data-dir {data_dir}"

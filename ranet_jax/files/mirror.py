@@ -4,7 +4,7 @@ import contextlib
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from etils import epath
 
@@ -19,10 +19,12 @@ class Mirror:
 
     Attributes:
       local: the directory to work in.
+      check: raises `UserError` where nothing more may be sent.
     """
 
     def __init__(self, local: pathlib.Path, remote: epath.Path | None, last: str):
         self.local, self._remote, self._last = local, remote, last
+        self.check: Callable[[], None] = lambda: None
         self._sent: dict[str, tuple[int, int]] = {}
         self._fetched: dict[str, tuple[int, str]] = {}
 
@@ -71,9 +73,11 @@ class Mirror:
 
         Raises:
           OSError: the store cannot be written.
+          UserError: it may not be written, as `check` says.
         """
         if self._remote is None:
             return
+        self.check()
         found = self._found()
         changed = [name for name, state in found.items() if state != self._sent.get(name)]
         for name in sorted(changed, key=self._order):
@@ -137,7 +141,8 @@ def mirrored(path: paths.Path, last: str = "", left_out: tuple[str, ...] = ()) -
     try:
         yield mirror
     except UserError as error:
-        raise type(error)(str(error).replace(str(mirror.local), str(path))) from error
+        error.args = (str(error).replace(str(mirror.local), str(path)),)
+        raise
     finally:
         try:
             mirror.send()
@@ -147,6 +152,9 @@ def mirrored(path: paths.Path, last: str = "", left_out: tuple[str, ...] = ()) -
                 f"{path} cannot be written ({reason(error)}); what it lacks is kept in"
                 f" {mirror.local}: copy that to the store, or mend the store and copy it then."
             ) from error
+        except UserError as error:
+            kept = True
+            raise UserError(f"{error} What this one has is kept in {mirror.local}.") from error
         finally:
             if not kept:
                 shutil.rmtree(scratch, ignore_errors=True)

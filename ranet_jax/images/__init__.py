@@ -8,6 +8,7 @@ cannot be meant so is refused.
 import contextlib
 import dataclasses
 import io
+import mmap
 import os
 import re
 import warnings
@@ -20,6 +21,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from ranet_jax.errors import UserError, first_sentence
 from ranet_jax.files.paths import as_path, read_bytes
 from ranet_jax.images import tiff_rows
+from ranet_jax.images.endings import is_whole
 
 # EXIF 2.32, tag 0x0112: what shows an image upright, by orientation.
 _TURNS = {
@@ -36,7 +38,10 @@ _QUARTER_TURNS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 _FROM_THE_END = tuple(_TURNS[orientation] for orientation in (3, 4, 7, 8))
 # Formats whose integers of more than eight bits Pillow reads as they are meant.
 _DEEP_FORMATS = ("PNG", "TIFF", "JPEG2000", "PPM")
-_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF
+# Tags of TIFF, what two of them say, and how its files begin.
+_BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _PLANES = 258, 259, 262, 284
+_UNCOMPRESSED, _SEPARATE = 1, 2
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # 16-bit values that never reach this may as well have 14 bits or fewer.
 _LEAST_FULL_RANGE = 2**14
 _HEADER_BYTES = 2**20  # of a file; `_bits_per_channel` reads no further
@@ -103,8 +108,12 @@ def open_rows(path: str | os.PathLike[str]) -> Iterator[ImageRows]:
                 yield ImageRows(image.height, image.width, _explained(strips, path), str(path))
                 return
         with _decoding(path), _any_size():
-            with open(path, "rb") as file:
-                bits = _bits_per_channel(image, file.read(_HEADER_BYTES))
+            with (
+                open(path, "rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as encoded,
+            ):
+                bits = _bits_per_channel(image, encoded[:_HEADER_BYTES])
+                _check_whole(encoded, path)
             image.load()
         turn = _TURNS.get(_orientation(image))
         if bits > 8 or image.mode == "F" or image.mode.startswith("I"):
@@ -140,10 +149,16 @@ def load_image(encoded: bytes, name: object) -> Image.Image:
     Raises:
       UserError: it cannot be read as an image, or is too large.
     """
-    with _decoding(name):
+    with _decoding(name, encoded[:4]):
         image = Image.open(io.BytesIO(encoded))
         image.load()
+    _check_whole(encoded, name)
     return image
+
+
+def _check_whole(encoded: bytes | mmap.mmap, name: object) -> None:
+    if not is_whole(encoded):
+        raise UserError(f"{name} is cut off or damaged at its end; restore it or leave it out.")
 
 
 def is_hidden(name: str) -> bool:
@@ -161,7 +176,9 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
             raise UserError(
                 f"{path} cannot be read ({error.strerror}); restore it or leave it out."
             ) from error
-        with _decoding(path), _any_size():
+        start = file.read(4)
+        file.seek(0)
+        with _decoding(path, start), _any_size():
             image = Image.open(file)
         yield image
 
@@ -204,8 +221,11 @@ def _explained(
 
 
 @contextlib.contextmanager
-def _decoding(name: object) -> Iterator[None]:
-    """Turn whatever Pillow raises into a UserError that names the file; leave out its warnings."""
+def _decoding(name: object, start: bytes = b"") -> Iterator[None]:
+    """Turn whatever Pillow raises into a UserError that names the file; leave out its warnings.
+
+    `start` are the first bytes of a file whose header is read.
+    """
     try:
         with warnings.catch_warnings():  # of large sizes, of damaged EXIF
             warnings.simplefilter("ignore")
@@ -223,6 +243,11 @@ def _decoding(name: object) -> Iterator[None]:
             f"{name} needs more memory than there is; make it smaller or cut it into parts."
         ) from error
     except UnidentifiedImageError as error:
+        if start in _TIFF_STARTS:
+            raise UserError(
+                f"{name} is a TIFF file of a kind of pixels that cannot be read, such as"
+                " floating-point colours; save it with eight bits a channel."
+            ) from error
         raise UserError(
             f"{name} cannot be read as an image; restore it or leave it out."
         ) from error
@@ -263,6 +288,7 @@ def _bits_per_channel(image: Image.Image, encoded: bytes) -> int:
 
 def _eight_bits(image: Image.Image, bits: int, name: object) -> UInt8[np.ndarray, "H W 3"]:
     """The image as RGB, 0..255."""
+    _check_planes(image, bits, name)
     if image.mode == "F":
         return _grey(_from_unit_range(np.asarray(image), name), image)
     if image.mode.startswith("I"):
@@ -281,6 +307,18 @@ def _eight_bits(image: Image.Image, bits: int, name: object) -> UInt8[np.ndarray
         colors = np.asarray(image) if image.mode == "CMYK" else rgb
         _check_full_range(max(1, 257 * int(colors.max()) - 128), name)
     return rgb
+
+
+def _check_planes(image: Image.Image, bits: int, name: object) -> None:
+    """Refuse what Pillow 13.0 reads as if its planes had eight bits."""
+    if bits <= 8 or not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return
+    tags = image.tag_v2.get(_PLANES), image.tag_v2.get(_COMPRESSION)
+    if tags == (_SEPARATE, _UNCOMPRESSED) and len(image.getbands()) > 1:
+        raise UserError(
+            f"{name} is an uncompressed TIFF file of {bits} bits a channel whose channels lie in"
+            " separate planes; save it with its channels together, or compressed."
+        )
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -305,8 +343,8 @@ def _check_full_range(largest: int, name: object) -> None:
 def _from_unit_range(values: Num[np.ndarray, "H W"], name: object) -> Num[np.ndarray, "H W"]:
     """Floating-point grey of 0..1 in 0..255."""
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-        finite = values[np.isfinite(values)]
-        span = f"from {finite.min():g} to {finite.max():g}" if finite.size else "none finite"
+        finite = np.isfinite(values).all()
+        span = f"from {values.min():g} to {values.max():g}" if finite else "some not finite"
         raise UserError(
             f"{name} holds floating-point values that are not all in 0 to 1 ({span}); scale them"
             " to that range, or save it with eight bits a channel."

@@ -58,7 +58,10 @@ def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
                 if p.suffix.lower() in extensions and not is_hidden(p.name) and places.is_file(p)
             )
             if not inside:
-                raise UserError(f"Directory {path} holds no image file; name another.")
+                raise UserError(
+                    f"Directory {path} itself holds no image file, and directories in it are not"
+                    " searched; name one that holds images."
+                )
         files |= {resolved(file): file for file in inside}
 
     repeated = [

@@ -6,6 +6,7 @@ The only module that imports TensorFlow, and only when one of its functions is c
 import importlib
 import os
 import pkgutil
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,6 +73,7 @@ def open_dataset(data: ml_collections.ConfigDict) -> Builder:
     names = [path.parent.name for path in paths.find_in_each(root, DESCRIPTION)]
     versions = [tfds.core.Version(name) for name in names if tfds.core.Version.is_valid(name)]
     if not versions:
+        paths.check_bucket(directory)
         what = f"Data set {data.name!r} is not prepared in {directory}"
         raise NotPreparedError(what, data.name, data.data_dir)
     return tfds.builder_from_directory(paths.kept_copy(root / str(max(versions))))
@@ -209,7 +211,8 @@ def decode_stored(encoded: bytes) -> UInt8[np.ndarray, "H W 3"]:
     try:
         return _decode_image(tf, encoded).numpy()
     except tf.errors.OpError as error:
-        raise UserError(first_sentence(error.message)) from error
+        words = re.sub(r"\{\{.*?\}\}|\[Op:\w+\]", "", error.message)  # of TensorFlow's functions
+        raise UserError(first_sentence(words)) from error
 
 
 def _decode_image(tf: Any, encoded: Any) -> Any:

@@ -56,7 +56,8 @@ def prepare(
     directory = default_data_dir() if data_dir is None else as_path(data_dir)
     paths.check_bucket(directory)
     with _place_to_write(directory) as place:
-        builder = _builder(name, place, own_name, val_fraction, seed)
+        with _no_temporary_files():
+            builder = _builder(name, place, own_name, val_fraction, seed)
         written = pathlib.Path(builder.data_path)
         target = directory / written.relative_to(place) if is_store(directory) else written
         if paths.exists(target / DESCRIPTION if is_store(target) else target):
@@ -138,6 +139,18 @@ def _builder(
 
 
 @contextlib.contextmanager
+def _no_temporary_files() -> Iterator[None]:
+    """Remove what is made for temporary files meanwhile: TFDS 4.9 leaves a directory a builder."""
+    usual = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="ranet_jax_") as scratch:
+        tempfile.tempdir = scratch
+        try:
+            yield
+        finally:
+            tempfile.tempdir = usual
+
+
+@contextlib.contextmanager
 def _new_directories(path: pathlib.Path) -> Iterator[None]:
     """Remove the parents of a path that did not exist before, where an exception comes."""
     new = [parent for parent in path.parents if not parent.exists()]
@@ -161,4 +174,5 @@ def _check_source(name: str, source: PathLike | None, instructions: str | None) 
         raise UserError(f"Data set {name!r} needs a source folder. {layout}")
     place = as_path(source)
     if not paths.is_dir(place) or not paths.list_names(place):
+        paths.check_bucket(place)
         raise UserError(f"The source {source} is missing or empty. {layout}")

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 from etils import epath
@@ -25,8 +25,11 @@ SIGN_EVERY, SILENCE = 10.0, 45.0
 
 
 @contextlib.contextmanager
-def locked(directory: paths.Path) -> Iterator[None]:
+def locked(directory: paths.Path) -> Iterator[Callable[[], None]]:
     """Keep other trainings out of a working directory, which is made if it is missing.
+
+    Yield what sees that the directory is still this training's, and raises `UserError` if not: on a
+    store, another training takes the lock of one that was stopped or cut off for a while.
 
     The lock is on an open file, so that it ends with the process, however that ends. The first
     host holds it. Where the file system has no locks, standard error says so. On an object store
@@ -37,10 +40,13 @@ def locked(directory: paths.Path) -> Iterator[None]:
       UserError: another training is under way, or the directory cannot be written to.
     """
     if jax.process_index() != 0:
-        yield
-        return
-    with _signs(directory) if paths.is_store(directory) else _file_lock(directory):
-        yield
+        yield lambda: None
+    elif paths.is_store(directory):
+        with _signs(directory) as check:
+            yield check
+    else:
+        with _file_lock(directory):
+            yield lambda: None
 
 
 @contextlib.contextmanager
@@ -67,10 +73,17 @@ def _file_lock(directory: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _signs(directory: epath.Path) -> Iterator[None]:
-    """Hold the lock of a directory on a store."""
+def _signs(directory: epath.Path) -> Iterator[Callable[[], None]]:
+    """Hold the lock of a directory on a store; yield what sees that it is still held."""
     place, token = directory / FILE, uuid.uuid4().hex
     over = threading.Event()
+
+    def check() -> None:
+        if (found := _read(place)) and token not in found:
+            raise UserError(
+                f"{directory} was taken over by another training ({_owner(found)}) while this one"
+                " gave no sign; end one of them."
+            )
 
     def sign() -> None:
         fields = {"owner": _this_process(), "token": token, "time": time.time()}
@@ -78,8 +91,13 @@ def _signs(directory: epath.Path) -> Iterator[None]:
 
     def go_on() -> None:
         while not over.wait(SIGN_EVERY):
-            with contextlib.suppress(OSError):  # the next one may be written
+            try:
+                check()
                 sign()
+            except UserError:  # which the next checkpoint tells
+                return
+            except OSError:  # the next sign may be written
+                continue
 
     with explained(place, "choose another working directory"):
         if found := _read(place):
@@ -94,11 +112,12 @@ def _signs(directory: epath.Path) -> Iterator[None]:
     thread = threading.Thread(target=go_on, daemon=True)
     thread.start()
     try:
-        yield
+        yield check
     finally:
         over.set()
         thread.join()
-        with contextlib.suppress(OSError):  # it counts as ended soon
+        with contextlib.suppress(OSError, UserError):  # it counts as ended soon, or is another's
+            check()
             paths.remove(place)
 
 

@@ -113,7 +113,7 @@ def train(
         settings = InferenceSettings.from_config(config)
 
         # ---- Resume ---------------------------------------------------------------------------
-        stack.enter_context(locked(place))
+        mirror.check = stack.enter_context(locked(place))
         mirror.check_unchanged()
         checkpoints.prepare_workdir(workdir, config, dataset)
         manager = stack.enter_context(
@@ -241,4 +241,9 @@ def _check_class_weights(config: ConfigDict, dataset: DatasetMetadata) -> None:
         raise UserError(
             f"config.loss.class_weights has {len(weights)} entries, but data set"
             f" {dataset.name!r} has {dataset.num_classes} classes; give one for each class, or ()."
+        )
+    if weights and not any(weights):
+        raise UserError(
+            "config.loss.class_weights are all 0, so that nothing is learned; give classes weights"
+            " above 0, or () to weigh all alike."
         )

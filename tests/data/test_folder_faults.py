@@ -24,7 +24,7 @@ from ranet_jax.pipeline import examples as data_input
 @pytest.mark.parametrize("missing", ["images/train", "masks/train", "images/val", "masks/val"])
 def test_missing_split_is_named(source, missing):
     shutil.rmtree(source / missing)
-    with pytest.raises(UserError, match=rf"^{source / missing} is missing\. .*classes\.json"):
+    with pytest.raises(UserError, match=rf"^{source / missing} is missing; divide images/ and"):
         prepare(source)
 
 
@@ -41,6 +41,10 @@ def test_missing_counterpart_is_named(source):
     image = source / "images" / "train" / "b.jpg"
     with pytest.raises(UserError, match=rf"Image {image} has no mask {mask}"):
         prepare(source)
+    mask.with_suffix(".jpg").touch()
+    with pytest.raises(UserError, match=r"\(b.jpg is there, but masks are PNG files\); add it"):
+        prepare(source)
+    mask.with_suffix(".jpg").unlink()
     image.unlink()
     with pytest.raises(UserError, match=rf"Mask {mask.with_name('z.png')} has no image"):
         prepare(source)

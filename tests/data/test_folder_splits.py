@@ -195,6 +195,6 @@ def test_an_odd_photograph_stops_nothing_but_a_damaged_one_is_named(tmp_path, ca
     Image.fromarray(pixels).save(path, exif=b"Exif\0\0MMx*\0\0\0\x08")
     path.write_bytes(path.read_bytes()[:-12])
     assert prepare(source, "--val-fraction", "0.5") == 1
-    assert f"{path} cannot be decoded by training" in capsys.readouterr().err
+    assert f"{path} is cut off or damaged at its end;" in capsys.readouterr().err
     Image.fromarray(pixels).save(path, exif=b"Exif\0\0MMx*\0\0\0\x08")
     assert prepare(source, "--val-fraction", "0.5") == 0

@@ -1,5 +1,7 @@
 """What every builder stores: bytes that training decodes to what prediction sees."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -118,7 +120,14 @@ def test_what_training_cannot_read_is_never_stored(example, kind):
 
 
 @pytest.mark.parametrize("kind", ["png without 1 bytes", "jpeg 2 of zeros at the end"])
-def test_a_file_that_pillow_alone_reads_is_refused(example, kind):
-    decode_image(DAMAGED[kind], kind)
-    with pytest.raises(UserError, match=r"image\.png cannot be decoded by training"):
+def test_a_file_that_pillow_alone_reads_is_refused_everywhere(example, kind):
+    with Image.open(io.BytesIO(DAMAGED[kind])) as image:
+        image.load()
+    with pytest.raises(UserError, match=r"image\.png is cut off or damaged at its end"):
         example(DAMAGED[kind])
+    with pytest.raises(UserError, match="photo is cut off or damaged at its end"):
+        decode_image(DAMAGED[kind], "photo")
+    with pytest.raises(UserError) as refusal:
+        decode_stored(DAMAGED[kind])
+    assert "{{" not in str(refusal.value)
+    assert "[Op" not in str(refusal.value)

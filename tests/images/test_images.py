@@ -1,10 +1,12 @@
 """Pixels of every type and depth come out as they look, or the file is refused in one sentence."""
 
+import io
 import struct
 import warnings
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from helpers.fakes import primary_image
@@ -111,6 +113,13 @@ def test_one_bit_is_black_and_white():
     np.testing.assert_array_equal(found[..., 1], np.where(GREY > 99, 255, 0))
 
 
+def in_planes():
+    buffer = io.BytesIO()
+    planes = np.moveaxis(DEEP_RGB, -1, 0)
+    tifffile.imwrite(buffer, planes, photometric="rgb", planarconfig="separate")
+    return buffer.getvalue()
+
+
 UNKNOWN = "integers of unknown range"
 OUTSIDE = "floating-point values that are not all in 0 to 1"
 # Files of 16 bits a channel, of which only some are used.
@@ -144,8 +153,14 @@ REFUSED = {
         "tiff nan": tiff_of(np.where(UNIT > 0.5, np.nan, UNIT), 32, "f4", sample_format=3),
         "tiff all nan": tiff_of(np.full((2, 6), np.nan), 32, "f4", sample_format=3),
     },
-    "cannot be read as an image": {
+    "a TIFF file of a kind of pixels that cannot be read": {
         "tiff 64": tiff_of(GREY, 64, "f8", sample_format=3),
+        "tiff with floating-point colours": tiff_of(
+            RGB / 255, 32, "f4", sample_format=3, photometric=2
+        ),
+    },
+    "whose channels lie in separate planes": {"tiff 16 in planes": in_planes()},
+    "cannot be read as an image": {
         "empty": b"",
         "text": b"no image",
     },

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import sys
 import pytest
 
 from ranet_jax.errors import UserError
+from ranet_jax.files.mirror import mirrored
 from ranet_jax.files.paths import as_path
 from ranet_jax.training import lock
 
@@ -91,6 +93,23 @@ def test_a_store_is_kept_for_one_training(bucket, quick, capsys):
     assert capsys.readouterr().err == (
         f"ranet: {run} may be in use; waiting 1 s for a sign of its training.\n"
     )
+
+
+def test_a_training_that_was_stopped_finds_its_store_taken_and_sends_nothing(bucket, quick):
+    run = as_path(bucket.url("run"))
+    with pytest.raises(UserError) as refusal, mirrored(run) as mirror, lock.locked(run) as check:
+        mirror.check = check
+        (mirror.local / "a").write_bytes(b"1")
+        mirror.send()
+        other = b'{"owner": "process 2 on elsewhere", "token": "1", "time": 0}'
+        bucket.put("run/.lock", other)
+        (mirror.local / "a").write_bytes(b"22")
+    said = f"{run} was taken over by another training (process 2 on elsewhere)"
+    assert str(refusal.value).startswith(said)
+    assert f"is kept in {mirror.local}." in str(refusal.value)
+    assert (mirror.local / "a").read_bytes() == b"22"
+    assert bucket.files("run/") == {".lock": other, "a": b"1"}
+    shutil.rmtree(mirror.local.parent)
 
 
 def test_a_lock_that_a_killed_training_left_on_a_store_is_taken(bucket, quick):

@@ -321,6 +321,9 @@ def test_bad_input(whole, tmp_path):
     config.loss.class_weights = (1.0,) * 5
     with pytest.raises(UserError, match=r"class_weights has 5 entries, but data set .* classes"):
         run(tmp_path / "a", config)
+    config.loss.class_weights = (0.0,) * training.DATASET.num_classes
+    with pytest.raises(UserError, match="class_weights are all 0, so that nothing is learned"):
+        run(tmp_path / "a", config)
     config = training.tiny_config(STEPS)
     config.optimizer.learning_rate = 0.5
     before = (whole[0] / "config.json").read_bytes()

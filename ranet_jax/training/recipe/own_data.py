@@ -270,7 +270,8 @@ def _fit_time(
     why = f"{count}, of {each:.1f} s each"
     recipe.choose("train.eval_every", -(-config.train.steps // plan.evaluations), why)
     every = max(1, min(config.train.eval_every, int(60 / steps.seconds_each)))
-    recipe.choose("train.checkpoint_every", every, "about a minute of work")
+    work = every * steps.seconds_each
+    recipe.choose("train.checkpoint_every", every, f"{work:.0f} s of work, of a minute at most")
     if plan.evaluated < 1:
         share = max(1, int(100 * plan.evaluated))
         recipe.choose(
