@@ -33,7 +33,11 @@ def read_torch(path: pathlib.Path) -> Any:
       Refused: it names a type that is not known to hold data alone.
     """
     with path.open("rb") as file:
-        if zipfile.is_zipfile(file):
+        try:
+            zipped = zipfile.is_zipfile(file)
+        except zipfile.BadZipFile as error:
+            raise Damaged from error
+        if zipped:
             return _read_archive(path, file)
         file.seek(0)
         return _read_pickles(path, file)
@@ -50,7 +54,9 @@ def _read_archive(path: pathlib.Path, file: io.BufferedIOBase) -> Any:
             marker = f"{root}byteorder"
             order = "big" if marker in entries and archive.read(marker) == b"big" else "little"
             pickle = io.BytesIO(archive.read(f"{root}data.pkl"))
-    except (zipfile.BadZipFile, StopIteration, EOFError, RuntimeError) as error:
+    except UserError:
+        raise
+    except _NO_ARCHIVE as error:
         raise Damaged from error
     storages: dict[str, Storage] = {}
 
@@ -66,6 +72,13 @@ def _read_archive(path: pathlib.Path, file: io.BufferedIOBase) -> Any:
     return read_pickle(pickle, storage)
 
 
+# What `zipfile` raises of archives that are none.
+_NO_ARCHIVE = (
+    *(zipfile.BadZipFile, struct.error, OSError, EOFError, RuntimeError),
+    *(ValueError, LookupError, StopIteration),
+)
+
+
 def _check_entries(entries: dict[str, zipfile.ZipInfo], path: pathlib.Path) -> None:
     if any("/code/" in name for name in entries):
         raise UserError(f"{path} is a TorchScript program; save the network's state_dict() alone.")
@@ -79,6 +92,8 @@ def _check_entries(entries: dict[str, zipfile.ZipInfo], path: pathlib.Path) -> N
 
 
 def _read_entry(path: pathlib.Path, info: zipfile.ZipInfo) -> bytes:
+    if info.header_offset < 0:
+        raise Damaged
     with path.open("rb") as file:
         file.seek(info.header_offset)
         head = file.read(_HEAD.size)

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.state_dict_files import VALUES, assert_same, refusal, save_legacy, tensors
+from helpers.state_dict_files import VALUES, assert_same, both_pickles, refusal, tensors
 from ranet_jax.errors import UserError
 from ranet_jax.porting import read_state_dict
 from ranet_jax.porting.pickled_types import Refused
@@ -426,9 +426,10 @@ def test_random_instructions_end():
     assert ends["refused"] > 1000
 
 
-def test_changed_bytes_of_the_older_format_end(tmp_path):
+@both_pickles
+def test_changed_bytes_of_whole_files_end(tmp_path, save):
     path, rng = tmp_path / "w.pth", np.random.default_rng(0)
-    save_legacy(path, tensors())
+    save(path, tensors())
     whole = path.read_bytes()
     refused = 0
     for content in mutants(whole, rng, 200):
