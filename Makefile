@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
 
-.PHONY: demo test test-fast lint docs config-page accelerators clean
+.PHONY: demo test test-fast lint docs config-page networks-page accelerators clean
 
 # Two CPU devices share each batch, one a core: a step on one device leaves the other core idle.
 demo: $(VENV)/.installed
@@ -49,6 +49,10 @@ docs: $(VENV)-docs/.installed
 # docs/config.md, from the declarations of ranet_jax/config/declarations.py.
 config-page: $(VENV)/.installed
 	$(BIN)/python docs/config_page.py
+
+# docs/networks.md, from the networks of ranet_jax/porting/networks/.
+networks-page: $(VENV)/.installed
+	$(BIN)/python docs/networks_page.py
 
 $(VENV)-docs/.installed: requirements-docs.txt
 	$(PYTHON) -m venv $(VENV)-docs

@@ -9,6 +9,7 @@ import pytest
 
 from ranet_jax.cli import main
 from ranet_jax.config import field_type
+from ranet_jax.porting.networks import NETWORKS, find_network
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted(
@@ -93,6 +94,17 @@ def test_the_readme_fits_a_page():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 110
 
 
-def test_the_page_of_the_fields_is_the_one_that_is_generated():
-    script = runpy.run_path(str(ROOT / "docs/config_page.py"))
-    assert script["PAGE"].read_text() == script["page"](), "run `make config-page`"
+@pytest.mark.parametrize("name", ["config", "networks"])
+def test_generated_pages_are_those_that_are_generated(name):
+    script = runpy.run_path(str(ROOT / f"docs/{name}_page.py"))
+    assert script["PAGE"].read_text() == script["page"](), f"run `make {name}-page`"
+
+
+def test_the_page_of_networks_has_a_row_for_each_and_for_each_naming():
+    rows = re.findall(
+        r"^\| (`\w+`)? .*\| `(\S+)` \|$", (ROOT / "docs/networks.md").read_text(), re.M
+    )
+    named = [name.strip("`") for name, _ in rows if name]
+    assert named == list(NETWORKS)
+    assert len(rows) == sum(len(find_network(name).namings) for name in NETWORKS)
+    assert ("`resnet101`", "conv1.weight") in rows

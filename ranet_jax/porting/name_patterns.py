@@ -48,10 +48,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Naming:
-    """A table of names, and whose they are."""
+    """A table of names, what it is called, and who uses it if that says more."""
 
     name: str
     entries: tuple[Entry, ...]
+    users: str = ""
 
     def knows(self, source: str) -> bool:
         """Whether an entry fits a tensor's name."""

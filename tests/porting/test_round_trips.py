@@ -12,7 +12,7 @@ from ranet_jax.porting.verify import verify
 
 pytestmark = pytest.mark.slow
 
-MOBILE = {
+NETWORKS = {
     "mobilenetv3_large": lambda: tv.models.mobilenet_v3_large(num_classes=4),
     "lraspp_mobilenet_v3_large": lambda: tv.models.segmentation.lraspp_mobilenet_v3_large(
         weights=None, weights_backbone=None, num_classes=4
@@ -20,8 +20,6 @@ MOBILE = {
     "deeplabv3_mobilenet_v3_large": lambda: tv.models.segmentation.deeplabv3_mobilenet_v3_large(
         weights=None, weights_backbone=None, num_classes=4, aux_loss=True
     ),
-}
-NETWORKS = MOBILE | {
     "deeplabv3_resnet50": lambda: tv.models.segmentation.deeplabv3_resnet50(
         weights=None, weights_backbone=None, num_classes=3, aux_loss=True
     ),

@@ -33,6 +33,7 @@ HRNET = Naming(
         # Where timm's `features_only` leaves out the classifier alone, its first blocks stay.
         *(Entry(e.source, None) for e in within(resnet.residual(), "incre_modules.{i}.0.", "")),
     ),
+    "the public HRNet repository, timm",
 )
 
 

@@ -46,6 +46,7 @@ FLAT = Naming(
         *norm("features.{b}.conv.7", "block{b}/project/bn"),
         *linear("classifier.1", "classifier"),
     ),
+    "torchvision before version 0.3",
 )
 
 

@@ -23,6 +23,7 @@ RELEASED = Naming(
         Entry("head.0.weight", None),
         Entry("head.1.{name}", None),
     ),
+    "RANet's authors",
 )
 
 

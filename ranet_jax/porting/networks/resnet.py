@@ -1,5 +1,6 @@
 """ResNets for ImageNet: the names of torchvision, mmsegmentation and timm."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -42,8 +43,13 @@ def numbered_stem(scale: Transform = SAME) -> list[Entry]:
     return [*conv("conv{n}", "conv{n}"), *norm("bn{n}", "bn{n}", scale)]
 
 
-# torchvision, and for deep stems the toolboxes of CSAIL and of the paper's authors.
-TORCHVISION = Naming("torchvision", (*numbered_stem(), *stages(), *linear("fc", "fc")))
+# And for deep stems the toolboxes of CSAIL and of the paper's authors.
+TORCHVISION = Naming(
+    "torchvision",
+    (*numbered_stem(), *stages(), *linear("fc", "fc")),
+    "torchvision, timm",
+)
+NUMBERED = replace(TORCHVISION, users="CSAIL, RANet's authors")
 
 # A deep stem as one Sequential of convolution, BatchNorm and ReLU, three times.
 MMSEGMENTATION = Naming(
@@ -142,7 +148,7 @@ def _deep_resnet(depth: int) -> Network:
 
     return Network(
         f"resnet{depth}_v1c",
-        (TORCHVISION, MMSEGMENTATION, TIMM),
+        (NUMBERED, MMSEGMENTATION, TIMM),
         32,
         "params/fc/bias",
         build,

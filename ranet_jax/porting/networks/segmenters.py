@@ -83,4 +83,5 @@ def own_naming(backbone: Naming) -> Naming:
             *conv("auxiliary.logit", "auxiliary/logit"),
             *conv("{name}", "{name}"),
         ),
+        "this package",
     )

@@ -1,0 +1,61 @@
+"""The page of the networks to carry over, `docs/networks.md`, written by `make networks-page`."""
+
+import pathlib
+import re
+
+from ranet_jax.porting.networks import BACKBONES, NETWORKS, SEGMENTERS, Network, find_network
+
+PAGE = pathlib.Path(__file__).with_name("networks.md")
+INTRODUCTION = """\
+# Networks to carry over
+
+`ranet port SOURCE --model NAME` knows these networks, and whose names each is recognised by. The
+last column has the first name of such a file. Of several namings the one is used that recognises
+most names of the file, and `--reverse --naming` writes any of them. A config of this package can be
+named in place of a network ([PyTorch weights in detail](porting.md)).
+
+Where the column `--verify` says yes, the ported network can be compared with PyTorch's, stage by
+stage.
+
+This page is generated from `ranet_jax/porting/networks/` by `make networks-page`.
+"""
+HEADER = [
+    "| `--model` | {kind} | output stride | `--verify` | naming | used by | first name |",
+    "|---|---|---|---|---|---|---|",
+]
+
+
+def page() -> str:
+    """The page in Markdown: a table of the backbones and one of the segmenters."""
+    parts = [INTRODUCTION]
+    for title, names, kind in (
+        ("Backbones", BACKBONES, "classifier"),
+        ("Segmenters", SEGMENTERS, "backbone and context block"),
+    ):
+        header = [line.replace("{kind}", kind) for line in HEADER]
+        rows = [row for name in names for row in _rows(find_network(name))]
+        parts.append("\n".join([f"## {title}", "", *header, *rows, ""]))
+    return "\n".join(parts)
+
+
+def _rows(network: Network) -> list[str]:
+    """A row for each naming; what is the network's own stands in the first alone."""
+    config = network.config
+    if config is None:
+        kind = f"`{network.classifier.split('/')[-2]}`"
+    else:
+        kind = f"`{config.model.backbone}`, `{config.model.context}`"
+    compared = "yes" if network.twin else "no"
+    own = [f"`{network.name}`", kind, str(network.output_stride), compared]
+    rows = []
+    for naming in network.namings:
+        first = re.sub(r"\{\w+\}", "1", naming.entries[0].source)
+        names = [naming.name, naming.users or naming.name, f"`{first}`"]
+        rows.append(f"| {' | '.join([*own, *names])} |")
+        own = [""] * len(own)
+    return rows
+
+
+if __name__ == "__main__":
+    assert {*BACKBONES, *SEGMENTERS} == set(NETWORKS)
+    PAGE.write_text(page())
