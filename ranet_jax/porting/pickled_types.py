@@ -74,6 +74,8 @@ def _is_key(value: Any) -> bool:
 
 def _mapping(*arguments: Any) -> dict[Any, Any]:
     given = arguments[0] if arguments else {}
+    if isinstance(given, tuple) and given and isinstance(given[0], str):
+        return mapping(arguments)  # addict's items
     return mapping(given.items() if isinstance(given, dict) else given)
 
 
@@ -101,6 +103,13 @@ def _bytes(text: Any = b"", encoding: Any = "latin1") -> bytes:
 
 def _path(*parts: Any) -> str:
     return "/".join(part for part in parts if isinstance(part, str))
+
+
+def _attribute(owner: Any = None, name: Any = None, *_: Any) -> Name:
+    """How protocols before 4 say the name of a method."""
+    if not isinstance(owner, Name) or not isinstance(name, str):
+        raise Refused("builtins.getattr")
+    return find(owner.text, name)
 
 
 def _instance(kind: Any, base: Any, state: Any) -> Any:
@@ -227,6 +236,7 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
     "builtins.bytearray": _bytes,
     "_codecs.encode": _bytes,
     "copyreg._reconstructor": _instance,
+    "builtins.getattr": _attribute,
     "torch.Size": _size,
     "numpy.dtype": _dtype,
     **_TENSORS,
@@ -246,11 +256,14 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
         for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
     },
 }
+_HISTORY = "mmengine.logging.history_buffer.HistoryBuffer"
 _RECORDS = {
     *(f"builtins.{name}" for name in ("int", "float", "str", "bool", "tuple", "complex", "object")),
     *("builtins.slice", "builtins.range", "argparse.Namespace", "types.SimpleNamespace"),
     *(f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")),
-    *("mmengine.logging.history_buffer.HistoryBuffer", "typing.Any", "numpy.ndarray"),
+    *("typing.Any", "numpy.ndarray", _HISTORY),
+    # Its instances name those of its methods that sum it up.
+    *(f"{_HISTORY}.{method}" for method in ("min", "max", "current", "mean")),
     *(f"omegaconf.{name}" for name in ("dictconfig.DictConfig", "listconfig.ListConfig")),
     *(f"omegaconf.base.{name}" for name in ("ContainerMetadata", "Metadata")),
     *(f"omegaconf.nodes.{kind}Node" for kind in ("Any", "Integer", "Float", "String", "Boolean")),

@@ -51,16 +51,23 @@ def toolbox(monkeypatch):
 
 def checkpoint(make):
     """What MMEngine, Lightning and scripts of people's own save beside the weights."""
-    buffer = make("mmengine.logging.history_buffer.HistoryBuffer", object)()
+    name = "mmengine.logging.history_buffer.HistoryBuffer"
+    smallest = types.FunctionType((lambda self: None).__code__, {})
+    smallest.__module__, smallest.__qualname__ = name.rpartition(".")[0], "HistoryBuffer.min"
+    buffer = make(name, object, min=smallest)()
+    buffer._statistics_methods = collections.OrderedDict(min=smallest)
     buffer._log_history, buffer._max_length = np.array([0.5, 0.25]), 1_000_000
     config = make("mmengine.config.config.ConfigDict", dict)(type="AdamW", lr=np.float64(1e-3))
     config.extra = "an attribute"
     groups = collections.defaultdict(list, a=[1, 2])
+    items = {"__getnewargs__": lambda self: tuple(self.items())}
+    settings = make("addict.addict.Dict", dict, **items)(seed=0, name="run")
     return {
         "state_dict": collections.OrderedDict(tensors()),
         "args": argparse.Namespace(lr=0.1, size=torch.Size([3, 4]), device=torch.device("cpu")),
         "message_hub": {"log_scalars": collections.OrderedDict(loss=buffer)},
         "config": config,
+        "settings": settings,
         "groups": groups,
         "counts": collections.Counter("abca"),
         "recent": collections.deque([1.0, 2.0], maxlen=5),
@@ -208,6 +215,8 @@ INSTRUCTIONS = {
     "newobj": b"\x80\x02cposix\nsystem\nS'true'\n\x85\x81.",
     "newobj_ex": b"\x80\x04cposix\nsystem\nS'true'\n\x85}\x92.",
     "dotted": b"\x80\x04\x8c\x0bcollections\x8c\x20OrderedDict.__init__.__globals__\x93.",
+    "getattr": b"\x80\x02c__builtin__\ngetattr\nccollections\nOrderedDict\nX\x03\0\0\0pop\x86R.",
+    "getattr of text": b"\x80\x02c__builtin__\ngetattr\nX\x01\0\0\0aX\x03\0\0\0low\x86R.",
     "reconstructor": b"ccopy_reg\n_reconstructor\n(cposix\nsystem\nc__builtin__\nobject\nNtR.",
 }
 
