@@ -267,10 +267,7 @@ _RECORDS = {
     *(f"omegaconf.{name}" for name in ("dictconfig.DictConfig", "listconfig.ListConfig")),
     *(f"omegaconf.base.{name}" for name in ("ContainerMetadata", "Metadata")),
     *(f"omegaconf.nodes.{kind}Node" for kind in ("Any", "Integer", "Float", "String", "Boolean")),
-    *(
-        f"{package}.callbacks.model_checkpoint.ModelCheckpoint"
-        for package in ("pytorch_lightning",)
-    ),
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
     *(
         "torch.device",
         "torch.Tensor",

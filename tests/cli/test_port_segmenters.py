@@ -15,6 +15,7 @@ from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
 from ranet_jax.models import build_model
 from ranet_jax.pipeline.metadata import numbered_classes
+from ranet_jax.training.initialization import initialize
 
 pytestmark = pytest.mark.slow
 
@@ -162,6 +163,44 @@ def test_a_ported_segmenter_segments_as_torchvision_s(fcn, image, tmp_path):
     labels = model.predict(image).labels
     assert (labels.dtype, labels.shape) == (np.uint8, (65, 49))
     np.testing.assert_array_equal(labels[clear], expected[clear])
+
+
+def test_a_segmenter_on_mobilenetv3_segments_and_starts_a_training(image, tmp_path):
+    """Its labels are torchvision's, and another number of classes renews its two classifiers."""
+    torch.manual_seed(0)
+    model = randomised(
+        tv.models.segmentation.lraspp_mobilenet_v3_large(
+            weights=None, weights_backbone=None, num_classes=3
+        )
+    )
+    means = torch_scores(model, image).mean(axis=(1, 2))
+    model.classifier.low_classifier.bias.data -= torch.from_numpy(means)
+    torch.save(model.float().state_dict(), tmp_path / "w.pth")
+    output = tmp_path / "out"
+    arguments = ("--model", "lraspp_mobilenet_v3_large", "--output", output)
+    assert command(tmp_path / "w.pth", *arguments) == 0
+    scores = torch_scores(model, image)
+    first, second = np.sort(scores, axis=0)[:-3:-1]
+    clear = first - second > 1e-4 * np.abs(scores).max()
+    assert clear.mean() > 0.99
+    assert len(np.unique(scores.argmax(axis=0))) > 1
+    ported = ranet_jax.load(output)
+    found = ported.predict(image).labels
+    np.testing.assert_array_equal(found[clear], scores.argmax(axis=0)[clear])
+
+    config = ported.config.copy_and_resolve_references()
+    with config.unlocked():
+        config.model.init_from = str(output)
+        config.model.init_allow_missing = "logit"
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
+    shapes = jax.eval_shape(build_model(config, 5).init, jax.random.PRNGKey(0), images)
+    fresh = jax.tree.map(lambda x: np.full(x.shape, 7, x.dtype), shapes)
+    variables, told = initialize(config.model, fresh)
+    assert "4 anew (fine_logit, skipped_logit)" in told
+    kernel = variables["params"]["context"]["scale"]["kernel"]
+    weight = model.classifier.scale[1].weight.detach().numpy()
+    np.testing.assert_array_equal(kernel, weight.transpose(2, 3, 1, 0))
+    assert (variables["params"]["skipped_logit"]["kernel"] == 7).all()
 
 
 def test_the_defaults_are_those_the_test_assumes():

@@ -1,5 +1,8 @@
 """A state dict, and a file of one."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -23,3 +26,23 @@ def saved(tmp_path):
         return path
 
     return save
+
+
+@pytest.fixture
+def toolbox(monkeypatch):
+    """Classes of toolboxes that need not be installed; the modules are gone when it is left."""
+
+    def make(name, base, **body):
+        module, _, attribute = name.rpartition(".")
+        kind = type(attribute, (base,), {"__module__": module, **body})
+        parts = module.split(".")
+        for last in range(1, len(parts) + 1):
+            package = ".".join(parts[:last])
+            sys.modules.setdefault(package, types.ModuleType(package))
+        setattr(sys.modules[module], attribute, kind)
+        return kind
+
+    before = set(sys.modules)
+    yield make
+    for name in set(sys.modules) - before:
+        del sys.modules[name]

@@ -169,7 +169,6 @@ def upsampled(branch, shape):
         ("fcn_resnet101", 2, False, "float32"),
         ("deeplabv3_resnet101", 21, True, "float32"),
         ("deeplabv3_resnet101", 5, False, "float64"),
-        ("fcn_resnet50", 4, True, "float64"),
         ("deeplabv3_resnet50", 3, True, "float64"),
     ],
 )

@@ -1,83 +1,24 @@
 """Pickles as training scripts write them, and as nobody should: read as data or refused."""
 
-import argparse
 import collections
-import datetime
 import io
 import os
-import pathlib
 import pickle
-import pickletools
 import struct
 import sys
-import time
-import tracemalloc
-import types
 import zipfile
 
 import numpy as np
 import pytest
 import torch
 
-from helpers.state_dict_files import VALUES, assert_same, both_pickles, refusal, tensors
-from ranet_jax.errors import UserError
+from helpers.pickled_checkpoints import checkpoint, in_little_time_and_memory
+from helpers.state_dict_files import VALUES, assert_same, refusal, tensors
 from ranet_jax.porting import read_state_dict
-from ranet_jax.porting.pickled_types import Refused
 from ranet_jax.porting.pickles import read_pickle
-from ranet_jax.porting.stored import Array, Damaged
+from ranet_jax.porting.stored import Array
 
 # ---------------------------------------------------------------------- what people's files hold
-
-
-@pytest.fixture
-def toolbox(monkeypatch):
-    """Classes of toolboxes that need not be installed; the modules are gone when it is left."""
-
-    def make(name, base, **body):
-        module, _, attribute = name.rpartition(".")
-        kind = type(attribute, (base,), {"__module__": module, **body})
-        parts = module.split(".")
-        for last in range(1, len(parts) + 1):
-            package = ".".join(parts[:last])
-            sys.modules.setdefault(package, types.ModuleType(package))
-        setattr(sys.modules[module], attribute, kind)
-        return kind
-
-    before = set(sys.modules)
-    yield make
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
-
-
-def checkpoint(make):
-    """What MMEngine, Lightning and scripts of people's own save beside the weights."""
-    name = "mmengine.logging.history_buffer.HistoryBuffer"
-    smallest = types.FunctionType((lambda self: None).__code__, {})
-    smallest.__module__, smallest.__qualname__ = name.rpartition(".")[0], "HistoryBuffer.min"
-    buffer = make(name, object, min=smallest)()
-    buffer._statistics_methods = collections.OrderedDict(min=smallest)
-    buffer._log_history, buffer._max_length = np.array([0.5, 0.25]), 1_000_000
-    config = make("mmengine.config.config.ConfigDict", dict)(type="AdamW", lr=np.float64(1e-3))
-    config.extra = "an attribute"
-    groups = collections.defaultdict(list, a=[1, 2])
-    items = {"__getnewargs__": lambda self: tuple(self.items())}
-    settings = make("addict.addict.Dict", dict, **items)(seed=0, name="run")
-    return {
-        "state_dict": collections.OrderedDict(tensors()),
-        "args": argparse.Namespace(lr=0.1, size=torch.Size([3, 4]), device=torch.device("cpu")),
-        "message_hub": {"log_scalars": collections.OrderedDict(loss=buffer)},
-        "config": config,
-        "settings": settings,
-        "groups": groups,
-        "counts": collections.Counter("abca"),
-        "recent": collections.deque([1.0, 2.0], maxlen=5),
-        "rng": ("MT19937", np.arange(5, dtype=np.uint32), {1, 2}, frozenset("x")),
-        "best": [np.float32(0.5), np.int64(3), np.bool_(True), np.ones((2, 3), order="F")],
-        "objects": np.array([None, "x"], object),
-        "saved": [datetime.datetime(2026, 1, 2), pathlib.PurePosixPath("runs/1")],
-        "numbers": (2**70, -1, 1.5, 1j, True, b"bytes", bytearray(b"array"), range(3), slice(1)),
-        "dtype": torch.float32,
-    }
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
@@ -265,24 +206,6 @@ HOSTILE = {
 }
 
 
-def in_little_time(read):
-    start = time.perf_counter()
-    try:
-        return read()
-    finally:
-        assert time.perf_counter() - start < 2
-
-
-def in_little_time_and_memory(read, size):
-    tracemalloc.start()
-    try:
-        return in_little_time(read)
-    finally:
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert peak < 100 * size + 2**20
-
-
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
 def test_what_no_program_writes_is_damaged(tmp_path, content):
     archive(tmp_path / "w.pth", content)
@@ -367,85 +290,3 @@ def test_compressed_archives_are_refused(tmp_path):
         for name in plain.namelist():
             packed.writestr(name, plain.read(name))
     assert refusal(tmp_path / "w.pth").startswith("FILE is compressed, as torch.save leaves no")
-
-
-# --------------------------------------------------------------------------- files that are changed
-
-
-def mutants(content, rng, count):
-    """Pickles with bytes changed, removed, repeated, and instructions put in."""
-    codes = [ord(opcode.code) for opcode in pickletools.opcodes]
-    for _ in range(count):
-        changed = bytearray(content)
-        for _ in range(rng.integers(1, 3)):
-            place = int(rng.integers(len(changed)))
-            match rng.integers(4):
-                case 0:
-                    changed[place] = rng.integers(256)
-                case 1:
-                    del changed[place : place + int(rng.integers(1, 9))]
-                case 2:
-                    changed[place:place] = changed[place : place + int(rng.integers(1, 30))]
-                case _:
-                    changed.insert(place, codes[rng.integers(len(codes))])
-        yield bytes(changed)
-
-
-@pytest.mark.parametrize("protocol", [2, 4])
-def test_changed_files_end_in_a_sentence_or_in_tensors(tmp_path, toolbox, protocol):
-    """Nothing is imported, nothing runs, and nothing takes long."""
-    path = tmp_path / "w.pth"
-    torch.save(checkpoint(toolbox), path, pickle_protocol=protocol)
-    with zipfile.ZipFile(path) as file:
-        entries = {name: file.read(name) for name in file.namelist()}
-    (name,) = (name for name in entries if name.endswith("data.pkl"))
-    outcomes = collections.Counter()
-    imported = set(sys.modules)
-    for content in mutants(entries[name], np.random.default_rng(protocol), 200):
-        with zipfile.ZipFile(path, "w") as file:
-            for entry, value in (entries | {name: content}).items():
-                file.writestr(entry, value)
-        try:
-            found = in_little_time(lambda: read_state_dict(path))
-        except UserError as error:
-            outcomes["refused"] += 1
-            assert str(error).startswith(str(path))
-            assert "\n" not in str(error)
-        else:
-            outcomes["read"] += 1
-            assert all(isinstance(value, np.ndarray) for value in found.values())
-    assert set(sys.modules) == imported
-    assert min(outcomes["refused"], outcomes["read"]) > 0
-    assert [entry.name for entry in tmp_path.iterdir()] == ["w.pth"]
-
-
-def test_random_instructions_end():
-    """Programs of the machine drawn at random, with short arguments."""
-    rng = np.random.default_rng(0)
-    codes = [opcode.code.encode("latin1") for opcode in pickletools.opcodes]
-    pieces = [*codes, *codes, b"K\x01", b"h\0", b"q\0", b"cbuiltins\nlist\n", b"X\1\0\0\0a"]
-    ends = collections.Counter()
-    for _ in range(3000):
-        program = b"".join(pieces[i] for i in rng.integers(len(pieces), size=30)) + b"."
-        try:
-            read_pickle(io.BytesIO(program))
-            ends["value"] += 1
-        except (Damaged, Refused):
-            ends["refused"] += 1
-    assert ends["refused"] > 1000
-
-
-@both_pickles
-def test_changed_bytes_of_whole_files_end(tmp_path, save):
-    path, rng = tmp_path / "w.pth", np.random.default_rng(0)
-    save(path, tensors())
-    whole = path.read_bytes()
-    refused = 0
-    for content in mutants(whole, rng, 200):
-        path.write_bytes(content)
-        try:
-            in_little_time(lambda: read_state_dict(path))
-        except UserError as error:
-            refused += 1
-            assert str(error).startswith(str(path))
-    assert refused > 50

@@ -20,9 +20,6 @@ NETWORKS = {
     "deeplabv3_mobilenet_v3_large": lambda: tv.models.segmentation.deeplabv3_mobilenet_v3_large(
         weights=None, weights_backbone=None, num_classes=4, aux_loss=True
     ),
-    "deeplabv3_resnet50": lambda: tv.models.segmentation.deeplabv3_resnet50(
-        weights=None, weights_backbone=None, num_classes=3, aux_loss=True
-    ),
     # Of timm: ResNet-D, and a network with neither a classifier nor the last stage.
     "resnet50d": lambda: timm.create_model("resnet50d", num_classes=4),
     "resnet18": lambda: timm.create_model("resnet18", features_only=True, out_indices=(1, 2, 3)),
@@ -42,8 +39,9 @@ def test_back_bit_for_bit(name, tmp_path):
 @pytest.mark.parametrize(
     ("name", "stride"),
     [
-        *(("mobilenetv3_large", stride) for stride in (8, 16, 32)),
-        *(("lraspp_mobilenet_v3_large", stride) for stride in (8, 16)),
+        ("mobilenetv3_large", 8),
+        ("mobilenetv3_large", 32),
+        ("lraspp_mobilenet_v3_large", 16),
         ("deeplabv3_mobilenet_v3_large", 16),
     ],
 )
@@ -63,12 +61,11 @@ def test_every_stage_is_that_of_torchvision(name, stride):
     assert last.shape == (1, -(-height // stride), -(-width // stride), 960)
 
 
-@pytest.mark.parametrize("stride", [8, 32])
-def test_resnet_d_is_that_of_timm(stride):
-    """Its shortcuts average pixels, at odd ends fewer, and dilated ones zeros beyond the end."""
+def test_resnet_d_is_that_of_timm():
+    """Shortcuts average pixels: at odd ends of strides fewer, and dilated ones zeros beyond."""
     model = randomised(NETWORKS["resnet50d"]())
     tensors = {key: tensor.numpy() for key, tensor in model.state_dict().items()}
-    ported = port_state_dict(tensors, "resnet50d", output_stride=stride)
+    ported = port_state_dict(tensors, "resnet50d", output_stride=8)
     counted = sum(array.size for array in jax.tree.leaves(ported.variables["params"]))
     assert counted == sum(parameter.numel() for parameter in model.parameters())
     differences = verify(ported, tensors)
