@@ -9,8 +9,13 @@ import jax
 from ml_collections import ConfigDict
 
 from ranet_jax.bench.measure import Timing, check_counts
-from ranet_jax.bench.random_batch import build_scores, random_batch
-from ranet_jax.bench.torch_twin import torch_network, torch_scores, torch_step
+from ranet_jax.bench.random_batch import (
+    build_convolution,
+    build_scores,
+    random_batch,
+    random_convolution,
+)
+from ranet_jax.bench.torch_twin import torch_convolution, torch_network, torch_scores, torch_step
 from ranet_jax.markdown import table
 from ranet_jax.progress import track
 from ranet_jax.training.local_step import build_step
@@ -35,17 +40,19 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """The steps, the network's score maps alone, and the loss of the first step of each."""
+    """The steps, parts of them alone, and the loss of the first step of each."""
 
     step: Pair
     scores: Pair
+    convolution: Pair
     losses: tuple[float, float]
 
 
 def compare_steps(config: ConfigDict, num_classes: int, repeats: int) -> Comparison:
     """Time a config's training step here and in PyTorch, one after the other, `repeats` times.
 
-    Likewise the network's score maps in training mode, which no gradient follows.
+    Likewise the network's score maps in training mode, which no gradient follows, and one 3 x 3
+    convolution of the context block's features, which is the library's own here as there.
 
     Both start from the same weights and see the same random images, without dropout, so that the
     losses of their first steps show that they compute the same.
@@ -60,11 +67,14 @@ def compare_steps(config: ConfigDict, num_classes: int, repeats: int) -> Compari
     config.model.dropout = 0.0
     variables, step = build_step(config, num_classes)
     network = torch_network(config, variables, num_classes)
+    convolution = random_convolution(config)
     runs = {
         "ranet_jax, step": step,
         "PyTorch, step": torch_step(config, network),
         "ranet_jax, score maps": build_scores(config, num_classes, variables),
         "PyTorch, score maps": torch_scores(network),
+        "XLA, convolution": build_convolution(*convolution),
+        "PyTorch, convolution": torch_convolution(*convolution),
     }
     batch = random_batch(config, num_classes)
     results: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
@@ -78,13 +88,16 @@ def compare_steps(config: ConfigDict, num_classes: int, repeats: int) -> Compari
     ours, theirs = (results[name][0][1] for name in list(runs)[:2])
     if not math.isclose(ours, theirs, rel_tol=TOLERANCE):
         raise RuntimeError(f"The two steps differ: {ours} here, {theirs} there.")
-    return Comparison(Pair(*timings[:2]), Pair(*timings[2:]), (ours, theirs))
+    whole, scores, one = (Pair(*timings[n : n + 2]) for n in range(0, len(timings), 2))
+    return Comparison(whole, scores, one, (ours, theirs))
 
 
 def comparison_report(comparison: Comparison, config: ConfigDict) -> str:
     """Markdown: a row for each, then the ratios of their medians."""
-    timings = [each for p in (comparison.step, comparison.scores) for each in (p.ours, p.theirs)]
+    pairs = (comparison.step, comparison.scores, comparison.convolution)
+    timings = [each for pair in pairs for each in (pair.ours, pair.theirs)]
     losses = [f"{loss:.4f}" for loss in comparison.losses]
+    losses += [""] * (len(timings) - len(losses))
     rows = [
         (
             each.name,
@@ -94,7 +107,7 @@ def comparison_report(comparison: Comparison, config: ConfigDict) -> str:
             f"{min(each.seconds):.2f}-{max(each.seconds):.2f}",
             f"{each.images_per_second:.1f}",
         )
-        for each, loss in zip(timings, (*losses, "", ""), strict=True)
+        for each, loss in zip(timings, losses, strict=True)
     ]
     header = ("", "first loss", "first (s)", "median (s)", "range (s)", "images/s")
     height, width = config.data.crop_size
@@ -103,10 +116,12 @@ def comparison_report(comparison: Comparison, config: ConfigDict) -> str:
             f"Training step of {config.model.backbone}, output stride"
             f" {config.model.output_stride}, batch {config.train.batch_size} of {height} x {width}"
             f" pixels, timed in turn {len(comparison.step.ours.seconds)} times after a first step,"
-            " which compiles; and the network's score maps in training mode alone.",
+            " which compiles; the network's score maps in training mode alone; and one 3 x 3"
+            f" convolution of {config.model.channels} channels.",
             table(header, rows),
-            f"ranet_jax takes {comparison.step.ratio:.2f} times PyTorch's median for a step, and"
-            f" {comparison.scores.ratio:.2f} times for the score maps.",
+            f"ranet_jax takes {comparison.step.ratio:.2f} times PyTorch's median for a step and"
+            f" {comparison.scores.ratio:.2f} times for the score maps; XLA takes"
+            f" {comparison.convolution.ratio:.2f} times for the convolution.",
         ]
     )
 
@@ -123,5 +138,6 @@ def comparison_results(comparison: Comparison, config: ConfigDict) -> dict[str, 
         "ratios_of_medians": {
             "step": comparison.step.ratio,
             "scores": comparison.scores.ratio,
+            "convolution": comparison.convolution.ratio,
         },
     }

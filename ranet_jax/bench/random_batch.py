@@ -1,4 +1,4 @@
-"""What a network is timed on: random images, and its score maps alone."""
+"""What a network is timed on: random images; and parts of it that are timed alone."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +26,31 @@ def random_batch(config: ConfigDict, num_classes: int) -> Batch:
         "image": rng.normal(size=(*size, 3)).astype(np.float32),
         "label": rng.integers(0, num_classes, size).astype(np.uint8),
     }
+
+
+def random_convolution(config: ConfigDict) -> tuple[np.ndarray, np.ndarray]:
+    """Feature maps [b, h, w, m] as the context block has them, and a kernel [3, 3, m, m]."""
+    size, channels = config.data.crop_size, config.model.channels
+    height, width = (-(-side // config.model.output_stride) for side in size)
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(config.train.batch_size, height, width, channels))
+    kernel = rng.normal(size=(3, 3, channels, channels))
+    return features.astype(np.float32), kernel.astype(np.float32)
+
+
+def build_convolution(features: np.ndarray, kernel: np.ndarray) -> Callable[[Batch], None]:
+    """One convolution alone, without gradients; the batch is not looked at."""
+    convolve = jax.jit(
+        lambda *arrays: jax.lax.conv_general_dilated(
+            *arrays, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+    )
+    arrays = jax.device_put((features, kernel))
+
+    def convolution(batch: Batch) -> None:
+        jax.block_until_ready(convolve(*arrays))
+
+    return convolution
 
 
 def build_scores(config: ConfigDict, num_classes: int, variables: Any) -> Callable[[Batch], None]:

@@ -55,6 +55,20 @@ def torch_scores(network: Any) -> Callable[[Batch], None]:
     return scores
 
 
+def torch_convolution(features: np.ndarray, kernel: np.ndarray) -> Callable[[Batch], None]:
+    """One convolution alone of maps [b, h, w, c] and a kernel [3, 3, c, m], channels-last."""
+    torch = import_optional("torch", PURPOSE)
+    device = _device(torch)
+    maps = torch.from_numpy(features).to(device).permute(0, 3, 1, 2)
+    weights = torch.from_numpy(kernel).to(device).permute(3, 2, 0, 1)
+    weights = weights.contiguous(memory_format=torch.channels_last)
+
+    def convolution(batch: Batch) -> None:
+        torch.nn.functional.conv2d(maps, weights, padding=1).sum().item()
+
+    return convolution
+
+
 def torch_step(config: ConfigDict, network: Any) -> TorchStep:
     """The training step of a network in PyTorch, as the config describes it.
 

@@ -75,12 +75,12 @@ def test_the_command_prints_and_writes_both(config_file, tmp_path, capsys):
     assert len(ours["seconds"]) == len(theirs["seconds"]) == 2
     ratios = [
         np.median(results[what]["ours"]["seconds"]) / np.median(results[what]["theirs"]["seconds"])
-        for what in ("step", "scores")
+        for what in ("step", "scores", "convolution")
     ]
     assert list(results["ratios_of_medians"].values()) == pytest.approx(ratios)
     assert (
-        f"ranet_jax takes {ratios[0]:.2f} times PyTorch's median for a step, and {ratios[1]:.2f}"
-        " times for the score maps."
+        f"ranet_jax takes {ratios[0]:.2f} times PyTorch's median for a step and {ratios[1]:.2f}"
+        f" times for the score maps; XLA takes {ratios[2]:.2f} times for the convolution."
     ) in printed
 
 
