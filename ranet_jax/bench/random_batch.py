@@ -41,8 +41,8 @@ def random_convolution(config: ConfigDict) -> tuple[np.ndarray, np.ndarray]:
 def build_convolution(features: np.ndarray, kernel: np.ndarray) -> Callable[[Batch], None]:
     """One convolution alone, without gradients; the batch is not looked at."""
     convolve = jax.jit(
-        lambda *arrays: jax.lax.conv_general_dilated(
-            *arrays, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        lambda maps, weights: jax.lax.conv_general_dilated(
+            maps, weights, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
     )
     arrays = jax.device_put((features, kernel))
