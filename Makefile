@@ -12,8 +12,9 @@ demo: $(VENV)/.installed
 	XLA_FLAGS=--xla_force_host_platform_device_count=2 $(BIN)/ranet train --config configs/shapes.py --workdir $(RUN)
 	$(BIN)/ranet evaluate $(RUN) --pictures 6
 
+# Files in their order: by their number of tests, few but long ones would come last, on one core.
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Without what compiles or trains networks; for the time between two edits.
 test-fast: $(VENV)/.installed-test

@@ -38,5 +38,6 @@ class Interrupted(BaseException):
 def first_sentence(error: BaseException | str) -> str:
     """What an exception of another library says, cut to a length that can be read."""
     text = textwrap.shorten(str(error).partition(". ")[0], 200).strip(".")
-    is_quoted = text[:1] == text[-1:] == "'" and text.count("'") == 2  # as those of KeyError
+    # Those of KeyError are in quotes, of which a sentence may have the first alone.
+    is_quoted = text[:1] == "'" and (text.count("'") == 1 or text.find("'", 1) == len(text) - 1)
     return text.strip("'") if is_quoted else text
