@@ -38,7 +38,8 @@ def options(capsys):
     def read(command):
         with pytest.raises(SystemExit, match="0"):
             main([*command.split(), "--help"])
-        return set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out.split("Fields of")[0]))
+        listed = re.split("examples:|Fields of", capsys.readouterr().out)[0]
+        return set(re.findall(r"--[a-z][a-z-]*", listed))
 
     return read
 

@@ -1,11 +1,26 @@
 """What the arguments of several commands have in common."""
 
 import argparse
+from typing import Any
 
 from ranet_jax.errors import UserError
 from ranet_jax.files.paths import as_path
 
 OVERRIDING = "Fields of the config can be set with --config.SECTION.FIELD=VALUE."
+
+
+def with_examples(*examples: str, overriding: bool = False) -> dict[str, Any]:
+    """Settings of a command's parser that end its help with examples.
+
+    Args:
+      examples: what one may type, each a line.
+      overriding: say that fields of the config can be set too.
+    """
+    lines = ["examples:", *(f"  {example}" for example in examples)]
+    return {
+        "epilog": "\n".join([*lines, "", OVERRIDING] if overriding else lines),
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
 
 
 class PathText(str):

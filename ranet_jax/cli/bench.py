@@ -6,14 +6,21 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ranet_jax.cli.arguments import OVERRIDING, PathText, refuse
+from ranet_jax.cli.arguments import OVERRIDING, PathText, refuse, with_examples
 from ranet_jax.config_files import read_config
 from ranet_jax.errors import UserError
+
+EXAMPLES = (
+    "ranet bench regions --size 33 33",
+    "ranet bench step --config configs/ranet_resnet101_cityscapes_769_40k.py --target h100",
+)
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
-    parser = subparsers.add_parser("bench", help="measure what parts of the network take")
+    parser = subparsers.add_parser(
+        "bench", help="measure what parts of the network take", **with_examples(*EXAMPLES)
+    )
     subjects = parser.add_subparsers(dest="subject", required=True)
 
     _add_regions(subjects)

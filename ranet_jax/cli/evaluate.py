@@ -5,14 +5,21 @@ import functools
 from typing import Any
 
 from ranet_jax.cli import compilation_cache
-from ranet_jax.cli.arguments import OVERRIDING, PathText
+from ranet_jax.cli.arguments import PathText, with_examples
 from ranet_jax.config_files import override
 from ranet_jax.errors import UserError
+
+EXAMPLES = (
+    "ranet evaluate runs/demo --pictures 6",
+    "ranet evaluate runs/camvid --split test --config.eval.flip=True",
+)
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
-    parser = subparsers.add_parser("evaluate", help="score a checkpoint", epilog=OVERRIDING)
+    parser = subparsers.add_parser(
+        "evaluate", help="score a checkpoint", **with_examples(*EXAMPLES, overriding=True)
+    )
     parser.add_argument(
         "checkpoint", type=PathText, help="working directory, checkpoint or exported model"
     )

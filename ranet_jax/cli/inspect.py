@@ -3,14 +3,21 @@
 import argparse
 from typing import Any
 
-from ranet_jax.cli.arguments import OVERRIDING, PathText
+from ranet_jax.cli.arguments import PathText, with_examples
 from ranet_jax.config_files import read_config
+
+EXAMPLES = (
+    "ranet inspect --config configs/shapes.py --num-classes 7",
+    "ranet inspect --config configs/camvid.py --config.model.context=psp --parameters",
+)
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser(
-        "inspect", help="parameters and feature sizes of a config", epilog=OVERRIDING
+        "inspect",
+        help="parameters and feature sizes of a config",
+        **with_examples(*EXAMPLES, overriding=True),
     )
     parser.add_argument("--config", type=PathText, required=True, help="file of configs/")
     parser.add_argument("--num-classes", type=int, default=19, help="categories (default: 19)")

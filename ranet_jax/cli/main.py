@@ -8,6 +8,7 @@ processes has 75: the same command goes on.
 import argparse
 import contextlib
 import os
+import pathlib
 import re
 import signal
 import sys
@@ -16,6 +17,7 @@ from absl import logging
 
 from ranet_jax.cli import bench, evaluate, inspect, pack, port, predict, prepare, reproduce, train
 from ranet_jax.cli.arguments import convert_paths
+from ranet_jax.cli.overview import overview
 from ranet_jax.config.declarations import FIELDS
 from ranet_jax.errors import Interrupted, NotPreparedError, UserError
 from ranet_jax.files import reason
@@ -31,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     parsed, overrides = build_parser().parse_known_args(arguments)
     try:
         if overrides and not hasattr(parsed, "takes_overrides"):
-            raise UserError(f"{overrides[0]!r} is not an option of `ranet {parsed.command}`.")
+            command = " ".join(filter(None, ("ranet", parsed.command)))
+            raise UserError(f"{overrides[0]!r} is not an option of `{command}`.")
         parsed.overrides = overrides
         parsed.is_program = arguments is None
         if parsed.is_program:
@@ -67,6 +70,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+def _overview(arguments: argparse.Namespace) -> int:
+    """Print what there is here, and what to do next."""
+    data_dir = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    print(overview(pathlib.Path(), data_dir.expanduser()))
+    return 0
+
+
 def _stop(number: int, frame: object) -> None:
     """End the command as Ctrl-C does, so that what is half written is removed."""
     raise Interrupted("stopped by SIGTERM.", 128 + number)
@@ -86,7 +96,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ranet", description="Region Attention Network for semantic segmentation, in JAX."
     )
-    subparsers = parser.add_subparsers(dest="command", required=True)
+    parser.set_defaults(run=_overview)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(subparsers)
     return parser

@@ -4,14 +4,21 @@ import argparse
 import os
 from typing import Any
 
-from ranet_jax.cli.arguments import PathText
+from ranet_jax.cli.arguments import PathText, with_examples
 from ranet_jax.config import default_config
+
+EXAMPLES = (
+    "ranet pack camvid --output camvid.npz --quality 90",
+    "ranet pack mine --data-dir my_tfds --splits train val test --output mine.npz",
+)
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser(
-        "pack", help="write a prepared data set as one NumPy file, to train without TensorFlow"
+        "pack",
+        help="write a prepared data set as one NumPy file, to train without TensorFlow",
+        **with_examples(*EXAMPLES),
     )
     parser.add_argument("name", help="prepared data set")
     parser.add_argument(

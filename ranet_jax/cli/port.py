@@ -4,15 +4,22 @@ import argparse
 import os
 from typing import Any
 
-from ranet_jax.cli.arguments import PathText, refuse
+from ranet_jax.cli.arguments import PathText, refuse, with_examples
 from ranet_jax.config_files import read_config
 from ranet_jax.errors import UserError
 from ranet_jax.files import paths
 
+EXAMPLES = (
+    "ranet port resnet101.pth --model resnet101 --output weights/resnet101 --verify",
+    "ranet port runs/demo --reverse --format safetensors --output demo.safetensors",
+)
+
 
 def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
-    parser = subparsers.add_parser("port", help="carry weights over from PyTorch, or back")
+    parser = subparsers.add_parser(
+        "port", help="carry weights over from PyTorch, or back", **with_examples(*EXAMPLES)
+    )
     parser.add_argument(
         "source",
         type=PathText,

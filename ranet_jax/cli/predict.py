@@ -4,13 +4,20 @@ import argparse
 from typing import Any
 
 from ranet_jax.cli import compilation_cache
-from ranet_jax.cli.arguments import OVERRIDING, PathText, refuse
+from ranet_jax.cli.arguments import PathText, refuse, with_examples
 from ranet_jax.config_files import override
+
+EXAMPLES = (
+    "ranet predict runs/demo photo.jpg folder/ --output predictions",
+    "ranet predict runs/demo large.tif --output predictions --config.eval.mode=slide",
+)
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
-    parser = subparsers.add_parser("predict", help="segment images", epilog=OVERRIDING)
+    parser = subparsers.add_parser(
+        "predict", help="segment images", **with_examples(*EXAMPLES, overriding=True)
+    )
     parser.add_argument(
         "checkpoint", type=PathText, help="working directory, checkpoint or exported model"
     )

@@ -4,13 +4,20 @@ import argparse
 import os
 from typing import Any
 
-from ranet_jax.cli.arguments import PathText
+from ranet_jax.cli.arguments import PathText, with_examples
 from ranet_jax.config import default_config
+
+EXAMPLES = (
+    "ranet prepare shapes",
+    "ranet prepare folder --source my_data --name mine --data-dir my_tfds --val-fraction 0.1",
+)
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
-    parser = subparsers.add_parser("prepare", help="write a data set in TFDS's format")
+    parser = subparsers.add_parser(
+        "prepare", help="write a data set in TFDS's format", **with_examples(*EXAMPLES)
+    )
     parser.add_argument("name", help="data set: a folder of data/")
     parser.add_argument("--source", type=PathText, help="directory of the original files")
     parser.add_argument(

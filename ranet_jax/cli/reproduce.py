@@ -4,16 +4,23 @@ import argparse
 import os
 from typing import Any
 
-from ranet_jax.cli.arguments import OVERRIDING, PathText
+from ranet_jax.cli.arguments import PathText, with_examples
 from ranet_jax.config import check_config
 from ranet_jax.config_files import load_config, override
 from ranet_jax.errors import UserError
+
+EXAMPLES = (
+    "ranet reproduce table1 --data camvid --rows none ranet --seeds 3 --output results",
+    "ranet reproduce oracle --data camvid --output results",
+)
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser(
-        "reproduce", help="train and measure the rows of a table of the paper", epilog=OVERRIDING
+        "reproduce",
+        help="train and measure the rows of a table of the paper",
+        **with_examples(*EXAMPLES, overriding=True),
     )
     parser.add_argument("table", choices=("table1", "table2", "table3", "table4", "oracle"))
     parser.add_argument("--data", required=True, metavar="NAME", help="prepared data set")

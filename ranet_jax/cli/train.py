@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ranet_jax.cli import compilation_cache, supervise
-from ranet_jax.cli.arguments import OVERRIDING, PathText, refuse
+from ranet_jax.cli.arguments import PathText, refuse, with_examples
 from ranet_jax.config import check_config, set_field
 from ranet_jax.config_files import (
     load_config,
@@ -32,10 +32,17 @@ PROCESS_OPTIONS = (
     *("--join-timeout", "--lost-after"),
 )
 
+EXAMPLES = (
+    "ranet train --config configs/shapes.py --workdir runs/shapes --config.train.steps=2000",
+    "ranet train --data mine --data-dir my_tfds --minutes 30 --workdir runs/mine",
+)
+
 
 def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
-    parser = subparsers.add_parser("train", help="train, or go on training", epilog=OVERRIDING)
+    parser = subparsers.add_parser(
+        "train", help="train, or go on training", **with_examples(*EXAMPLES, overriding=True)
+    )
     experiment = parser.add_mutually_exclusive_group(required=True)
     experiment.add_argument("--config", type=PathText, metavar="FILE", help="file of configs/")
     experiment.add_argument(
