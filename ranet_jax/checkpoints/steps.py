@@ -215,8 +215,8 @@ class Manager:
     Args:
       directory: `WORKDIR/checkpoints`.
       keep: how many of the latest are kept.
-      publish: sends what was written to where the directory belongs, if that is elsewhere; its
-        `OSError` is one of the save.
+      publish: called beside the training when a step is written, to send it to where the
+        directory belongs, if that is elsewhere; its errors are the save's.
     """
 
     def __init__(
@@ -330,7 +330,6 @@ class Manager:
             write_json(path / SCORES, {"miou": score})
             add_to_manifest(path, SCORES)
             self._prune()
-            self._publish()
         except (OSError, UserError) as error:  # of the score, or of a damaged manifest
             raise UserError(
                 f"The score of step {step} cannot be written to {path} ({reason(error)});"

@@ -21,6 +21,7 @@ from ranet_jax.cli.overview import overview
 from ranet_jax.config.declarations import FIELDS
 from ranet_jax.errors import Interrupted, NotPreparedError, UserError
 from ranet_jax.files import reason
+from ranet_jax.files.paths import as_path, is_store
 
 # In the order of the help. What takes long to import is imported when a command runs.
 COMMANDS = (prepare, pack, train, evaluate, predict, port, bench, reproduce, inspect)
@@ -72,8 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _overview(arguments: argparse.Namespace) -> int:
     """Print what there is here, and what to do next."""
-    data_dir = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-    print(overview(pathlib.Path(), data_dir.expanduser()))
+    data_dir = as_path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    print(overview(pathlib.Path(), None if is_store(data_dir) else data_dir))
     return 0
 
 

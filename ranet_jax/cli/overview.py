@@ -4,7 +4,7 @@ import contextlib
 import os
 import pathlib
 
-from ranet_jax.errors import UserError
+from ranet_jax.config_files import packaged_config
 from ranet_jax.files import numbered_names, read_json
 
 # Where runs and ported weights are looked for, besides the folder itself.
@@ -12,17 +12,17 @@ PLACES = (".", "runs", "weights")
 MOST = 8
 
 
-def overview(folder: pathlib.Path, data_dir: pathlib.Path) -> str:
+def overview(folder: pathlib.Path, data_dir: pathlib.Path | None) -> str:
     """Prepared data sets, runs and ported weights, and the next commands.
 
     Args:
       folder: where the commands would be typed.
-      data_dir: TFDS's directory.
+      data_dir: TFDS's directory; None where it is on an object store, which is not looked into.
     """
-    data = _prepared(data_dir)
+    data = [] if data_dir is None else _prepared(data_dir)
     runs, weights = _runs(folder), _ported(folder)
     found = [
-        (f"data sets in {data_dir}", data),
+        *([] if data_dir is None else [(f"data sets in {data_dir}", data)]),
         ("runs", [f"{path} ({steps})" for path, steps in runs.items()]),
         ("ported weights", weights),
     ]
@@ -40,9 +40,8 @@ def _next(data: list[str], runs: list[str]) -> list[str]:
     if runs:
         return [f"ranet evaluate {runs[0]}", f"ranet predict {runs[0]} PHOTO --output predictions"]
     if data:
-        config = f"configs/{data[0]}.py"
-        is_ours = data[0] in ("camvid", "shapes")
-        what = f"--config {config}" if is_ours else f"--data {data[0]} --minutes 30"
+        has_config = packaged_config(f"{data[0]}.py").is_file()
+        what = f"--config configs/{data[0]}.py" if has_config else f"--data {data[0]} --minutes 30"
         return [f"ranet train {what} --workdir runs/{data[0]}"]
     return [
         "ranet prepare shapes",
@@ -69,7 +68,7 @@ def _runs(folder: pathlib.Path) -> dict[str, str]:
 
 def _progress(run: pathlib.Path, step: int) -> str:
     """How far a run is, of as many steps as its config says."""
-    with contextlib.suppress(UserError, KeyError, TypeError):
+    with contextlib.suppress(ValueError, KeyError, TypeError):
         return f"step {step} of {read_json(run / 'config.json')['train']['steps']:d}"
     return f"step {step}"
 

@@ -23,7 +23,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "source",
         type=PathText,
-        help="state dict: .pth, .pt, .safetensors or .npz; with --reverse, a checkpoint",
+        help="state dict: .pth, .pt, .ckpt, .bin, .pkl, .safetensors or .npz, or the index of"
+        " several files; with --reverse, a checkpoint",
     )
     parser.add_argument(
         "--model", type=os.path.expanduser, metavar="NAME", help="network, or a file of configs/"

@@ -1,8 +1,10 @@
 """A directory of an object store that a program works in: a copy on this machine, sent again."""
 
 import contextlib
+import errno
 import pathlib
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 
@@ -19,11 +21,13 @@ class Mirror:
 
     Attributes:
       local: the directory to work in.
+      sends: whether this process is the one that sends.
       check: raises `UserError` where nothing more may be sent.
     """
 
     def __init__(self, local: pathlib.Path, remote: epath.Path | None, last: str):
         self.local, self._remote, self._last = local, remote, last
+        self.sends, self._closed = True, False
         self.check: Callable[[], None] = lambda: None
         self._sent: dict[str, tuple[int, int]] = {}
         self._fetched: dict[str, tuple[int, str]] = {}
@@ -37,6 +41,7 @@ class Mirror:
         if self._remote is not None:
             self._fetched = stores.list_files(self._remote)
             stores.download(self._remote, self.local, left_out)
+            self.local.mkdir(exist_ok=True)
             self._sent = self._found()
 
     def check_unchanged(self) -> None:
@@ -66,26 +71,60 @@ class Mirror:
             )
 
     def send(self) -> None:
-        """Send the files that are new or changed since the last time; remove those that are gone.
+        """Send the files that are new or changed since the last time.
 
-        Files that stand in no further directory go first, and those named `last` after the others
-        of their kind.
+        Those whose directory is gone, too, are removed from the store. Files that stand in no
+        further directory go first, and those named `last` after the others of their kind.
 
         Raises:
-          OSError: the store cannot be written.
+          OSError: the store cannot be written, or the copy is gone.
           UserError: it may not be written, as `check` says.
         """
-        if self._remote is None:
+        if self._remote is None or not self.sends:
             return
-        self.check()
+        if not self.local.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "its copy was removed", str(self.local))
         found = self._found()
         changed = [name for name, state in found.items() if state != self._sent.get(name)]
+        gone = [name for name in self._sent.keys() - found.keys() if self._is_removed(name)]
+        if not changed and not gone:
+            return
+        self.check()
         for name in sorted(changed, key=self._order):
             stores.upload(self.local / name, self._remote / name)
             self._sent[name] = found[name]
-        for name in self._sent.keys() - found.keys():
-            stores.remove(self._remote / name)
+        for name in gone:
+            with contextlib.suppress(FileNotFoundError):
+                stores.remove(self._remote / name)
             del self._sent[name]
+
+    def close(self) -> None:
+        """Send a last time and remove the copy, which is kept and named where that fails.
+
+        Raises:
+          UserError: not everything could be sent.
+        """
+        if self._remote is None or self._closed:
+            return
+        self._closed = True
+        kept = self.local.parent
+        try:
+            self.send()
+        except OSError as error:
+            raise UserError(
+                f"{self._remote} cannot be written ({reason(error)}); what it lacks is kept in"
+                f" {kept}: copy that to the store, or mend the store and copy it then."
+            ) from error
+        except UserError as error:
+            raise UserError(f"{error} What this one has is kept in {kept}.") from error
+        except BaseException:
+            print(f"ranet: What {self._remote} lacks is kept in {kept}.", file=sys.stderr)
+            raise
+        shutil.rmtree(kept, ignore_errors=True)
+
+    def _is_removed(self, name: str) -> bool:
+        """Whether a file went with its directory, and not by itself as those of cleaners do."""
+        return not (self.local / name).parent.is_dir()
 
     def _order(self, name: str) -> tuple[bool, bool, str]:
         path = pathlib.PurePosixPath(name)
@@ -110,9 +149,8 @@ def _is_hidden(name: str) -> bool:
 def mirrored(path: paths.Path, last: str = "", left_out: tuple[str, ...] = ()) -> Iterator[Mirror]:
     """Yield the mirror of a directory; one that is local is worked in itself.
 
-    The copy of a directory on a store begins with what is there, is sent a last time in the end,
-    however that comes, and is removed. Where it cannot be sent it is kept. Errors name the
-    directory, not its copy.
+    The copy of a directory on a store begins with what is there and is closed in the end, however
+    that comes. Errors name the directory, not its copy.
 
     Args:
       path: the directory, which may be missing.
@@ -130,31 +168,18 @@ def mirrored(path: paths.Path, last: str = "", left_out: tuple[str, ...] = ()) -
     mirror = Mirror(scratch / path.name, path, last)
     try:
         mirror.fetch(left_out)
-        mirror.local.mkdir(exist_ok=True)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(scratch, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
         raise UserError(
             f"{path} cannot be copied to this machine ({reason(error)}); mend that, then run the"
             " same command again."
         ) from error
-    kept = False
     try:
         yield mirror
     except UserError as error:
         error.args = (str(error).replace(str(mirror.local), str(path)),)
         raise
     finally:
-        try:
-            mirror.send()
-        except OSError as error:
-            kept = True
-            raise UserError(
-                f"{path} cannot be written ({reason(error)}); what it lacks is kept in"
-                f" {mirror.local}: copy that to the store, or mend the store and copy it then."
-            ) from error
-        except UserError as error:
-            kept = True
-            raise UserError(f"{error} What this one has is kept in {mirror.local}.") from error
-        finally:
-            if not kept:
-                shutil.rmtree(scratch, ignore_errors=True)
+        mirror.close()

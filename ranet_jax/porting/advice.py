@@ -15,6 +15,8 @@ _SHARE = 0.9
 
 def advise(tensors: StateDict, network: Network) -> str:
     """A sentence on what to give instead, or no text where nothing is known to fit."""
+    if not tensors:
+        return ""
     prefix = find_prefix(tensors, network.namings)
     part = _behind(tensors, prefix)
     give = (

@@ -53,11 +53,23 @@ def mapping(pairs: Iterable[Any]) -> dict[Any, Any]:
     found = {}
     for pair in pairs:
         key, value = pair
-        parts = key if isinstance(key, tuple) and len(key) < 9 else (key,)
-        if not all(map(_is_key, parts)):
+        if not (_is_short_tuple(key) or _is_key(key)):
             raise Damaged
         found[key] = value
     return found
+
+
+def _is_short_tuple(key: Any) -> bool:
+    """Whether a key is a few parts of which no two have one hash."""
+    if not isinstance(key, tuple) or len(key) > 8:
+        return False
+    whole = [part for part in key if isinstance(part, int)]
+    others = [part for part in key if not isinstance(part, int | float)]
+    return (
+        len(whole) + len(others) == len(key)
+        and all(-(2**60) < part < 2**60 for part in whole)
+        and all(map(_is_key, others))
+    )
 
 
 def _is_key(value: Any) -> bool:

@@ -135,10 +135,18 @@ class _Machine:
     def call(self, name: Any, arguments: Any) -> None:
         if not isinstance(name, Name) or not isinstance(arguments, tuple):
             raise Damaged
-        self.copied += sum(len(a) for a in arguments if isinstance(a, _COPIED))
+        self.count(arguments)
         self.stack.append(pickled_types.build(name, arguments))
 
+    def count(self, values: tuple[Any, ...]) -> None:
+        """Note what is copied when something is made of values."""
+        self.copied += len(values) + sum(len(v) for v in values if isinstance(v, _COPIED))
+        # Of a tensor of a class of its own, what is made has arguments of its own.
+        self.copied += sum(len(x) for v in values if isinstance(v, tuple) for x in v if _is_long(x))
+
     def set_state(self, state: Any) -> None:
+        if isinstance(state, tuple):
+            self.count(state)
         pickled_types.set_state(self.stack[-1], state)
 
     def load(self, identifier: Any) -> None:
@@ -147,7 +155,13 @@ class _Machine:
         self.stack.append(self.persistent(identifier))
 
 
-_COPIED = (str, bytes, bytearray, list, dict)
+_COPIED = (str, bytes, bytearray, list, dict, tuple)
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, _COPIED)
+
+
 # Instructions that push what follows them in the file, and those that push one of three values.
 _VALUES = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),

@@ -84,7 +84,8 @@ def port(
     """Make a Flax module and its variables of a file of PyTorch weights.
 
     Args:
-      path: a state dict: .pth or .pt, .safetensors or .npz.
+      path: a state dict: a file of PyTorch's (.pth, .pt, .ckpt, .bin, .pkl), .safetensors or .npz,
+        or an index of several files, or the directory that holds it.
       model: name of a network, or the config of a segmenter.
       output_stride: of the module; the network's usual one if not given.
       allow_missing: regular expression of arrays that the file may lack; they get their initial

@@ -41,22 +41,33 @@ class Stored:
 class Storage:
     """Elements one after the other, which tensors are views of."""
 
-    def __init__(self, dtype: np.dtype | None, load: Callable[[], bytes], swapped: bool = False):
+    def __init__(
+        self, dtype: np.dtype | None, load: Callable[[], bytes | memoryview], swapped: bool = False
+    ):
         self.dtype, self.load, self.swapped = dtype, load, swapped
+        self._values: dict[np.dtype, np.ndarray] = {}
 
     @cached_property
-    def content(self) -> bytes:
+    def content(self) -> bytes | memoryview:
         """The bytes of all elements."""
         return self.load()
 
     def values(self, dtype: np.dtype) -> np.ndarray:
         """The elements as those of a dtype, in this machine's byte order."""
         stored = np.dtype("u2") if dtype == BFLOAT16 else dtype
-        whole = len(self.content) // stored.itemsize * stored.itemsize
-        if not whole:
-            return np.zeros(0, dtype)
-        values = np.frombuffer(self.content[:whole], stored)
-        return (values.byteswap() if self.swapped else values).view(dtype)
+        if dtype not in self._values:
+            count = len(self.content) // stored.itemsize
+            values = np.frombuffer(self.content, stored, count) if count else np.zeros(0, stored)
+            self._values[dtype] = (values.byteswap() if self.swapped else values).view(dtype)
+        return self._values[dtype]
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array of no elements, whose lengths besides 0 may be large."""
+    try:
+        return np.zeros(shape, dtype)
+    except ValueError as error:
+        raise Damaged from error
 
 
 @dataclass
@@ -76,7 +87,7 @@ class Tensor(Stored):
         last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         count = math.prod(self.shape)
         if count == 0:
-            return np.zeros(self.shape, self.dtype)
+            return _empty(self.shape, self.dtype)
         # With a stride of 0 a small file could hold a large tensor.
         if count > len(values) or last >= len(values):
             raise Damaged

@@ -92,7 +92,7 @@ def _check_entries(entries: dict[str, zipfile.ZipInfo], path: pathlib.Path) -> N
 
 
 def _read_entry(path: pathlib.Path, info: zipfile.ZipInfo) -> bytes:
-    if info.header_offset < 0:
+    if not 0 <= info.header_offset < path.stat().st_size:
         raise Damaged
     with path.open("rb") as file:
         file.seek(info.header_offset)
@@ -119,6 +119,7 @@ def _read_pickles(path: pathlib.Path, file: io.BufferedIOBase) -> Any:
     if machine.get("little_endian", True) is not True:
         order = "big"
     storages: dict[str, Storage] = {}
+    parts: dict[tuple[str, str], Storage] = {}
     sizes: dict[str, int] = {}
     places: dict[str, tuple[int, int]] = {}
 
@@ -132,7 +133,10 @@ def _read_pickles(path: pathlib.Path, file: io.BufferedIOBase) -> Any:
             sizes[key] = STORAGES[kind][0]
         if view is None:
             return storages[key]
-        return _part(storages[key], view, STORAGES[kind][0])
+        part = (key, repr(view))
+        if part not in parts:
+            parts[part] = _part(storages[key], view, STORAGES[kind][0])
+        return parts[part]
 
     found = read_pickle(file, storage)
     keys = read_pickle(file)
@@ -165,7 +169,7 @@ def _part(whole: Storage, view: Any, size: int) -> Storage:
     if not isinstance(offset, int) or not isinstance(count, int) or min(offset, count) < 0:
         raise Damaged
     start, stop = offset * size, (offset + count) * size
-    return Storage(whole.dtype, lambda: whole.content[start:stop], whole.swapped)
+    return Storage(whole.dtype, lambda: memoryview(whole.content)[start:stop], whole.swapped)
 
 
 def _parts(identifier: Any) -> tuple[str, str, int, Any]:

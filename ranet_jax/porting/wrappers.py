@@ -10,6 +10,8 @@ from ranet_jax.porting.stored import Stored
 
 # Below names nested so deep no script keeps weights.
 DEEPEST = 8
+# Nor below names that are as long together.
+LONGEST = 1000
 # What wrapping a network in another module puts before every name: parallel and compiled ones,
 # Lightning's, and whole networks around a backbone.
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.", "encoder.")
@@ -91,7 +93,11 @@ def _walk(found: Any) -> Iterator[tuple[str, Mapping[Any, Any]]]:
             seen.add(id(value))
             yield name, value
             before = f"{name}." if name else ""
-            deeper += [(f"{before}{k}", v) for k, v in value.items() if _is_name(k)]
+            deeper += [
+                (f"{before}{k}", v)
+                for k, v in value.items()
+                if isinstance(v, Mapping) and _is_name(k) and len(before) + len(k) <= LONGEST
+            ]
         level = deeper
 
 

@@ -79,10 +79,11 @@ def _signs(directory: epath.Path) -> Iterator[Callable[[], None]]:
     over = threading.Event()
 
     def check() -> None:
-        if (found := _read(place)) and token not in found:
+        if token not in (found := _read(place)):
+            other = _owner(found) or "which has ended"
             raise UserError(
-                f"{directory} was taken over by another training ({_owner(found)}) while this one"
-                " gave no sign; end one of them."
+                f"{directory} was taken over by another training ({other}) while this one gave no"
+                " sign; end one of them."
             )
 
     def sign() -> None:

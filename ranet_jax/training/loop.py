@@ -85,7 +85,7 @@ def train(
         stop = stack.enter_context(catch_signals())
         check_devices()
         mirror = stack.enter_context(mirrored(place, checkpoints.MANIFEST, NOT_COPIED))
-        workdir = mirror.local
+        workdir, mirror.sends = mirror.local, jax.process_index() == 0
         check_training(config, jax.device_count())
         _check_class_weights(config, dataset)
         checkpoints.check_workdir(workdir, config, dataset)
@@ -114,6 +114,7 @@ def train(
 
         # ---- Resume ---------------------------------------------------------------------------
         mirror.check = stack.enter_context(locked(place))
+        stack.callback(mirror.close)  # while the lock is held
         mirror.check_unchanged()
         checkpoints.prepare_workdir(workdir, config, dataset)
         manager = stack.enter_context(
@@ -147,6 +148,7 @@ def train(
             manager.record_score(step, result.fine.miou)
             with _records_explained(manager):
                 log.evaluation(step, result, samples)
+            _send(mirror, place)
             return result
 
         def is_exhausted(step: int) -> bool:

@@ -43,7 +43,7 @@ def test_what_there_is_and_what_comes_next(here, capsys):
     (here / "runs/a/checkpoints/100").mkdir()
     (here / "runs/a/config.json").write_text(json.dumps({"train": {"steps": 300}}))
     (here / "runs/damaged/checkpoints/7").mkdir(parents=True)
-    (here / "runs/damaged/config.json").write_text("null")
+    (here / "runs/damaged/config.json").write_text('{"train": {"steps": "many"}}')
     (here / "runs/empty/checkpoints").mkdir(parents=True)
     (here / "weights/resnet18").mkdir(parents=True)
     (here / "weights/resnet18/port.json").touch()

@@ -1,5 +1,7 @@
 """A working directory on an object store: what is sent when, what is left out, what is kept."""
 
+import shutil
+
 import pytest
 
 from ranet_jax.errors import UserError
@@ -28,7 +30,7 @@ def test_a_local_directory_is_worked_in_itself(tmp_path):
 
 
 def test_changes_are_sent_and_nothing_else(bucket, monkeypatch):
-    for name in ("a", "b/c", "board/old", ".lock"):
+    for name in ("a", "b/c", "board/old", ".lock", "d/e/f"):
         bucket.put(f"run/{name}", b"1")
     names = sent(bucket, monkeypatch)
     with mirrored(as_path(bucket.url("run")), "last", ("board",)) as mirror:
@@ -41,7 +43,8 @@ def test_changes_are_sent_and_nothing_else(bucket, monkeypatch):
         (mirror.local / "z").write_bytes(b"2")
         (mirror.local / ".b.partial").mkdir()
         (mirror.local / ".b.partial/x").write_bytes(b"2")
-        (mirror.local / "b/c").unlink()
+        shutil.rmtree(mirror.local / "d")
+        (mirror.local / "b/c").unlink()  # as a cleaner of temporary files does
         mirror.send()
         assert names == ["run/z", "run/b/new", "run/b/last"]
         (mirror.local / "a").write_bytes(b"34")
@@ -50,6 +53,7 @@ def test_changes_are_sent_and_nothing_else(bucket, monkeypatch):
     assert bucket.files("run/") == {
         ".lock": b"1",
         "a": b"34",
+        "b/c": b"1",
         "b/last": b"2",
         "b/new": b"2",
         "board/old": b"1",
@@ -79,7 +83,7 @@ def test_what_cannot_be_sent_is_kept_here(bucket, monkeypatch):
     with pytest.raises(UserError) as refusal, mirrored(path) as mirror:
         (mirror.local / "a").write_bytes(b"1")
     assert str(refusal.value).startswith(f"{path} cannot be written (No answer)")
-    assert f"is kept in {mirror.local}:" in str(refusal.value)
+    assert f"is kept in {mirror.local.parent}:" in str(refusal.value)
     assert (mirror.local / "a").read_bytes() == b"1"
 
 
@@ -91,3 +95,34 @@ def test_another_program_that_writes_meanwhile_is_found(bucket):
         bucket.put("run/a", b"2")
         with pytest.raises(UserError, match=f"{bucket.url('run')}/a was changed by another"):
             mirror.check_unchanged()
+
+
+def test_a_copy_that_is_gone_removes_nothing_from_the_store(bucket):
+    bucket.put("run/a/b", b"1")
+    path = as_path(bucket.url("run"))
+    with pytest.raises(UserError) as refusal, mirrored(path) as mirror:
+        shutil.rmtree(mirror.local)
+    assert str(refusal.value).startswith(f"{path} cannot be written (its copy was removed)")
+    assert bucket.files() == {"run/a/b": b"1"}
+
+
+def test_an_interrupt_while_the_last_is_sent_keeps_it(bucket, monkeypatch, capsys):
+    def interrupt(source, path, *rest):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stores, "upload", interrupt)
+    path = as_path(bucket.url("run"))
+    with pytest.raises(KeyboardInterrupt), mirrored(path) as mirror:
+        (mirror.local / "a").write_bytes(b"1")
+    kept = mirror.local.parent
+    assert capsys.readouterr().err == f"ranet: What {path} lacks is kept in {kept}.\n"
+    assert (mirror.local / "a").read_bytes() == b"1"
+    shutil.rmtree(kept)
+
+
+def test_a_process_that_does_not_send_sends_nothing(bucket):
+    with mirrored(as_path(bucket.url("run"))) as mirror:
+        mirror.sends = False
+        (mirror.local / "a").write_bytes(b"1")
+    assert bucket.files() == {}
+    assert not mirror.local.exists()

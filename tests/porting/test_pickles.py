@@ -200,6 +200,17 @@ HOSTILE = {
         + b"h\x00h\x01R" * 10_000
         + b"e."
     ),
+    "a tuple copied again and again": (
+        b"cbuiltins\nlist\nq\x00(" + b"N" * 1000 + b"t\x85q\x01](" + b"h\x00h\x01R" * 10_000 + b"e."
+    ),
+    "many arguments again and again": (
+        b"cargparse\nNamespace\nq\x00("
+        + b"N" * 1000
+        + b"tq\x01]("
+        + b"h\x00h\x01R" * 10_000
+        + b"e."
+    ),
+    "a tuple of numbers with one hash": b"}(\x8a\x09" + b"\xff" * 7 + b"\x7f\0N\x86Nu.",
     "a key compared again and again": (
         b"}X" + struct.pack("<I", 5000) + b"k" * 5000 + b"q\0N" + b"s" + b"h\0Ns" * 1000 + b"."
     ),

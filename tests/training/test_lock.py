@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -95,7 +96,8 @@ def test_a_store_is_kept_for_one_training(bucket, quick, capsys):
     )
 
 
-def test_a_training_that_was_stopped_finds_its_store_taken_and_sends_nothing(bucket, quick):
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_training_that_was_stopped_finds_its_store_taken_and_sends_nothing(bucket, quick, ended):
     run = as_path(bucket.url("run"))
     with pytest.raises(UserError) as refusal, mirrored(run) as mirror, lock.locked(run) as check:
         mirror.check = check
@@ -103,12 +105,16 @@ def test_a_training_that_was_stopped_finds_its_store_taken_and_sends_nothing(buc
         mirror.send()
         other = b'{"owner": "process 2 on elsewhere", "token": "1", "time": 0}'
         bucket.put("run/.lock", other)
+        time.sleep(0.3)  # in which this one would sign
+        if ended:
+            bucket.client.delete_object(Bucket=bucket.name, Key="run/.lock")
         (mirror.local / "a").write_bytes(b"22")
-    said = f"{run} was taken over by another training (process 2 on elsewhere)"
+    owner = "which has ended" if ended else "process 2 on elsewhere"
+    said = f"{run} was taken over by another training ({owner})"
     assert str(refusal.value).startswith(said)
-    assert f"is kept in {mirror.local}." in str(refusal.value)
+    assert f"is kept in {mirror.local.parent}." in str(refusal.value)
     assert (mirror.local / "a").read_bytes() == b"22"
-    assert bucket.files("run/") == {".lock": other, "a": b"1"}
+    assert bucket.files("run/") == ({} if ended else {".lock": other}) | {"a": b"1"}
     shutil.rmtree(mirror.local.parent)
 
 
