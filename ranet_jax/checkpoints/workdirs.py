@@ -81,9 +81,11 @@ def find_training(directory: Path) -> tuple[ConfigDict, DatasetMetadata] | None:
     one which was killed at its very start has left.
 
     Raises:
-      UserError: it is a file, holds an exported or ported network, or files of anything else.
+      UserError: it is a file, holds an exported or ported network, or files of anything else, or
+        its bucket is missing.
     """
     if not paths.exists(directory):
+        paths.check_bucket(directory)
         return None
     try:
         names = sorted(paths.list_names(directory))

@@ -22,7 +22,7 @@ from ranet_jax.config_files import (
 )
 from ranet_jax.errors import Interrupted, UserError
 from ranet_jax.files import explained
-from ranet_jax.files.paths import Path, check_bucket, is_file
+from ranet_jax.files.paths import Path, is_file
 from ranet_jax.training.process_options import JOIN_TIMEOUT, LOST_AFTER, check_processes
 
 # That `--data` takes where nothing is said.
@@ -203,7 +203,6 @@ def _own_config(arguments: argparse.Namespace, started: float) -> ConfigDict:
     if not 0 < minutes < math.inf:
         raise UserError(f"--minutes is {minutes}; choose a number above 0.")
     workdir = arguments.workdir
-    check_bucket(workdir)
     found = find_training(workdir)
     goes_on = found is not None and checkpoints.has_checkpoint(workdir)
     config = load_config(packaged_config("own_data.py"))
