@@ -1,0 +1,34 @@
+"""RANet on CamVid, trained further: the network of `ranet_resnet18_camvid_2k.py`, on whole images.
+
+It starts from that training's weights and sees crops of the images' full size, in colours that vary
+more: the drives of `test` were filmed in other light than those of `train`.
+
+    ranet train --config configs/ranet_resnet18_camvid_2k.py --workdir runs/camvid_2k
+    ranet train --config configs/ranet_resnet18_camvid_full_700.py --workdir runs/camvid_full
+    ranet evaluate runs/camvid_full --split test
+"""
+
+from ml_collections import ConfigDict
+
+from ranet_configs.ranet_resnet18_camvid_2k import get_config as first_experiment
+
+
+def get_config() -> ConfigDict:
+    """The experiment."""
+    config = first_experiment()
+    config.data.crop_size = (360, 480)
+    config.data.brightness = 0.25
+    config.data.contrast = 0.5
+    config.data.saturation = 0.5
+    config.data.hue = 0.05
+    config.data.blur = 1.0
+
+    config.model.init_from = "runs/camvid_2k"
+
+    config.optimizer.learning_rate = 0.02
+    config.optimizer.warmup_steps = 20
+
+    config.train.steps = 700
+    config.train.eval_every = 700
+    config.train.checkpoint_every = 50
+    return config
