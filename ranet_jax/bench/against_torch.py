@@ -103,8 +103,8 @@ def comparison_report(comparison: Comparison, config: ConfigDict) -> str:
             each.name,
             loss,
             f"{each.first_seconds:.2f}",
-            f"{each.median_seconds:.2f}",
-            f"{min(each.seconds):.2f}-{max(each.seconds):.2f}",
+            f"{each.median_seconds:.3f}",
+            f"{min(each.seconds):.3f}-{max(each.seconds):.3f}",
             f"{each.images_per_second:.1f}",
         )
         for each, loss in zip(timings, losses, strict=True)

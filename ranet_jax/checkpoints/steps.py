@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import flax.serialization
 import jax
 import orbax.checkpoint as ocp
 from tqdm import tqdm
@@ -257,8 +258,11 @@ class Manager:
             if self._opened is not None:
                 os.close(self._opened)
 
-    def save(self, step: int, fields: dict[str, Any]) -> None:
-        """Start writing a state dictionary of NumPy arrays as the checkpoint of a step.
+    def save(self, step: int, state: Any) -> None:
+        """Start writing a training state as the checkpoint of a step.
+
+        The copy to the host is made before this returns; it is what Orbax gets, since that refuses
+        the arrays that pmap leaves on one process.
 
         Raises:
           UserError: this or the save before it cannot be written.
@@ -266,6 +270,7 @@ class Manager:
         self.wait_until_finished()
         if not self._first_host:
             return
+        fields = flax.serialization.to_state_dict(jax.device_get(state))
         partial = self.directory / f".{step}.partial"
         try:
             self._check_present()

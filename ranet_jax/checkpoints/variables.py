@@ -98,11 +98,8 @@ def open_manager(
 
 
 def save(manager: steps.Manager, step: int, state: Any, miou: float | None = None) -> None:
-    """Start saving a training state; the copy to the host is made before this returns.
-
-    The copy is what Orbax gets, since it refuses the arrays that pmap leaves on one process.
-    """
-    manager.save(step, flax.serialization.to_state_dict(jax.device_get(state)))
+    """Start saving a training state, as `Manager.save` does, with its score if it has one."""
+    manager.save(step, state)
     if miou is not None:
         manager.record_score(step, miou)
 

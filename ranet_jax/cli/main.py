@@ -17,11 +17,9 @@ from absl import logging
 
 from ranet_jax.cli import bench, evaluate, inspect, pack, port, predict, prepare, reproduce, train
 from ranet_jax.cli.arguments import convert_paths
-from ranet_jax.cli.overview import overview
 from ranet_jax.config.declarations import FIELDS
 from ranet_jax.errors import Interrupted, NotPreparedError, UserError
 from ranet_jax.files import reason
-from ranet_jax.files.paths import as_path, is_store
 
 # In the order of the help. What takes long to import is imported when a command runs.
 COMMANDS = (prepare, pack, train, evaluate, predict, port, bench, reproduce, inspect)
@@ -73,8 +71,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _overview(arguments: argparse.Namespace) -> int:
     """Print what there is here, and what to do next."""
-    data_dir = as_path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-    print(overview(pathlib.Path(), None if is_store(data_dir) else data_dir))
+    from ranet_jax.cli.overview import overview
+    from ranet_jax.pipeline.examples import default_data_dir
+
+    print(overview(pathlib.Path(), default_data_dir()))
     return 0
 
 

@@ -1,28 +1,31 @@
 """What `ranet` alone prints: what there is in this folder, and what one can do with it next."""
 
 import contextlib
-import os
 import pathlib
 
 from ranet_jax.config_files import packaged_config
 from ranet_jax.files import numbered_names, read_json
+from ranet_jax.files.paths import Path, find_in_each, is_dir, list_names
+from ranet_jax.pipeline.examples import DESCRIPTION
 
 # Where runs and ported weights are looked for, besides the folder itself.
 PLACES = (".", "runs", "weights")
 MOST = 8
 
 
-def overview(folder: pathlib.Path, data_dir: pathlib.Path | None) -> str:
+def overview(folder: pathlib.Path, data_dir: Path) -> str:
     """Prepared data sets, runs and ported weights, and the next commands.
 
     Args:
       folder: where the commands would be typed.
-      data_dir: TFDS's directory; None where it is on an object store, which is not looked into.
+      data_dir: TFDS's directory.
+
+    Raises:
+      OSError: a directory cannot be read.
     """
-    data = [] if data_dir is None else _prepared(data_dir)
-    runs, weights = _runs(folder), _ported(folder)
+    data, runs, weights = _prepared(data_dir), _runs(folder), _ported(folder)
     found = [
-        *([] if data_dir is None else [(f"data sets in {data_dir}", data)]),
+        (f"data sets in {data_dir}", data),
         ("runs", [f"{path} ({steps})" for path, steps in runs.items()]),
         ("ported weights", weights),
     ]
@@ -49,16 +52,17 @@ def _next(data: list[str], runs: list[str]) -> list[str]:
     ]
 
 
-def _prepared(data_dir: pathlib.Path) -> list[str]:
+def _prepared(data_dir: Path) -> list[str]:
     """Names of data sets that are prepared to their end."""
-    return sorted({path.parents[1].name for path in _glob(data_dir, "*/*/dataset_info.json")})
+    names = sorted(list_names(data_dir)) if is_dir(data_dir) else []
+    return [name for name in names if find_in_each(data_dir / name, DESCRIPTION)]
 
 
 def _runs(folder: pathlib.Path) -> dict[str, str]:
     """Working directories with how far they are, the one that was written last first."""
     found = []
     for place in PLACES:
-        for path in _glob(folder / place, "*/checkpoints"):
+        for path in find_in_each(folder / place, "checkpoints"):
             steps = numbered_names(path)
             if steps:
                 run = path.parent
@@ -74,14 +78,5 @@ def _progress(run: pathlib.Path, step: int) -> str:
 
 
 def _ported(folder: pathlib.Path) -> list[str]:
-    paths = [path for place in PLACES for path in _glob(folder / place, "*/port.json")]
+    paths = [path for place in PLACES for path in find_in_each(folder / place, "port.json")]
     return sorted(str(path.parent.relative_to(folder)) for path in paths)
-
-
-def _glob(directory: pathlib.Path, pattern: str) -> list[pathlib.Path]:
-    """The paths below a directory that fit; none where it cannot be read."""
-    if not os.path.isdir(directory):
-        return []
-    with contextlib.suppress(OSError):
-        return list(directory.glob(pattern))
-    return []

@@ -78,8 +78,7 @@ def _sha256(path: paths.Path) -> str:
     digest = hashlib.sha256()
     for part in weight_files(path):
         with paths.local_copy(part) as copy, copy.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
+            hashlib.file_digest(file, lambda: digest)  # which goes on with it
     return digest.hexdigest()
 
 

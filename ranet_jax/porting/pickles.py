@@ -140,9 +140,7 @@ class _Machine:
 
     def count(self, values: tuple[Any, ...]) -> None:
         """Note what is copied when something is made of values."""
-        self.copied += len(values) + sum(len(v) for v in values if isinstance(v, _COPIED))
-        # Of a tensor of a class of its own, what is made has arguments of its own.
-        self.copied += sum(len(x) for v in values if isinstance(v, tuple) for x in v if _is_long(x))
+        self.copied += len(values) + sum(map(_length, values))
 
     def set_state(self, state: Any) -> None:
         if isinstance(state, tuple):
@@ -158,8 +156,10 @@ class _Machine:
 _COPIED = (str, bytes, bytearray, list, dict, tuple)
 
 
-def _is_long(value: Any) -> bool:
-    return isinstance(value, _COPIED)
+def _length(value: Any) -> int:
+    """What is copied with an argument: a tensor of a class of its own has arguments in a tuple."""
+    parts = value if isinstance(value, tuple) else ()
+    return sum(len(each) for each in (value, *parts) if isinstance(each, _COPIED))
 
 
 # Instructions that push what follows them in the file, and those that push one of three values.

@@ -169,7 +169,7 @@ def test_options_that_a_command_does_not_take(root, refusal):
     )
     message = refusal("prepare", "shapes", "--config.data.name=camvid")
     assert "'--config.data.name=camvid' is not an option of `ranet prepare`" in message
-    for arguments in ([], ["walk"], ["train"], ["predict", "run"]):
+    for arguments in (["walk"], ["train"], ["predict", "run"]):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
         assert stopped.value.code == 2

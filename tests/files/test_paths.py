@@ -78,7 +78,9 @@ def test_both_kinds_answer_alike(bucket, tmp_path):
         below = [file.relative_to(root).as_posix() for file in paths.list_files(root)]
         contents = [paths.read_bytes(root / name) for name in below]
         sizes = [paths.file_size(root / name) for name in below]
-        listed = sorted(paths.list_names(root)), sorted(paths.list_names(root / "d"))
+        each = [p.relative_to(root).as_posix() for p in paths.find_in_each(root, "b.bin")]
+        assert paths.find_in_each(root / "none", "b.bin") == []
+        listed = each, sorted(paths.list_names(root)), sorted(paths.list_names(root / "d"))
         for ask in (paths.list_names, paths.read_bytes, paths.file_size):
             with pytest.raises(FileNotFoundError) as error:
                 ask(root / "none")

@@ -19,6 +19,14 @@ class Stages(NamedTuple):
     earlier: str
 
 
+def check_output_stride(network: str, output_stride: int, choices: tuple[int, ...]) -> None:
+    """Raise `ValueError` unless a network can have an output stride."""
+    if output_stride not in choices:
+        raise ValueError(
+            f"{network}'s output_stride is {output_stride!r}; choose one of {choices}."
+        )
+
+
 @dataclass(frozen=True)
 class BackboneFamily:
     """Backbones of one file, and what others need to know of them.

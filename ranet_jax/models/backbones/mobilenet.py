@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from ranet_jax.models.backbones.family import BackboneFamily, Stages
+from ranet_jax.models.backbones.family import BackboneFamily, Stages, check_output_stride
+from ranet_jax.models.backbones.inverted_residual import InvertedResidual
 from ranet_jax.models.layers import ChannelDropout, ConvBN, Dtype
 
 # Of each sequence of blocks: expansion, channels, blocks and stride (the paper's t, c, n and s).
@@ -27,42 +28,6 @@ STAGES = (
     (6, 320, 1, 1),
 )
 OUTPUT_STRIDES = (8, 16, 32)
-
-
-class InvertedResidual(nn.Module):
-    """1 x 1 to `expansion` times the channels, 3 x 3 each channel by itself, linear 1 x 1.
-
-    A block that keeps the shape adds its inputs.
-    """
-
-    features: int
-    expansion: int
-    stride: int = 1
-    dilation: int = 1
-    dtype: Dtype = jnp.float32
-    axis_name: str | None = None
-
-    @nn.compact
-    def __call__(
-        self, inputs: Float[Array, "b h w c"], train: bool = False
-    ) -> Float[Array, "b h2 w2 m"]:
-        """Features of the block, smaller by its stride."""
-        conv_bn = partial(ConvBN, dtype=self.dtype, axis_name=self.axis_name)
-        width = self.expansion * inputs.shape[-1]
-        x = inputs
-        if self.expansion > 1:
-            x = conv_bn(width, 1, activation=nn.relu6, name="expand")(x, train)
-        x = conv_bn(
-            width,
-            3,
-            stride=self.stride,
-            dilation=self.dilation,
-            groups=width,
-            activation=nn.relu6,
-            name="depthwise",
-        )(x, train)
-        x = conv_bn(self.features, 1, activation=None, name="project")(x, train)
-        return x + inputs if x.shape == inputs.shape else x
 
 
 class MobileNetV2(nn.Module):
@@ -79,11 +44,7 @@ class MobileNetV2(nn.Module):
     axis_name: str | None = None
 
     def __post_init__(self) -> None:
-        if self.output_stride not in OUTPUT_STRIDES:
-            raise ValueError(
-                f"MobileNetV2's output_stride is {self.output_stride!r};"
-                f" choose one of {OUTPUT_STRIDES}."
-            )
+        check_output_stride("MobileNetV2", self.output_stride, OUTPUT_STRIDES)
         super().__post_init__()
 
     @nn.compact
@@ -108,7 +69,8 @@ class MobileNetV2(nn.Module):
                 index += 1
                 x = InvertedResidual(
                     width,
-                    expansion,
+                    expansion * x.shape[-1],
+                    nn.relu6,
                     stride=stride if block == 0 else 1,
                     dilation=first_dilation if block == 0 else dilation,
                     dtype=self.dtype,

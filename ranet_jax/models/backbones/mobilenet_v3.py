@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from ranet_jax.models.backbones.family import BackboneFamily, Stages
-from ranet_jax.models.layers import ChannelDropout, ConvBN, Dtype, conv
+from ranet_jax.models.backbones.family import BackboneFamily, Stages, check_output_stride
+from ranet_jax.models.backbones.inverted_residual import InvertedResidual
+from ranet_jax.models.layers import ChannelDropout, ConvBN, Dtype
 
 # Sequences of blocks, each with its stride and, for every block, kernel size, expanded channels,
 # channels, squeezed channels (0: nothing is excited) and whether its activation is hard swish.
@@ -35,62 +36,7 @@ STAGES: tuple[tuple[int, tuple[tuple[int, int, int, int, bool], ...]], ...] = (
     (2, ((5, 672, 160, 168, True), (5, 960, 160, 240, True), (5, 960, 160, 240, True))),
 )
 OUTPUT_STRIDES = (8, 16, 32)
-
-
-class SqueezeExcitation(nn.Module):
-    """Scale each channel by a factor that two 1 x 1 convolutions make of the means of all."""
-
-    squeezed: int
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, inputs: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """The scaled channels."""
-        dense = partial(conv, kernel_size=1, use_bias=True, dtype=self.dtype)
-        mean = jnp.mean(inputs, axis=(1, 2), keepdims=True)
-        squeezed = nn.relu(dense(self.squeezed, name="fc1")(mean))
-        return inputs * nn.hard_sigmoid(dense(inputs.shape[-1], name="fc2")(squeezed))
-
-
-class InvertedResidual(nn.Module):
-    """1 x 1 to `expanded` channels, each channel by itself, excitation, linear 1 x 1.
-
-    A block that keeps the shape adds its inputs.
-    """
-
-    kernel_size: int
-    expanded: int
-    features: int
-    squeezed: int
-    hard_swish: bool
-    stride: int = 1
-    dilation: int = 1
-    dtype: Dtype = jnp.float32
-    axis_name: str | None = None
-
-    @nn.compact
-    def __call__(
-        self, inputs: Float[Array, "b h w c"], train: bool = False
-    ) -> Float[Array, "b h2 w2 m"]:
-        """Features of the block, smaller by its stride."""
-        conv_bn = partial(_conv_bn, dtype=self.dtype, axis_name=self.axis_name)
-        activation = nn.hard_swish if self.hard_swish else nn.relu
-        x = inputs
-        if self.expanded != inputs.shape[-1]:
-            x = conv_bn(self.expanded, 1, activation=activation, name="expand")(x, train)
-        x = conv_bn(
-            self.expanded,
-            self.kernel_size,
-            stride=self.stride,
-            dilation=self.dilation,
-            groups=self.expanded,
-            activation=activation,
-            name="depthwise",
-        )(x, train)
-        if self.squeezed:
-            x = SqueezeExcitation(self.squeezed, self.dtype, name="excite")(x)
-        x = conv_bn(self.features, 1, activation=None, name="project")(x, train)
-        return x + inputs if x.shape == inputs.shape and self.stride == 1 else x
+EPSILON, MOMENTUM = 1e-3, 0.99  # of its BatchNorms
 
 
 class MobileNetV3(nn.Module):
@@ -107,11 +53,7 @@ class MobileNetV3(nn.Module):
     axis_name: str | None = None
 
     def __post_init__(self) -> None:
-        if self.output_stride not in OUTPUT_STRIDES:
-            raise ValueError(
-                f"MobileNetV3's output_stride is {self.output_stride!r};"
-                f" choose one of {OUTPUT_STRIDES}."
-            )
+        check_output_stride("MobileNetV3", self.output_stride, OUTPUT_STRIDES)
         super().__post_init__()
 
     @nn.compact
@@ -124,8 +66,14 @@ class MobileNetV3(nn.Module):
         read besides "head". A classifier adds its scores as "logits" [b, num_classes]; in training
         it needs the random number generator "dropout".
         """
-        shared = {"dtype": self.dtype, "axis_name": self.axis_name}
-        conv_bn = partial(_conv_bn, activation=nn.hard_swish, **shared)
+        conv_bn = partial(
+            ConvBN,
+            activation=nn.hard_swish,
+            epsilon=EPSILON,
+            momentum=MOMENTUM,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+        )
         x = conv_bn(16, 3, stride=2, name="stem")(images.astype(self.dtype), train)
         features = {"stem": x}
         stride_so_far, dilation, index = 2, 1, 0
@@ -133,14 +81,21 @@ class MobileNetV3(nn.Module):
             if stride_so_far * stride > self.output_stride:
                 dilation, stride = dilation * stride, 1
             stride_so_far *= stride
-            for number, settings in enumerate(blocks):
+            for number, (size, expanded, width, squeezed, hard_swish) in enumerate(blocks):
                 index += 1
                 x = InvertedResidual(
-                    *settings,
+                    width,
+                    expanded,
+                    nn.hard_swish if hard_swish else nn.relu,
+                    kernel_size=size,
+                    squeezed=squeezed,
                     stride=stride if number == 0 else 1,
                     dilation=dilation,
+                    epsilon=EPSILON,
+                    momentum=MOMENTUM,
+                    dtype=self.dtype,
+                    axis_name=self.axis_name,
                     name=f"block{index}",
-                    **shared,
                 )(x, train)
                 if stage == 3 and number == 0:
                     features["stage3_first"] = x
@@ -153,9 +108,6 @@ class MobileNetV3(nn.Module):
             hidden = ChannelDropout(0.2, axis_name=self.axis_name)(hidden, train)
             features["logits"] = dense(self.num_classes, name="classifier")(hidden[:, 0, 0])
         return features
-
-
-_conv_bn = partial(ConvBN, epsilon=1e-3, momentum=0.99)
 
 
 def _build(model: ConfigDict, **settings: Any) -> nn.Module:

@@ -95,34 +95,18 @@ def _timm_twin(name: str, output_stride: int, num_classes: int | None, source: S
     return model
 
 
-def _resnet(depth: int) -> Network:
-    name = f"resnet{depth}"
-
+def _resnet(name: str, depth: int, naming: Naming, **settings: Any) -> Network:
     def build(output_stride: int, num_classes: int | None, source: Source) -> nn.Module:
         return ResNet(
             depth,
             output_stride=output_stride,
             stages=_count_stages(num_classes, source),
             num_classes=num_classes,
+            **settings,
         )
 
     twin = Twin(partial(_timm_twin, name), STAGES)
-    return Network(name, (TORCHVISION,), 32, "params/fc/bias", build, twin=twin)
-
-
-def _resnet_d(name: str, depth: int) -> Network:
-    def build(output_stride: int, num_classes: int | None, source: Source) -> nn.Module:
-        return ResNet(
-            depth,
-            output_stride=output_stride,
-            stem=STEM_D,
-            stages=_count_stages(num_classes, source),
-            mean_shortcut=True,
-            num_classes=num_classes,
-        )
-
-    twin = Twin(partial(_timm_twin, name), STAGES)
-    return Network(name, (TIMM_D,), 32, "params/fc/bias", build, twin=twin)
+    return Network(name, (naming,), 32, "params/fc/bias", build, twin=twin)
 
 
 def _is_wide(source: Source) -> bool:
@@ -157,8 +141,11 @@ def _deep_resnet(depth: int) -> Network:
 
 
 NETWORKS = (
-    *map(_resnet, BLOCKS),
+    *(_resnet(f"resnet{depth}", depth, TORCHVISION) for depth in BLOCKS),
     _deep_resnet(50),
     _deep_resnet(101),
-    *(_resnet_d(name, depth) for name, depth in VARIANTS_D.items()),
+    *(
+        _resnet(name, depth, TIMM_D, stem=STEM_D, mean_shortcut=True)
+        for name, depth in VARIANTS_D.items()
+    ),
 )

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from helpers.numpy_layers import random_variables
-from ranet_jax.models.backbones.mobilenet_v3 import MobileNetV3, SqueezeExcitation
+from ranet_jax.models.backbones.inverted_residual import SqueezeExcitation
+from ranet_jax.models.backbones.mobilenet_v3 import MobileNetV3
 
 pytestmark = pytest.mark.slow
 
