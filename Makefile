@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
 
-.PHONY: demo test test-fast lint docs config-page networks-page accelerators clean
+.PHONY: demo test test-all test-fast lint docs config-page networks-page accelerators clean
 
 # Two CPU devices share each batch, one a core: a step on one device leaves the other core idle.
 demo: $(VENV)/.installed
@@ -13,12 +13,17 @@ demo: $(VENV)/.installed
 	$(BIN)/ranet evaluate $(RUN) --pictures 6
 
 # Files in their order: by their number of tests, few but long ones would come last, on one core.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m 'not long'
+
+# What `make test` leaves out too: every network in every precision and stride, beside its original.
+test-all: $(VENV)/.installed-test lint
+	$(PYTEST)
 
 # Without what compiles or trains networks; for the time between two edits.
 test-fast: $(VENV)/.installed-test
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not slow'
+	$(PYTEST) -m 'not slow and not long'
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
