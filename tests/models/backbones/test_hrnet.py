@@ -193,6 +193,7 @@ def test_resize_nearest_by_hand():
         assert "".join(str(int(x)) for x in resize_nearest(row, (1, size)).ravel()) == expected
 
 
+@pytest.mark.long
 def test_training_moves_every_statistic():
     variables = float64_variables()
 
