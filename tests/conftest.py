@@ -1,5 +1,6 @@
 """Settings of every test: eight CPU devices, no silent promotion of ranks or dtypes."""
 
+import gc
 import os
 import tempfile
 
@@ -25,6 +26,12 @@ def pytest_configure(config):
 
     jax.config.update("jax_numpy_rank_promotion", "raise")
     jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector the million objects of libraries and tests, which all stay."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="module")
