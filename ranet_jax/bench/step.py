@@ -4,6 +4,7 @@ Beside it stands the same step without a context block: what is more is what the
 """
 
 import dataclasses
+import textwrap
 from typing import Any
 
 import jax
@@ -20,6 +21,8 @@ from ranet_jax.bench.compiled import (
 )
 from ranet_jax.bench.measure import check_counts
 from ranet_jax.bench.random_batch import without_context
+from ranet_jax.bench.scaling import NOTE, scaling
+from ranet_jax.bench.scaling import cells as scaling_cells
 from ranet_jax.bench.targets import Target
 from ranet_jax.markdown import table
 from ranet_jax.models import build_model
@@ -88,8 +91,10 @@ def _lower(
 
 def steps_report(costs: list[StepCost], config: ConfigDict, target: Target, classes: int) -> str:
     """Markdown: a column a step, then how its figures came about."""
+    modelled = [scaling_cells(scaling(cost.compiled, target)) for cost in costs]
     columns = [
-        {"parameters": f"{cost.parameters:,}"} | cells(cost.compiled, target) for cost in costs
+        {"parameters": f"{cost.parameters:,}"} | cells(cost.compiled, target) | model
+        for cost, model in zip(costs, modelled, strict=True)
     ]
     rows = [(name, *(column[name] for column in columns)) for name in columns[0]]
     header = ("a device", *(f"context={cost.context}" for cost in costs))
@@ -100,7 +105,8 @@ def steps_report(costs: list[StepCost], config: ConfigDict, target: Target, clas
         f" {target.name}: {len(target.devices)} x {target.device_kind}."
     )
     named = [(f"context={cost.context}", cost.compiled) for cost in costs]
-    return "\n\n".join([mapping, table(header, rows), notes(named, target)])
+    model = [textwrap.fill(NOTE, 100)] if all(modelled) else []
+    return "\n\n".join([mapping, table(header, rows), *model, notes(named, target)])
 
 
 def steps_results(
@@ -119,7 +125,15 @@ def steps_results(
                 "context": cost.context,
                 "parameters": cost.parameters,
                 **results(cost.compiled),
+                **_scaling_results(cost, target),
             }
             for cost in costs
         ],
     }
+
+
+def _scaling_results(cost: StepCost, target: Target) -> dict[str, Any]:
+    found = scaling(cost.compiled, target)
+    if found is None:
+        return {}
+    return {"scaling": dataclasses.asdict(found) | {"efficiency": found.efficiency}}

@@ -73,7 +73,8 @@ class Target:
 
     `platform` is "gpu" or "tpu", `memory_bytes` that of one device. `schedules` is the directory
     to which the TPU's compiler writes the instructions of what it compiles, None elsewhere;
-    `delay_slots` is how many of them still run after a branch.
+    `delay_slots` is how many of them still run after a branch. `generation` is a TPU's, such as
+    "v5e", and `sides` are the lengths of its slice in chips.
     """
 
     name: str
@@ -83,6 +84,8 @@ class Target:
     compiler_options: dict[str, bool]
     schedules: pathlib.Path | None = None
     delay_slots: int = 0
+    generation: str = ""
+    sides: tuple[int, ...] = ()
 
     @property
     def device_kind(self) -> str:
@@ -133,7 +136,7 @@ def _open_tpu(name: str, generation: str, sides: list[int]) -> Target:
         options["chip_config_name"] = "megacore"
     devices = _devices(name, "tpu", **options)
     memory, slots = TPU_MEMORY[generation], DELAY_SLOTS[generation]
-    return Target(name, "tpu", devices, memory, {}, schedules, slots)
+    return Target(name, "tpu", devices, memory, {}, schedules, slots, generation, tuple(sides))
 
 
 def _installed(module: str) -> bool:

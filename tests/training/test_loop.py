@@ -204,7 +204,7 @@ def start_two_processes(workdir, mode, pause="0"):
     ]
 
 
-@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+@pytest.mark.parametrize("mode", [pytest.param("pmap", marks=pytest.mark.long), "shard_map"])
 def test_two_hosts_train_as_one(whole, tmp_path, mode):
     processes = start_two_processes(tmp_path, mode)
     errors = [process.communicate()[1].decode() for process in processes]

@@ -67,7 +67,10 @@ def one_device():
     return run(tiny_config(), "pmap", jax.devices()[:1], batches(STEPS))
 
 
-@pytest.mark.parametrize("mode, count", [("pmap", 8), ("shard_map", 8), ("shard_map", 1)])
+@pytest.mark.parametrize(
+    "mode, count",
+    [("pmap", 8), ("shard_map", 8), pytest.param("shard_map", 1, marks=pytest.mark.long)],
+)
 def test_devices_change_nothing(one_device, mode, count):
     """RANet with dropout, clipping, EMA and unequal ignored pixels: equal to 1e-5."""
     losses, state = run(tiny_config(), mode, jax.devices()[:count], batches(STEPS))
