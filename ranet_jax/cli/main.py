@@ -17,6 +17,7 @@ from absl import logging
 
 from ranet_jax.cli import bench, evaluate, inspect, pack, port, predict, prepare, reproduce, train
 from ranet_jax.cli.arguments import convert_paths
+from ranet_jax.cli.completion import SHELLS, PrintCompletion
 from ranet_jax.config.declarations import FIELDS
 from ranet_jax.errors import Interrupted, NotPreparedError, UserError
 from ranet_jax.files import reason
@@ -98,6 +99,12 @@ def build_parser() -> argparse.ArgumentParser:
         prog="ranet", description="Region Attention Network for semantic segmentation, in JAX."
     )
     parser.set_defaults(run=_overview)
+    parser.add_argument(
+        "--print-completion",
+        action=PrintCompletion,
+        choices=SHELLS,
+        help="print a script with which this shell completes commands, options and files",
+    )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(subparsers)

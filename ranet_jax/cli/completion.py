@@ -1,0 +1,32 @@
+"""The option that prints a script with which a shell completes what one types of `ranet`."""
+
+import argparse
+from typing import Any
+
+from ranet_jax.cli.arguments import PathText
+
+SHELLS = ("bash", "zsh", "tcsh")
+
+
+class PrintCompletion(argparse.Action):
+    """Print the script for a shell, made of the parser itself, and end."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any
+    ) -> None:
+        """Print it, and end with status 0."""
+        import shtab
+
+        _complete_paths(parser, shtab.FILE)
+        print(shtab.complete(parser, values))
+        parser.exit()
+
+
+def _complete_paths(parser: argparse.ArgumentParser, files: Any) -> None:
+    """Say of every argument that is a path, of the parser and its commands, that it is one."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _complete_paths(command, files)
+        elif action.type is PathText:
+            action.complete = files  # type: ignore[attr-defined]
