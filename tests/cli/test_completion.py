@@ -14,10 +14,8 @@ from ranet_jax.cli.main import COMMANDS
 def script(tmp_path_factory):
     """The script for bash."""
     path = tmp_path_factory.mktemp("completion") / "ranet"
-    with path.open("w") as file, contextlib.redirect_stdout(file):
-        with pytest.raises(SystemExit) as stopped:
-            main(["--print-completion", "bash"])
-    assert stopped.value.code in (0, None)
+    with path.open("w") as file, contextlib.redirect_stdout(file), pytest.raises(SystemExit):
+        main(["--print-completion", "bash"])
     return path
 
 
