@@ -4,19 +4,23 @@ Two lines from a trained model to a prediction:
 
     model = ranet_jax.load("runs/demo")  # a working directory or an exported model
     result = model.predict(image)        # uint8 [H, W, 3]
+
+`from_pretrained` in place of `load` takes a model of the Hugging Face hub.
 """
 
 import importlib
 from typing import Any
 
-__all__ = ["Model", "Prediction", "load"]
+__all__ = ["Model", "Prediction", "from_pretrained", "load", "push_to_hub", "save_pretrained"]
 __version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import the inference module at first use, so that `ranet_jax.ops` loads jax alone."""
-    if name in __all__:
+    """Import what is asked for at first use, so that `ranet_jax.ops` loads jax alone."""
+    if name in ("Model", "Prediction", "load"):
         return getattr(importlib.import_module("ranet_jax.inference.model"), name)
+    if name in __all__:
+        return getattr(importlib.import_module("ranet_jax.hub"), name)
     if name in ("ops", "porting"):
         return importlib.import_module(f"ranet_jax.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,7 @@ PACKAGE = pathlib.Path(ranet_jax.__file__).parent
 LEVELS = (
     ("cli",),
     ("reproduce",),
-    ("bench",),
+    ("bench", "hub"),
     ("training",),
     ("evaluation", "porting"),
     ("inference",),

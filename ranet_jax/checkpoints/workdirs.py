@@ -1,6 +1,7 @@
 """What describes the model in a directory, and to whom a directory belongs."""
 
 import pathlib
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -59,7 +60,15 @@ def read_description(directory: Path) -> tuple[ConfigDict, DatasetMetadata]:
 
 
 def _read_config(path: Path) -> ConfigDict:
-    fields = read_json(path)
+    return parse_config(read_json(path), path)
+
+
+def parse_config(fields: Any, path: Path) -> ConfigDict:
+    """Config of which a file holds the fields.
+
+    Raises:
+      UserError: they are not those of a config.
+    """
     sections = ("model", "data", "train")
     if not isinstance(fields, dict) or not all(isinstance(fields.get(s), dict) for s in sections):
         raise UserError(

@@ -15,7 +15,18 @@ import sys
 
 from absl import logging
 
-from ranet_jax.cli import bench, evaluate, inspect, pack, port, predict, prepare, reproduce, train
+from ranet_jax.cli import (
+    bench,
+    evaluate,
+    inspect,
+    pack,
+    port,
+    predict,
+    prepare,
+    publish,
+    reproduce,
+    train,
+)
 from ranet_jax.cli.arguments import convert_paths
 from ranet_jax.cli.completion import SHELLS, PrintCompletion
 from ranet_jax.config.declarations import FIELDS
@@ -23,7 +34,7 @@ from ranet_jax.errors import Interrupted, NotPreparedError, UserError
 from ranet_jax.files import reason
 
 # In the order of the help. What takes long to import is imported when a command runs.
-COMMANDS = (prepare, pack, train, evaluate, predict, port, bench, reproduce, inspect)
+COMMANDS = (prepare, pack, train, evaluate, predict, port, publish, bench, reproduce, inspect)
 
 
 def main(arguments: list[str] | None = None) -> int:

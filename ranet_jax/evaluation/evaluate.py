@@ -100,7 +100,7 @@ def evaluate_checkpoint(
     if not first_host:
         return result
     files = {"report": report, "confusion matrix": report.with_name(f"{report.stem}_confusion.png")}
-    header = {"checkpoint": str(path), **scored.to_json(), "split": split}
+    header = {"checkpoint": str(path), **scored.to_json(), "split": split, "pictures": pictures}
     try:
         write_json(report, header | result.to_json())
         draw_confusion(result, files["confusion matrix"])

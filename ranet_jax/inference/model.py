@@ -273,17 +273,31 @@ def load(
                 f"config.{', config.'.join(names)} cannot be set here, for the weights of {path}"
                 " belong to the network they were trained with; leave that out."
             )
+    module, expected = build_network(config, dataset.num_classes, str(path))
+    checkpoints.check_same_arrays(expected, variables, str(path))
+    return Model(config, module, variables, dataset, step)
+
+
+def build_network(config: ConfigDict, num_classes: int, source: str) -> tuple[nn.Module, Any]:
+    """The network that a stored config describes, and the shapes of its variables.
+
+    Args:
+      config: of a trained network.
+      num_classes: number of its categories.
+      source: what holds the config, for the error to name.
+
+    Raises:
+      UserError: the config describes no network.
+    """
     check_config(config)
     try:
-        module = build_model(config, dataset.num_classes)
+        module = build_model(config, num_classes)
         image = jax.ShapeDtypeStruct((1, *config.data.crop_size, 3), jnp.float32)
-        expected = jax.eval_shape(module.init, jax.random.PRNGKey(0), image)
+        return module, jax.eval_shape(module.init, jax.random.PRNGKey(0), image)
     except UserError:
         raise
     except (ArithmeticError, MemoryError, TypeError, ValueError) as error:
         raise UserError(
-            f"The config of {path} describes no network ({first_sentence(error)}); restore its"
+            f"The config of {source} describes no network ({first_sentence(error)}); restore its"
             " config.json from a copy."
         ) from error
-    checkpoints.check_same_arrays(expected, variables, str(path))
-    return Model(config, module, variables, dataset, step)

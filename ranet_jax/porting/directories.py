@@ -133,12 +133,17 @@ def reverse(checkpoint: Path, output: Path, naming: str | None = None) -> tuple[
         if naming == ported["naming"] and paths.is_file(checkpoint / KEPT):
             kept = read_tensors(checkpoint / KEPT)
     arrays = {p: np.asarray(array) for p, array in flatten(variables).items() if p not in fresh}
-    chosen = _find_naming(network, naming)
+    chosen = find_naming(network, naming)
     write_state_dict(output, to_tensors(arrays, chosen, kept))
     return chosen.name, fresh
 
 
-def _find_naming(network: Network, name: str | None) -> Naming:
+def find_naming(network: Network, name: str | None) -> Naming:
+    """A naming of a network by its name; the first one if that is None.
+
+    Raises:
+      UserError: the network has no such naming.
+    """
     names = [naming.name for naming in network.namings]
     if name is None:
         return network.namings[0]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 from PIL import Image
 
 import ranet_jax
@@ -13,6 +14,7 @@ from helpers.camvid_source import CONFIG, make_source
 from helpers.fakes import brightest_channel_model
 from ranet_jax.cli import main
 from ranet_jax.config import default_config
+from ranet_jax.images import read_image
 
 pytestmark = pytest.mark.slow
 
@@ -119,6 +121,23 @@ def test_a_model_predicts_the_same_again_and_after_export(root, model, tmp_path)
     for other in (second, exported):
         np.testing.assert_array_equal(other.probabilities, first.probabilities)
         np.testing.assert_array_equal(other.regions.labels, first.regions.labels)
+
+
+def test_a_published_model_predicts_the_same_and_says_what_training_scored(
+    root, workdir, model, tmp_path
+):
+    assert main(["publish", str(workdir), "--output", str(tmp_path / "model")]) == 0
+    image = read_image(root / "source" / "test" / "f.png")
+    expected = model.predict(image)
+    result = ranet_jax.from_pretrained(tmp_path / "model").predict(image)
+    for name in ("labels", "probabilities", "coarse", "boundary"):
+        assert getattr(result, name).tobytes() == getattr(expected, name).tobytes()
+    np.testing.assert_array_equal(result.regions.labels, expected.regions.labels)
+    record = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
+    scores = ModelCard.load(tmp_path / "model" / "README.md").data.eval_results
+    (miou,) = (each for each in scores if each.metric_name.startswith("mean IoU"))
+    assert (miou.dataset_name, miou.dataset_split) == ("camvid", "val")
+    assert miou.metric_value == pytest.approx(record["fine_miou"])
 
 
 def test_inspection_names_the_network(root, capsys):

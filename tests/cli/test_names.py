@@ -29,6 +29,8 @@ def exported(tmp_path_factory):
         "port EXPORTED --reverse --format pth --output LONG.pth",
         "port LONG.pth --model resnet18 --output o",
         "port weights.pth --model resnet18 --output LONG",
+        "publish LONG --output o",
+        "publish EXPORTED --output LONG",
         "train --config LONG.py --workdir w",
         "train --config configs/shapes.py --workdir w --arrays LONG.npz",
     ],

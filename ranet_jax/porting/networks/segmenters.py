@@ -14,6 +14,8 @@ from ranet_jax.porting.name_patterns import Entry, Naming, conv, norm, within
 from ranet_jax.porting.networks.network import Network, Source, Twin
 
 CLASSIFIER = "params/fine_logit/bias"
+# Name of this package's own naming, which every segmenter has.
+OWN = "ranet_jax"
 
 
 def segmenter(
@@ -65,7 +67,7 @@ def segmenter(
 def own_naming(backbone: Naming) -> Naming:
     """Names of this package's own segmenters: the backbone's, and the modules' with dots."""
     return Naming(
-        "ranet_jax",
+        OWN,
         (
             *within(backbone.entries, "backbone.", "backbone"),
             *conv("context.{name}.conv", "context/{name}/conv"),

@@ -1,0 +1,110 @@
+"""A model to the hub and back: the functions that users call."""
+
+import os
+import pathlib
+import tempfile
+
+from ranet_jax.checkpoints import workdir_of
+from ranet_jax.checkpoints.workdirs import read_description
+from ranet_jax.errors import UserError
+from ranet_jax.files import paths
+from ranet_jax.files.paths import as_path
+from ranet_jax.hub import remote
+from ranet_jax.hub.card import Card
+from ranet_jax.hub.directory import CONFIG, PICTURE, READ, read_directory, write_directory
+from ranet_jax.hub.scores import Score, find_scores
+from ranet_jax.inference.model import Model
+
+PathLike = str | os.PathLike[str]
+
+
+def save_pretrained(
+    model: Model,
+    directory: PathLike,
+    run: PathLike | None = None,
+    license: str | None = None,
+    picture: PathLike | None = None,
+    repo_id: str | None = None,
+) -> None:
+    """Write a model to a new directory in the form of the hub, with a model card.
+
+    Args:
+      model: with the settings of its config; `from_pretrained` gives one that predicts the same.
+      directory: to write.
+      run: the working directory or exported model that `load` read the model from. The card shows
+        its evaluations of these weights and, if no other picture is given, the sheet of images
+        that `ranet evaluate --pictures` drew.
+      license: the hub's identifier of the license of the weights, such as "apache-2.0".
+      picture: image file to show in the card.
+      repo_id: `owner/name` that the model is to have on the hub, for the card to name.
+
+    Raises:
+      UserError: the directory exists or cannot be written, the run is of another model, a report
+        or the picture cannot be read, or the license is no identifier.
+    """
+    scores = () if run is None else tuple(_scores_of(model, run))
+    sheets = [score.picture for score in scores if score.picture is not None]
+    shown = as_path(picture) if picture is not None else sheets[0] if sheets else None
+    name = repo_id or paths.absolute(as_path(directory)).name
+    card = Card(name, scores, license, None if shown is None else PICTURE)
+    write_directory(directory, model, card, shown)
+
+
+def _scores_of(model: Model, run: PathLike) -> list[Score]:
+    directory = workdir_of(paths.absolute(as_path(run)))
+    if not paths.is_dir(directory):
+        raise UserError(f"{directory} is no run; name the directory that the model is from.")
+    if read_description(directory)[1] != model.dataset:
+        raise UserError(f"{directory} is not the run of this model; name the one that it is from.")
+    return find_scores(directory, model.step)
+
+
+def from_pretrained(name: PathLike, revision: str | None = None) -> Model:
+    """The model of a directory that `save_pretrained` wrote, or of the hub.
+
+    It predicts bit for bit what the saved one predicts.
+
+    Args:
+      name: the directory, or else `owner/name` of the hub, which needs the extra `hub`.
+      revision: branch, tag or commit on the hub; its main branch if not given.
+
+    Raises:
+      UserError: there is no such model, it cannot be fetched, or it is damaged.
+    """
+    directory = as_path(name)
+    if not paths.exists(directory) and remote.is_id(str(name)):
+        return read_directory(remote.fetch(str(name), revision, READ))
+    if not paths.is_dir(directory):
+        raise UserError(
+            f"There is no directory {directory} with a {CONFIG}; name one that `ranet publish`"
+            " wrote, or OWNER/NAME of a model of the hub."
+        )
+    if revision is not None:
+        raise UserError(f"{directory} is a directory, which has no revisions; leave that out.")
+    return read_directory(directory)
+
+
+def push_to_hub(
+    model: Model,
+    repo_id: str,
+    private: bool | None = None,
+    run: PathLike | None = None,
+    license: str | None = None,
+    picture: PathLike | None = None,
+) -> str:
+    """Send a model to the hub, as `save_pretrained` writes it, and return its address.
+
+    Args:
+      model, run, license, picture: as those of `save_pretrained`.
+      repo_id: `owner/name`; it is made if there is none.
+      private: whether one that is made is to be seen by its owner alone; as the owner's settings
+        say if not given.
+
+    Raises:
+      UserError: what `save_pretrained` raises, or the hub cannot be reached or does not take it.
+    """
+    remote.check_id(repo_id)
+    with tempfile.TemporaryDirectory(prefix="ranet_jax_") as scratch:
+        directory = pathlib.Path(scratch, repo_id.rpartition("/")[2])
+        save_pretrained(model, directory, run, license, picture, repo_id)
+        return remote.send(directory, repo_id, private)
