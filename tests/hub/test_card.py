@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 import ranet_jax
-from hub.conftest import DATASET, STEP, report
+from helpers.scored_run import DATASET, STEP, report
 from ranet_jax.errors import UserError
 from ranet_jax.inference.model import Model
 

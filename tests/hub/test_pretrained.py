@@ -10,10 +10,14 @@ import safetensors.numpy
 
 import ranet_jax
 from helpers import damage
-from helpers.fakes import primary_image
-from hub.conftest import DATASET, STEP
+from helpers.fakes import primary_image, random_variables
+from helpers.scored_run import DATASET, STEP
+from helpers.small_models import block_id, small_config
 from ranet_jax import porting
+from ranet_jax.checkpoints import fingerprint
 from ranet_jax.errors import UserError
+from ranet_jax.models import build_model
+from ranet_jax.models.context import BLOCKS
 
 pytestmark = pytest.mark.slow
 
@@ -34,6 +38,19 @@ def test_the_weights_are_those_that_port_reverse_writes(run, published, tmp_path
     found = safetensors.numpy.load_file(published / "model.safetensors")
     assert found.keys() == expected.keys()
     assert all(found[name].tobytes() == expected[name].tobytes() for name in expected)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("block", BLOCKS, ids=block_id)
+def test_the_weights_of_every_block_come_back_bit_for_bit(block, tmp_path):
+    config = small_config(block)
+    config.data.crop_size = (33, 41)
+    module = build_model(config, DATASET.num_classes)
+    model = ranet_jax.Model(config, module, random_variables(module), DATASET)
+    ranet_jax.save_pretrained(model, tmp_path / "model")
+    loaded = ranet_jax.from_pretrained(tmp_path / "model")
+    assert fingerprint(loaded.variables) == fingerprint(model.variables)
+    assert loaded.module == module
 
 
 def test_the_description_names_no_place_on_the_machine_of_training(model, published):
@@ -122,7 +139,9 @@ def test_weights_of_another_network_are_reported(copy):
     assert "  unexpected: walk (1,)" in lines
 
 
-def test_directories_of_something_else(run, tmp_path):
+def test_directories_of_something_else(run, published, tmp_path):
+    with pytest.raises(UserError, match=r"published model; read it with `ranet_jax\.from_pretr"):
+        ranet_jax.load(published)
     assert "read runs and exported models with `ranet_jax.load`" in refusal(run)
     assert f"{tmp_path} holds no published model, as it lacks config.json" in refusal(tmp_path)
     assert f"There is no directory {tmp_path / 'none'} " in refusal(tmp_path / "none")
