@@ -195,4 +195,4 @@ def _training(model: Model) -> str:
 
 def _plain(text: str) -> str:
     """Text of users on one line, in which Markdown sees no signs of its own."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*\[\]<>|#])", r"\\\1", " ".join(text.split()))

@@ -60,6 +60,7 @@ def test_evaluation_agrees_with_the_one_of_training(workdir, capsys):
     table = capsys.readouterr().out
     scores = json.loads((workdir / "evaluation_val.json").read_text())
     assert (scores["split"], scores["step"], scores["num_images"]) == ("val", 2, 2)
+    assert scores["pictures"] == 1
     record = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
     assert scores["fine"]["miou"] == pytest.approx(record["fine_miou"])
     assert scores["coarse"]["miou"] == pytest.approx(record["coarse_miou"])

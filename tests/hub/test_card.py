@@ -97,6 +97,16 @@ def test_what_is_not_known_is_left_out(model, tmp_path):
     assert huggingface_hub.ModelCard(text).data.eval_results is None
 
 
+def test_an_exported_model_has_the_scores_of_its_own_reports(model, tmp_path):
+    model.save(tmp_path / "exported")
+    path = tmp_path / "exported/evaluation_test.json"
+    path.write_text(json.dumps(report(None)))
+    ranet_jax.save_pretrained(ranet_jax.load(path.parent), tmp_path / "published", run=path.parent)
+    text = (tmp_path / "published/README.md").read_text()
+    assert cells(text, "sides test")[2] == "65.71"
+    assert "## Training" not in text
+
+
 @pytest.fixture
 def changed_run(run, tmp_path):
     return shutil.copytree(run, tmp_path / "run")
