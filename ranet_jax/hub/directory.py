@@ -5,6 +5,7 @@ model is: the experiment's config, the data set's classes, the step), `README.md
 `manifest.json` (checksums of the others) and, where there is one, `picture.png`.
 """
 
+import importlib.metadata
 import os
 import pathlib
 from typing import Any
@@ -14,7 +15,6 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-import ranet_jax
 from ranet_jax.checkpoints.manifests import MANIFEST, find_damage, write_manifest
 from ranet_jax.checkpoints.workdirs import parse_config
 from ranet_jax.config import config_to_json
@@ -69,7 +69,7 @@ def write_directory(
 def _describe(model: Model) -> dict[str, Any]:
     return {
         "library_name": LIBRARY,
-        "library_version": ranet_jax.__version__,
+        "library_version": importlib.metadata.version(LIBRARY),
         "format": FORMAT,
         "step": model.step,
         "dataset": model.dataset.to_json(),
