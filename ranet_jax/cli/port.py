@@ -77,6 +77,7 @@ def _port(arguments: argparse.Namespace) -> int:
         raise UserError(f"{output} exists already; choose another directory.")
     is_config = arguments.model.endswith(".py")
     tensors = porting.read_state_dict(source, arguments.prefix, getattr(arguments, "from"))
+    description = porting.read_description(source)
     try:
         ported = porting.port_state_dict(
             tensors,
@@ -84,6 +85,7 @@ def _port(arguments: argparse.Namespace) -> int:
             arguments.output_stride,
             arguments.allow_missing,
             arguments.num_classes,
+            description.align_corners,
         )
     except porting.Misfit as misfit:
         raise UserError(misfit.report()) if arguments.all else misfit from misfit
@@ -96,13 +98,14 @@ def _port(arguments: argparse.Namespace) -> int:
                 f"{source} computes something else here than in PyTorch (more than"
                 f" {verify.TOLERANCE:g} in float32); nothing is written."
             )
-    dataset = None
+    config = ported.network.config
+    dataset = config and description.dataset(config.data.name, ported.num_classes)
     if arguments.dataset is not None:
         from ranet_jax.pipeline import examples
 
-        if ported.network.config is None:
+        if config is None:
             raise UserError(f"{ported.network.name} scores no data set; leave --dataset out.")
-        data = ported.network.config.data
+        data = config.data
         data.name, data.data_dir = arguments.dataset, arguments.data_dir
         dataset = examples.dataset_metadata(examples.open_dataset(data))
     porting.write_ported(output, ported, source, dataset)

@@ -124,6 +124,12 @@ FIELDS: dict[str, Field] = {
     "model.width": Field(
         64, "weights", "Channels of a ResNet's first stage.", Range(1, 2**13, whole=True)
     ),
+    "model.dilate_second": Field(
+        True,
+        "training",
+        "Whether dilated stages of ResNet-18 and 34 dilate both convolutions of a block, not the"
+        " first alone as in mmsegmentation.",
+    ),
     "model.output_stride": Field(
         8,
         "training",
@@ -134,7 +140,13 @@ FIELDS: dict[str, Field] = {
     "model.variant": Field(
         "paper",
         "weights",
-        "RANet as the paper describes it (`paper`) or as its authors' code does (`released`).",
+        "The block as its paper describes it (`paper`), RANet as its authors' code has it"
+        " (`released`), or the block as mmsegmentation has it (`mmsegmentation`).",
+    ),
+    "model.align_corners": Field(
+        True,
+        "training",
+        "Whether `psp` and `deeplabv3plus` resize maps with their corners aligned.",
     ),
     "model.channels": Field(
         512, "weights", "Channels of the context block.", Range(1, 2**14, whole=True)

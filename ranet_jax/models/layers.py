@@ -125,6 +125,34 @@ class ConvBN(nn.Module):
         return outputs if self.activation is None else self.activation(outputs)
 
 
+class SeparableConvBN(nn.Module):
+    """Convolution of each channel by itself, then one of 1 x 1; each with BatchNorm and ReLU."""
+
+    features: int
+    kernel_size: int = 3
+    dilation: int = 1
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, inputs: Float[Array, "b h w c"], train: bool = False
+    ) -> Float[Array, "b h w m"]:
+        """Features of the same size."""
+        shared = {"dtype": self.dtype, "axis_name": self.axis_name}
+        channels = inputs.shape[-1]
+        depthwise = ConvBN(
+            channels,
+            self.kernel_size,
+            dilation=self.dilation,
+            groups=channels,
+            name="depthwise",
+            **shared,
+        )
+        pointwise = ConvBN(self.features, 1, name="pointwise", **shared)
+        return pointwise(depthwise(inputs, train), train)
+
+
 class ChannelDropout(nn.Module):
     """Drop whole channels of an image (PyTorch's `Dropout2d`), keyed by the image's global index.
 

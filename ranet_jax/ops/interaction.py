@@ -227,6 +227,11 @@ def _of_places(representatives: Representatives) -> dict[str, Checked]:
     }
 
 
+def precise(x: Array) -> Array:
+    """The array in float32, or in float64 if it is."""
+    return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
+
+
 def exact_einsum(subscripts: str, left: Array, right: Array) -> Array:
     """Contract in true float32, which accelerators round down by default."""
     return jnp.einsum(subscripts, left, right, precision=jax.lax.Precision.HIGHEST)

@@ -9,7 +9,7 @@ from ranet_jax.ops.checks import FLOATS, ArrayLike, as_arrays, grid_shape, posit
 
 
 def resize_bilinear(
-    x: Float[ArrayLike, "*b h w c"], shape: tuple[int, int]
+    x: Float[ArrayLike, "*b h w c"], shape: tuple[int, int], align_corners: bool = True
 ) -> Float[Array, "*b H W c"]:
     """Resize maps bilinearly so that the corner pixels stay in the corners (align corners).
 
@@ -20,6 +20,8 @@ def resize_bilinear(
     Args:
       x: maps of any float dtype, which the result keeps.
       shape: (H, W) in pixels.
+      align_corners: if False, the outer edges of the corner pixels stay in place, and o reads
+        (o + 1/2) * in / out - 1/2, or the closest pixel where that is outside.
 
     Returns:
       The maps, H x W.
@@ -29,6 +31,11 @@ def resize_bilinear(
     """
     (x,) = as_arrays(x=(x, FLOATS, "... h w c"))
     shape = grid_shape("shape", shape)
+
+    if not align_corners:
+        precise = x if x.dtype == jnp.float64 else x.astype(jnp.float32)
+        whole = (*x.shape[:-3], *shape, x.shape[-1])
+        return jax.image.resize(precise, whole, "linear", antialias=False).astype(x.dtype)
 
     scaled = []
     for axis, size in zip((x.ndim - 3, x.ndim - 2), shape, strict=True):

@@ -26,16 +26,15 @@ def advise(tensors: StateDict, network: Network) -> str:
     if prefix and _fitting(part, network):
         return give
     asked = network.name if network.name in NETWORKS else "the config's segmenter"
-    for name in NETWORKS:
-        other = find_network(name)
-        if name == network.name:
-            continue
-        for own in dict.fromkeys(("", find_prefix(tensors, other.namings))):
+    others = [find_network(name) for name in NETWORKS if name != network.name]
+    for whole in (True, False):  # all of a segmenter's weights before its backbone's alone
+        for other in others:
+            own = "" if whole else find_prefix(tensors, other.namings)
             if naming := _fitting(_behind(tensors, own), other):
                 behind = f", behind the prefix {own}" if own else ""
                 return (
-                    f"These weights are of {name}, in the names of {naming.name}{behind}; you asked"
-                    f" for {asked}."
+                    f"These weights are of {other.name}, in the names of {naming.name}{behind}; you"
+                    f" asked for {asked}."
                 )
     return give if prefix and _share(part, network) >= _SHARE else ""
 

@@ -83,6 +83,8 @@ def match(tensors: StateDict, naming: Naming, expected: Mapping[str, Shape]) -> 
         entry = naming.to_target(name, expected.__contains__)
         if entry is None or not (entry.target is None or entry.target in expected):
             unexpected.append(f"{name} {tensor.shape}")
+        elif entry.copy_of is not None and not _repeats(tensors, name, entry.copy_of):
+            unexpected.append(f"{name} {tensor.shape}, which does not repeat {entry.copy_of}")
         elif entry.target is None:
             entries[name] = entry
         elif entry.target in used:
@@ -150,6 +152,8 @@ def to_arrays(
     unusable = []
     for name, entry in found.entries.items():
         tensor = tensors[name]
+        if entry.copy_of is not None:
+            continue
         if entry.target is None:
             kept[name] = tensor
             continue
@@ -204,12 +208,17 @@ def to_tensors(arrays: Arrays, naming: Naming, kept: StateDict | None = None) ->
                 f"In the naming {naming.name!r} no tensor {entry.source} stands for the values of"
                 f" {path}: its layer scales by the weight's absolute value; choose another naming."
             )
-    return tensors | {k: v for k, v in kept.items() if k not in made_of_kept}
+    rest = {k: v for k, v in kept.items() if k not in made_of_kept}
+    return naming.with_copies(tensors | rest)
 
 
 def _to_float32(array: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         return array.astype(np.float32)
+
+
+def _repeats(tensors: StateDict, name: str, original: str) -> bool:
+    return original in tensors and _same_bits(tensors[name], tensors[original])
 
 
 def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:

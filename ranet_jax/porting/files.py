@@ -63,6 +63,19 @@ def read_tensors(path: str | os.PathLike[str], part: str | None = None) -> State
 
 
 def _read_tensors(path: pathlib.Path, part: str | None) -> StateDict:
+    found = read_file(path)
+    try:
+        return _tensors(choose_state_dict(found, part, path), path)
+    except Damaged as error:
+        raise _damaged(path) from error
+
+
+def read_file(path: pathlib.Path) -> Any:
+    """What a file on this machine holds; arrays of PyTorch's files are still to be read.
+
+    Raises:
+      UserError: it is missing, of no known format, cut off, or holds code.
+    """
     try:
         with path.open("rb") as file:
             empty = not file.read(1)
@@ -80,7 +93,7 @@ def _read_tensors(path: pathlib.Path, part: str | None) -> StateDict:
     if empty:
         raise UserError(f"{path} is empty; copy or download it again.")
     try:
-        return _tensors(choose_state_dict(read(path), part, path), path)
+        return read(path)
     except Damaged as error:
         raise _damaged(path) from error
     except Refused as error:
@@ -90,8 +103,13 @@ def _read_tensors(path: pathlib.Path, part: str | None) -> StateDict:
         ) from error
 
 
-def import_optional(name: str, purpose: str) -> Any:
+def import_optional(name: str, purpose: str, packages: str | None = None) -> Any:
     """A library that only porting needs.
+
+    Args:
+      name: of the module.
+      purpose: what it is needed for.
+      packages: what to install; the module's name if not given.
 
     Raises:
       UserError: it is not installed.
@@ -101,7 +119,7 @@ def import_optional(name: str, purpose: str) -> Any:
     except ImportError as error:
         raise UserError(
             f"To {purpose}, {name} is needed and cannot be imported ({error}); install it with"
-            f" `pip install {name}`."
+            f" `pip install {packages or name}`."
         ) from error
 
 

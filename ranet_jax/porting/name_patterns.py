@@ -10,7 +10,7 @@ is read in both directions, and the first line of a table that fits decides.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
@@ -39,11 +39,16 @@ ABN_SCALE = Transform(lambda x: np.abs(x) + ABN_EPSILON, lambda x: x - ABN_EPSIL
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of a table; with no `target` the tensor is one the network does not compute with."""
+    """A line of a table.
+
+    With no `target` the tensor is one the network does not compute with, or with `copy_of` one
+    that repeats another of this name: a layer has two names then.
+    """
 
     source: str
     target: str | None
     transform: Transform = SAME
+    copy_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,12 @@ class Naming:
         Where none leads to one, the first that fits.
         """
         fitting = [
-            replace(entry, source=source, target=entry.target and entry.target.format(**fields))
+            replace(
+                entry,
+                source=source,
+                target=entry.target and entry.target.format(**fields),
+                copy_of=entry.copy_of and entry.copy_of.format(**fields),
+            )
             for entry in _candidates(self._by_source, source)
             if (fields := _fields(entry.source, source)) is not None
         ]
@@ -86,6 +96,17 @@ class Naming:
             if fields is not None:
                 return replace(entry, source=entry.source.format(**fields), target=target)
         return None
+
+    def with_copies(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The tensors, and those that repeat them."""
+        copies = {
+            entry.source.format(**fields): tensor
+            for entry in self.entries
+            if entry.copy_of is not None
+            for name, tensor in tensors.items()
+            if (fields := _fields(entry.copy_of, name)) is not None
+        }
+        return {**tensors, **copies}
 
     @cached_property
     def _by_source(self) -> "_Index":
@@ -167,6 +188,16 @@ def conv_norm(source: str, target: str, scale: Transform = SAME) -> list[Entry]:
     return conv(f"{source}.0", f"{target}/conv") + norm(f"{source}.1", f"{target}/bn", scale)
 
 
+def copies(entries: Iterable[Entry], module: str, repeated: str) -> list[Entry]:
+    """Entries of tensors that repeat others, under the name of another module."""
+
+    def move(entry: Entry) -> Entry:
+        name = entry.source.removeprefix(repeated)
+        return Entry(module + name, None, copy_of=entry.source)
+
+    return [move(entry) for entry in entries]
+
+
 def within(entries: Iterable[Entry], prefix: str, module: str) -> list[Entry]:
     """The same entries of a part of a network: its prefix in the state dict, its module's name."""
 
@@ -176,4 +207,12 @@ def within(entries: Iterable[Entry], prefix: str, module: str) -> list[Entry]:
         collection, rest = path.split("/", 1)
         return f"{collection}/{module}/{rest}"
 
-    return [replace(e, source=prefix + e.source, target=move(e.target)) for e in entries]
+    return [
+        replace(
+            entry,
+            source=prefix + entry.source,
+            target=move(entry.target),
+            copy_of=entry.copy_of and prefix + entry.copy_of,
+        )
+        for entry in entries
+    ]

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from ranet_jax.errors import UserError
 from ranet_jax.porting.advice import advise
 from ranet_jax.porting.coverage import Misfit, choose_naming, to_arrays
+from ranet_jax.porting.descriptions import read_description
 from ranet_jax.porting.files import StateDict, read_state_dict
 from ranet_jax.porting.modules import (
     IMAGES,
@@ -102,7 +103,8 @@ def port(
       UserError: the file cannot be read or is not of this network.
     """
     tensors = read_state_dict(path, prefix, part)
-    ported = port_state_dict(tensors, model, output_stride, allow_missing, num_classes)
+    aligned = read_description(path).align_corners
+    ported = port_state_dict(tensors, model, output_stride, allow_missing, num_classes, aligned)
     return ported.module, ported.variables
 
 
@@ -112,12 +114,18 @@ def port_state_dict(
     output_stride: int | None = None,
     allow_missing: str | None = None,
     num_classes: int | None = None,
+    align_corners: bool | None = None,
 ) -> Ported:
-    """`port` of tensors by name, with all there is to know of it."""
+    """`port` of tensors by name, with all there is to know of it.
+
+    `align_corners` replaces the field of a published segmenter's config, as a file may say.
+    """
     if num_classes is not None and num_classes < 1:
         raise UserError(f"The number of classes is {num_classes}; choose 1 or more.")
     allowed = [] if not allow_missing else [_compile(allow_missing)]
     network = find_network(model)
+    if align_corners is not None and isinstance(model, str) and network.config is not None:
+        network.config.model.align_corners = align_corners
     try:
         return _port(tensors, network, output_stride, allowed, num_classes)
     except Misfit as misfit:

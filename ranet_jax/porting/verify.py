@@ -41,16 +41,19 @@ def verify(ported: Ported, tensors: StateDict) -> list[Difference]:
       The differences of every stage.
 
     Raises:
-      UserError: PyTorch, torchvision or timm is missing, or neither has the network.
+      UserError: PyTorch or the library to compare with is missing, or none has the network.
     """
     torch = import_optional("torch", "verify a network")
     name, twin = ported.network.name, ported.network.twin
     if twin is None:
         raise UserError(
-            f"Neither torchvision nor timm has {name} to compare with; leave the comparison out."
+            f"None of torchvision, timm and mmsegmentation has {name} to compare with; leave the"
+            " comparison out."
         )
     arrays = {path: array.shape for path, array in flatten(ported.variables).items()}
-    model = twin.build(ported.output_stride, ported.num_classes, arrays.get).eval()
+    config = ported.network.config
+    settings = {} if config is None else {name: config.model[name] for name in twin.settings}
+    model = twin.build(ported.output_stride, ported.num_classes, arrays.get, **settings).eval()
     naming = ported.network.namings[0] if twin.naming is None else twin.naming
     _load(model, _renamed(ported, tensors, naming))
     image = np.random.default_rng(0).normal(size=(1, *twin.size, 3))
@@ -100,7 +103,7 @@ def _renamed(ported: Ported, tensors: StateDict, naming: Naming) -> StateDict:
         target = naming.to_source(entry.target)
         assert target is not None, f"{naming.name} lacks {entry.target}"
         renamed[target.source] = tensor
-    return renamed
+    return naming.with_copies(renamed)
 
 
 def _load(model: Any, tensors: StateDict) -> None:

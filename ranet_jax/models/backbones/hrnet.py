@@ -166,4 +166,4 @@ def _build(model: ConfigDict, **settings: Any) -> nn.Module:
 
 
 # The last features hold those of all resolutions.
-FAMILY = BackboneFamily(("hrnetv2_w48",), _build, lambda model: Stages("features", ""))
+FAMILY = BackboneFamily(("hrnetv2_w48",), _build, lambda model: Stages("features", "", "layer1"))

@@ -91,4 +91,6 @@ def _build(model: ConfigDict, **settings: Any) -> nn.Module:
     return MobileNetV2(output_stride=model.output_stride, **settings)
 
 
-FAMILY = BackboneFamily(("mobilenetv2",), _build, lambda model: Stages("stage7", "stage5"))
+FAMILY = BackboneFamily(
+    ("mobilenetv2",), _build, lambda model: Stages("stage7", "stage5", "stage2")
+)

@@ -115,5 +115,5 @@ def _build(model: ConfigDict, **settings: Any) -> nn.Module:
 
 
 FAMILY = BackboneFamily(
-    ("mobilenetv3_large",), _build, lambda model: Stages("head", "stage3_first")
+    ("mobilenetv3_large",), _build, lambda model: Stages("head", "stage3_first", "stage2")
 )

@@ -25,8 +25,9 @@ OUTPUT_STRIDES = (4, 8, 16, 32)
 class Residual(nn.Module):
     """A residual block: two 3 x 3 convolutions, or with `bottleneck` 1 x 1, 3 x 3, 1 x 1.
 
-    The first 3 x 3 convolution holds the stride and has `first_dilation`. With `mean_shortcut` the
-    shortcut averages 2 x 2 pixels where the block has a stride, or a dilation in place of one.
+    The first 3 x 3 convolution holds the stride and has `first_dilation`; a second one has
+    `dilation`, or none without `dilate_second`. With `mean_shortcut` the shortcut averages 2 x 2
+    pixels where the block has a stride, or a dilation in place of one.
     """
 
     features: int
@@ -34,6 +35,7 @@ class Residual(nn.Module):
     stride: int = 1
     first_dilation: int = 1
     dilation: int = 1
+    dilate_second: bool = True
     project: bool = False
     mean_shortcut: bool = False
     dtype: Dtype = jnp.float32
@@ -60,7 +62,8 @@ class Residual(nn.Module):
         else:
             width_out = self.features
             outputs = nn.relu(conv_bn(inputs, self.features, 3, "1", **strided))
-            outputs = conv_bn(outputs, self.features, 3, "2", dilation=self.dilation)
+            second = self.dilation if self.dilate_second else 1
+            outputs = conv_bn(outputs, self.features, 3, "2", dilation=second)
         shortcut, stride = inputs, self.stride
         if self.project:
             if self.mean_shortcut and (stride > 1 or self.dilation > 1):
@@ -82,6 +85,8 @@ class ResNet(nn.Module):
       multi_grid: factors on the dilation of the fourth stage's blocks, in turn.
       dilate_first_block: dilate a dilated stage's first block like its others; by default that
         block keeps the dilation of the stage before, as torchvision's does.
+      dilate_second: dilate both convolutions of a basic block (of ResNet-18 and 34) in a dilated
+        stage; otherwise the first alone, as in mmsegmentation.
       ceil_pool: max-pool the last odd row and column too (PyTorch's `ceil_mode`).
       mean_shortcut: average in the shortcut of a stage's first block (ResNet-D, He et al., 2019).
       num_classes: categories of the classifier of whole images; None for no classifier.
@@ -94,6 +99,7 @@ class ResNet(nn.Module):
     width: int = 64
     multi_grid: tuple[int, ...] = (1,)
     dilate_first_block: bool = False
+    dilate_second: bool = True
     ceil_pool: bool = False
     mean_shortcut: bool = False
     num_classes: int | None = None
@@ -157,6 +163,7 @@ class ResNet(nn.Module):
                     stride=stride if first else 1,
                     first_dilation=grid * (first_dilation if first else dilation),
                     dilation=grid * dilation,
+                    dilate_second=self.dilate_second,
                     project=first and (stage > 0 or x.shape[-1] != features_out * expansion),
                     mean_shortcut=self.mean_shortcut,
                     dtype=self.dtype,
@@ -184,13 +191,14 @@ def _build(model: ConfigDict, **settings: Any) -> nn.Module:
         stem=STEM_D if model.backbone in VARIANTS_D else model.stem,
         stages=model.stages,
         width=model.width,
+        dilate_second=model.dilate_second,
         **settings,
     )
 
 
 def _stages(model: ConfigDict) -> Stages:
     earlier = f"layer{model.stages - 1}" if model.stages > 1 else ""
-    return Stages(f"layer{model.stages}", earlier)
+    return Stages(f"layer{model.stages}", earlier, "layer1")
 
 
 # Networks with the stem and the shortcuts of ResNet-D.
@@ -201,5 +209,5 @@ FAMILY = BackboneFamily(
     names=tuple(DEPTHS),
     build=_build,
     stages=_stages,
-    settings={"stem": "conv7", "stages": 4, "width": 64},
+    settings={"stem": "conv7", "stages": 4, "width": 64, "dilate_second": True},
 )

@@ -12,6 +12,7 @@ from ranet_jax.models.context import (
     asymmetric,
     ccnet,
     danet,
+    deeplabv3plus,
     fcn,
     lraspp,
     non_local,
@@ -31,14 +32,20 @@ BLOCKS: list[ContextBlock] = [
     ranet.BLOCK,
     released.BLOCK,
     non_local.BLOCK,
+    non_local.REFINED,
     asymmetric.BLOCK,
     ccnet.BLOCK,
     danet.BLOCK,
     psanet.BLOCK,
     ocr.BLOCK,
+    ocr.QUARTER_SCORES,
     psp.BLOCK,
     aspp.BLOCK,
+    aspp.SHORT,
+    deeplabv3plus.BLOCK,
+    deeplabv3plus.WIDE,
     fcn.BLOCK,
+    fcn.FUSED,
     lraspp.BLOCK,
     plain.BLOCK,
 ]
@@ -50,14 +57,20 @@ def find_block(model: ConfigDict) -> ContextBlock:
     Raises:
       ValueError: there is no block of the name, or no such variant.
     """
-    variants = tuple(block.variant for block in BLOCKS if block.variant is not None)
+    variants = tuple(dict.fromkeys(b.variant for b in BLOCKS if b.variant is not None))
     if model.variant not in variants:
         raise ValueError(f"variant is {model.variant!r}; choose one of {variants}.")
-    for block in BLOCKS:
-        if block.name == model.context and block.variant in (None, model.variant):
-            return block
-    names = tuple(dict.fromkeys(block.name for block in BLOCKS))
-    raise ValueError(f"context is {model.context!r}; choose one of {names}.")
+    named = {block.variant: block for block in BLOCKS if block.name == model.context}
+    if not named:
+        names = tuple(dict.fromkeys(block.name for block in BLOCKS))
+        raise ValueError(f"context is {model.context!r}; choose one of {names}.")
+    block = named.get(model.variant, named.get(None))
+    if block is None:
+        raise ValueError(
+            f"context {model.context!r} has no variant {model.variant!r}; choose one of"
+            f" {tuple(named)}."
+        )
+    return block
 
 
 def build_context(

@@ -1,5 +1,6 @@
 """Atrous spatial pyramid pooling and the head of DeepLabV3 (Chen et al., 2017)."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,18 +11,21 @@ from ml_collections import ConfigDict
 
 from ranet_jax.models.backbones import Stages
 from ranet_jax.models.context.block import ContextBlock
-from ranet_jax.models.layers import ChannelDropout, ConvBN, Dtype
+from ranet_jax.models.layers import ChannelDropout, ConvBN, Dtype, SeparableConvBN
 from ranet_jax.models.outputs import ContextOutput
 
 
 class ASPP(nn.Module):
     """In parallel a 1 x 1 convolution, a 3 x 3 one of each dilation, and the mean of the image.
 
-    A last 1 x 1 convolution fuses them.
+    A last convolution, 1 x 1 if not said otherwise, fuses them. With `separable`, dilated
+    convolutions are of each channel by itself, and followed by 1 x 1 ones.
     """
 
     rates: tuple[int, ...]
     channels: int = 256
+    kernel_size: int = 1
+    separable: bool = False
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
 
@@ -31,12 +35,18 @@ class ASPP(nn.Module):
     ) -> Float[Array, "b h w m"]:
         """Features of the same size."""
         conv = partial(ConvBN, self.channels, dtype=self.dtype, axis_name=self.axis_name)
+        dilated: Callable[..., nn.Module] = conv
+        if self.separable:
+            dilated = partial(
+                SeparableConvBN, self.channels, dtype=self.dtype, axis_name=self.axis_name
+            )
         branches = [conv(1, name="branch0")(inputs, train)]
         for index, rate in enumerate(self.rates, 1):
-            branches.append(conv(3, dilation=rate, name=f"branch{index}")(inputs, train))
+            branches.append(dilated(3, dilation=rate, name=f"branch{index}")(inputs, train))
         pooled = conv(1, name="pool")(jnp.mean(inputs, axis=(1, 2), keepdims=True), train)
         branches.append(jnp.broadcast_to(pooled, branches[0].shape))
-        return conv(1, name="project")(jnp.concatenate(branches, axis=-1), train)
+        fuse = conv(self.kernel_size, name="project")
+        return fuse(jnp.concatenate(branches, axis=-1), train)
 
 
 class ASPPContext(nn.Module):
@@ -62,10 +72,39 @@ class ASPPContext(nn.Module):
         return ContextOutput(ConvBN(self.channels, name="fuse", **shared)(context, train))
 
 
+class ShortASPPContext(nn.Module):
+    """mmsegmentation's head of DeepLabV3: ASPP alone, with a last convolution of 3 x 3."""
+
+    stage: str
+    rates: tuple[int, ...] = (12, 24, 36)
+    channels: int = 512
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, features: dict[str, Float[Array, "b ..."]], train: bool = False
+    ) -> ContextOutput:
+        """Features [b, h, w, channels] of the backbone's stage."""
+        shared = {"dtype": self.dtype, "axis_name": self.axis_name}
+        aspp = ASPP(self.rates, self.channels, 3, name="aspp", **shared)
+        return ContextOutput(aspp(features[self.stage], train))
+
+
 def _build(model: ConfigDict, stages: Stages, num_classes: int, **shared: Any) -> nn.Module:
+    return ASPPContext(stages.last, needed_rates(model), **shared)
+
+
+def _build_short(model: ConfigDict, stages: Stages, num_classes: int, **shared: Any) -> nn.Module:
+    return ShortASPPContext(stages.last, needed_rates(model), **shared)
+
+
+def needed_rates(model: ConfigDict) -> tuple[int, ...]:
+    """Dilations of a block that cannot do without, of the `model` section of a config."""
     if not model.aspp_rates:
-        raise ValueError('context "aspp" needs aspp_rates, such as (12, 24, 36).')
-    return ASPPContext(stages.last, tuple(model.aspp_rates), **shared)
+        raise ValueError(f'context "{model.context}" needs aspp_rates, such as (12, 24, 36).')
+    return tuple(model.aspp_rates)
 
 
 BLOCK = ContextBlock("aspp", _build, has_aspp=True)
+SHORT = ContextBlock("aspp", _build_short, variant="mmsegmentation", has_aspp=True)

@@ -34,7 +34,7 @@ class ContextBlock:
         of categories, and as keywords `channels`, `dtype` and `axis_name`. It raises ValueError
         where settings do not fit the block.
       variant: the value of `config.model.variant` that chooses it among blocks of its name; None
-        if there is one of its name only.
+        for the one that all other values choose.
       pairs: what it does with pairs of feature pixels, of the same section.
       has_aspp: whether it takes `config.model.aspp_rates`.
       has_coarse: whether it gives coarse scores.

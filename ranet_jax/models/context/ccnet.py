@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from ranet_jax.models.context.block import ContextBlock, on_last_stage
 from ranet_jax.models.layers import ConvBN, Dtype, conv
 from ranet_jax.models.outputs import ContextOutput
-from ranet_jax.ops.interaction import exact_einsum
+from ranet_jax.ops.interaction import exact_einsum, precise
 
 # After two, every pixel has heard of every other.
 RECURRENCES = 2
@@ -19,10 +19,10 @@ def criss_cross(
 ) -> Float[Array, "h w m"]:
     """Average, at each pixel, the values of its row and its column by one softmax of Q . K.
 
-    The pixel itself, on both, counts once. Logits, softmax and sums are float32; the result has
-    the dtype of the values.
+    The pixel itself, on both, counts once. Logits, softmax and sums are float32 at least; the
+    result has the dtype of the values.
     """
-    q, k, v = (x.astype(jnp.float32) for x in (query, key, value))
+    q, k, v = (precise(x) for x in (query, key, value))
     height = q.shape[0]
     along_column = exact_einsum("hwd,gwd->hwg", q, k)
     itself = jnp.eye(height, dtype=bool)[:, None, :]

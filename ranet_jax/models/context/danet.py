@@ -8,24 +8,27 @@ from jaxtyping import Array, Float
 from ranet_jax.models.context.block import ContextBlock, PixelPairs, on_last_stage
 from ranet_jax.models.layers import ConvBN, Dtype, conv
 from ranet_jax.models.outputs import ContextOutput
-from ranet_jax.ops.interaction import exact_einsum
+from ranet_jax.ops.interaction import exact_einsum, precise
 
 
 def position_attention(
     query: Float[Array, "n d"], key: Float[Array, "n d"], value: Float[Array, "n m"]
 ) -> Float[Array, "n m"]:
-    """Average the values of all pixels by a softmax of Q . K, `softmax(Q K^T) V`, in float32."""
-    logits = exact_einsum("qd,kd->qk", query.astype(jnp.float32), key.astype(jnp.float32))
-    gathered = exact_einsum("qk,km->qm", nn.softmax(logits), value.astype(jnp.float32))
+    """Average the values of all pixels by a softmax of Q . K, `softmax(Q K^T) V`.
+
+    Logits, softmax and sums are float32 at least.
+    """
+    logits = exact_einsum("qd,kd->qk", precise(query), precise(key))
+    gathered = exact_einsum("qk,km->qm", nn.softmax(logits), precise(value))
     return gathered.astype(value.dtype)
 
 
 def channel_attention(features: Float[Array, "n m"]) -> Float[Array, "n m"]:
-    """Average channels by a softmax of how little they resemble each other, in float32.
+    """Average channels by a softmax of how little they resemble each other, in float32 at least.
 
     Of E = X^T X, channel c weighs channel d by the softmax over d of max_d E_cd - E_cd.
     """
-    x = features.astype(jnp.float32)
+    x = precise(features)
     energy = exact_einsum("nc,nd->cd", x, x)
     weights = nn.softmax(jnp.max(energy, axis=-1, keepdims=True) - energy)
     return exact_einsum("cd,nd->nc", weights, x).astype(features.dtype)

@@ -1,4 +1,6 @@
-"""The head of a fully convolutional network (Long et al., 2015) as torchvision builds it."""
+"""The head of a fully convolutional network (Long et al., 2015), as two libraries build it."""
+
+from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ from ranet_jax.models.outputs import ContextOutput
 
 
 class FCNContext(nn.Module):
-    """One 3 x 3 convolution on one stage, and no context."""
+    """One 3 x 3 convolution on one stage, and no context: torchvision's head."""
 
     stage: str
     channels: int = 512
@@ -26,4 +28,25 @@ class FCNContext(nn.Module):
         return ContextOutput(reduce(features[self.stage], train))
 
 
+class FusedFCNContext(nn.Module):
+    """Two 3 x 3 convolutions on one stage and a third that fuses them with it: mmsegmentation's."""
+
+    stage: str
+    channels: int = 512
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, features: dict[str, Float[Array, "b ..."]], train: bool = False
+    ) -> ContextOutput:
+        """Features [b, h, w, channels] of the backbone's stage."""
+        conv = partial(ConvBN, self.channels, dtype=self.dtype, axis_name=self.axis_name)
+        stage = features[self.stage]
+        refined = conv(name="refine")(conv(name="reduce")(stage, train), train)
+        fused = conv(name="fuse")(jnp.concatenate([stage, refined], axis=-1), train)
+        return ContextOutput(fused)
+
+
 BLOCK = ContextBlock("fcn", on_last_stage(FCNContext))
+FUSED = ContextBlock("fcn", on_last_stage(FusedFCNContext), variant="mmsegmentation")

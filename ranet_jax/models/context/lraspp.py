@@ -3,7 +3,6 @@
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
@@ -12,6 +11,7 @@ from ranet_jax.models.backbones import Stages
 from ranet_jax.models.context.block import ContextBlock
 from ranet_jax.models.layers import ConvBN, Dtype, conv
 from ranet_jax.models.outputs import ContextOutput
+from ranet_jax.ops import resize_bilinear
 
 
 class LRASPPContext(nn.Module):
@@ -36,15 +36,9 @@ class LRASPPContext(nn.Module):
         reduced = ConvBN(self.channels, 1, name="reduce", **shared)(last, train)
         mean = jnp.mean(last, axis=(1, 2), keepdims=True)
         scale = nn.sigmoid(conv(self.channels, 1, dtype=self.dtype, name="scale")(mean))
-        return ContextOutput(_resize(reduced * scale, earlier.shape[1:3]), skipped=earlier)
-
-
-def _resize(x: Array, shape: tuple[int, ...]) -> Array:
-    """Resize maps bilinearly, edges to edges: PyTorch's way without aligned corners."""
-    batch, *_, channels = x.shape
-    precise = x if x.dtype == jnp.float64 else x.astype(jnp.float32)
-    resized = jax.image.resize(precise, (batch, *shape, channels), "linear", antialias=False)
-    return resized.astype(x.dtype)
+        shape = earlier.shape[1], earlier.shape[2]
+        scaled = resize_bilinear(reduced * scale, shape, align_corners=False)
+        return ContextOutput(scaled, skipped=earlier)
 
 
 def _build(model: ConfigDict, stages: Stages, num_classes: int, **shared: Any) -> nn.Module:

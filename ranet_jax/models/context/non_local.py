@@ -1,5 +1,8 @@
 """The non-local block (Wang et al., 2018): each pixel gathers from all, the usual comparison."""
 
+from dataclasses import replace
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,7 +11,7 @@ from jaxtyping import Array, Float
 from ranet_jax.models.context.block import ContextBlock, PixelPairs, on_last_stage
 from ranet_jax.models.layers import ConvBN, Dtype, conv
 from ranet_jax.models.outputs import ContextOutput
-from ranet_jax.ops.interaction import exact_einsum
+from ranet_jax.ops.interaction import exact_einsum, precise
 
 
 def attend(
@@ -17,11 +20,12 @@ def attend(
     """Average the values by a softmax of scaled dot products, `softmax(Q K^T / sqrt(d)) V`.
 
     The embedded Gaussian of Wang et al. (2018, Eq. 3) of pixels embedded as Q and K, scaled as in
-    their code. Logits, softmax and sums are float32; the result has the dtype of the values.
+    their code. Logits, softmax and sums are float32 at least; the result has the dtype of the
+    values.
     """
-    scaled = query.astype(jnp.float32) / query.shape[-1] ** 0.5
-    weights = nn.softmax(exact_einsum("qd,kd->qk", scaled, key.astype(jnp.float32)))
-    return exact_einsum("qk,km->qm", weights, value.astype(jnp.float32)).astype(value.dtype)
+    scaled = precise(query) / query.shape[-1] ** 0.5
+    weights = nn.softmax(exact_einsum("qd,kd->qk", scaled, precise(key)))
+    return exact_einsum("qk,km->qm", weights, precise(value)).astype(value.dtype)
 
 
 class NonLocalContext(nn.Module):
@@ -31,10 +35,14 @@ class NonLocalContext(nn.Module):
     `g`. What each pixel gathers is projected back and added to A; the projection's BatchNorm
     starts at scale 0, so that training starts from the network without context. A last 3 x 3
     convolution fuses A with the sum. Its tables of all pairs of pixels make memory O(n^2).
+
+    `refined`, as in mmsegmentation, the embeddings have biases, and a 3 x 3 convolution follows
+    the sum, which is then fused with the stage in place of A.
     """
 
     stage: str
     channels: int = 512
+    refined: bool = False
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
 
@@ -49,7 +57,7 @@ class NonLocalContext(nn.Module):
         inner = self.channels // 2
 
         def embed(name: str) -> Array:
-            embedded = conv(inner, 1, dtype=self.dtype, name=name)(visual)
+            embedded = conv(inner, 1, use_bias=self.refined, dtype=self.dtype, name=name)(visual)
             return embedded.reshape(batch, height * width, inner)
 
         gathered = jax.vmap(attend)(embed("theta"), embed("phi"), embed("g"))
@@ -57,8 +65,12 @@ class NonLocalContext(nn.Module):
             self.channels, 1, activation=None, initial_scale=0.0, name="project", **shared
         )
         context = visual + project(gathered.reshape(batch, height, width, inner), train)
+        fused_with = visual
+        if self.refined:
+            context = ConvBN(self.channels, name="refine", **shared)(context, train)
+            fused_with = features[self.stage]
         fused = ConvBN(self.channels, name="fuse", **shared)(
-            jnp.concatenate([visual, context], axis=-1), train
+            jnp.concatenate([fused_with, context], axis=-1), train
         )
         return ContextOutput(fused)
 
@@ -68,4 +80,7 @@ BLOCK = ContextBlock(
     on_last_stage(NonLocalContext),
     pairs=lambda model: PixelPairs.TABLES,
     min_channels=2,  # of which its embeddings have half
+)
+REFINED = replace(
+    BLOCK, build=on_last_stage(partial(NonLocalContext, refined=True)), variant="mmsegmentation"
 )

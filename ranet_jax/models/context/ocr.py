@@ -1,5 +1,6 @@
 """Object-contextual representations (Yuan et al., 2020): pixels gather from soft object regions."""
 
+from dataclasses import replace
 from typing import Any
 
 import flax.linen as nn
@@ -14,7 +15,7 @@ from ranet_jax.models.context.non_local import attend
 from ranet_jax.models.layers import ConvBN, Dtype, score_map
 from ranet_jax.models.outputs import ContextOutput
 from ranet_jax.ops import resize_bilinear
-from ranet_jax.ops.interaction import exact_einsum
+from ranet_jax.ops.interaction import exact_einsum, precise
 
 
 def region_representations(
@@ -22,11 +23,11 @@ def region_representations(
 ) -> Float[Array, "c m"]:
     """Average the pixels of each category's soft region, `f_k = sum_i softmax_i(s_ik) x_i`.
 
-    The softmax is over the pixels. It and the sums are float32; the result has the dtype of the
-    features.
+    The softmax is over the pixels. It and the sums are float32 at least; the result has the dtype
+    of the features.
     """
-    weights = nn.softmax(scores.astype(jnp.float32), axis=0)
-    averages = exact_einsum("nc,nm->cm", weights, features.astype(jnp.float32))
+    weights = nn.softmax(precise(scores), axis=0)
+    averages = exact_einsum("nc,nm->cm", weights, precise(features))
     return averages.astype(features.dtype)
 
 
@@ -36,12 +37,16 @@ class OCRContext(nn.Module):
     A 3 x 3 convolution and a classifier give the coarse scores, resized to the stage. They make a
     region of each category. Pixels gather from the means of the regions, both embedded in half the
     channels, and a 1 x 1 convolution fuses what they gather with the reduced stage.
+
+    The scores are of as many channels as the block has, or with `quarter_scores`, as in
+    mmsegmentation, of a quarter of those of their stage.
     """
 
     num_classes: int
     stage: str
     score_stage: str
     channels: int = 512
+    quarter_scores: bool = False
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
 
@@ -57,8 +62,9 @@ class OCRContext(nn.Module):
             return ConvBN(depth, 1, name=name, **shared)(x, train)
 
         visual = ConvBN(self.channels, name="reduce", **shared)(features[self.stage], train)
-        score_reduce = ConvBN(self.channels, name="score_reduce", **shared)
-        scored = score_reduce(features[self.score_stage], train)
+        early = features[self.score_stage]
+        depth = max(1, early.shape[-1] // 4) if self.quarter_scores else self.channels
+        scored = ConvBN(depth, name="score_reduce", **shared)(early, train)
         coarse = score_map(scored, self.num_classes, "semantic_logit")
         batch, height, width, _ = visual.shape
         coarse = resize_bilinear(coarse, (height, width))
@@ -78,12 +84,16 @@ class OCRContext(nn.Module):
 
 
 def _build(model: ConfigDict, stages: Stages, num_classes: int, **shared: Any) -> nn.Module:
-    return OCRContext(num_classes, stages.last, stages.earlier or stages.last, **shared)
+    quarter = model.variant == VARIANT
+    stage, earlier = stages.last, stages.earlier or stages.last
+    return OCRContext(num_classes, stage, earlier, quarter_scores=quarter, **shared)
 
 
+VARIANT = "mmsegmentation"
 BLOCK = ContextBlock(
     "ocr",
     _build,
     has_coarse=True,
     min_channels=2,  # of which its embeddings have half
 )
+QUARTER_SCORES = replace(BLOCK, variant=VARIANT)

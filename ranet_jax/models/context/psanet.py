@@ -11,7 +11,7 @@ from ranet_jax import ops
 from ranet_jax.models.context.block import ContextBlock, PixelPairs, on_last_stage
 from ranet_jax.models.layers import ConvBN, Dtype, conv
 from ranet_jax.models.outputs import ContextOutput
-from ranet_jax.ops.interaction import exact_einsum
+from ranet_jax.ops.interaction import exact_einsum, precise
 
 # Side of the largest map on which all pixels see each other: features of 97 x 97, which is what a
 # crop of 769 x 769 has, at half their resolution.
@@ -43,9 +43,9 @@ def pair_logits(offsets: Float[Array, "h w r"], reach: int) -> Float[Array, "n n
 
 
 def collect(features: Float[Array, "n m"], logits: Float[Array, "n n"]) -> Float[Array, "n m"]:
-    """Each pixel gathers from all by the softmax of its own row of logits, in float32."""
-    weights = nn.softmax(logits.astype(jnp.float32), axis=1)
-    gathered = exact_einsum("ij,jm->im", weights, features.astype(jnp.float32))
+    """Each pixel gathers from all by the softmax of its own row of logits, in float32 at least."""
+    weights = nn.softmax(precise(logits), axis=1)
+    gathered = exact_einsum("ij,jm->im", weights, precise(features))
     return gathered.astype(features.dtype)
 
 

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from ranet_jax.errors import UserError
 from ranet_jax.porting.networks import (
     hrnet,
+    mmsegmentation,
     mobilenet,
     mobilenet_v3,
     released_ranet,
@@ -31,7 +32,11 @@ BACKBONES: dict[str, Network] = {
 }
 SEGMENTERS: dict[str, PublishedSegmenter] = {
     published.name: published
-    for published in (*torchvision_segmenters.SEGMENTERS, *released_ranet.SEGMENTERS)
+    for published in (
+        *torchvision_segmenters.SEGMENTERS,
+        *mmsegmentation.SEGMENTERS,
+        *released_ranet.SEGMENTERS,
+    )
 }
 NETWORKS = (*BACKBONES, *SEGMENTERS)
 

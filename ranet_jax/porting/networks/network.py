@@ -20,17 +20,19 @@ class Twin:
 
     Attributes:
       build: the network, of an output stride, a number of classes (None for no classifier) and
-        what the state dict holds.
+        what the state dict holds, and as keywords the settings.
       stages: by our name of an output, the submodule whose output it is; with an index, one of
         the submodule's list of outputs.
       naming: what it calls its tensors; None for the network's first naming.
       size: of an image it takes; one side odd where any size will do.
+      settings: fields of `config.model` that decide on the network too.
     """
 
-    build: Callable[[int, int | None, Source], Any]
+    build: Callable[..., Any]
     stages: dict[str, str]
     naming: Naming | None = None
     size: tuple[int, int] = (97, 130)
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

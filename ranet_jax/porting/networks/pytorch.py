@@ -1,6 +1,9 @@
-"""Networks of torchvision and timm, to compare with."""
+"""Networks of torchvision, timm and mmsegmentation, to compare with."""
 
+import importlib.util
 import sys
+import types
+import warnings
 from typing import Any
 
 from ranet_jax.errors import UserError
@@ -39,3 +42,27 @@ def timm_network(name: str, num_classes: int | None, **settings: Any) -> Any:
         raise UserError(
             f"timm has no {name} of {described} to compare with; leave the comparison out."
         ) from error
+
+
+class _Operators(types.ModuleType):
+    """In place of mmcv's compiled operators, which are asked for by name and not called."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return None
+
+
+def import_mmsegmentation() -> Any:
+    """Import mmsegmentation's networks, also beside mmcv-lite, which has no compiled operators.
+
+    Raises:
+      UserError: it is not installed.
+    """
+    import_torchvision()  # which timm imports, which it imports
+    purpose, packages = "verify a network", "mmsegmentation 'mmcv-lite<2.2' ftfy regex"
+    with warnings.catch_warnings(action="ignore"):  # of what these releases find deprecated
+        import_optional("mmcv", purpose, packages)
+        if "mmcv._ext" not in sys.modules and importlib.util.find_spec("mmcv._ext") is None:
+            sys.modules["mmcv._ext"] = _Operators("mmcv._ext")
+        return import_optional("mmseg.models", purpose, packages)

@@ -64,6 +64,17 @@ def segmenter(
     return Network(name, namings, model.output_stride, CLASSIFIER, build, config, twin)
 
 
+_SEPARABLE = [
+    entry
+    for place in ("context.{name}", "context.aspp.{name}")
+    for half in ("depthwise", "pointwise")
+    for entry in (
+        *conv(f"{place}.{half}.conv", f"{place.replace('.', '/')}/{half}/conv"),
+        *norm(f"{place}.{half}.bn", f"{place.replace('.', '/')}/{half}/bn"),
+    )
+]
+
+
 def own_naming(backbone: Naming) -> Naming:
     """Names of this package's own segmenters: the backbone's, and the modules' with dots."""
     return Naming(
@@ -74,6 +85,7 @@ def own_naming(backbone: Naming) -> Naming:
             *norm("context.{name}.bn", "context/{name}/bn"),
             *conv("context.aspp.{name}.conv", "context/aspp/{name}/conv"),
             *norm("context.aspp.{name}.bn", "context/aspp/{name}/bn"),
+            *_SEPARABLE,
             *conv("context.{name}", "context/{name}"),
             Entry("context.{name}", "params/context/{name}"),
             *conv("context.rcb.{name}", "context/rcb/{name}"),

@@ -1,0 +1,70 @@
+"""ASPP and decoder of DeepLabV3+ (Chen et al., 2018), of depthwise separable convolutions."""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
+
+from ranet_jax.models.backbones import Stages
+from ranet_jax.models.context.aspp import ASPP, needed_rates
+from ranet_jax.models.context.block import ContextBlock
+from ranet_jax.models.layers import ConvBN, Dtype, SeparableConvBN
+from ranet_jax.models.outputs import ContextOutput
+from ranet_jax.ops import resize_bilinear
+
+
+class DeepLabV3PlusContext(nn.Module):
+    """ASPP on one stage, resized to a `shallow` one whose details two convolutions add.
+
+    A 1 x 1 convolution makes 3/16 of the shallow stage's channels: 48 of 256. ASPP's last
+    convolution is 1 x 1, or 3 x 3 as in mmsegmentation (`kernel_size`).
+    """
+
+    stage: str
+    shallow: str
+    rates: tuple[int, ...] = (12, 24, 36)
+    channels: int = 512
+    kernel_size: int = 1
+    align_corners: bool = True
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, features: dict[str, Float[Array, "b ..."]], train: bool = False
+    ) -> ContextOutput:
+        """Features [b, h, w, channels] of the size of the shallow stage."""
+        shared = {"dtype": self.dtype, "axis_name": self.axis_name}
+        aspp = ASPP(self.rates, self.channels, self.kernel_size, True, name="aspp", **shared)
+        context = aspp(features[self.stage], train)
+        shallow = features[self.shallow]
+        reduce = ConvBN(max(1, 3 * shallow.shape[-1] // 16), 1, name="shallow_reduce", **shared)
+        details = reduce(shallow, train)
+        shape = shallow.shape[1], shallow.shape[2]
+        context = resize_bilinear(context, shape, self.align_corners)
+        context = jnp.concatenate([context, details], axis=-1)
+        for name in ("refine", "fuse"):
+            context = SeparableConvBN(self.channels, name=name, **shared)(context, train)
+        return ContextOutput(context)
+
+
+def _build(
+    model: ConfigDict, stages: Stages, num_classes: int, kernel_size: int = 1, **shared: Any
+) -> nn.Module:
+    return DeepLabV3PlusContext(
+        stages.last,
+        stages.shallow,
+        needed_rates(model),
+        kernel_size=kernel_size,
+        align_corners=model.align_corners,
+        **shared,
+    )
+
+
+BLOCK = ContextBlock("deeplabv3plus", _build, has_aspp=True)
+WIDE = ContextBlock(
+    "deeplabv3plus", partial(_build, kernel_size=3), variant="mmsegmentation", has_aspp=True
+)

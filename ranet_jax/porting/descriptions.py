@@ -1,0 +1,81 @@
+"""What mmsegmentation's checkpoints say of their network beside its weights, under "meta"."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ranet_jax.errors import UserError
+from ranet_jax.files.paths import as_path, local_copy
+from ranet_jax.pipeline.metadata import DatasetMetadata, default_color
+from ranet_jax.porting.files import read_file
+from ranet_jax.porting.shards import find_index
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a file says of its network; empty or None where it says nothing.
+
+    Attributes:
+      class_names: names of the categories.
+      palette: their colours, as the file has them.
+      align_corners: whether its heads resize maps with aligned corners.
+    """
+
+    class_names: tuple[str, ...] = ()
+    palette: Any = None
+    align_corners: bool | None = None
+
+    def dataset(self, name: str, num_classes: int | None) -> DatasetMetadata | None:
+        """The categories and their colours, if they are as many as a classifier has.
+
+        Colours that are none, or of another number, are replaced by `default_color`.
+
+        Args:
+          name: of the data set.
+          num_classes: categories of the classifier.
+        """
+        if not self.class_names or len(self.class_names) != num_classes:
+            return None
+        fields = {"name": name, "class_names": self.class_names, "ignore_label": 255}
+        try:
+            return DatasetMetadata.from_json(fields | {"palette": self.palette})
+        except UserError:
+            numbers = range(len(self.class_names))
+            return DatasetMetadata(name, self.class_names, tuple(map(default_color, numbers)))
+
+
+def read_description(path: str | os.PathLike[str]) -> Description:
+    """What a file of weights says of its network; nothing unless it is a single one of PyTorch's.
+
+    In versions 1.x "dataset_meta" holds "classes" and "palette", and "cfg" the text of the config;
+    in 0.x they are "CLASSES", "PALETTE" and "config".
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    path = as_path(path)
+    if find_index(path) is not None or path.suffix in (".npz", ".safetensors"):
+        return Description()
+    with local_copy(path) as copy:
+        found = read_file(copy)
+    meta = found.get("meta") if isinstance(found, Mapping) else None
+    if not isinstance(meta, Mapping):
+        return Description()
+    dataset = meta.get("dataset_meta")
+    newer = dataset if isinstance(dataset, Mapping) else {}
+    classes = newer.get("classes", meta.get("CLASSES"))
+    palette = newer.get("palette", meta.get("PALETTE"))
+    text = meta.get("cfg", meta.get("config"))
+    said = (
+        set(re.findall(r"\balign_corners=(True|False)", text)) if isinstance(text, str) else set()
+    )
+    return Description(_names(classes), palette, said.pop() == "True" if len(said) == 1 else None)
+
+
+def _names(classes: Any) -> tuple[str, ...]:
+    if not isinstance(classes, list | tuple):
+        return ()
+    names = tuple(name for name in classes if isinstance(name, str) and name.isprintable())
+    return names if len(names) == len(classes) else ()

@@ -1,0 +1,57 @@
+"""mmsegmentation's own networks, of the configs that it is installed with."""
+
+import importlib.util
+import pathlib
+import warnings
+
+import torch
+
+from helpers.torch_networks import randomised
+from ranet_jax.porting.networks.pytorch import import_mmsegmentation
+
+STAGES = {"stem": "backbone.stem", **{f"layer{n}": f"backbone.layer{n}" for n in (1, 2, 3, 4)}}
+# Weights that start at 0, so that what they multiply would not be compared.
+ZEROS = ("gamma.scale", "out_project.weight", "conv_out.bn.weight")
+
+
+def published(name, crop="512x1024", classes=4):
+    """The network of a Cityscapes config, with random weights and statistics."""
+    library = import_mmsegmentation()
+    package = importlib.util.find_spec("mmseg").submodule_search_locations[0]
+    configs = pathlib.Path(package) / ".mim/configs"
+    path = min(configs.glob(f"*/{name}_*k_cityscapes-{crop}.py"))
+    with warnings.catch_warnings(action="ignore"):
+        from mmengine.config import Config
+
+        config = Config.fromfile(path).model.to_dict()
+        config |= {"data_preprocessor": None, "pretrained": None}
+        torch.manual_seed(0)
+        model = randomised(library.build_segmentor(_for_one_process(config, classes)))
+    for parameter, values in model.named_parameters():
+        if parameter.endswith(ZEROS):
+            torch.nn.init.normal_(values, std=0.2)
+    return model
+
+
+def _for_one_process(config, classes):
+    """The settings with a number of classes, and BatchNorm that is not synchronised."""
+    if isinstance(config, dict):
+        known = {"num_classes": classes} if "num_classes" in config else {}
+        kind = {"type": "BN"} if config.get("type") == "SyncBN" else {}
+        return {k: _for_one_process(v, classes) for k, v in config.items()} | known | kind
+    if isinstance(config, list | tuple):
+        return type(config)(_for_one_process(entry, classes) for entry in config)
+    return config
+
+
+def run_heads(model):
+    """Let a call of the network run its auxiliary head too, which the library leaves out."""
+    decode = model.forward
+
+    def forward(images):
+        decode(images)
+        if getattr(model, "with_auxiliary_head", False):
+            model.auxiliary_head(model.extract_feat(images))
+
+    model.forward = forward
+    return model

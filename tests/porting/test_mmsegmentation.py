@@ -1,0 +1,213 @@
+"""mmsegmentation's segmenters against its own, of its own configs: scores, files, predictions."""
+
+import sys
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+import ranet_jax
+from helpers.mmsegmentation import STAGES, published, run_heads
+from helpers.port_command import assert_same_bits, command, read_back
+from helpers.torch_networks import apply, assert_close, image, run
+from ranet_jax.errors import UserError
+from ranet_jax.models import build_model
+from ranet_jax.porting import Misfit, port, port_state_dict
+from ranet_jax.porting.networks import find_network, mmsegmentation
+from ranet_jax.porting.networks.pytorch import import_mmsegmentation
+from ranet_jax.porting.verify import verify
+from ranet_jax.training.initialization import initialize
+
+pytestmark = pytest.mark.slow
+
+NAMES = [segmenter.name for segmenter in mmsegmentation.SEGMENTERS]
+HEADS = {"fine": "decode_head.conv_seg", "coarse": "auxiliary_head.conv_seg"}
+CASCADE = {"fine": "decode_head.1.conv_seg", "coarse": "decode_head.0.conv_seg"}
+CLASSES = ("road", "wall", "sky", "person")
+PALETTE = [[128, 64, 128], [102, 102, 156], [70, 130, 180], [220, 20, 60]]
+
+
+def arrays(model):
+    return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+
+
+def assert_equal(model, ported, size, dtype="float64"):
+    """Scores, in the network's own layers, on an image of odd sides."""
+    images = image(size)
+    places = CASCADE if hasattr(model, "num_stages") else HEADS
+    theirs = run(run_heads(model), images, places, getattr(torch, dtype))
+    parts = {part: getattr(ported.module, part) for part in ("backbone", "context", "auxiliary")}
+    changed = {k: v.clone(dtype=np.dtype(dtype)) for k, v in parts.items() if v is not None}
+    ours = apply(ported.module.clone(**changed), ported.variables, images, dtype)
+    assert ours.keys() == theirs.keys()
+    for stage, expected in theirs.items():
+        assert_close(ours[stage], expected, dtype, stage)
+
+
+def checkpoint(path, model, aligned=False):
+    """A file as version 1.x writes it."""
+    meta = {
+        "dataset_meta": {"classes": CLASSES, "palette": PALETTE},
+        "cfg": f"decode_head=dict(align_corners={aligned})",
+        "mmengine_version": "0.10.7",
+    }
+    torch.save({"meta": meta, "state_dict": model.state_dict(), "message_hub": {}}, path)
+    return path
+
+
+# ------------------------------------------------------------------------- one after the other
+
+
+@pytest.fixture(scope="module")
+def psp():
+    return published("pspnet_r18-d8")
+
+
+def test_pspnet_is_ported_verified_and_comes_back_bit_for_bit(psp, tmp_path, capsys):
+    source = checkpoint(tmp_path / "w.pth", psp)
+    output, back = tmp_path / "out", tmp_path / "back.pth"
+    assert command(source, "--model", "pspnet_r18-d8", "--output", output, "--verify") == 0
+    table = {line.split()[0]: line.split()[-2:] for line in capsys.readouterr().out.splitlines()}
+    for stage in (*STAGES, "fine", "coarse"):
+        single, double = map(float, table[stage])
+        assert (single < 1e-5, double < 1e-9) == (True, True), stage
+    assert command(output, "--reverse", "--format", "pth", "--output", back) == 0
+    assert_same_bits(read_back(back), psp.state_dict())
+
+    model = ranet_jax.load(output)
+    assert model.dataset.class_names == CLASSES
+    assert model.dataset.palette == tuple(map(tuple, PALETTE))
+    pixels = np.random.default_rng(0).integers(0, 256, (65, 49, 3)).astype(np.uint8)
+    scores = scores_of(psp, pixels)
+    first, second = np.sort(scores, axis=0)[:-3:-1]
+    clear = first - second > 1e-4 * np.abs(scores).max()
+    assert clear.mean() > 0.99
+    labels = model.predict(pixels).labels
+    np.testing.assert_array_equal(labels[clear], scores.argmax(axis=0)[clear])
+
+
+def scores_of(model, pixels):
+    """The library's scores of an image, at the image's size."""
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    images = ((pixels / 255 - mean) / std)[None]
+    fine = run(model, images, {"fine": HEADS["fine"]}, torch.float64)["fine"]
+    model.float()
+    return torch.nn.functional.interpolate(
+        torch.from_numpy(fine.transpose(0, 3, 1, 2).copy()),
+        size=pixels.shape[:2],
+        mode="bilinear",
+        align_corners=True,
+    )[0].numpy()
+
+
+def test_deeplabv3plus_has_the_scores_of_its_published_config():
+    model = published("deeplabv3plus_r18-d8")
+    ported = port_state_dict(arrays(model), "deeplabv3plus_r18-d8")
+    counted = sum(array.size for array in jax.tree.leaves(ported.variables["params"]))
+    assert counted == sum(parameter.numel() for parameter in model.parameters())
+    assert_equal(model, ported, (65, 42))
+
+
+def test_a_file_says_whether_corners_are_aligned(psp, tmp_path):
+    """Of a crop of 769 pixels: what is resized within the network differs, the weights do not."""
+    source = checkpoint(tmp_path / "w.pth", psp, aligned=True)
+    module, _ = port(source, "pspnet_r18-d8")
+    assert module.context.align_corners
+    assert not find_network("pspnet_r18-d8").config.model.align_corners
+
+
+@pytest.mark.long
+def test_training_starts_from_a_ported_segmenter(psp, tmp_path):
+    source, output = checkpoint(tmp_path / "w.pth", psp), tmp_path / "out"
+    assert command(source, "--model", "pspnet_r18-d8", "--output", output) == 0
+    config = ranet_jax.load(output).config.copy_and_resolve_references()
+    with config.unlocked():
+        config.model.init_from = str(output)
+        config.model.init_allow_missing = "logit"
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
+    shapes = jax.eval_shape(build_model(config, 5).init, jax.random.PRNGKey(0), images)
+    fresh = jax.tree.map(lambda x: np.full(x.shape, 7, x.dtype), shapes)
+    variables, told = initialize(config.model, fresh)
+    assert "4 anew (auxiliary/logit, fine_logit)" in told
+    kernel = variables["params"]["context"]["pool3"]["conv"]["kernel"]
+    weight = psp.decode_head.psp_modules[2][1].conv.weight.detach().numpy()
+    np.testing.assert_array_equal(kernel, weight.transpose(2, 3, 1, 0))
+
+
+# ---------------------------------------------------------------------------- all of them
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", NAMES)
+def test_every_segmenter_has_the_scores_of_its_published_config(name):
+    model = published(name)
+    ported = port_state_dict(arrays(model), name)
+    counted = sum(array.size for array in jax.tree.leaves(ported.variables["params"]))
+    assert counted == sum(parameter.numel() for parameter in model.parameters())
+    assert_equal(model, ported, (73, 98))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [name for name in NAMES if "_r101" not in name])
+def test_every_stage_is_verified_and_every_tensor_comes_back(name, tmp_path):
+    model = published(name)
+    ported = port_state_dict(arrays(model), name)
+    differences = verify(ported, arrays(model))
+    assert {difference.stage for difference in differences} == {*STAGES, "fine", "coarse"}
+    assert all(difference.float32 < 1e-4 for difference in differences)
+    assert all(difference.float64 < 1e-9 for difference in differences)
+    source, output, back = checkpoint(tmp_path / "w.pth", model), tmp_path / "o", tmp_path / "b.pth"
+    assert command(source, "--model", name, "--output", output) == 0
+    assert command(output, "--reverse", "--format", "pth", "--output", back) == 0
+    assert_same_bits(read_back(back), model.state_dict())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["pspnet_r18-d8", "deeplabv3plus_r18-d8", "ocrnet_r50-d8"])
+def test_segmenters_of_aligned_corners(name, tmp_path):
+    model = published(name, "769x769" if "ocr" not in name else "512x1024")
+    for module in model.modules():
+        if hasattr(module, "align_corners"):
+            module.align_corners = True
+    module, _ = port(checkpoint(tmp_path / "w.pth", model, aligned=True), name)
+    ported = port_state_dict(arrays(model), name, align_corners=True)
+    assert ported.module == module
+    assert_equal(model, ported, (65, 98))
+    assert all(difference.float64 < 1e-9 for difference in verify(ported, arrays(model)))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("stride", [4, 16, 32])
+@pytest.mark.parametrize("name", ["deeplabv3plus_r18-d8", "danet_r50-d8"])
+def test_other_output_strides(name, stride):
+    tensors = arrays(published(name))
+    differences = verify(port_state_dict(tensors, name, stride), tensors)
+    assert len(differences) == 7
+    assert all(difference.float64 < 1e-9 for difference in differences)
+
+
+# ------------------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.long
+def test_what_one_layer_is_saved_as_twice_must_be_the_same(tmp_path):
+    """The asymmetric network's queries and keys; it comes back twice from a trained model too."""
+    tensors = arrays(published("ann_r50-d8"))
+    twice = "decode_head.context.stages.0.{}_project.conv.weight"
+    ported = port_state_dict(tensors, "ann_r50-d8")
+    assert not set(ported.kept) & {twice.format("query"), twice.format("key")}
+    tensors[twice.format("query")] = tensors[twice.format("query")] + 1
+    with pytest.raises(Misfit, match=r"query_project\.conv\.weight .*which does not repeat"):
+        port_state_dict(tensors, "ann_r50-d8")
+
+
+def test_weights_of_another_segmenter_are_named(psp):
+    with pytest.raises(Misfit, match=r"^These weights are of pspnet_r18-d8, in the names of mmseg"):
+        port_state_dict(arrays(psp), "fcn_r18-d8")
+
+
+def test_verifying_without_the_library_names_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mmcv", None)
+    with pytest.raises(UserError, match="install it with `pip install mmsegmentation 'mmcv-lite"):
+        import_mmsegmentation()
