@@ -103,7 +103,7 @@ def test_generated_pages_are_those_that_are_generated(name):
 
 def test_the_page_of_networks_has_a_row_for_each_and_for_each_naming():
     rows = re.findall(
-        r"^\| (`\w+`)? .*\| `(\S+)` \|$", (ROOT / "docs/networks.md").read_text(), re.M
+        r"^\| (`[\w-]+`)? .*\| `(\S+)` \|$", (ROOT / "docs/networks.md").read_text(), re.M
     )
     named = [name.strip("`") for name, _ in rows if name]
     assert named == list(NETWORKS)

@@ -1,6 +1,5 @@
 """mmsegmentation's own networks, of the configs that it is installed with."""
 
-import importlib.util
 import pathlib
 import warnings
 
@@ -15,11 +14,14 @@ ZEROS = ("gamma.scale", "out_project.weight", "conv_out.bn.weight")
 
 
 def published(name, crop="512x1024", classes=4):
-    """The network of a Cityscapes config, with random weights and statistics."""
+    """The network of a Cityscapes config, with random weights and statistics.
+
+    Where there is none, that of the file which such configs begin with.
+    """
     library = import_mmsegmentation()
-    package = importlib.util.find_spec("mmseg").submodule_search_locations[0]
-    configs = pathlib.Path(package) / ".mim/configs"
-    path = min(configs.glob(f"*/{name}_*k_cityscapes-{crop}.py"))
+    configs = pathlib.Path(library.__file__).parents[1] / ".mim/configs"
+    base = configs / f"_base_/models/{name}.py"
+    path = min(configs.glob(f"*/{name}_*k_cityscapes-{crop}.py"), default=base)
     with warnings.catch_warnings(action="ignore"):
         from mmengine.config import Config
 

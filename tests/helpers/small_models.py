@@ -1,17 +1,34 @@
 """Segmenters with few channels, one for each context block."""
 
+import pytest
+
 from ranet_jax.config import default_config
+from ranet_jax.models.context import BLOCKS
 
 SMALL = {"backbone": "resnet18", "width": 4, "channels": 8, "num_regions": 4, "per_region": 2}
-# What blocks need besides.
+# What blocks need besides, by name or variant.
 NEEDED = {
     "aspp": {"aspp_rates": (2, 4)},
+    "deeplabv3plus": {"aspp_rates": (2, 4)},
     "released": {"backbone": "resnet50", "stem": "deep", "stages": 4},
 }
 
 
 def block_id(block):
+    if block.variant == "mmsegmentation":
+        return f"{block.name}_{block.variant}"
     return block.variant if block.variant == "released" else block.name
+
+
+# Other arrangements of a block's layers repeat what the block shows.
+every_block = pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(block, marks=pytest.mark.long if block.variant == "mmsegmentation" else ())
+        for block in BLOCKS
+    ],
+    ids=block_id,
+)
 
 
 def small_config(block, **settings):
@@ -19,5 +36,5 @@ def small_config(block, **settings):
     config = default_config()
     config.model.update(SMALL | settings, context=block.name)
     config.model.variant = block.variant or "paper"
-    config.model.update(NEEDED.get(block_id(block), {}))
+    config.model.update(NEEDED.get(block.name, {}) | NEEDED.get(block.variant, {}))
     return config

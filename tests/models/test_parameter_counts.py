@@ -25,8 +25,16 @@ def query_key_value():
     return [*biased(512, 64), *biased(512, 64), *biased(512, 512)]
 
 
+def separable(inputs, outputs):
+    depthwise = nn.Conv2d(inputs, inputs, 3, groups=inputs, bias=False)
+    return [depthwise, nn.BatchNorm2d(inputs), *conv_bn(inputs, outputs)]
+
+
+SEPARABLE_ASPP = [*2 * conv_bn(2048, 512), *3 * separable(2048, 512)]
+DECODER = [*conv_bn(256, 48), *separable(512 + 48, 512), *separable(512, 512)]
 SCALE = [nn.PReLU()]  # one number, as the weight of an attention's residual is
-# On layer4 of a ResNet-101, 2,048 channels, and on layer3, 1,024; the classifier is left out.
+# On layer4 of a ResNet-101, 2,048 channels, on layer3, 1,024, and layer1, 256; the classifier is
+# left out.
 LAYERS = {
     "ranet": [
         *conv_bn(2048, 512, 3),
@@ -85,6 +93,22 @@ LAYERS = {
         *conv_bn(1024, 2048),
         *conv_bn(4096, 512, 3),
     ],
+    "nonlocal_mmsegmentation": [
+        *conv_bn(2048, 512, 3),
+        *3 * biased(512, 256),
+        *conv_bn(256, 512),
+        *conv_bn(512, 512, 3),
+        *conv_bn(2048 + 512, 512, 3),
+    ],
+    "ocr_mmsegmentation": [
+        *conv_bn(2048, 512, 3),
+        *conv_bn(1024, 256, 3),
+        *biased(256, CLASSES),
+        *2 * [*conv_bn(512, 256), *conv_bn(256, 256)],
+        *conv_bn(512, 256),
+        *conv_bn(256, 512),
+        *conv_bn(1024, 512),
+    ],
     "ocr": [
         *conv_bn(2048, 512, 3),
         *conv_bn(1024, 512, 3),
@@ -101,7 +125,20 @@ LAYERS = {
         *conv_bn(5 * 512, 512),
         *conv_bn(512, 512, 3),
     ],
+    "aspp_mmsegmentation": [
+        *conv_bn(2048, 512),
+        *3 * conv_bn(2048, 512, 3),
+        *conv_bn(2048, 512),
+        *conv_bn(5 * 512, 512, 3),
+    ],
+    "deeplabv3plus": [*SEPARABLE_ASPP, *conv_bn(5 * 512, 512), *DECODER],
+    "deeplabv3plus_mmsegmentation": [*SEPARABLE_ASPP, *conv_bn(5 * 512, 512, 3), *DECODER],
     "fcn": conv_bn(2048, 512, 3),
+    "fcn_mmsegmentation": [
+        *conv_bn(2048, 512, 3),
+        *conv_bn(512, 512, 3),
+        *conv_bn(2048 + 512, 512, 3),
+    ],
     "lraspp": [*conv_bn(2048, 512), nn.Conv2d(2048, 512, 1, bias=False)],
 }
 
@@ -115,9 +152,10 @@ def test_parameters_are_those_of_the_layers(block):
         config.model.variant = block.variant
     if block.variant == "released":
         config.model.stem = "deep"
-    if block.name == "aspp":
+    if block.name in ("aspp", "deeplabv3plus"):
         config.model.aspp_rates = (12, 24, 36)
     features = {
+        "layer1": jax.ShapeDtypeStruct((1, 17, 17, 256), jnp.float32),
         "layer3": jax.ShapeDtypeStruct((1, 9, 9, 1024), jnp.float32),
         "layer4": jax.ShapeDtypeStruct((1, 9, 9, 2048), jnp.float32),
     }

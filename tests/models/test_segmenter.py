@@ -60,6 +60,7 @@ def output_shapes(model, size, with_regions=False):
         ({"context": "fcn", "stages": 2}, {"fine"}),
         ({"context": "danet", "stages": 2}, {"fine", "position", "channel"}),
         ({"context": "aspp", "aspp_rates": (2, 4), "stages": 2}, {"fine"}),
+        ({"context": "psp", "variant": "mmsegmentation", "stages": 2}, {"fine"}),
         ({"aspp_rates": (2, 4), "stages": 2}, PAPER),
         (
             {"context": "fcn", "backbone": "mobilenetv2", "width": 64, "auxiliary": True},
@@ -190,6 +191,8 @@ def test_a_value_that_is_no_choice_is_named(field, value):
     "settings, sentence",
     [
         ({"context": "aspp"}, "needs aspp_rates"),
+        ({"context": "deeplabv3plus"}, '"deeplabv3plus" needs aspp_rates'),
+        ({"variant": "mmsegmentation"}, "'ranet' has no variant 'mmsegmentation'; choose one of"),
         ({"context": "fcn", "aspp_rates": (6,)}, "'fcn' has no ASPP"),
         ({"auxiliary": True}, "has coarse scores of its own"),
         ({"intra_region": False, "inter_region": False}, "are both False"),

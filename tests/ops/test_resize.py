@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 from ranet_jax.ops import nearest_indices, resize_bilinear
 
@@ -40,10 +41,23 @@ def test_axes_of_one_pixel(size, shape, rng):
     np.testing.assert_allclose(resize(x, shape), oracle(x, shape), atol=2e-6)
 
 
+@pytest.mark.parametrize("size", [(4, 5), (1, 3)])
+@pytest.mark.parametrize("shape", [(7, 9), (8, 10), (4, 5), (2, 11), (3, 2), (1, 1)])
+def test_edges_in_place_of_corners_are_pytorch_s_default(size, shape, rng):
+    x = rng.normal(size=(*size, 2)).astype(np.float32)
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(x.transpose(2, 0, 1)[None].copy()), shape, mode="bilinear"
+    )
+    found = resize_bilinear(jnp.asarray(x), shape, align_corners=False)
+    np.testing.assert_allclose(found, expected[0].numpy().transpose(1, 2, 0), atol=2e-6)
+
+
 def test_by_hand():
     x = jnp.array([0.0, 1.0, 4.0])[None, :, None]
     np.testing.assert_allclose(resize(x, (1, 5)).ravel(), [0, 0.5, 1, 2.5, 4], rtol=1e-6)
     np.testing.assert_allclose(resize(x, (1, 2)).ravel(), [0, 4], rtol=1e-6)
+    edges = resize_bilinear(x, (1, 6), align_corners=False)
+    np.testing.assert_allclose(edges.ravel(), [0, 0.25, 0.75, 1.75, 3.25, 4], rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

@@ -7,10 +7,9 @@ import pytest
 
 from helpers.coverage import refused, report, without
 from helpers.numpy_layers import random_variables
-from helpers.small_models import block_id, small_config
+from helpers.small_models import block_id, every_block, small_config
 from helpers.torch_networks import torchvision as tv
 from ranet_jax.models import build_model
-from ranet_jax.models.context import BLOCKS
 from ranet_jax.porting import port, port_state_dict
 from ranet_jax.porting.coverage import to_tensors
 from ranet_jax.porting.networks import find_network
@@ -80,12 +79,13 @@ OTHER_CLASSIFIERS = {
     "ranet": {"context/rcb/semantic_logit"},
     "released": {"context/dsn_semantic_logit"},
     "ocr": {"context/semantic_logit"},
+    "ocr_mmsegmentation": {"context/semantic_logit"},
     "lraspp": {"skipped_logit"},
     "danet": {"position_logit", "channel_logit"},
 }
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=block_id)
+@every_block
 def test_every_block_goes_out_and_comes_in_and_its_classifiers_are_renewed(block):
     """A segmenter's own state dict, taken with its number of classes and with another."""
     classifiers = {"fine_logit"} | OTHER_CLASSIFIERS.get(block_id(block), set())

@@ -8,12 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from helpers.small_models import block_id, small_config
-from ranet_jax.models.context import BLOCKS
+from helpers.small_models import every_block, small_config
 from ranet_jax.porting.networks import (
     NETWORKS,
     find_network,
     hrnet,
+    mmsegmentation,
     mobilenet,
     mobilenet_v3,
     released_ranet,
@@ -54,8 +54,20 @@ def assert_reads_both_ways(naming, arrays):
         assert naming.knows(there.source)
 
 
+# Of mmsegmentation's, all but those that are looked at by hand below.
+REPEATED = {segmenter.name for segmenter in mmsegmentation.SEGMENTERS}
+REPEATED -= {f"{name}_r50-d8" for name in ("pspnet", "deeplabv3plus", "ann", "ocrnet")}
+
+
 @pytest.mark.parametrize(
-    ("name", "last"), [*((name, (7,)) for name in NETWORKS), ("resnet101_v1c", (128,))]
+    ("name", "last"),
+    [
+        *(
+            pytest.param(name, (7,), marks=pytest.mark.long if name in REPEATED else ())
+            for name in NETWORKS
+        ),
+        ("resnet101_v1c", (128,)),
+    ],
 )
 def test_every_array_of_a_network_has_a_name_that_leads_back(name, last):
     arrays = named_shapes(name, last)
@@ -90,7 +102,7 @@ def test_every_array_of_the_configs_has_a_name_that_leads_back(config):
     assert_reads_both_ways(network.namings[-1], shapes(network))
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=block_id)
+@every_block
 def test_every_array_of_the_context_blocks_has_a_name_that_leads_back(block):
     network = find_network(small_config(block))
     assert_reads_both_ways(network.namings[-1], shapes(network))
@@ -98,6 +110,7 @@ def test_every_array_of_the_context_blocks_has_a_name_that_leads_back(block):
 
 # ------------------------------------------------------------------------------- spot checks
 
+NAMING = {s.name.split("_")[0]: s.naming for s in mmsegmentation.SEGMENTERS}
 SPOTS = {
     resnet.TORCHVISION: {
         "conv1.weight": "params/conv1/kernel",
@@ -191,6 +204,45 @@ SPOTS = {
         "classifier.1.weight": "params/context/fuse/conv/kernel",
         "classifier.4.weight": "params/fine_logit/kernel",
     },
+    NAMING["pspnet"]: {
+        "backbone.stem.3.weight": "params/backbone/conv2/kernel",
+        "backbone.stem.7.running_var": "batch_stats/backbone/bn3/var",
+        "backbone.layer3.0.downsample.0.weight": (
+            "params/backbone/layer3_block0/conv_shortcut/kernel"
+        ),
+        "decode_head.psp_modules.2.1.conv.weight": "params/context/pool3/conv/kernel",
+        "decode_head.bottleneck.bn.bias": "params/context/fuse/bn/bias",
+        "decode_head.conv_seg.weight": "params/fine_logit/kernel",
+        "auxiliary_head.convs.0.bn.running_mean": "batch_stats/auxiliary/reduce/bn/mean",
+        "auxiliary_head.conv_seg.bias": "params/auxiliary/logit/bias",
+    },
+    NAMING["deeplabv3plus"]: {
+        "decode_head.image_pool.1.conv.weight": "params/context/aspp/pool/conv/kernel",
+        "decode_head.aspp_modules.0.conv.weight": "params/context/aspp/branch0/conv/kernel",
+        "decode_head.aspp_modules.2.depthwise_conv.bn.weight": (
+            "params/context/aspp/branch2/depthwise/bn/scale"
+        ),
+        "decode_head.bottleneck.conv.weight": "params/context/aspp/project/conv/kernel",
+        "decode_head.c1_bottleneck.bn.bias": "params/context/shallow_reduce/bn/bias",
+        "decode_head.sep_bottleneck.1.pointwise_conv.conv.weight": (
+            "params/context/fuse/pointwise/conv/kernel"
+        ),
+    },
+    NAMING["ann"]: {
+        "decode_head.fusion.stages.0.key_project.conv.weight": (
+            "params/context/fusion_key/conv/kernel"
+        ),
+        "decode_head.context.stages.0.key_project.bn.weight": "params/context/query_key/bn/scale",
+        "decode_head.context.stages.0.query_project.bn.weight": None,
+        "decode_head.context.stages.0.out_project.bias": "params/context/project/bias",
+    },
+    NAMING["ocrnet"]: {
+        "decode_head.0.conv_seg.bias": "params/context/semantic_logit/bias",
+        "decode_head.1.conv_seg.bias": "params/fine_logit/bias",
+        "decode_head.1.object_context_block.key_project.1.bn.bias": (
+            "params/context/region2/bn/bias"
+        ),
+    },
     released_ranet.RELEASED: {
         "layer4.0.bn2.weight": "params/backbone/layer4_block0/bn2/scale",
         "dsn.0.bias": "params/context/dsn/conv/bias",
@@ -218,6 +270,7 @@ NETWORK_OF_TABLE = {
     torchvision_segmenters.DEEPLABV3: "deeplabv3_resnet101",
     torchvision_segmenters.MOBILE_DEEPLABV3: "deeplabv3_mobilenet_v3_large",
     torchvision_segmenters.LRASPP: "lraspp_mobilenet_v3_large",
+    **{naming: f"{name}_r50-d8" for name, naming in NAMING.items()},
     released_ranet.RELEASED: "ranet_released",
 }
 

@@ -10,7 +10,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ranet_jax.config import default_config
-from ranet_jax.models.backbones.resnet import BLOCKS
 from ranet_jax.porting.name_patterns import (
     KERNEL,
     Entry,
@@ -27,7 +26,7 @@ from ranet_jax.porting.networks.pytorch import import_mmsegmentation
 
 VARIANT = "mmsegmentation"
 # Of the heads, by the ResNet's depth.
-CHANNELS = {18: 128, 50: 512, 101: 512}
+CHANNELS = {18: 128, 34: 128, 50: 512, 101: 512}
 RATES = (12, 24, 36)
 # The parts that ASPP's last convolution fuses: a 1 x 1 convolution, one of each rate, and the
 # mean of the image, which comes last here and first there.
@@ -160,7 +159,7 @@ class Head:
       settings: what its config says besides, of the widths of the ResNet's four stages and of the
         head's own.
       branches: names of the classifiers of the block's branches.
-      depths: of the ResNets it is published with.
+      depths: of the ResNets that mmsegmentation has configs of it with.
       has_variant: whether the block has a variant of its own.
       is_cascade: whether it gives the coarse scores, by a head before the last.
     """
@@ -281,13 +280,14 @@ def _config(head: Head, depth: int) -> ConfigDict:
 
 def _fits(head: Head, model: ConfigDict) -> bool:
     """Whether mmsegmentation has a network that computes the same, but for aligned corners."""
-    basic = model.backbone in ("resnet18", "resnet34")
+    depth = next((d for d in CHANNELS if model.backbone == f"resnet{d}"), None)
     return (
-        model.context == head.context
+        depth is not None
+        and model.context == head.context
         and (model.variant == VARIANT or not head.has_variant)
-        and model.backbone in (f"resnet{depth}" for depth in BLOCKS)
-        and (model.stem, model.stages) == ("v1c", 4)
-        and not (basic and model.dilate_second)
+        and (model.stem, model.stages, model.width) == ("v1c", 4, 64)
+        and model.channels == CHANNELS[depth]
+        and (depth >= 50 or not model.dilate_second)
         and len(model.aspp_rates) == (len(RATES) if head.has_rates else 0)
     )
 
