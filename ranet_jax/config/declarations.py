@@ -130,6 +130,12 @@ FIELDS: dict[str, Field] = {
         "Whether dilated stages of ResNet-18 and 34 dilate both convolutions of a block, not the"
         " first alone as in mmsegmentation.",
     ),
+    "model.fusion": Field(
+        "nearest",
+        "training",
+        "How the branches of an HRNet grow to the size of another: by the `nearest` pixel, or"
+        " `bilinear` as in mmsegmentation.",
+    ),
     "model.output_stride": Field(
         8,
         "training",
@@ -146,7 +152,7 @@ FIELDS: dict[str, Field] = {
     "model.align_corners": Field(
         True,
         "training",
-        "Whether `psp` and `deeplabv3plus` resize maps with their corners aligned.",
+        "Whether `psp`, `deeplabv3plus` and HRNet's last features resize with corners aligned.",
     ),
     "model.channels": Field(
         512, "weights", "Channels of the context block.", Range(1, 2**14, whole=True)

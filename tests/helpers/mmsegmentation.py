@@ -51,9 +51,10 @@ def run_heads(model):
     decode = model.forward
 
     def forward(images):
-        decode(images)
-        if getattr(model, "with_auxiliary_head", False):
-            model.auxiliary_head(model.extract_feat(images))
+        with warnings.catch_warnings(action="ignore"):  # of sizes for aligned corners
+            decode(images)
+            if getattr(model, "with_auxiliary_head", False):
+                model.auxiliary_head(model.extract_feat(images))
 
     model.forward = forward
     return model

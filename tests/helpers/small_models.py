@@ -7,7 +7,7 @@ from ranet_jax.models.context import BLOCKS
 
 SMALL = {"backbone": "resnet18", "width": 4, "channels": 8, "num_regions": 4, "per_region": 2}
 # What blocks need besides, by name or variant.
-NEEDED = {
+NEEDED: dict[str, dict[str, object]] = {
     "aspp": {"aspp_rates": (2, 4)},
     "deeplabv3plus": {"aspp_rates": (2, 4)},
     "released": {"backbone": "resnet50", "stem": "deep", "stages": 4},

@@ -14,7 +14,7 @@ from helpers.torch_networks import apply, assert_close, image, run
 from ranet_jax.errors import UserError
 from ranet_jax.models import build_model
 from ranet_jax.porting import Misfit, port, port_state_dict
-from ranet_jax.porting.networks import find_network, mmsegmentation
+from ranet_jax.porting.networks import find_network, mmsegmentation, mmsegmentation_hrnet
 from ranet_jax.porting.networks.pytorch import import_mmsegmentation
 from ranet_jax.porting.verify import verify
 from ranet_jax.training.initialization import initialize
@@ -22,6 +22,7 @@ from ranet_jax.training.initialization import initialize
 pytestmark = pytest.mark.slow
 
 NAMES = [segmenter.name for segmenter in mmsegmentation.SEGMENTERS]
+HRNETS = [segmenter.name for segmenter in mmsegmentation_hrnet.SEGMENTERS]
 HEADS = {"fine": "decode_head.conv_seg", "coarse": "auxiliary_head.conv_seg"}
 CASCADE = {"fine": "decode_head.1.conv_seg", "coarse": "decode_head.0.conv_seg"}
 CLASSES = ("road", "wall", "sky", "person")
@@ -139,7 +140,7 @@ def test_training_starts_from_a_ported_segmenter(psp, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *HRNETS])
 def test_every_segmenter_has_the_scores_of_its_published_config(name):
     model = published(name)
     ported = port_state_dict(arrays(model), name)
@@ -149,12 +150,13 @@ def test_every_segmenter_has_the_scores_of_its_published_config(name):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", [name for name in NAMES if "_r101" not in name])
+@pytest.mark.parametrize("name", [*(name for name in NAMES if "_r101" not in name), "ocrnet_hr18"])
 def test_every_stage_is_verified_and_every_tensor_comes_back(name, tmp_path):
     model = published(name)
     ported = port_state_dict(arrays(model), name)
     differences = verify(ported, arrays(model))
-    assert {difference.stage for difference in differences} == {*STAGES, "fine", "coarse"}
+    stages = mmsegmentation_hrnet.STAGES if name in HRNETS else {*STAGES, "fine", "coarse"}
+    assert {difference.stage for difference in differences} == set(stages)
     assert all(difference.float32 < 1e-4 for difference in differences)
     assert all(difference.float64 < 1e-9 for difference in differences)
     source, output, back = checkpoint(tmp_path / "w.pth", model), tmp_path / "o", tmp_path / "b.pth"
@@ -164,9 +166,9 @@ def test_every_stage_is_verified_and_every_tensor_comes_back(name, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["pspnet_r18-d8", "deeplabv3plus_r18-d8", "ocrnet_r50-d8"])
+@pytest.mark.parametrize("name", ["pspnet_r18-d8", "deeplabv3plus_r18-d8", "ocrnet_hr18"])
 def test_segmenters_of_aligned_corners(name, tmp_path):
-    model = published(name, "769x769" if "ocr" not in name else "512x1024")
+    model = published(name, "512x1024" if name in HRNETS else "769x769")
     for module in model.modules():
         if hasattr(module, "align_corners"):
             module.align_corners = True

@@ -138,9 +138,10 @@ def dilate(convolution, dilation):
 
 
 @both_dtypes
-def test_hrnet(tmp_path, dtype):
-    model = randomised(timm.create_model("hrnet_w48", num_classes=4))
-    module, variables = port(saved(tmp_path, model.state_dict()), "hrnetv2_w48")
+@pytest.mark.parametrize("width", [pytest.param(18, marks=pytest.mark.long), 48])
+def test_hrnet(tmp_path, dtype, width):
+    model = randomised(timm.create_model(f"hrnet_w{width}", num_classes=4))
+    module, variables = port(saved(tmp_path, model.state_dict()), f"hrnetv2_w{width}")
     images = image((64, 96))
     ours = apply(module.clone(dtype=np.dtype(dtype)), variables, images, dtype)
     stages = {"stem": "act2", "layer1": "layer1", "logits": "classifier"}

@@ -38,15 +38,33 @@ def resize_nearest(x: Float[Array, "b h w c"], shape: tuple[int, int]) -> Float[
     return x
 
 
+def resize_twice(
+    x: Float[Array, "b h w c"], shape: tuple[int, int], factor: int
+) -> Float[Array, "b H W c"]:
+    """Resize maps bilinearly by a whole factor, and then, where that differs, to the shape."""
+    _, height, width, _ = x.shape
+    x = resize_bilinear(x, (factor * height, factor * width), align_corners=False)
+    return resize_bilinear(x, shape, align_corners=False)
+
+
+# Of maps, the shape to resize them to, and about how many times smaller they are.
+FUSIONS = {"nearest": lambda x, shape, factor: resize_nearest(x, shape), "bilinear": resize_twice}
+
+
 class HRNet(nn.Module):
     """HRNetV2, W48 by default, that returns the output of every stage by name.
 
     Attributes:
       width: channels of the branch of the highest resolution: 18, 32 and 48 are published.
+      fusion: how branches grow to the size of another: "nearest", as for ImageNet, or "bilinear",
+        as in mmsegmentation.
+      align_corners: resize the four branches that "features" holds with aligned corners.
       num_classes: categories of the classifier of whole images; None for no classifier.
     """
 
     width: int = 48
+    fusion: str = "nearest"
+    align_corners: bool = True
     num_classes: int | None = None
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
@@ -54,6 +72,8 @@ class HRNet(nn.Module):
     def __post_init__(self) -> None:
         if self.width < 1:
             raise ValueError(f"HRNet's width is {self.width!r}; it must be positive.")
+        if self.fusion not in FUSIONS:
+            raise ValueError(f"HRNet's fusion is {self.fusion!r}; choose one of {tuple(FUSIONS)}.")
         super().__post_init__()
 
     @nn.compact
@@ -85,7 +105,7 @@ class HRNet(nn.Module):
             features[f"stage{stage}"] = branches[0]
         features |= {f"stage4_branch{b}": branches[b] for b in range(1, len(branches))}
         _, height, width, _ = branches[0].shape
-        resized = [resize_bilinear(x, (height, width)) for x in branches]
+        resized = [resize_bilinear(x, (height, width), self.align_corners) for x in branches]
         features["features"] = jnp.concatenate(resized, axis=-1)
         if self.num_classes is not None:
             features["logits"] = self._classify(branches, self.num_classes, train)
@@ -129,7 +149,7 @@ class HRNet(nn.Module):
                 fuse = f"{name}_fuse{i}_{j}"
                 if j > i:
                     up = self._conv_bn(channels, 1, activation=None, name=fuse)
-                    x = resize_nearest(up(x, train), (height, width))
+                    x = FUSIONS[self.fusion](up(x, train), (height, width), 2 ** (j - i))
                 for k in range(i - j):
                     last = k == i - j - 1
                     x = self._conv_bn(
@@ -162,8 +182,19 @@ class HRNet(nn.Module):
 def _build(model: ConfigDict, **settings: Any) -> nn.Module:
     if model.output_stride != 4:
         raise ValueError(f"output_stride is {model.output_stride}; that of HRNetV2 is 4.")
-    return HRNet(**settings)
+    return HRNet(
+        width=WIDTHS[model.backbone],
+        fusion=model.fusion,
+        align_corners=model.align_corners,
+        **settings,
+    )
 
 
+WIDTHS = {"hrnetv2_w18": 18, "hrnetv2_w48": 48}
 # The last features hold those of all resolutions.
-FAMILY = BackboneFamily(("hrnetv2_w48",), _build, lambda model: Stages("features", "", "layer1"))
+FAMILY = BackboneFamily(
+    tuple(WIDTHS),
+    _build,
+    lambda model: Stages("features", "", "layer1"),
+    settings={"fusion": "nearest"},
+)

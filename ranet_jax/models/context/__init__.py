@@ -38,7 +38,7 @@ BLOCKS: list[ContextBlock] = [
     danet.BLOCK,
     psanet.BLOCK,
     ocr.BLOCK,
-    ocr.QUARTER_SCORES,
+    ocr.SHARED,
     psp.BLOCK,
     aspp.BLOCK,
     aspp.SHORT,

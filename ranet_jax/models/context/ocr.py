@@ -38,15 +38,16 @@ class OCRContext(nn.Module):
     region of each category. Pixels gather from the means of the regions, both embedded in half the
     channels, and a 1 x 1 convolution fuses what they gather with the reduced stage.
 
-    The scores are of as many channels as the block has, or with `quarter_scores`, as in
-    mmsegmentation, of a quarter of those of their stage.
+    The scores are of as many channels as the block has. With `score_share`, as in mmsegmentation,
+    they are of the channels of their stage, divided by it, and where it is 1 the convolution in
+    front of them is 1 x 1.
     """
 
     num_classes: int
     stage: str
     score_stage: str
     channels: int = 512
-    quarter_scores: bool = False
+    score_share: int | None = None
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
 
@@ -63,8 +64,10 @@ class OCRContext(nn.Module):
 
         visual = ConvBN(self.channels, name="reduce", **shared)(features[self.stage], train)
         early = features[self.score_stage]
-        depth = max(1, early.shape[-1] // 4) if self.quarter_scores else self.channels
-        scored = ConvBN(depth, name="score_reduce", **shared)(early, train)
+        share = self.score_share
+        depth = max(1, early.shape[-1] // share) if share else self.channels
+        size = 1 if share == 1 else 3
+        scored = ConvBN(depth, size, name="score_reduce", **shared)(early, train)
         coarse = score_map(scored, self.num_classes, "semantic_logit")
         batch, height, width, _ = visual.shape
         coarse = resize_bilinear(coarse, (height, width))
@@ -84,16 +87,18 @@ class OCRContext(nn.Module):
 
 
 def _build(model: ConfigDict, stages: Stages, num_classes: int, **shared: Any) -> nn.Module:
-    quarter = model.variant == VARIANT
-    stage, earlier = stages.last, stages.earlier or stages.last
-    return OCRContext(num_classes, stage, earlier, quarter_scores=quarter, **shared)
+    return OCRContext(num_classes, stages.last, stages.earlier or stages.last, **shared)
 
 
-VARIANT = "mmsegmentation"
+def _build_shared(model: ConfigDict, stages: Stages, num_classes: int, **shared: Any) -> nn.Module:
+    share = 4 if stages.earlier else 1
+    return _build(model, stages, num_classes, score_share=share, **shared)
+
+
 BLOCK = ContextBlock(
     "ocr",
     _build,
     has_coarse=True,
     min_channels=2,  # of which its embeddings have half
 )
-QUARTER_SCORES = replace(BLOCK, variant=VARIANT)
+SHARED = replace(BLOCK, build=_build_shared, variant="mmsegmentation")

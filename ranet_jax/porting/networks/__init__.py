@@ -10,6 +10,7 @@ from ranet_jax.errors import UserError
 from ranet_jax.porting.networks import (
     hrnet,
     mmsegmentation,
+    mmsegmentation_hrnet,
     mobilenet,
     mobilenet_v3,
     released_ranet,
@@ -35,6 +36,7 @@ SEGMENTERS: dict[str, PublishedSegmenter] = {
     for published in (
         *torchvision_segmenters.SEGMENTERS,
         *mmsegmentation.SEGMENTERS,
+        *mmsegmentation_hrnet.SEGMENTERS,
         *released_ranet.SEGMENTERS,
     )
 }

@@ -1,10 +1,12 @@
 """HRNetV2 for ImageNet: the names of its public repository, which are timm's too."""
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 
 from ranet_jax.models.backbones import HRNet
+from ranet_jax.models.backbones.hrnet import WIDTHS
 from ranet_jax.porting.name_patterns import Entry, Naming, conv_norm, linear, within
 from ranet_jax.porting.networks import resnet
 from ranet_jax.porting.networks.network import Network, Source, Twin
@@ -37,16 +39,16 @@ HRNET = Naming(
 )
 
 
-def _build(output_stride: int, num_classes: int | None, source: Source) -> nn.Module:
+def _build(width: int, output_stride: int, num_classes: int | None, source: Source) -> nn.Module:
     if output_stride != 4:
         raise ValueError(f"HRNetV2's output_stride is {output_stride}; it has 4 alone.")
-    return HRNet(num_classes=num_classes)
+    return HRNet(width, num_classes=num_classes)
 
 
-def _twin(output_stride: int, num_classes: int | None, source: Source) -> Any:
+def _twin(width: int, output_stride: int, num_classes: int | None, source: Source) -> Any:
     if num_classes is None:  # nor the layers in front of a classifier
-        return timm_network("hrnet_w48", None, features_only=True, feature_location="")
-    return timm_network("hrnet_w48", num_classes)
+        return timm_network(f"hrnet_w{width}", None, features_only=True, feature_location="")
+    return timm_network(f"hrnet_w{width}", num_classes)
 
 
 STAGES = {
@@ -58,14 +60,15 @@ STAGES = {
     **{f"stage4_branch{branch}": f"stage4:{branch}" for branch in (1, 2, 3)},
     "logits": "classifier",
 }
-NETWORKS = (
+NETWORKS = tuple(
     Network(
-        "hrnetv2_w48",
+        name,
         (HRNET,),
         4,
         "params/classifier/bias",
-        _build,
+        partial(_build, width),
         # Its branches fit together in multiples of 32 alone.
-        twin=Twin(_twin, STAGES, size=(96, 160)),
-    ),
+        twin=Twin(partial(_twin, width), STAGES, size=(96, 160)),
+    )
+    for name, width in WIDTHS.items()
 )

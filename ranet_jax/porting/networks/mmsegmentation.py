@@ -244,7 +244,11 @@ HEADS = (
 )
 
 
-def _naming(head: Head) -> Naming:
+OCRNET = HEADS[-1]
+
+
+def head_naming(head: Head, backbone: Naming = resnet.MMSEGMENTATION) -> Naming:
+    """Names of a segmenter's tensors, of its head and its backbone."""
     auxiliary = [
         *conv_module("auxiliary_head.convs.0", "auxiliary/reduce"),
         *conv("auxiliary_head.conv_seg", "auxiliary/logit"),
@@ -252,7 +256,7 @@ def _naming(head: Head) -> Naming:
     return Naming(
         "mmsegmentation",
         (
-            *within(resnet.MMSEGMENTATION.entries, "backbone.", "backbone"),
+            *within(backbone.entries, "backbone.", "backbone"),
             *within(head.entries, "decode_head.", "context"),
             *conv(f"{head.last}.conv_seg", "fine_logit"),
             *head.branches,
@@ -331,20 +335,21 @@ def _twin(
         settings["auxiliary_head"] = early
     with warnings.catch_warnings(action="ignore"):  # of settings that are right as they are
         segmenter = library.build_segmentor(settings)
-    segmenter.forward = partial(_forward, segmenter)
+    segmenter.forward = partial(run_heads, segmenter)
     return segmenter
 
 
-def _forward(segmenter: Any, images: Any) -> None:
+def run_heads(segmenter: Any, images: Any) -> None:
     """Run all heads: the library leaves out the auxiliary one where no loss is asked for."""
-    features = segmenter.backbone(images)
-    if hasattr(segmenter, "num_stages"):
-        first, last = segmenter.decode_head
-        last(features, first(features))
-        return
-    segmenter.decode_head(features)
-    if segmenter.with_auxiliary_head:
-        segmenter.auxiliary_head(features)
+    with warnings.catch_warnings(action="ignore"):  # of sizes that corners cannot be aligned in
+        features = segmenter.backbone(images)
+        if hasattr(segmenter, "num_stages"):
+            first, last = segmenter.decode_head
+            last(features, first(features))
+            return
+        segmenter.decode_head(features)
+        if segmenter.with_auxiliary_head:
+            segmenter.auxiliary_head(features)
 
 
 def _strides(output_stride: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -378,6 +383,6 @@ def _segmenter(head: Head, naming: Naming, depth: int) -> PublishedSegmenter:
 SEGMENTERS = tuple(
     _segmenter(head, naming, depth)
     for head in HEADS
-    for naming in [_naming(head)]
+    for naming in [head_naming(head)]
     for depth in head.depths
 )
