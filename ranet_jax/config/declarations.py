@@ -126,13 +126,13 @@ FIELDS: dict[str, Field] = {
     ),
     "model.dilate_second": Field(
         True,
-        "training",
+        "weights",
         "Whether dilated stages of ResNet-18 and 34 dilate both convolutions of a block, not the"
         " first alone as in mmsegmentation.",
     ),
     "model.fusion": Field(
         "nearest",
-        "training",
+        "weights",
         "How the branches of an HRNet grow to the size of another: by the `nearest` pixel, or"
         " `bilinear` as in mmsegmentation.",
     ),
@@ -151,7 +151,7 @@ FIELDS: dict[str, Field] = {
     ),
     "model.align_corners": Field(
         True,
-        "training",
+        "weights",
         "Whether `psp`, `deeplabv3plus` and HRNet's last features resize with corners aligned.",
     ),
     "model.channels": Field(

@@ -18,6 +18,7 @@ from ranet_jax.porting.networks import find_network, mmsegmentation, mmsegmentat
 from ranet_jax.porting.networks.pytorch import import_mmsegmentation
 from ranet_jax.porting.verify import verify
 from ranet_jax.training.initialization import initialize
+from ranet_jax.training.recipe.own_data import CLASSIFIERS
 
 pytestmark = pytest.mark.slow
 
@@ -125,7 +126,7 @@ def test_training_starts_from_a_ported_segmenter(psp, tmp_path):
     config = ranet_jax.load(output).config.copy_and_resolve_references()
     with config.unlocked():
         config.model.init_from = str(output)
-        config.model.init_allow_missing = "logit"
+        config.model.init_allow_missing = CLASSIFIERS
     images = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
     shapes = jax.eval_shape(build_model(config, 5).init, jax.random.PRNGKey(0), images)
     fresh = jax.tree.map(lambda x: np.full(x.shape, 7, x.dtype), shapes)

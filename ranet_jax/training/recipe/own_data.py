@@ -30,7 +30,7 @@ from ranet_jax.training.step import check_training
 # Shares of the budget that timing steps and timing evaluation may take.
 STEP_SHARE, EVALUATION_SHARE = 0.04, 0.04
 # Classifiers, which another data set's classes do not fit.
-CLASSIFIERS = "_logit/"
+CLASSIFIERS = "logit/"
 
 
 class Recipe:

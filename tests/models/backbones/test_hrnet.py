@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 from helpers.numpy_layers import convolve, normalise, random_variables
-from ranet_jax.models.backbones.hrnet import HRNet, resize_nearest
+from ranet_jax.models.backbones.hrnet import HRNet, resize_nearest, resize_twice
 
 pytestmark = pytest.mark.slow
 
@@ -176,6 +177,19 @@ def test_published_parameter_count():
 def test_width_that_is_no_choice():
     with pytest.raises(ValueError, match="width is 0; it must be positive"):
         HRNet(width=0)
+    with pytest.raises(ValueError, match="fusion is 'cubic'; choose one of"):
+        HRNet(fusion="cubic")
+
+
+@pytest.mark.parametrize("shape", [(7, 9), (8, 10), (8, 9)])
+def test_resize_twice_equals_pytorch(shape):
+    """By a factor of 2 and then, at odd ends, to a size that is less."""
+    maps = images(1, (2, 4, 5, 3)).astype(np.float32)
+    resize = functools.partial(torch.nn.functional.interpolate, mode="bilinear")
+    doubled = resize(torch.from_numpy(maps.transpose(0, 3, 1, 2).copy()), (8, 10))
+    expected = resize(doubled, shape).numpy().transpose(0, 2, 3, 1)
+    found = resize_twice(jnp.asarray(maps), shape, 2)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("shape", [(7, 9), (13, 17), (25, 33), (8, 5), (4, 10)])
