@@ -26,6 +26,7 @@ NAMES = [segmenter.name for segmenter in mmsegmentation.SEGMENTERS]
 HRNETS = [segmenter.name for segmenter in mmsegmentation_hrnet.SEGMENTERS]
 HEADS = {"fine": "decode_head.conv_seg", "coarse": "auxiliary_head.conv_seg"}
 CASCADE = {"fine": "decode_head.1.conv_seg", "coarse": "decode_head.0.conv_seg"}
+F64 = torch.float64
 CLASSES = ("road", "wall", "sky", "person")
 PALETTE = [[128, 64, 128], [102, 102, 156], [70, 130, 180], [220, 20, 60]]
 
@@ -76,16 +77,21 @@ def test_pspnet_is_ported_verified_and_comes_back_bit_for_bit(psp, tmp_path, cap
         assert (single < 1e-5, double < 1e-9) == (True, True), stage
     assert command(output, "--reverse", "--format", "pth", "--output", back) == 0
     assert_same_bits(read_back(back), psp.state_dict())
+    dataset = ranet_jax.load(output).dataset
+    assert dataset.class_names == CLASSES
+    assert dataset.palette == tuple(map(tuple, PALETTE))
 
-    model = ranet_jax.load(output)
-    assert model.dataset.class_names == CLASSES
-    assert model.dataset.palette == tuple(map(tuple, PALETTE))
+
+@pytest.mark.long
+def test_a_ported_segmenter_segments_as_the_library_s(psp, tmp_path):
+    source, output = checkpoint(tmp_path / "w.pth", psp), tmp_path / "out"
+    assert command(source, "--model", "pspnet_r18-d8", "--output", output) == 0
     pixels = np.random.default_rng(0).integers(0, 256, (65, 49, 3)).astype(np.uint8)
     scores = scores_of(psp, pixels)
     first, second = np.sort(scores, axis=0)[:-3:-1]
     clear = first - second > 1e-4 * np.abs(scores).max()
     assert clear.mean() > 0.99
-    labels = model.predict(pixels).labels
+    labels = ranet_jax.load(output).predict(pixels).labels
     np.testing.assert_array_equal(labels[clear], scores.argmax(axis=0)[clear])
 
 
@@ -93,7 +99,7 @@ def scores_of(model, pixels):
     """The library's scores of an image, at the image's size."""
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     images = ((pixels / 255 - mean) / std)[None]
-    fine = run(model, images, {"fine": HEADS["fine"]}, torch.float64)["fine"]
+    fine = run(model, images, {"fine": HEADS["fine"]}, F64)["fine"]
     model.float()
     return torch.nn.functional.interpolate(
         torch.from_numpy(fine.transpose(0, 3, 1, 2).copy()),
@@ -103,12 +109,21 @@ def scores_of(model, pixels):
     )[0].numpy()
 
 
-def test_deeplabv3plus_has_the_scores_of_its_published_config():
+def test_deeplabv3plus_has_the_features_of_its_published_config():
+    """On the library's own backbone, as the other test compares that."""
     model = published("deeplabv3plus_r18-d8")
     ported = port_state_dict(arrays(model), "deeplabv3plus_r18-d8")
     counted = sum(array.size for array in jax.tree.leaves(ported.variables["params"]))
     assert counted == sum(parameter.numel() for parameter in model.parameters())
-    assert_equal(model, ported, (65, 42))
+    places = {name: f"backbone.{name}" for name in ("layer1", "layer4")}
+    theirs = run(model, image((65, 42)), places | {"features": "decode_head.sep_bottleneck"}, F64)
+    stages = {name: theirs[name] for name in places}
+    own = {kind: arrays["context"] for kind, arrays in ported.variables.items()}
+    with jax.enable_x64(True):
+        context = ported.module.context.clone(dtype=np.float64)
+        cast = jax.tree.map(lambda x: np.asarray(x, np.float64), own)
+        ours = np.asarray(jax.jit(context.apply)(cast, stages).features)
+    assert_close(ours, theirs["features"], "float64")
 
 
 def test_a_file_says_whether_corners_are_aligned(psp, tmp_path):
