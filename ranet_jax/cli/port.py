@@ -85,7 +85,7 @@ def _port(arguments: argparse.Namespace) -> int:
             arguments.output_stride,
             arguments.allow_missing,
             arguments.num_classes,
-            description.align_corners,
+            description.config,
         )
     except porting.Misfit as misfit:
         raise UserError(misfit.report()) if arguments.all else misfit from misfit

@@ -1,7 +1,6 @@
 """What mmsegmentation's checkpoints say of their network beside its weights, under "meta"."""
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,12 +19,12 @@ class Description:
     Attributes:
       class_names: names of the categories.
       palette: their colours, as the file has them.
-      align_corners: whether its heads resize maps with aligned corners.
+      config: text of the config it was trained with.
     """
 
     class_names: tuple[str, ...] = ()
     palette: Any = None
-    align_corners: bool | None = None
+    config: str | None = None
 
     def dataset(self, name: str, num_classes: int | None) -> DatasetMetadata | None:
         """The categories and their colours, if they are as many as a classifier has.
@@ -68,10 +67,7 @@ def read_description(path: str | os.PathLike[str]) -> Description:
     classes = newer.get("classes", meta.get("CLASSES"))
     palette = newer.get("palette", meta.get("PALETTE"))
     text = meta.get("cfg", meta.get("config"))
-    said = (
-        set(re.findall(r"\balign_corners=(True|False)", text)) if isinstance(text, str) else set()
-    )
-    return Description(_names(classes), palette, said.pop() == "True" if len(said) == 1 else None)
+    return Description(_names(classes), palette, text if isinstance(text, str) else None)
 
 
 def _names(classes: Any) -> tuple[str, ...]:

@@ -103,8 +103,8 @@ def port(
       UserError: the file cannot be read or is not of this network.
     """
     tensors = read_state_dict(path, prefix, part)
-    aligned = read_description(path).align_corners
-    ported = port_state_dict(tensors, model, output_stride, allow_missing, num_classes, aligned)
+    text = read_description(path).config
+    ported = port_state_dict(tensors, model, output_stride, allow_missing, num_classes, text)
     return ported.module, ported.variables
 
 
@@ -114,18 +114,16 @@ def port_state_dict(
     output_stride: int | None = None,
     allow_missing: str | None = None,
     num_classes: int | None = None,
-    align_corners: bool | None = None,
+    config_text: str | None = None,
 ) -> Ported:
     """`port` of tensors by name, with all there is to know of it.
 
-    `align_corners` replaces the field of a published segmenter's config, as a file may say.
+    `config_text` is the config of the library that a published segmenter is of, if the file has it.
     """
     if num_classes is not None and num_classes < 1:
         raise UserError(f"The number of classes is {num_classes}; choose 1 or more.")
     allowed = [] if not allow_missing else [_compile(allow_missing)]
-    network = find_network(model)
-    if align_corners is not None and isinstance(model, str) and network.config is not None:
-        network.config.model.align_corners = align_corners
+    network = find_network(model, config_text)
     try:
         return _port(tensors, network, output_stride, allowed, num_classes)
     except Misfit as misfit:

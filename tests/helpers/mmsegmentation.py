@@ -19,13 +19,11 @@ def published(name, crop="512x1024", classes=4):
     Where there is none, that of the file which such configs begin with.
     """
     library = import_mmsegmentation()
-    configs = pathlib.Path(library.__file__).parents[1] / ".mim/configs"
+    configs = _configs()
     base = configs / f"_base_/models/{name}.py"
     path = min(configs.glob(f"*/{name}_*k_cityscapes-{crop}.py"), default=base)
     with warnings.catch_warnings(action="ignore"):
-        from mmengine.config import Config
-
-        config = Config.fromfile(path).model.to_dict()
+        config = _read(path).model.to_dict()
         config |= {"data_preprocessor": None, "pretrained": None}
         torch.manual_seed(0)
         model = randomised(library.build_segmentor(_for_one_process(config, classes)))
@@ -33,6 +31,22 @@ def published(name, crop="512x1024", classes=4):
         if parameter.endswith(ZEROS):
             torch.nn.init.normal_(values, std=0.2)
     return model
+
+
+def config_text(path):
+    """The text of a config, as a checkpoint holds it."""
+    with warnings.catch_warnings(action="ignore"):
+        return _read(_configs() / path).pretty_text
+
+
+def _configs():
+    return pathlib.Path(import_mmsegmentation().__file__).parents[1] / ".mim/configs"
+
+
+def _read(path):
+    from mmengine.config import Config
+
+    return Config.fromfile(path)
 
 
 def _for_one_process(config, classes):

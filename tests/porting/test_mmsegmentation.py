@@ -189,7 +189,7 @@ def test_segmenters_of_aligned_corners(name, tmp_path):
         if hasattr(module, "align_corners"):
             module.align_corners = True
     module, _ = port(checkpoint(tmp_path / "w.pth", model, aligned=True), name)
-    ported = port_state_dict(arrays(model), name, align_corners=True)
+    ported = port_state_dict(arrays(model), name, config_text="align_corners=True")
     assert ported.module == module
     assert_equal(model, ported, (65, 98))
     assert all(difference.float64 < 1e-9 for difference in verify(ported, arrays(model)))

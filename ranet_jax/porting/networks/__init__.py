@@ -43,11 +43,16 @@ SEGMENTERS: dict[str, PublishedSegmenter] = {
 NETWORKS = (*BACKBONES, *SEGMENTERS)
 
 
-def find_network(model: str | ConfigDict) -> Network:
+def find_network(model: str | ConfigDict, config_text: str | None = None) -> Network:
     """The network of a name, or the segmenter of a config.
 
+    Args:
+      model: the name or the config.
+      config_text: what a file says of the settings of a published segmenter of its library.
+
     Raises:
-      UserError: there is none of the name, or there are no names for the config's backbone.
+      UserError: there is none of the name or with these settings, or there are no names for the
+        config's backbone.
     """
     if isinstance(model, ConfigDict):
         return _segmenter("segmenter", model)
@@ -55,7 +60,10 @@ def find_network(model: str | ConfigDict) -> Network:
         return BACKBONES[model]
     if model in SEGMENTERS:
         published = SEGMENTERS[model]
-        return _segmenter(model, published.config(), published.optional_auxiliary, published.twin)
+        config = published.config()
+        if config_text is not None and published.adapt is not None:
+            published.adapt(config, config_text)
+        return _segmenter(model, config, published.optional_auxiliary, published.twin)
     raise UserError(
         f"There is no network {model!r} to carry over; choose one of {', '.join(NETWORKS)},"
         " or a file of configs/."

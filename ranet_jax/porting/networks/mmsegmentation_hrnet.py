@@ -9,7 +9,9 @@ from ml_collections import ConfigDict
 from ranet_jax.config import default_config
 from ranet_jax.models.backbones.hrnet import WIDTHS
 from ranet_jax.porting.networks.hrnet import HRNET
-from ranet_jax.porting.networks.mmsegmentation import OCRNET, VARIANT, head_naming, run_heads
+from ranet_jax.porting.networks.mmsegmentation import VARIANT, run_heads
+from ranet_jax.porting.networks.mmsegmentation_config import adapt
+from ranet_jax.porting.networks.mmsegmentation_heads import OCRNET, head_naming
 from ranet_jax.porting.networks.network import PublishedSegmenter, Source, Twin
 from ranet_jax.porting.networks.pytorch import import_mmsegmentation
 
@@ -97,6 +99,7 @@ SEGMENTERS = tuple(
         NAMING,
         _fits,
         twin=Twin(partial(_twin, width), STAGES, NAMING, settings=("align_corners",)),
+        adapt=adapt,
     )
     for backbone, width in WIDTHS.items()
 )

@@ -71,6 +71,7 @@ class PublishedSegmenter:
       fits: whether a network with this `model` section of a config is of its kin.
       optional_auxiliary: whether a state dict may hold an auxiliary head or not.
       twin: the library's implementation, if it can be had.
+      adapt: changes the config to what the text of a config of the library says.
     """
 
     name: str
@@ -79,3 +80,4 @@ class PublishedSegmenter:
     fits: Callable[[ConfigDict], bool]
     optional_auxiliary: bool = False
     twin: Twin | None = None
+    adapt: Callable[[ConfigDict, str], None] | None = None

@@ -1,0 +1,58 @@
+"""What the text of mmsegmentation's config, which its checkpoints hold, says of a network."""
+
+import math
+import re
+
+from ml_collections import ConfigDict
+
+from ranet_jax.errors import UserError
+
+_NUMBERS = r"[(\[]((?:\d+,?)+)[)\]]"
+# Settings that change what the same weights compute, in ways that the networks here cannot.
+REFUSED = (
+    r"multi_grid=[(\[][^)\]]*[)\]]",
+    r"contract_dilation=False",
+    r"style='caffe'",
+    r"\bdilation=(?!1\b)\d+",
+    r"mode='(?:dot_product|gaussian|concatenation)'",
+    r"use_scale=False",
+    r"recurrence=(?!2\b)\d+",
+    r"query_scales=[(\[](?!1,?[)\]])[^)\]]*[)\]]",
+    r"\bout_channels=1\b",
+)
+
+
+def adapt(config: ConfigDict, text: str) -> None:
+    """Set a segmenter's config to what mmsegmentation's says: output stride, rates and corners.
+
+    Args:
+      config: of the segmenter, which is changed.
+      text: of mmsegmentation's config.
+
+    Raises:
+      UserError: it says what no network here has.
+    """
+    text = re.sub(r"\s", "", text)
+    for pattern in REFUSED:
+        if found := re.search(pattern, text):
+            raise UserError(
+                f"The config in the file says {found[0]}, with which its weights compute what no"
+                " network here does; name a file of a config without it."
+            )
+    corners = set(re.findall(r"\balign_corners=(True|False)", text))
+    if len(corners) == 1:
+        config.model.align_corners = corners == {"True"}
+    strides = _tuples("strides", text)
+    if strides:
+        config.model.output_stride = 4 * math.prod(strides[0])
+    # The dilations of a ResNet's four stages begin with those of stride 4 and 8, which are 1 and 1.
+    rates = [numbers for numbers in _tuples("dilations", text) if numbers[:2] != (1, 1)]
+    if rates and config.model.aspp_rates:
+        config.model.aspp_rates = rates[0][1:]
+
+
+def _tuples(name: str, text: str) -> list[tuple[int, ...]]:
+    return [
+        tuple(int(number) for number in re.findall(r"\d+", numbers))
+        for numbers in re.findall(rf"\b{name}={_NUMBERS}", text)
+    ]

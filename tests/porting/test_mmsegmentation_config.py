@@ -1,0 +1,87 @@
+"""What the text of a config of mmsegmentation says of a network, of its own configs and by hand."""
+
+import pytest
+
+from helpers.mmsegmentation import config_text
+from ranet_jax.errors import UserError
+from ranet_jax.porting.networks import find_network
+
+PLAIN = find_network("deeplabv3_r50-d8").config.model
+
+
+def adapted(text, name="deeplabv3_r50-d8"):
+    return find_network(name, text).config.model
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        ("", {}),
+        ("align_corners=False), dict(align_corners = False", {}),
+        ("align_corners=True, f(align_corners=True)", {"align_corners": True}),
+        ("align_corners=True, align_corners=False", {}),
+        ("realign_corners=True", {}),
+        ("strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)", {}),
+        ("strides=[\n  1,\n  2,\n  2,\n  1,\n], dilations=(1, 1, 1, 2)", {"output_stride": 16}),
+        ("dilations=(\n 1,\n 6,\n 12,\n 18,\n)", {"aspp_rates": (6, 12, 18)}),
+        ("dilation=1, dilations=(1, 12, 24, 36), use_scale=True, recurrence=2", {}),
+        ("query_scales=(1, ), mode='embedded_gaussian', mode='whole', out_channels=19", {}),
+    ],
+)
+def test_settings_are_taken_over(text, changed):
+    model = adapted(text)
+    expected = PLAIN.copy_and_resolve_references()
+    expected.update(changed)
+    assert model.to_dict() == expected.to_dict()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "multi_grid=(1, 2, 4)",
+        "dilation=6",
+        "contract_dilation=False",
+        "style='caffe'",
+        "mode='dot_product'",
+        "use_scale=False",
+        "recurrence=3",
+        "query_scales=(1, 2)",
+        "out_channels=1",
+    ],
+)
+def test_settings_that_no_network_here_has_are_refused(text):
+    said = text.replace(" ", "").replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(UserError, match=f"config in the file says {said}, with which"):
+        adapted(f"backbone=dict(a=1, {text}, b=2)")
+
+
+def test_blocks_without_rates_get_none():
+    assert adapted("dilations=(1, 6, 12, 18)", "pspnet_r50-d8").aspp_rates == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "changed"),
+    [
+        ("pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-769x769.py", "pspnet_r18-d8", True),
+        ("ocrnet/ocrnet_hr18_4xb2-40k_cityscapes-512x1024.py", "ocrnet_hr18", False),
+    ],
+)
+def test_published_configs(path, name, changed):
+    model, plain = adapted(config_text(path), name), find_network(name).config.model
+    assert (model.align_corners, plain.align_corners) == (changed, False)
+    with plain.unlocked():
+        plain.align_corners = changed
+    assert model.to_dict() == plain.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "said"),
+    [
+        ("deeplabv3/deeplabv3_r101-d16-mg124_4xb2-40k_cityscapes-512x1024.py", "deeplabv3_r101-d8",
+         r"multi_grid=\(1,2,4,?\)"),
+        ("fcn/fcn-d6_r50-d16_4xb2-40k_cityscapes-512x1024.py", "fcn_r50-d8", "dilation=6"),
+    ],
+)  # fmt: skip
+def test_published_configs_that_are_refused(path, name, said):
+    with pytest.raises(UserError, match=f"says {said}, with which"):
+        adapted(config_text(path), name)
