@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from helpers.coverage import refused, report, without
+from helpers.port_command import assert_same_bits
 from helpers.torch_networks import torchvision as tv
 from ranet_jax.errors import UserError
-from ranet_jax.porting import port, port_state_dict
+from ranet_jax.porting import Misfit, port, port_state_dict
+from ranet_jax.porting.coverage import to_arrays, to_tensors
+from ranet_jax.porting.name_patterns import Entry, Naming, conv, copies
 from ranet_jax.porting.networks import NETWORKS
 from ranet_jax.porting.port import flatten
 
@@ -238,6 +241,45 @@ def test_nan_and_infinity_are_carried_over_and_said(resnet18):
     assert last.startswith("2 arrays hold NaN or infinity: ")
     assert "params/bn1/bias" in last
     assert "params/fc/bias" in last
+
+
+# ------------------------------------------------------------------------ layers of two names
+
+LAYER = [*conv("key.conv", "embed"), Entry("key.count", None)]
+TWICE = Naming("twice", (*LAYER, *copies(LAYER, "query", "key")))
+SHAPES = {"params/embed/kernel": (1, 1, 2, 3), "params/embed/bias": (3,)}
+
+
+def saved_twice(dtype):
+    weight = np.arange(6).reshape(3, 2, 1, 1).astype(dtype)
+    layer = {"conv.weight": weight, "conv.bias": np.ones(3, dtype), "count": np.array(7)}
+    return {f"{name}.{leaf}": value for name in ("key", "query") for leaf, value in layer.items()}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_a_layer_of_two_names_is_one_and_comes_back_as_two(dtype):
+    state = saved_twice(dtype)
+    assert all(map(TWICE.knows, state))
+    arrays, kept, fresh = to_arrays(state, TWICE, SHAPES)
+    assert (arrays.keys(), fresh) == (SHAPES.keys(), [])
+    assert not any(name.startswith("query") for name in kept)
+    assert_same_bits(to_tensors(arrays, TWICE, kept), state)
+    trained = {path: array + 1 for path, array in arrays.items()}
+    tensors = to_tensors(trained, TWICE)
+    np.testing.assert_array_equal(tensors["query.conv.weight"], tensors["key.conv.weight"])
+    assert (tensors["query.conv.bias"] == 2).all()
+
+
+@pytest.mark.parametrize("left", ["key.conv.bias", None])
+def test_what_does_not_repeat_is_unexpected(left):
+    state = saved_twice(np.float32)
+    if left is None:
+        state["query.conv.bias"] = state["query.conv.bias"] + 1
+    state.pop(left, None)
+    with pytest.raises(Misfit) as caught:
+        to_arrays(state, TWICE, SHAPES)
+    (line,) = caught.value.lists["unexpected"]
+    assert line == "query.conv.bias (3,), which does not repeat key.conv.bias"
 
 
 # -------------------------------------------------------------------------------- whole values

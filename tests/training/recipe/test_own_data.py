@@ -129,13 +129,16 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(arrays):
 
 def test_a_run_to_start_from_gives_its_network_but_for_what_is_kept(tmp_path):
     trained = base(**{"model.context": "fcn", "model.width": 12, "model.output_stride": 16})
+    trained.model.align_corners = False
     describe(tmp_path, trained, METADATA)
     told = []
     recipe = Recipe(base(**{"model.init_from": str(tmp_path)}), {"model.width"}, told.append)
     _fit_start(recipe)
     model = recipe.config.model
     assert (model.context, model.width, model.output_stride) == ("fcn", 4, 16)
-    assert re.search(model.init_allow_missing, "params/fine_logit/kernel")
+    assert not model.align_corners
+    for classifier in ("fine_logit", "auxiliary/logit"):
+        assert re.search(model.init_allow_missing, f"params/{classifier}/kernel")
     assert not re.search(model.init_allow_missing, "params/backbone/conv1/kernel")
     assert f"config.model.context = 'fcn': that of {tmp_path}." in told
 
