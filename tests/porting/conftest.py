@@ -30,7 +30,7 @@ def saved(tmp_path):
 
 @pytest.fixture
 def toolbox(monkeypatch):
-    """Classes of toolboxes that need not be installed; the modules are gone when it is left."""
+    """Classes of toolboxes that need not be installed; all is as it was when it is left."""
 
     def make(name, base, **body):
         module, _, attribute = name.rpartition(".")
@@ -39,7 +39,7 @@ def toolbox(monkeypatch):
         for last in range(1, len(parts) + 1):
             package = ".".join(parts[:last])
             sys.modules.setdefault(package, types.ModuleType(package))
-        setattr(sys.modules[module], attribute, kind)
+        monkeypatch.setattr(sys.modules[module], attribute, kind, raising=False)
         return kind
 
     before = set(sys.modules)
