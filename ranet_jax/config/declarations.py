@@ -119,7 +119,10 @@ FIELDS: dict[str, Field] = {
         " channels (`deep`) or of 32, 32 and 64 (`v1c`).",
     ),
     "model.stages": Field(
-        4, "weights", "Stages of a ResNet that are built.", Range(1, 4, whole=True)
+        4,
+        "weights",
+        "Stages of a ResNet or a MobileNetV2 that are built, the first at a stride of 4.",
+        Range(1, 4, whole=True),
     ),
     "model.width": Field(
         64, "weights", "Channels of a ResNet's first stage.", Range(1, 2**13, whole=True)
@@ -141,6 +144,18 @@ FIELDS: dict[str, Field] = {
         "training",
         "Input pixels per feature pixel; every backbone has strides of its own to choose from.",
         Range(1, 64, whole=True),
+    ),
+    "model.dilate_first_block": Field(
+        False,
+        "training",
+        "Whether the first block of a dilated stage of a ResNet or a MobileNetV2 is dilated as the"
+        " stage's others are, or as those before it.",
+    ),
+    "model.read_head": Field(
+        False,
+        "weights",
+        "Whether the last stage of a MobileNetV2 is its last convolution, of 1,280 channels, or"
+        " what comes before it.",
     ),
     "model.context": Field("ranet", "weights", "Context block ([context blocks](context.md))."),
     "model.variant": Field(

@@ -56,6 +56,7 @@ def build_model(config: ConfigDict, num_classes: int, axis_name: str | None = No
             num_classes=num_classes,
             dropout=model.dropout,
             fine_boundary=block.has_fine_boundary,
+            classifier_size=block.classifier_size,
             axis_name=axis_name,
         )
     except ValueError as error:

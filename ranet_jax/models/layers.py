@@ -1,4 +1,4 @@
-"""The layers all networks share: padded convolution, synchronised BatchNorm, dropout."""
+"""The layers all networks share: padded convolution, synchronised BatchNorm, dropout, resizing."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ranet_jax.models.convolution import conv_general_dilated
@@ -43,15 +44,22 @@ def conv(
 
 
 def score_map(
-    inputs: Float[Array, "b h w m"], num_scores: int, name: str
+    inputs: Float[Array, "b h w m"], num_scores: int, name: str, kernel_size: int = 1
 ) -> Float[Array, "b h w c"]:
-    """Scores before softmax by a 1 x 1 convolution with bias, in float32 or the inputs' float64.
+    """Scores before softmax by a convolution with bias, in float32 or the inputs' float64.
 
     For the `nn.compact` method of a module, whose submodule `name` the convolution is.
     """
     dtype = jnp.float64 if inputs.dtype == jnp.float64 else jnp.float32
-    kernel_init = nn.initializers.normal(0.01)
-    return nn.Conv(num_scores, (1, 1), kernel_init=kernel_init, dtype=dtype, name=name)(inputs)
+    pad = (kernel_size - 1) // 2
+    return nn.Conv(
+        num_scores,
+        (kernel_size, kernel_size),
+        padding=((pad, pad), (pad, pad)),
+        kernel_init=nn.initializers.normal(0.01),
+        dtype=dtype,
+        name=name,
+    )(inputs)
 
 
 def batch_norm(
@@ -79,6 +87,20 @@ def batch_norm(
         name=name,
     )
     return lambda x: norm(x.reshape(-1, x.shape[-1])).reshape(x.shape)
+
+
+def resize_nearest(x: Float[Array, "b h w c"], shape: tuple[int, int]) -> Float[Array, "b H W c"]:
+    """Resize maps so that output position o is input position floor(o * in / out), as PyTorch's.
+
+    An axis that grows by a whole factor is its elements repeated; from 3 to 5 they are 0 0 1 1 2.
+    """
+    for axis, size in zip((1, 2), shape, strict=True):
+        length = x.shape[axis]
+        if size % length == 0:  # a gradient that is a sum, not a scatter
+            x = jnp.repeat(x, size // length, axis=axis)
+        else:
+            x = jnp.take(x, np.arange(size) * length // size, axis=axis)
+    return x
 
 
 class ConvBN(nn.Module):

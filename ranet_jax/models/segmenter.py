@@ -31,8 +31,9 @@ class AuxiliaryHead(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """Backbone, context block and a 1 x 1 classifier of its features.
+    """Backbone, context block and a classifier of its features, of `classifier_size` pixels a side.
 
+    The block is given the backbone's stages, and the images as a stage "image" besides.
     `fine_boundary` adds a second classifier, for boundaries, on the same features. An `auxiliary`
     head gives the coarse scores, of the backbone's `auxiliary_stage`, where the block gives none.
     Branches of the block have a classifier each, in training.
@@ -43,6 +44,7 @@ class Segmenter(nn.Module):
     num_classes: int
     dropout: float = 0.1
     fine_boundary: bool = False
+    classifier_size: int = 1
     auxiliary: nn.Module | None = None
     auxiliary_stage: str = ""
     axis_name: str | None = None
@@ -53,7 +55,7 @@ class Segmenter(nn.Module):
     ) -> Outputs:
         """Score maps of normalised images; the regions too if asked for and if there are any."""
         stages = self.backbone(images, train)
-        context = self.context(stages, train)
+        context = self.context(stages | {"image": images}, train)
         coarse = context.coarse
         if self.auxiliary is not None:
             coarse = self.auxiliary(stages[self.auxiliary_stage], train)
@@ -62,7 +64,7 @@ class Segmenter(nn.Module):
             return ChannelDropout(self.dropout, self.axis_name)(features, train)
 
         features = drop(context.features)
-        fine = score_map(features, self.num_classes, "fine_logit")
+        fine = score_map(features, self.num_classes, "fine_logit", self.classifier_size)
         if context.skipped is not None:
             fine += score_map(context.skipped, self.num_classes, "skipped_logit")
         branches = context.branches if train or self.is_initializing() else {}

@@ -183,6 +183,14 @@ def norm(source: str, target: str, scale: Transform = SAME) -> list[Entry]:
     ]
 
 
+def group_norm(source: str, target: str) -> list[Entry]:
+    """GroupNorm, which has no statistics to keep."""
+    return [
+        Entry(f"{source}.weight", f"params/{target}/scale"),
+        Entry(f"{source}.bias", f"params/{target}/bias"),
+    ]
+
+
 def conv_norm(source: str, target: str, scale: Transform = SAME) -> list[Entry]:
     """`layers.ConvBN`: convolution 0 and BatchNorm 1 of a `Sequential`."""
     return conv(f"{source}.0", f"{target}/conv") + norm(f"{source}.1", f"{target}/bn", scale)

@@ -6,6 +6,8 @@ from ranet_jax.config import default_config
 from ranet_jax.models.context import BLOCKS
 
 SMALL = {"backbone": "resnet18", "width": 4, "channels": 8, "num_regions": 4, "per_region": 2}
+# Blocks whose features have fewer channels: a sixteenth, for five stages.
+WIDTHS = {"unet": {"channels": 128}}
 # What blocks need besides, by name or variant.
 NEEDED: dict[str, dict[str, object]] = {
     "aspp": {"aspp_rates": (2, 4)},
@@ -34,7 +36,8 @@ every_block = pytest.mark.parametrize(
 def small_config(block, **settings):
     """Config of a small network with the block."""
     config = default_config()
-    config.model.update(SMALL | settings, context=block.name)
+    widths = WIDTHS.get(block.name, {})
+    config.model.update(SMALL | widths | settings, context=block.name)
     config.model.variant = block.variant or "paper"
     config.model.update(NEEDED.get(block.name, {}) | NEEDED.get(block.variant, {}))
     return config

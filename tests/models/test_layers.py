@@ -1,4 +1,4 @@
-"""Layers against NumPy, and the same on one device as on several."""
+"""Layers against NumPy and PyTorch, and the same on one device as on several."""
 
 import functools
 
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from helpers.numpy_layers import convolve, normalise, random_variables
-from ranet_jax.models.layers import ChannelDropout, ConvBN, batch_norm
+from helpers.torch_layers import channels_first, channels_last, conv, functional
+from ranet_jax.models.layers import ChannelDropout, ConvBN, batch_norm, resize_nearest, score_map
 
 DEVICES = 2
 
@@ -57,6 +58,40 @@ def test_conv_bn_may_start_at_zero():
     layer = ConvBN(4, activation=None, initial_scale=0.0)
     outputs, _ = layer.init_with_output(jax.random.key(0), images(6, (1, 3, 3, 2)))
     np.testing.assert_array_equal(outputs, 0)
+
+
+class Scores(nn.Module):
+    """A score map, which belongs to a module, by itself."""
+
+    kernel_size: int
+
+    @nn.compact
+    def __call__(self, inputs):
+        return score_map(inputs, 5, "logit", self.kernel_size)
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_score_map_equals_pytorch(kernel_size):
+    module, x = Scores(kernel_size), images(7, (2, 6, 5, 4))
+    variables = random_variables(module, x)
+    params = variables["params"]["logit"]
+    assert params["kernel"].shape == (kernel_size, kernel_size, 4, 5)
+    expected = channels_last(conv(channels_first(x), params))
+    np.testing.assert_allclose(module.apply(variables, x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(7, 9), (13, 17), (25, 33), (8, 5), (4, 10)])
+def test_resize_nearest_equals_pytorch(shape):
+    maps = images(8, (2, 4, 5, 3))
+    expected = functional.interpolate(channels_first(maps), size=shape, mode="nearest")
+    np.testing.assert_array_equal(resize_nearest(maps, shape), channels_last(expected))
+
+
+def test_resize_nearest_by_hand():
+    """3 pixels on 5, on 6 and on 7."""
+    row = jnp.arange(3.0).reshape(1, 1, 3, 1)
+    for size, expected in ((5, "00112"), (6, "001122"), (7, "0001122")):
+        assert "".join(str(int(x)) for x in resize_nearest(row, (1, size)).ravel()) == expected
 
 
 class Norm(nn.Module):

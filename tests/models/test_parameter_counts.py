@@ -17,6 +17,10 @@ def conv_bn(inputs, outputs, size=1):
     return [nn.Conv2d(inputs, outputs, size, bias=False), nn.BatchNorm2d(outputs)]
 
 
+def conv_gn(inputs):
+    return [nn.Conv2d(inputs, 512, 3, bias=False), nn.GroupNorm(32, 512)]
+
+
 def biased(inputs, outputs):
     return [nn.Conv2d(inputs, outputs, 1)]
 
@@ -33,8 +37,8 @@ def separable(inputs, outputs):
 SEPARABLE_ASPP = [*2 * conv_bn(2048, 512), *3 * separable(2048, 512)]
 DECODER = [*conv_bn(256, 48), *separable(512 + 48, 512), *separable(512, 512)]
 SCALE = [nn.PReLU()]  # one number, as the weight of an attention's residual is
-# On layer4 of a ResNet-101, 2,048 channels, on layer3, 1,024, and layer1, 256; the classifier is
-# left out.
+# On layer4 of a ResNet-101, 2,048 channels, and where they read more, on the stages before it; the
+# classifier is left out.
 LAYERS = {
     "ranet": [
         *conv_bn(2048, 512, 3),
@@ -139,6 +143,24 @@ LAYERS = {
         *conv_bn(512, 512, 3),
         *conv_bn(2048 + 512, 512, 3),
     ],
+    "psp_segmentation_models": [
+        *biased(2048, 512),
+        *3 * conv_bn(2048, 512),
+        *conv_bn(4096, 512),
+    ],
+    "unet": [
+        layer
+        for inputs, outputs in (
+            *((2048 + 1024, 512), (512 + 512, 256), (256 + 256, 128)),
+            *((128 + 64, 64), (64, 32)),
+        )
+        for layer in (*conv_bn(inputs, outputs, 3), *conv_bn(outputs, outputs, 3))
+    ],
+    "fpn": [
+        *(layer for width in (2048, 1024, 512, 256) for layer in biased(width, 1024)),
+        *4 * conv_gn(1024),
+        *3 * conv_gn(512),
+    ],
     "lraspp": [*conv_bn(2048, 512), nn.Conv2d(2048, 512, 1, bias=False)],
 }
 
@@ -154,10 +176,10 @@ def test_parameters_are_those_of_the_layers(block):
         config.model.stem = "deep"
     if block.name in ("aspp", "deeplabv3plus"):
         config.model.aspp_rates = (12, 24, 36)
+    widths = {"image": 3, "stem": 64}
+    widths |= {f"layer{stage}": 128 * 2**stage for stage in range(1, 5)}
     features = {
-        "layer1": jax.ShapeDtypeStruct((1, 17, 17, 256), jnp.float32),
-        "layer3": jax.ShapeDtypeStruct((1, 9, 9, 1024), jnp.float32),
-        "layer4": jax.ShapeDtypeStruct((1, 9, 9, 2048), jnp.float32),
+        name: jax.ShapeDtypeStruct((1, 9, 9, width), jnp.float32) for name, width in widths.items()
     }
     module = build_model(config, CLASSES).context
 

@@ -62,6 +62,7 @@ def output_shapes(model, size, with_regions=False):
         ({"context": "aspp", "aspp_rates": (2, 4), "stages": 2}, {"fine"}),
         ({"context": "psp", "variant": "mmsegmentation", "stages": 2}, {"fine"}),
         ({"aspp_rates": (2, 4), "stages": 2}, PAPER),
+        ({"context": "psp_light", "backbone": "mobilenetv2", "width": 64, "stages": 2}, {"fine"}),
         (
             {"context": "fcn", "backbone": "mobilenetv2", "width": 64, "auxiliary": True},
             {"fine", "coarse"},
@@ -115,6 +116,22 @@ def test_skipped_features_have_a_classifier_whose_scores_are_added():
 def test_an_auxiliary_head_of_few_channels_keeps_one():
     module = tiny_model(context="none", auxiliary=True, stages=2, width=2)
     assert output_shapes(module, (9, 9)).keys() == {"fine", "coarse"}
+
+
+@pytest.mark.parametrize(
+    "settings, sizes",
+    [
+        ({}, ((33, 41), (9, 11))),
+        ({"stages": 3}, ((33, 41), (17, 21))),  # four stages with the stem
+        ({"backbone": "mobilenetv2", "width": 64, "output_stride": 32}, ((33, 41), (9, 11))),
+        ({"backbone": "mobilenetv3_large", "width": 64}, ((33, 41), (9, 11))),
+        ({"backbone": "hrnetv2_w48", "width": 64, "output_stride": 4}, ((33, 41), (9, 11))),
+    ],
+)
+def test_decoders_score_at_the_size_of_the_image_and_of_its_pyramid(settings, sizes):
+    for context, size in zip(("unet", "fpn"), sizes, strict=True):
+        shapes = output_shapes(tiny_model(context=context, **settings | {"channels": 16}), (33, 41))
+        assert shapes == {"fine": (2, *size, CLASSES)}
 
 
 def test_hrnet_scores_at_stride_4():
@@ -198,6 +215,10 @@ def test_a_value_that_is_no_choice_is_named(field, value):
         ({"intra_region": False, "inter_region": False}, "are both False"),
         (RELEASED | {"inter_region": False}, "has no parts to leave out"),
         ({"context": "fcn", "auxiliary": True, "stages": 1}, "has no earlier stage"),
+        ({"read_head": True}, "resnet18 has no such setting"),
+        ({"backbone": "mobilenetv2", "width": 64, "stages": 3, "read_head": True}, "stages = 4"),
+        ({"backbone": "mobilenetv3_large", "width": 64, "dilate_first_block": True}, "leave it"),
+        ({"context": "unet"}, "takes 16 channels or more"),
         ({"backbone": "mobilenetv3_large", "width": 64, "output_stride": 4}, "output_stride is 4"),
         ({"backbone": "mobilenetv2"}, "mobilenetv2 has no such setting"),
         ({"backbone": "resnet50d", "stem": "deep"}, "resnet50d has one of its own; leave it"),
@@ -216,6 +237,8 @@ def test_settings_that_do_not_go_together(settings, sentence):
         ({}, "layer3"),
         ({"stages": 1}, ""),
         ({"backbone": "mobilenetv2", "stages": 4, "width": 64}, "stage5"),
+        ({"backbone": "mobilenetv2", "stages": 2, "width": 64}, "stage2"),
+        ({"backbone": "mobilenetv2", "stages": 1, "width": 64}, ""),
         ({"backbone": "mobilenetv3_large", "stages": 4, "width": 64}, "stage3_first"),
         ({"backbone": "hrnetv2_w48", "stages": 4, "width": 64, "output_stride": 4}, ""),
     ],

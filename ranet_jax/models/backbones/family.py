@@ -13,12 +13,14 @@ class Stages(NamedTuple):
     """Names of the features that context blocks read: the last ones, and those before them.
 
     `earlier` is empty where there are none, or where the last ones hold them all. `shallow` are
-    those of stride 4 at the end of a network's first stage.
+    those of stride 4 at the end of a network's first stage. `pyramid` has one of each resolution,
+    from the highest down.
     """
 
     last: str
     earlier: str
     shallow: str
+    pyramid: tuple[str, ...]
 
 
 def check_output_stride(network: str, output_stride: int, choices: tuple[int, ...]) -> None:

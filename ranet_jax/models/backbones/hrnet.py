@@ -7,13 +7,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from ranet_jax.models.backbones.family import BackboneFamily, Stages
 from ranet_jax.models.backbones.resnet import Residual
-from ranet_jax.models.layers import ConvBN, Dtype, batch_norm, conv
+from ranet_jax.models.layers import ConvBN, Dtype, batch_norm, conv, resize_nearest
 from ranet_jax.ops.resize import resize_bilinear
 
 # Modules of the stages that have as many branches as their number says.
@@ -22,20 +21,6 @@ MODULES = {2: 1, 3: 4, 4: 3}
 BLOCKS = 4
 # Widths of the classifier's bottlenecks, which have four times as many channels.
 HEAD_WIDTHS = (32, 64, 128, 256)
-
-
-def resize_nearest(x: Float[Array, "b h w c"], shape: tuple[int, int]) -> Float[Array, "b H W c"]:
-    """Resize maps so that output position o is input position floor(o * in / out), as PyTorch's.
-
-    An axis that grows by a whole factor is its elements repeated; from 3 to 5 they are 0 0 1 1 2.
-    """
-    for axis, size in zip((1, 2), shape, strict=True):
-        length = x.shape[axis]
-        if size % length == 0:  # a gradient that is a sum, not a scatter
-            x = jnp.repeat(x, size // length, axis=axis)
-        else:
-            x = jnp.take(x, np.arange(size) * length // size, axis=axis)
-    return x
 
 
 def resize_twice(
@@ -191,10 +176,11 @@ def _build(model: ConfigDict, **settings: Any) -> nn.Module:
 
 
 WIDTHS = {"hrnetv2_w18": 18, "hrnetv2_w48": 48}
+BRANCHES = ("stage4", "stage4_branch1", "stage4_branch2", "stage4_branch3")
 # The last features hold those of all resolutions.
 FAMILY = BackboneFamily(
     tuple(WIDTHS),
     _build,
-    lambda model: Stages("features", "", "layer1"),
+    lambda model: Stages("features", "", "layer1", BRANCHES),
     settings={"fusion": "nearest"},
 )

@@ -27,6 +27,8 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
+# One of each resolution, and how many sequences end with it.
+PYRAMID = {"stage1": 1, "stage2": 2, "stage3": 3, "stage5": 5, "head": 7}
 OUTPUT_STRIDES = (8, 16, 32)
 
 
@@ -35,16 +37,24 @@ class MobileNetV2(nn.Module):
 
     Attributes:
       output_stride: input pixels a pixel of the last sequence: 8, 16 or 32.
+      stages: how far it is built: 1 up to the sequences of stride 4, 2 to those of stride 8, 3 to
+        those of stride 16, 4 to the end.
+      dilate_first_block: dilate a dilated sequence's first block like its others; by default that
+        block keeps the dilation of the sequence before.
       num_classes: categories of the classifier of whole images; None for no classifier.
     """
 
     output_stride: int = 32
+    stages: int = 4
+    dilate_first_block: bool = False
     num_classes: int | None = None
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
 
     def __post_init__(self) -> None:
         check_output_stride("MobileNetV2", self.output_stride, OUTPUT_STRIDES)
+        if self.stages not in range(1, len(PYRAMID)):
+            raise ValueError(f"MobileNetV2's stages is {self.stages!r}; choose one of 1, 2, 3, 4.")
         super().__post_init__()
 
     @nn.compact
@@ -60,11 +70,14 @@ class MobileNetV2(nn.Module):
         x = conv_bn(32, 3, stride=2, name="stem")(images.astype(self.dtype), train)
         features = {"stem": x}
         stride_so_far, dilation, index = 2, 1, 0
-        for stage, (expansion, width, blocks, stride) in enumerate(STAGES, 1):
+        sequences = tuple(PYRAMID.values())[self.stages]
+        for stage, (expansion, width, blocks, stride) in enumerate(STAGES[:sequences], 1):
             first_dilation = dilation
             if stride_so_far * stride > self.output_stride:
                 dilation, stride = dilation * stride, 1
             stride_so_far *= stride
+            if self.dilate_first_block:
+                first_dilation = dilation
             for block in range(blocks):
                 index += 1
                 x = InvertedResidual(
@@ -78,9 +91,10 @@ class MobileNetV2(nn.Module):
                     name=f"block{index}",
                 )(x, train)
             features[f"stage{stage}"] = x
-        features["head"] = conv_bn(1280, 1, name="head")(x, train)
+        if self.stages == 4:
+            x = features["head"] = conv_bn(1280, 1, name="head")(x, train)
         if self.num_classes is not None:
-            mean = jnp.mean(features["head"], axis=(1, 2), keepdims=True)
+            mean = jnp.mean(x, axis=(1, 2), keepdims=True)
             mean = ChannelDropout(0.2, axis_name=self.axis_name)(mean, train)
             dense = nn.Dense(self.num_classes, dtype=self.dtype, name="classifier")
             features["logits"] = dense(mean[:, 0, 0])
@@ -88,9 +102,22 @@ class MobileNetV2(nn.Module):
 
 
 def _build(model: ConfigDict, **settings: Any) -> nn.Module:
-    return MobileNetV2(output_stride=model.output_stride, **settings)
+    settings = {"dilate_first_block": model.dilate_first_block} | settings
+    return MobileNetV2(model.output_stride, model.stages, **settings)
+
+
+def _stages(model: ConfigDict) -> Stages:
+    *before, last = tuple(PYRAMID)[: model.stages + 1]
+    earlier = before[-1] if model.stages > 1 else ""
+    if model.read_head and last != "head":
+        raise ValueError("read_head is True, but the last convolution comes with stages = 4.")
+    read = "stage7" if last == "head" and not model.read_head else last
+    return Stages(read, earlier, "stage2", (*before, last))
 
 
 FAMILY = BackboneFamily(
-    ("mobilenetv2",), _build, lambda model: Stages("stage7", "stage5", "stage2")
+    ("mobilenetv2",),
+    _build,
+    _stages,
+    settings={"stages": 4, "dilate_first_block": False, "read_head": False},
 )

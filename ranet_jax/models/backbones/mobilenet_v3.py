@@ -114,6 +114,9 @@ def _build(model: ConfigDict, **settings: Any) -> nn.Module:
     return MobileNetV3(output_stride=model.output_stride, **settings)
 
 
+PYRAMID = ("stage1", "stage2", "stage3", "stage5", "head")
 FAMILY = BackboneFamily(
-    ("mobilenetv3_large",), _build, lambda model: Stages("head", "stage3_first", "stage2")
+    ("mobilenetv3_large",),
+    _build,
+    lambda model: Stages("head", "stage3_first", "stage2", PYRAMID),
 )

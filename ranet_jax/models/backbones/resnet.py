@@ -185,6 +185,7 @@ def _build(model: ConfigDict, **settings: Any) -> nn.Module:
                 " 'conv7'."
             )
         settings |= {"mean_shortcut": True}
+    settings = {"dilate_first_block": model.dilate_first_block} | settings
     return ResNet(
         depth=DEPTHS[model.backbone],
         output_stride=model.output_stride,
@@ -197,8 +198,9 @@ def _build(model: ConfigDict, **settings: Any) -> nn.Module:
 
 
 def _stages(model: ConfigDict) -> Stages:
-    earlier = f"layer{model.stages - 1}" if model.stages > 1 else ""
-    return Stages(f"layer{model.stages}", earlier, "layer1")
+    layers = [f"layer{stage}" for stage in range(1, model.stages + 1)]
+    earlier = layers[-2] if model.stages > 1 else ""
+    return Stages(layers[-1], earlier, "layer1", ("stem", *layers))
 
 
 # Networks with the stem and the shortcuts of ResNet-D.
@@ -209,5 +211,11 @@ FAMILY = BackboneFamily(
     names=tuple(DEPTHS),
     build=_build,
     stages=_stages,
-    settings={"stem": "conv7", "stages": 4, "width": 64, "dilate_second": True},
+    settings={
+        "stem": "conv7",
+        "stages": 4,
+        "width": 64,
+        "dilate_first_block": False,
+        "dilate_second": True,
+    },
 )

@@ -14,6 +14,7 @@ from ranet_jax.models.context import (
     danet,
     deeplabv3plus,
     fcn,
+    fpn,
     lraspp,
     non_local,
     ocr,
@@ -22,6 +23,7 @@ from ranet_jax.models.context import (
     psp,
     ranet,
     released,
+    unet,
 )
 from ranet_jax.models.context.block import ContextBlock, PixelPairs
 from ranet_jax.models.layers import Dtype
@@ -40,6 +42,7 @@ BLOCKS: list[ContextBlock] = [
     ocr.BLOCK,
     ocr.SHARED,
     psp.BLOCK,
+    psp.LIGHT,
     aspp.BLOCK,
     aspp.SHORT,
     deeplabv3plus.BLOCK,
@@ -47,6 +50,8 @@ BLOCKS: list[ContextBlock] = [
     fcn.BLOCK,
     fcn.FUSED,
     lraspp.BLOCK,
+    unet.BLOCK,
+    fpn.BLOCK,
     plain.BLOCK,
 ]
 

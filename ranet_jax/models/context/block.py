@@ -39,6 +39,7 @@ class ContextBlock:
       has_aspp: whether it takes `config.model.aspp_rates`.
       has_coarse: whether it gives coarse scores.
       has_fine_boundary: whether its features are classified for boundaries too.
+      classifier_size: pixels a side that the classifier of its features sees, an odd number.
       min_channels: the fewest `config.model.channels` it can work with.
       backbone: attributes that its backbone must have, besides those of the config.
     """
@@ -50,6 +51,7 @@ class ContextBlock:
     has_aspp: bool = False
     has_coarse: bool = False
     has_fine_boundary: bool = False
+    classifier_size: int = 1
     min_channels: int = 1
     backbone: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 

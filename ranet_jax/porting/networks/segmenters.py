@@ -10,7 +10,7 @@ from ranet_jax.errors import UserError
 from ranet_jax.models import build_model
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
 from ranet_jax.porting.coverage import Misfit
-from ranet_jax.porting.name_patterns import Entry, Naming, conv, norm, within
+from ranet_jax.porting.name_patterns import Entry, Naming, conv, group_norm, norm, within
 from ranet_jax.porting.networks.network import Network, Source, Twin
 
 CLASSIFIER = "params/fine_logit/bias"
@@ -83,6 +83,7 @@ def own_naming(backbone: Naming) -> Naming:
             *within(backbone.entries, "backbone.", "backbone"),
             *conv("context.{name}.conv", "context/{name}/conv"),
             *norm("context.{name}.bn", "context/{name}/bn"),
+            *group_norm("context.{name}.gn", "context/{name}/gn"),
             *conv("context.aspp.{name}.conv", "context/aspp/{name}/conv"),
             *norm("context.aspp.{name}.bn", "context/aspp/{name}/bn"),
             *_SEPARABLE,

@@ -1,4 +1,4 @@
-"""HRNetV2 against the whole network in NumPy, and its nearest upsampling."""
+"""HRNetV2 against the whole network in NumPy."""
 
 import functools
 import math
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from helpers.numpy_layers import convolve, normalise, random_variables
-from ranet_jax.models.backbones.hrnet import HRNet, resize_nearest, resize_twice
+from ranet_jax.models.backbones.hrnet import HRNet, resize_twice
 
 pytestmark = pytest.mark.slow
 
@@ -190,21 +190,6 @@ def test_resize_twice_equals_pytorch(shape):
     expected = resize(doubled, shape).numpy().transpose(0, 2, 3, 1)
     found = resize_twice(jnp.asarray(maps), shape, 2)
     np.testing.assert_allclose(found, expected, atol=2e-6)
-
-
-@pytest.mark.parametrize("shape", [(7, 9), (13, 17), (25, 33), (8, 5), (4, 10)])
-def test_resize_nearest_equals_numpy(shape):
-    maps = images(1, (2, 4, 5, 3)).astype(np.float32)
-    resized = resize_nearest(jnp.asarray(maps), shape)
-    for image, result in zip(maps, resized, strict=True):
-        np.testing.assert_array_equal(result, nearest(image, shape))
-
-
-def test_resize_nearest_by_hand():
-    """3 pixels on 5, on 6 and on 7."""
-    row = jnp.arange(3.0).reshape(1, 1, 3, 1)
-    for size, expected in ((5, "00112"), (6, "001122"), (7, "0001122")):
-        assert "".join(str(int(x)) for x in resize_nearest(row, (1, size)).ravel()) == expected
 
 
 @pytest.mark.long

@@ -56,6 +56,23 @@ def test_no_classifier_by_default():
     assert "logits" not in shapes and "classifier" not in variables["params"]
 
 
+@pytest.mark.parametrize("stages, sequences, size", [(1, 2, 8), (2, 3, 4), (3, 5, 2), (4, 7, 1)])
+def test_fewer_stages_end_with_the_last_sequence_of_their_stride(stages, sequences, size):
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    network = MobileNetV2(stages=stages)
+    shapes, variables = jax.eval_shape(network.init_with_output, jax.random.key(0), image)
+    names = [f"stage{stage}" for stage in range(1, sequences + 1)]
+    assert shapes[names[-1]].shape == (1, size, size, WIDTHS[sequences - 1])
+    assert set(shapes) == {"stem", *names, *(["head"] if stages == 4 else [])}
+    blocks = {f"block{block}" for block in range(1, LAST_BLOCKS[sequences - 1] + 1)}
+    assert set(variables["params"]) - {"stem", "head"} == blocks
+
+
+def test_stages_that_are_no_choice():
+    with pytest.raises(ValueError, match="stages is 5; choose one of 1, 2, 3, 4"):
+        MobileNetV2(stages=5)
+
+
 def test_published_parameter_count_and_names():
     """3,504,872 parameters, the number of the published network of 1,000 classes."""
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)

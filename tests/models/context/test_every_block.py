@@ -17,6 +17,9 @@ pytestmark = pytest.mark.slow
 
 CLASSES = 5
 
+# Input pixels a pixel of the scores, where they are other than the last stage's.
+STRIDES = {"unet": 1, "fpn": 4, "deeplabv3plus": 4}
+
 
 def images(*shape):
     return jnp.asarray(np.random.default_rng(0).normal(size=(*shape, 3)), jnp.float32)
@@ -31,18 +34,19 @@ def test_outputs_are_those_that_the_block_declares(block):
         return {name: getattr(outputs, name) for name in ("fine", "coarse", "fine_boundary")}
 
     outputs = jax.eval_shape(maps, images(2, 33, 41))
+    stride = STRIDES.get(block.name, 8)
+    size = (-(-33 // stride), -(-41 // stride))
     declared = {"fine": True, "coarse": block.has_coarse, "fine_boundary": block.has_fine_boundary}
     for name, is_given in declared.items():
         scores, channels = outputs[name], 2 if name == "fine_boundary" else CLASSES
         assert (scores is not None) == is_given, name
-        height, width = (9, 11) if block.name == "deeplabv3plus" else (5, 6)
-        assert scores is None or scores.shape == (2, height, width, channels)
+        assert scores is None or scores.shape == (2, *size, channels)
 
 
 def features(size):
-    """Random features of the stages that blocks read, as few channels as will do."""
+    """Random features of the stages that blocks read, all of one size, and of as few channels."""
     rng = np.random.default_rng(0)
-    channels = {"layer3": 4, "layer4": 8, "layer1": 4}
+    channels = {"layer3": 4, "layer4": 8, "layer1": 4, "image": 3, "stem": 4, "layer2": 4}
     draw = {name: rng.normal(size=(1, *size, depth)) for name, depth in channels.items()}
     return {name: jnp.asarray(stage, jnp.float32) for name, stage in draw.items()}
 
