@@ -14,10 +14,12 @@ NEEDED: dict[str, dict[str, object]] = {
     "deeplabv3plus": {"aspp_rates": (2, 4)},
     "released": {"backbone": "resnet50", "stem": "deep", "stages": 4},
 }
+# Whose arrangement of a block's layers is a variant of it.
+LIBRARIES = ("mmsegmentation", "segmentation_models")
 
 
 def block_id(block):
-    if block.variant == "mmsegmentation":
+    if block.variant in LIBRARIES:
         return f"{block.name}_{block.variant}"
     return block.variant if block.variant == "released" else block.name
 
@@ -26,7 +28,7 @@ def block_id(block):
 every_block = pytest.mark.parametrize(
     "block",
     [
-        pytest.param(block, marks=pytest.mark.long if block.variant == "mmsegmentation" else ())
+        pytest.param(block, marks=pytest.mark.long if block.variant in LIBRARIES else ())
         for block in BLOCKS
     ],
     ids=block_id,

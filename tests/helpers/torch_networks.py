@@ -17,7 +17,7 @@ __all__ = ["timm", "torchvision"]
 
 
 def randomised(model, seed=0):
-    """The network with random BatchNorm statistics, scales and biases, to be evaluated."""
+    """The network with random statistics, scales and biases of its norms, to be evaluated."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -26,6 +26,9 @@ def randomised(model, seed=0):
             for tensor in (module.running_mean, module.bias.data):
                 tensor.copy_(0.1 * torch.randn(tensor.shape, generator=generator))
             module.num_batches_tracked.fill_(1234)
+        elif isinstance(module, torch.nn.GroupNorm):
+            module.weight.data.copy_(0.5 + torch.rand(module.weight.shape, generator=generator))
+            module.bias.data.copy_(0.1 * torch.randn(module.bias.shape, generator=generator))
     return model.eval()
 
 

@@ -34,6 +34,11 @@ def separable(inputs, outputs):
     return [depthwise, nn.BatchNorm2d(inputs), *conv_bn(inputs, outputs)]
 
 
+def linear_separable(inputs, outputs):
+    depthwise, _, *pointwise = separable(inputs, outputs)
+    return [depthwise, *pointwise]
+
+
 SEPARABLE_ASPP = [*2 * conv_bn(2048, 512), *3 * separable(2048, 512)]
 DECODER = [*conv_bn(256, 48), *separable(512 + 48, 512), *separable(512, 512)]
 SCALE = [nn.PReLU()]  # one number, as the weight of an attention's residual is
@@ -137,6 +142,14 @@ LAYERS = {
     ],
     "deeplabv3plus": [*SEPARABLE_ASPP, *conv_bn(5 * 512, 512), *DECODER],
     "deeplabv3plus_mmsegmentation": [*SEPARABLE_ASPP, *conv_bn(5 * 512, 512, 3), *DECODER],
+    "deeplabv3plus_segmentation_models": [
+        *2 * conv_bn(2048, 512),
+        *3 * linear_separable(2048, 512),
+        *conv_bn(5 * 512, 512),
+        *linear_separable(512, 512),
+        *conv_bn(256, 96),
+        *linear_separable(512 + 96, 512),
+    ],
     "fcn": conv_bn(2048, 512, 3),
     "fcn_mmsegmentation": [
         *conv_bn(2048, 512, 3),

@@ -20,6 +20,7 @@ from ranet_jax.porting.networks import (
     resnet,
     torchvision_segmenters,
 )
+from ranet_jax.porting.networks import segmentation_models as smp
 from ranet_jax.porting.port import IMAGES, flatten
 
 pytestmark = pytest.mark.slow
@@ -54,10 +55,12 @@ def assert_reads_both_ways(naming, arrays):
         assert naming.knows(there.source)
 
 
-# Of mmsegmentation's, all but those that are looked at by hand below.
-REPEATED = {segmenter.name for segmenter in mmsegmentation.SEGMENTERS}
+# Of a library's many, all but those that are looked at by hand below.
+REPEATED = {segmenter.name for segmenter in (*mmsegmentation.SEGMENTERS, *smp.SEGMENTERS)}
 REPEATED |= {"hrnetv2_w18", "ocrnet_hr18", "ocrnet_hr48"}
 REPEATED -= {"pspnet_r18-d8", "deeplabv3plus_r18-d8"}
+REPEATED -= {"smp_unet_resnet18", "smp_fpn_mobilenetv2", "smp_pspnet_mobilenetv2"}
+REPEATED -= {"smp_deeplabv3plus_resnet18"}
 
 
 def marks(name):
@@ -112,6 +115,11 @@ def test_every_array_of_the_context_blocks_has_a_name_that_leads_back(block):
 
 # ------------------------------------------------------------------------------- spot checks
 
+SMP = {
+    segmenter.name: segmenter.naming
+    for segmenter in smp.SEGMENTERS
+    if segmenter.name not in REPEATED
+}
 NAMING = {s.name.split("_")[0]: s.naming for s in mmsegmentation.SEGMENTERS}
 SPOTS = {
     resnet.TORCHVISION: {
@@ -245,6 +253,38 @@ SPOTS = {
             "params/context/region2/bn/bias"
         ),
     },
+    SMP["smp_unet_resnet18"]: {
+        "encoder.layer2.0.downsample.1.weight": "params/backbone/layer2_block0/bn_shortcut/scale",
+        "decoder.blocks.0.conv1.0.weight": "params/context/step0_conv1/conv/kernel",
+        "decoder.blocks.4.conv2.1.running_var": "batch_stats/context/step4_conv2/bn/var",
+        "segmentation_head.0.weight": "params/fine_logit/kernel",
+    },
+    SMP["smp_fpn_mobilenetv2"]: {
+        "encoder.features.18.0.weight": "params/backbone/head/conv/kernel",
+        "decoder.p5.bias": "params/context/lateral0/bias",
+        "decoder.p2.skip_conv.weight": "params/context/lateral3/kernel",
+        "decoder.seg_blocks.0.block.2.block.0.weight": "params/context/smooth0_2/conv/kernel",
+        "decoder.seg_blocks.3.block.0.block.1.weight": "params/context/smooth3_0/gn/scale",
+    },
+    SMP["smp_deeplabv3plus_resnet18"]: {
+        "decoder.aspp.0.convs.0.0.weight": "params/context/aspp/branch0/conv/kernel",
+        "decoder.aspp.0.convs.2.0.0.weight": "params/context/aspp/branch2/depthwise/kernel",
+        "decoder.aspp.0.convs.2.0.1.weight": "params/context/aspp/branch2/pointwise/conv/kernel",
+        "decoder.aspp.0.convs.2.1.bias": "params/context/aspp/branch2/pointwise/bn/bias",
+        "decoder.aspp.0.convs.4.2.weight": "params/context/aspp/pool/bn/scale",
+        "decoder.aspp.1.1.weight": "params/context/refine/pointwise/conv/kernel",
+        "decoder.aspp.2.running_mean": "batch_stats/context/refine/pointwise/bn/mean",
+        "decoder.block1.1.bias": "params/context/shallow_reduce/bn/bias",
+        "decoder.block2.0.0.weight": "params/context/fuse/depthwise/kernel",
+    },
+    SMP["smp_pspnet_mobilenetv2"]: {
+        "encoder.features.6.conv.3.bias": "params/backbone/block6/project/bn/bias",
+        "encoder.features.7.conv.3.bias": None,
+        "encoder.features.18.1.running_mean": None,
+        "decoder.psp.blocks.0.pool.1.0.bias": "params/context/pool1/bias",
+        "decoder.psp.blocks.3.pool.1.1.weight": "params/context/pool6/bn/scale",
+        "decoder.conv.0.weight": "params/context/fuse/conv/kernel",
+    },
     released_ranet.RELEASED: {
         "layer4.0.bn2.weight": "params/backbone/layer4_block0/bn2/scale",
         "dsn.0.bias": "params/context/dsn/conv/bias",
@@ -273,6 +313,7 @@ NETWORK_OF_TABLE = {
     NAMING["deeplabv3plus"]: "deeplabv3plus_r18-d8",
     NAMING["ann"]: "ann_r50-d8",
     NAMING["ocrnet"]: "ocrnet_r50-d8",
+    **{naming: name for name, naming in SMP.items()},
     released_ranet.RELEASED: "ranet_released",
 }
 

@@ -15,6 +15,7 @@ from ranet_jax.porting.networks import (
     mobilenet_v3,
     released_ranet,
     resnet,
+    segmentation_models,
     torchvision_segmenters,
 )
 from ranet_jax.porting.networks.network import Network, PublishedSegmenter, Source, Twin
@@ -37,6 +38,7 @@ SEGMENTERS: dict[str, PublishedSegmenter] = {
         *torchvision_segmenters.SEGMENTERS,
         *mmsegmentation.SEGMENTERS,
         *mmsegmentation_hrnet.SEGMENTERS,
+        *segmentation_models.SEGMENTERS,
         *released_ranet.SEGMENTERS,
     )
 }

@@ -115,7 +115,8 @@ def _segmenter(name: str, context: str, naming: Naming, backbone: str) -> Publis
     kin = (backbone,) if is_mobile else tuple(f"resnet{depth}" for depth in BLOCKS)
 
     def fits(model: ConfigDict) -> bool:
-        return model.backbone in kin and (model.context, model.variant) == (context, "paper")
+        kind = (model.context, model.variant, model.dilate_first_block)
+        return model.backbone in kin and kind == (context, "paper", False)
 
     return PublishedSegmenter(
         name,

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from helpers.numpy_layers import random_variables
+from helpers.segmentation_models import decode, package
 from helpers.torch_layers import channels_first, channels_last, conv_bn_relu, functional, resize
 from ranet_jax.models.context.psp import PSPContext
+from ranet_jax.porting.networks.segmentation_models import PSPNET
 
 STAGE_CHANNELS, CHANNELS = 10, 6
 
@@ -34,3 +36,14 @@ def test_it_equals_pytorch(shape):
         levels.append(resize(reduced, shape))
     expected = conv_bn_relu(torch.cat(levels, dim=1), variables, "fuse")
     np.testing.assert_allclose(output.features, channels_last(expected), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3, 8), (7, 7)])
+def test_the_light_form_equals_that_of_segmentation_models(shape):
+    inputs = {"layer4": stages(*shape)["layer4"][..., :8]}
+    module = PSPContext("layer4", CHANNELS, light=True)
+    variables = random_variables(module, inputs)
+    output = jax.jit(module.apply)(variables, inputs)
+    decoder = package.decoders.pspnet.decoder.PSPDecoder((3, 8), out_channels=CHANNELS)
+    expected = decode(decoder, PSPNET.entries, variables, list(inputs.values()))
+    np.testing.assert_allclose(output.features, expected, rtol=1e-4, atol=1e-4)

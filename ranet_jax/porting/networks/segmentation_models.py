@@ -1,0 +1,185 @@
+"""Segmenters of segmentation_models.pytorch: its decoders on ResNets and MobileNetV2."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ranet_jax.config import default_config
+from ranet_jax.errors import UserError
+from ranet_jax.models.backbones.resnet import BLOCKS
+from ranet_jax.porting.files import import_optional
+from ranet_jax.porting.name_patterns import Entry, Naming, conv, conv_norm, group_norm, norm, within
+from ranet_jax.porting.networks import mobilenet, resnet
+from ranet_jax.porting.networks.network import PublishedSegmenter, Source, Twin
+from ranet_jax.porting.networks.pytorch import import_torchvision
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A decoder with the library's default settings.
+
+    Attributes:
+      name: the library's class.
+      entries: names of its tensors.
+      model: fields of `config.model` that describe it.
+      size: of an image that the library's network takes.
+      strides: output strides that the library's network can have.
+    """
+
+    name: str
+    entries: tuple[Entry, ...]
+    model: dict[str, Any]
+    size: tuple[int, int]
+    strides: tuple[int, ...]
+
+
+UNET = Decoder(
+    "Unet",
+    tuple(conv_norm("decoder.blocks.{i}.conv{n}", "context/step{i}_conv{n}")),
+    {"context": "unet", "channels": 256, "dropout": 0.0, "output_stride": 32},
+    size=(97, 130),
+    strides=(32,),
+)
+FPN = Decoder(
+    "FPN",
+    (
+        *conv("decoder.p5", "context/lateral0"),
+        *conv("decoder.p4.skip_conv", "context/lateral1"),
+        *conv("decoder.p3.skip_conv", "context/lateral2"),
+        *conv("decoder.p2.skip_conv", "context/lateral3"),
+        *conv("decoder.seg_blocks.{i}.block.{n}.block.0", "context/smooth{i}_{n}/conv"),
+        *group_norm("decoder.seg_blocks.{i}.block.{n}.block.1", "context/smooth{i}_{n}/gn"),
+    ),
+    {"context": "fpn", "channels": 128, "dropout": 0.2, "output_stride": 32},
+    size=(96, 160),
+    strides=(32,),
+)
+DEEPLABV3 = Decoder(
+    "DeepLabV3",
+    (
+        *conv("decoder.aspp.convs.4.1", "context/aspp/pool/conv"),
+        *norm("decoder.aspp.convs.4.2", "context/aspp/pool/bn"),
+        *conv_norm("decoder.aspp.convs.{i}", "context/aspp/branch{i}"),
+        *conv_norm("decoder.aspp.project", "context/aspp/project"),
+        *conv("decoder.conv", "context/fuse/conv"),
+        *norm("decoder.bn", "context/fuse/bn"),
+    ),
+    {
+        "context": "aspp",
+        "aspp_rates": (12, 24, 36),
+        "channels": 256,
+        "dropout": 0.0,  # it has its dropout between ASPP and the last convolution
+        "output_stride": 8,
+        "dilate_first_block": True,
+    },
+    size=(96, 136),
+    strides=(8, 16),
+)
+PSPNET = Decoder(
+    "PSPNet",
+    (
+        *conv("decoder.psp.blocks.0.pool.1.0", "context/pool1"),
+        *conv_norm("decoder.psp.blocks.1.pool.1", "context/pool2"),
+        *conv_norm("decoder.psp.blocks.2.pool.1", "context/pool3"),
+        *conv_norm("decoder.psp.blocks.3.pool.1", "context/pool6"),
+        *conv_norm("decoder.conv", "context/fuse"),
+    ),
+    {
+        "context": "psp",
+        "variant": "segmentation_models",
+        "channels": 512,
+        "dropout": 0.2,
+        "output_stride": 8,
+        "stages": 2,
+    },
+    size=(96, 136),
+    strides=(8,),
+)
+# Fields that tell which networks the names of a decoder's are for.
+KIN = ("context", "variant", "dilate_first_block")
+RESNET_STAGES = {"stem": "relu", **resnet.LAYERS}
+MOBILENET_STAGES = {name: at for name, at in mobilenet.STAGES.items() if name != "logits"}
+
+
+def _naming(encoder: Naming, decoder: Decoder) -> Naming:
+    """Names of a whole segmenter.
+
+    A PSPNet reads the encoder's first stages alone; its file holds them all.
+    """
+    entries = within(encoder.entries, "encoder.", "backbone")
+    unread = [replace(entry, target=None) for entry in entries] if decoder is PSPNET else []
+    head = conv("segmentation_head.0", "fine_logit")
+    return Naming("segmentation_models", (*entries, *decoder.entries, *head, *unread))
+
+
+def _config(backbone: str, decoder: Decoder) -> ConfigDict:
+    config = default_config()
+    config.data.name = "folder"
+    config.model.update(decoder.model, backbone=backbone)
+    config.model.read_head = backbone == "mobilenetv2" and decoder is DEEPLABV3
+    return config
+
+
+def _twin(
+    encoder: str, decoder: Decoder, output_stride: int, num_classes: int | None, source: Source
+) -> Any:
+    import_torchvision()  # which the package imports
+    package = import_optional("segmentation_models_pytorch", "verify a network")
+    if output_stride not in decoder.strides:
+        raise UserError(
+            f"segmentation_models.pytorch has no {decoder.name} of output stride {output_stride}"
+            " to compare with; leave the comparison out."
+        )
+    several = len(decoder.strides) > 1
+    model = getattr(package, decoder.name)(
+        encoder,
+        encoder_weights=None,
+        classes=num_classes,
+        **({"encoder_output_stride": output_stride} if several else {}),
+    )
+    if decoder is PSPNET:  # which reads nothing behind a stride of 8
+        if hasattr(model.encoder, "features"):
+            del model.encoder.features[7:]
+        else:
+            del model.encoder.layer3, model.encoder.layer4
+    return model
+
+
+def _segmenters(
+    decoder: Decoder, encoders: dict[str, str], naming: Naming, stages: dict[str, str]
+) -> list[PublishedSegmenter]:
+    """A decoder on encoders of one kind: our names of them, and the library's."""
+    of_whole = _naming(naming, decoder)
+    places = {stage: f"encoder.{at}" for stage, at in stages.items()}
+    places["fine"] = "segmentation_head.0"
+
+    def fits(model: ConfigDict) -> bool:
+        usual = default_config().model
+        return model.backbone in encoders and all(
+            model[field] == decoder.model.get(field, usual[field]) for field in KIN
+        )
+
+    return [
+        PublishedSegmenter(
+            f"smp_{decoder.name.lower()}_{backbone}",
+            partial(_config, backbone, decoder),
+            of_whole,
+            fits,
+            twin=Twin(partial(_twin, encoder, decoder), places, size=decoder.size),
+        )
+        for backbone, encoder in encoders.items()
+    ]
+
+
+RESNETS = {f"resnet{depth}": f"resnet{depth}" for depth in BLOCKS}
+MOBILENETS = {"mobilenetv2": "mobilenet_v2"}
+SEGMENTERS = tuple(
+    segmenter
+    for decoder in (UNET, FPN, DEEPLABV3, PSPNET)
+    for segmenter in (
+        *_segmenters(decoder, RESNETS, resnet.TORCHVISION, RESNET_STAGES),
+        *_segmenters(decoder, MOBILENETS, mobilenet.TORCHVISION, MOBILENET_STAGES),
+    )
+)

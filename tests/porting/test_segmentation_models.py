@@ -1,0 +1,116 @@
+"""Segmenters of segmentation_models.pytorch: verified, back again, predicted and trained with."""
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+import ranet_jax
+from helpers.port_command import assert_same_bits, command, read_back
+from helpers.segmentation_models import segmenter
+from ranet_jax.errors import UserError
+from ranet_jax.models import build_model
+from ranet_jax.porting import port_state_dict
+from ranet_jax.porting.coverage import to_tensors
+from ranet_jax.porting.networks import NETWORKS
+from ranet_jax.porting.port import flatten
+from ranet_jax.porting.verify import verify
+from ranet_jax.training.initialization import initialize
+
+pytestmark = pytest.mark.slow
+
+NAMES = [name for name in NETWORKS if name.startswith("smp_")]
+
+
+def each(names, *short):
+    """Names of networks, all but the short ones marked."""
+    return [n if n in short else pytest.param(n, marks=pytest.mark.long) for n in names]
+
+
+def arrays_of(model):
+    return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+
+
+def verified(ported, tensors):
+    """Shapes of the stages that were compared, all of which are PyTorch's."""
+    with jax.numpy_dtype_promotion("standard"):  # Flax's GroupNorm promotes
+        differences = verify(ported, tensors)
+    assert all(difference.float32 < 1e-4 for difference in differences)
+    assert all(difference.float64 < 1e-9 for difference in differences)
+    return {difference.stage: difference.shape for difference in differences}
+
+
+@pytest.mark.parametrize("name", each(NAMES, "smp_unet_resnet18", "smp_pspnet_mobilenetv2"))
+def test_every_stage_is_the_package_s_and_every_tensor_comes_back(name):
+    """With random weights and statistics: small relative differences, and the same bits."""
+    model = segmenter(name)
+    tensors = arrays_of(model)
+    ported = port_state_dict(tensors, name)
+    assert ported.fresh == ()
+    shapes = verified(ported, tensors)
+    assert {"stem", "fine"} < shapes.keys()
+    height, width = ported.network.twin.size
+    stride = {"unet": 1, "fpn": 4}.get(name.split("_")[1], 8)
+    assert shapes["fine"] == (1, height // stride, width // stride, 4)
+    arrays = flatten(ported.variables)
+    assert_same_bits(to_tensors(arrays, ported.naming, ported.kept), tensors)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["smp_deeplabv3_resnet34", "smp_deeplabv3_mobilenetv2"])
+def test_deeplabv3_at_output_stride_16(name):
+    tensors = arrays_of(segmenter(name, encoder_output_stride=16))
+    shapes = verified(port_state_dict(tensors, name, output_stride=16), tensors)
+    assert shapes["fine"] == (1, 6, 9, 4)
+
+
+def test_output_strides_that_the_package_has_not():
+    tensors = arrays_of(segmenter("smp_fpn_resnet18"))
+    ported = port_state_dict(tensors, "smp_fpn_resnet18", output_stride=16)
+    with pytest.raises(UserError, match="has no FPN of output stride 16 to compare with; leave"):
+        verify(ported, tensors)
+
+
+def test_the_two_deeplabv3_are_not_taken_for_one_another():
+    """torchvision's leaves the first block of a dilated stage as those before it."""
+    tensors = arrays_of(segmenter("smp_deeplabv3_resnet50"))
+    with pytest.raises(UserError, match="These weights are of smp_deeplabv3_resnet50, in the"):
+        port_state_dict(tensors, "deeplabv3_resnet50")
+
+
+@pytest.mark.parametrize("name", each(NAMES, "smp_fpn_resnet18"))
+def test_it_predicts_as_the_package_s_and_starts_a_training(name, tmp_path):
+    """Through the command and its files, there and back."""
+    model, image = segmenter(name), np.random.default_rng(0).integers(0, 256, (64, 96, 3))
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    normalised = torch.from_numpy(((image / 255 - mean) / std).transpose(2, 0, 1)[None])
+    with torch.no_grad():
+        scores = model.double()(normalised)
+        model.segmentation_head[0].bias -= scores.mean(dim=(0, 2, 3))
+        model.float()  # which the weights are saved in
+        expected = model.double()(normalised)[0].softmax(dim=0).permute(1, 2, 0).numpy()
+    assert set(np.unique(expected.argmax(axis=-1))) == {0, 1, 2, 3}
+    state, output, back = tmp_path / "w.pth", tmp_path / "out", tmp_path / "back.pth"
+    torch.save(model.float().state_dict(), state)
+    assert command(state, "--model", name, "--output", output) == 0
+    assert command(output, "--reverse", "--format", "pth", "--output", back) == 0
+    assert_same_bits(read_back(back), arrays_of(model))
+    ported = ranet_jax.load(output)
+    found = ported.predict(image.astype(np.uint8))
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-3)
+    second, first = np.sort(expected, axis=-1)[..., -2:].transpose(2, 0, 1)
+    clear = first - second > 2e-3
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(found.labels[clear], expected.argmax(axis=-1)[clear])
+
+    config = ported.config.copy_and_resolve_references()
+    with config.unlocked():
+        config.model.init_from = str(output)
+        config.model.init_allow_missing = "fine_logit"
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
+    shapes = jax.eval_shape(build_model(config, 5).init, jax.random.PRNGKey(0), images)
+    fresh = jax.tree.map(lambda x: np.full(x.shape, 7, x.dtype), shapes)
+    variables, told = initialize(config.model, fresh)
+    assert "2 anew (fine_logit)" in told
+    taken = variables["params"] | {"fine_logit": ported.variables["params"]["fine_logit"]}
+    jax.tree.map(np.testing.assert_array_equal, taken, dict(ported.variables["params"]))
