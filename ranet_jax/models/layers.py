@@ -148,11 +148,15 @@ class ConvBN(nn.Module):
 
 
 class SeparableConvBN(nn.Module):
-    """Convolution of each channel by itself, then one of 1 x 1; each with BatchNorm and ReLU."""
+    """Convolution of each channel by itself, then one of 1 x 1; each with BatchNorm and ReLU.
+
+    With `linear` nothing comes between the two convolutions.
+    """
 
     features: int
     kernel_size: int = 3
     dilation: int = 1
+    linear: bool = False
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
 
@@ -163,16 +167,16 @@ class SeparableConvBN(nn.Module):
         """Features of the same size."""
         shared = {"dtype": self.dtype, "axis_name": self.axis_name}
         channels = inputs.shape[-1]
-        depthwise = ConvBN(
-            channels,
-            self.kernel_size,
-            dilation=self.dilation,
-            groups=channels,
-            name="depthwise",
-            **shared,
-        )
-        pointwise = ConvBN(self.features, 1, name="pointwise", **shared)
-        return pointwise(depthwise(inputs, train), train)
+        settings: dict[str, Any] = {
+            "dilation": self.dilation,
+            "groups": channels,
+            "name": "depthwise",
+        }
+        if self.linear:
+            outputs = conv(channels, self.kernel_size, dtype=self.dtype, **settings)(inputs)
+        else:
+            outputs = ConvBN(channels, self.kernel_size, **settings, **shared)(inputs, train)
+        return ConvBN(self.features, 1, name="pointwise", **shared)(outputs, train)
 
 
 class ChannelDropout(nn.Module):

@@ -82,8 +82,8 @@ def test_a_network_without_twin_says_so(trained, tmp_path, capsys):
     arguments = ("--model", root / "config.py", "--output", output, "--verify")
     assert command(state, *arguments) == 1
     assert capsys.readouterr().err == (
-        "ranet: None of torchvision, timm and mmsegmentation has segmenter to compare with; leave"
-        " the comparison out.\n"
+        "ranet: None of torchvision, timm, mmsegmentation and segmentation_models.pytorch has"
+        " segmenter to compare with; leave the comparison out.\n"
     )
     assert not output.exists()
 

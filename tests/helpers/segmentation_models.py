@@ -18,13 +18,14 @@ with warnings.catch_warnings(action="ignore"):
 
 __all__ = ["decode", "package", "segmenter"]
 
+KINDS = ("Unet", "FPN", "DeepLabV3", "DeepLabV3Plus", "PSPNet")
 ENCODERS = {"mobilenetv2": "mobilenet_v2"}
 
 
 def segmenter(name, classes=4, **settings):
     """The library's segmenter that we call `smp_DECODER_BACKBONE`."""
     _, decoder, backbone = name.split("_")
-    build = {kind.lower(): kind for kind in ("Unet", "FPN", "DeepLabV3", "PSPNet")}[decoder]
+    build = {kind.lower(): kind for kind in KINDS}[decoder]
     torch.manual_seed(0)
     model = getattr(package, build)(
         ENCODERS.get(backbone, backbone), encoder_weights=None, classes=classes, **settings

@@ -50,7 +50,7 @@ def test_every_stage_is_the_package_s_and_every_tensor_comes_back(name):
     shapes = verified(ported, tensors)
     assert {"stem", "fine"} < shapes.keys()
     height, width = ported.network.twin.size
-    stride = {"unet": 1, "fpn": 4}.get(name.split("_")[1], 8)
+    stride = {"unet": 1, "fpn": 4, "deeplabv3plus": 4}.get(name.split("_")[1], 8)
     assert shapes["fine"] == (1, height // stride, width // stride, 4)
     arrays = flatten(ported.variables)
     assert_same_bits(to_tensors(arrays, ported.naming, ported.kept), tensors)

@@ -47,6 +47,7 @@ BLOCKS: list[ContextBlock] = [
     aspp.SHORT,
     deeplabv3plus.BLOCK,
     deeplabv3plus.WIDE,
+    deeplabv3plus.LINEAR,
     fcn.BLOCK,
     fcn.FUSED,
     lraspp.BLOCK,

@@ -19,13 +19,15 @@ class ASPP(nn.Module):
     """In parallel a 1 x 1 convolution, a 3 x 3 one of each dilation, and the mean of the image.
 
     A last convolution, 1 x 1 if not said otherwise, fuses them. With `separable`, dilated
-    convolutions are of each channel by itself, and followed by 1 x 1 ones.
+    convolutions are of each channel by itself, and followed by 1 x 1 ones; with `linear`, nothing
+    comes between them.
     """
 
     rates: tuple[int, ...]
     channels: int = 256
     kernel_size: int = 1
     separable: bool = False
+    linear: bool = False
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
 
@@ -38,7 +40,11 @@ class ASPP(nn.Module):
         dilated: Callable[..., nn.Module] = conv
         if self.separable:
             dilated = partial(
-                SeparableConvBN, self.channels, dtype=self.dtype, axis_name=self.axis_name
+                SeparableConvBN,
+                self.channels,
+                linear=self.linear,
+                dtype=self.dtype,
+                axis_name=self.axis_name,
             )
         branches = [conv(1, name="branch0")(inputs, train)]
         for index, rate in enumerate(self.rates, 1):

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from ranet_jax.models.backbones import Stages
 from ranet_jax.models.context.aspp import ASPP, needed_rates
 from ranet_jax.models.context.block import ContextBlock
-from ranet_jax.models.layers import ConvBN, Dtype, SeparableConvBN
+from ranet_jax.models.layers import ChannelDropout, ConvBN, Dtype, SeparableConvBN
 from ranet_jax.models.outputs import ContextOutput
 from ranet_jax.ops import resize_bilinear
 
@@ -51,6 +51,52 @@ class DeepLabV3PlusContext(nn.Module):
         return ContextOutput(context)
 
 
+class LinearDeepLabV3PlusContext(nn.Module):
+    """The head as segmentation_models.pytorch builds it, one convolution before resizing.
+
+    Its separable convolutions have nothing between their two parts. The shallow stage's details
+    are of 3/16 of the block's channels.
+    """
+
+    stage: str
+    shallow: str
+    rates: tuple[int, ...] = (12, 24, 36)
+    channels: int = 256
+    align_corners: bool = True
+    dropout: float = 0.5
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, features: dict[str, Float[Array, "b ..."]], train: bool = False
+    ) -> ContextOutput:
+        """Features [b, h, w, channels] of the size of the shallow stage."""
+        shared = {"dtype": self.dtype, "axis_name": self.axis_name}
+        separable = partial(SeparableConvBN, self.channels, linear=True, **shared)
+        aspp = ASPP(self.rates, self.channels, separable=True, linear=True, name="aspp", **shared)
+        context = aspp(features[self.stage], train)
+        context = ChannelDropout(self.dropout, self.axis_name)(context, train)
+        context = separable(name="refine")(context, train)
+        shallow = features[self.shallow]
+        reduce = ConvBN(max(1, 3 * self.channels // 16), 1, name="shallow_reduce", **shared)
+        details = reduce(shallow, train)
+        shape = shallow.shape[1], shallow.shape[2]
+        context = resize_bilinear(context, shape, self.align_corners)
+        context = jnp.concatenate([context, details], axis=-1)
+        return ContextOutput(separable(name="fuse")(context, train))
+
+
+def _build_linear(model: ConfigDict, stages: Stages, num_classes: int, **shared: Any) -> nn.Module:
+    return LinearDeepLabV3PlusContext(
+        stages.last,
+        stages.shallow,
+        needed_rates(model),
+        align_corners=model.align_corners,
+        **shared,
+    )
+
+
 def _build(
     model: ConfigDict, stages: Stages, num_classes: int, kernel_size: int = 1, **shared: Any
 ) -> nn.Module:
@@ -68,3 +114,4 @@ BLOCK = ContextBlock("deeplabv3plus", _build, has_aspp=True)
 WIDE = ContextBlock(
     "deeplabv3plus", partial(_build, kernel_size=3), variant="mmsegmentation", has_aspp=True
 )
+LINEAR = ContextBlock("deeplabv3plus", _build_linear, variant="segmentation_models", has_aspp=True)

@@ -35,6 +35,15 @@ class Decoder:
     strides: tuple[int, ...]
 
 
+def _separable(source: str, first: int, target: str) -> list[Entry]:
+    """A convolution of each channel by itself and one of 1 x 1, and BatchNorm in the next place."""
+    return [
+        *conv(f"{source}.{first}.0", f"{target}/depthwise"),
+        *conv(f"{source}.{first}.1", f"{target}/pointwise/conv"),
+        *norm(f"{source}.{first + 1}", f"{target}/pointwise/bn"),
+    ]
+
+
 UNET = Decoder(
     "Unet",
     tuple(conv_norm("decoder.blocks.{i}.conv{n}", "context/step{i}_conv{n}")),
@@ -77,6 +86,30 @@ DEEPLABV3 = Decoder(
     size=(96, 136),
     strides=(8, 16),
 )
+DEEPLABV3PLUS = Decoder(
+    "DeepLabV3Plus",
+    (
+        *conv_norm("decoder.aspp.0.convs.0", "context/aspp/branch0"),
+        *conv("decoder.aspp.0.convs.4.1", "context/aspp/pool/conv"),
+        *norm("decoder.aspp.0.convs.4.2", "context/aspp/pool/bn"),
+        *_separable("decoder.aspp.0.convs.{i}", 0, "context/aspp/branch{i}"),
+        *conv_norm("decoder.aspp.0.project", "context/aspp/project"),
+        *_separable("decoder.aspp", 1, "context/refine"),
+        *conv_norm("decoder.block1", "context/shallow_reduce"),
+        *_separable("decoder.block2", 0, "context/fuse"),
+    ),
+    {
+        "context": "deeplabv3plus",
+        "variant": "segmentation_models",
+        "aspp_rates": (12, 24, 36),
+        "channels": 256,
+        "dropout": 0.0,  # as above
+        "output_stride": 16,
+        "dilate_first_block": True,
+    },
+    size=(96, 144),
+    strides=(8, 16),
+)
 PSPNET = Decoder(
     "PSPNet",
     (
@@ -97,8 +130,8 @@ PSPNET = Decoder(
     size=(96, 136),
     strides=(8,),
 )
-# Fields that tell which networks the names of a decoder's are for.
-KIN = ("context", "variant", "dilate_first_block")
+# Fields, besides the block, that tell which networks a decoder's names are for, and usual values.
+KIND = {"variant": "paper", "dilate_first_block": False}
 RESNET_STAGES = {"stem": "relu", **resnet.LAYERS}
 MOBILENET_STAGES = {name: at for name, at in mobilenet.STAGES.items() if name != "logits"}
 
@@ -118,7 +151,7 @@ def _config(backbone: str, decoder: Decoder) -> ConfigDict:
     config = default_config()
     config.data.name = "folder"
     config.model.update(decoder.model, backbone=backbone)
-    config.model.read_head = backbone == "mobilenetv2" and decoder is DEEPLABV3
+    config.model.read_head = backbone == "mobilenetv2" and decoder in (DEEPLABV3, DEEPLABV3PLUS)
     return config
 
 
@@ -132,13 +165,9 @@ def _twin(
             f"segmentation_models.pytorch has no {decoder.name} of output stride {output_stride}"
             " to compare with; leave the comparison out."
         )
-    several = len(decoder.strides) > 1
-    model = getattr(package, decoder.name)(
-        encoder,
-        encoder_weights=None,
-        classes=num_classes,
-        **({"encoder_output_stride": output_stride} if several else {}),
-    )
+    chosen = {"encoder_output_stride": output_stride} if len(decoder.strides) > 1 else {}
+    build = getattr(package, decoder.name)
+    model = build(encoder, encoder_weights=None, classes=num_classes, **chosen)
     if decoder is PSPNET:  # which reads nothing behind a stride of 8
         if hasattr(model.encoder, "features"):
             del model.encoder.features[7:]
@@ -155,11 +184,11 @@ def _segmenters(
     places = {stage: f"encoder.{at}" for stage, at in stages.items()}
     places["fine"] = "segmentation_head.0"
 
+    kind = {"context": decoder.model["context"]}
+    kind |= {field: decoder.model.get(field, usual) for field, usual in KIND.items()}
+
     def fits(model: ConfigDict) -> bool:
-        usual = default_config().model
-        return model.backbone in encoders and all(
-            model[field] == decoder.model.get(field, usual[field]) for field in KIN
-        )
+        return model.backbone in encoders and all(model[k] == v for k, v in kind.items())
 
     return [
         PublishedSegmenter(
@@ -177,7 +206,7 @@ RESNETS = {f"resnet{depth}": f"resnet{depth}" for depth in BLOCKS}
 MOBILENETS = {"mobilenetv2": "mobilenet_v2"}
 SEGMENTERS = tuple(
     segmenter
-    for decoder in (UNET, FPN, DEEPLABV3, PSPNET)
+    for decoder in (UNET, FPN, DEEPLABV3, DEEPLABV3PLUS, PSPNET)
     for segmenter in (
         *_segmenters(decoder, RESNETS, resnet.TORCHVISION, RESNET_STAGES),
         *_segmenters(decoder, MOBILENETS, mobilenet.TORCHVISION, MOBILENET_STAGES),

@@ -71,6 +71,7 @@ _SEPARABLE = [
     for entry in (
         *conv(f"{place}.{half}.conv", f"{place.replace('.', '/')}/{half}/conv"),
         *norm(f"{place}.{half}.bn", f"{place.replace('.', '/')}/{half}/bn"),
+        *conv(f"{place}.{half}", f"{place.replace('.', '/')}/{half}"),
     )
 ]
 
