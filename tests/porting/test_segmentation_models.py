@@ -78,6 +78,21 @@ def test_the_two_deeplabv3_are_not_taken_for_one_another():
         port_state_dict(tensors, "deeplabv3_resnet50")
 
 
+def test_deeplabv3_in_the_names_of_before():
+    tensors = arrays_of(segmenter("smp_deeplabv3_resnet18"))
+    older = {"decoder.aspp.": "decoder.0.", "decoder.conv.": "decoder.1."}
+    older |= {"decoder.bn.": "decoder.2."}
+    renamed = {
+        next((n + k.removeprefix(o) for o, n in older.items() if k.startswith(o)), k): tensor
+        for k, tensor in tensors.items()
+    }
+    assert "decoder.2.running_var" in renamed
+    new, old = (port_state_dict(state, "smp_deeplabv3_resnet18") for state in (tensors, renamed))
+    assert old.naming.users == "segmentation_models.pytorch before version 0.5"
+    assert_same_bits(flatten(old.variables), flatten(new.variables))
+    assert_same_bits(to_tensors(flatten(old.variables), old.naming, old.kept), renamed)
+
+
 @pytest.mark.parametrize("name", each(NAMES, "smp_fpn_resnet18"))
 def test_it_predicts_as_the_package_s_and_starts_a_training(name, tmp_path):
     """Through the command and its files, there and back."""

@@ -79,7 +79,10 @@ def _segmenter(
     if backbone is None:
         raise UserError(f"There are no names for config.model.backbone {config.model.backbone!r}.")
     fitting = [
-        published.naming for published in SEGMENTERS.values() if published.fits(config.model)
+        naming
+        for published in SEGMENTERS.values()
+        if published.fits(config.model)
+        for naming in (published.naming, *published.older)
     ]
     others = tuple(dict.fromkeys(fitting))
     return segmenter(name, config, backbone.namings[0], others, optional_auxiliary, twin)

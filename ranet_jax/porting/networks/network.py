@@ -72,6 +72,7 @@ class PublishedSegmenter:
       optional_auxiliary: whether a state dict may hold an auxiliary head or not.
       twin: the library's implementation, if it can be had.
       adapt: changes the config to what the text of a config of the library says.
+      older: what the library called the tensors before.
     """
 
     name: str
@@ -81,3 +82,4 @@ class PublishedSegmenter:
     optional_auxiliary: bool = False
     twin: Twin | None = None
     adapt: Callable[[ConfigDict, str], None] | None = None
+    older: tuple[Naming, ...] = ()

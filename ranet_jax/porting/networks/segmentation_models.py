@@ -26,6 +26,7 @@ class Decoder:
       model: fields of `config.model` that describe it.
       size: of an image that the library's network takes.
       strides: output strides that the library's network can have.
+      older: names of its tensors before version 0.5, where they were others.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Decoder:
     model: dict[str, Any]
     size: tuple[int, int]
     strides: tuple[int, ...]
+    older: tuple[Entry, ...] = ()
 
 
 def _separable(source: str, first: int, target: str) -> list[Entry]:
@@ -42,6 +44,18 @@ def _separable(source: str, first: int, target: str) -> list[Entry]:
         *conv(f"{source}.{first}.1", f"{target}/pointwise/conv"),
         *norm(f"{source}.{first + 1}", f"{target}/pointwise/bn"),
     ]
+
+
+def _deeplabv3(aspp: str, convolution: str, batch_norm: str) -> tuple[Entry, ...]:
+    """DeepLabV3's decoder, of the names of its parts."""
+    return (
+        *conv(f"decoder.{aspp}.convs.4.1", "context/aspp/pool/conv"),
+        *norm(f"decoder.{aspp}.convs.4.2", "context/aspp/pool/bn"),
+        *conv_norm(f"decoder.{aspp}.convs.{{i}}", "context/aspp/branch{i}"),
+        *conv_norm(f"decoder.{aspp}.project", "context/aspp/project"),
+        *conv(f"decoder.{convolution}", "context/fuse/conv"),
+        *norm(f"decoder.{batch_norm}", "context/fuse/bn"),
+    )
 
 
 UNET = Decoder(
@@ -67,14 +81,7 @@ FPN = Decoder(
 )
 DEEPLABV3 = Decoder(
     "DeepLabV3",
-    (
-        *conv("decoder.aspp.convs.4.1", "context/aspp/pool/conv"),
-        *norm("decoder.aspp.convs.4.2", "context/aspp/pool/bn"),
-        *conv_norm("decoder.aspp.convs.{i}", "context/aspp/branch{i}"),
-        *conv_norm("decoder.aspp.project", "context/aspp/project"),
-        *conv("decoder.conv", "context/fuse/conv"),
-        *norm("decoder.bn", "context/fuse/bn"),
-    ),
+    _deeplabv3("aspp", "conv", "bn"),
     {
         "context": "aspp",
         "aspp_rates": (12, 24, 36),
@@ -85,6 +92,7 @@ DEEPLABV3 = Decoder(
     },
     size=(96, 136),
     strides=(8, 16),
+    older=_deeplabv3("0", "1", "2"),
 )
 DEEPLABV3PLUS = Decoder(
     "DeepLabV3Plus",
@@ -136,15 +144,23 @@ RESNET_STAGES = {"stem": "relu", **resnet.LAYERS}
 MOBILENET_STAGES = {name: at for name, at in mobilenet.STAGES.items() if name != "logits"}
 
 
-def _naming(encoder: Naming, decoder: Decoder) -> Naming:
-    """Names of a whole segmenter.
+def _namings(encoder: Naming, decoder: Decoder) -> list[Naming]:
+    """Names of a whole segmenter, and those of before.
 
     A PSPNet reads the encoder's first stages alone; its file holds them all.
     """
     entries = within(encoder.entries, "encoder.", "backbone")
     unread = [replace(entry, target=None) for entry in entries] if decoder is PSPNET else []
     head = conv("segmentation_head.0", "fine_logit")
-    return Naming("segmentation_models", (*entries, *decoder.entries, *head, *unread))
+    library = "segmentation_models.pytorch"
+    return [
+        Naming(name, (*entries, *table, *head, *unread), users)
+        for name, table, users in (
+            ("segmentation_models", decoder.entries, library),
+            ("segmentation_models_0.4", decoder.older, f"{library} before version 0.5"),
+        )
+        if table
+    ]
 
 
 def _config(backbone: str, decoder: Decoder) -> ConfigDict:
@@ -180,7 +196,7 @@ def _segmenters(
     decoder: Decoder, encoders: dict[str, str], naming: Naming, stages: dict[str, str]
 ) -> list[PublishedSegmenter]:
     """A decoder on encoders of one kind: our names of them, and the library's."""
-    of_whole = _naming(naming, decoder)
+    of_whole, *older = _namings(naming, decoder)
     places = {stage: f"encoder.{at}" for stage, at in stages.items()}
     places["fine"] = "segmentation_head.0"
 
@@ -197,6 +213,7 @@ def _segmenters(
             of_whole,
             fits,
             twin=Twin(partial(_twin, encoder, decoder), places, size=decoder.size),
+            older=tuple(older),
         )
         for backbone, encoder in encoders.items()
     ]
