@@ -121,11 +121,15 @@ def test_an_auxiliary_head_of_few_channels_keeps_one():
 @pytest.mark.parametrize(
     "settings, sizes",
     [
-        ({}, ((33, 41), (9, 11))),
         ({"stages": 3}, ((33, 41), (17, 21))),  # four stages with the stem
-        ({"backbone": "mobilenetv2", "width": 64, "output_stride": 32}, ((33, 41), (9, 11))),
-        ({"backbone": "mobilenetv3_large", "width": 64}, ((33, 41), (9, 11))),
-        ({"backbone": "hrnetv2_w48", "width": 64, "output_stride": 4}, ((33, 41), (9, 11))),
+        *(
+            pytest.param(settings | {"width": 64}, ((33, 41), (9, 11)), marks=pytest.mark.long)
+            for settings in (
+                {"backbone": "mobilenetv2", "output_stride": 32},
+                {"backbone": "mobilenetv3_large"},
+                {"backbone": "hrnetv2_w48", "output_stride": 4},
+            )
+        ),
     ],
 )
 def test_decoders_score_at_the_size_of_the_image_and_of_its_pyramid(settings, sizes):

@@ -49,7 +49,7 @@ def test_other_sizes_than_the_package_takes(sizes):
     assert jax.eval_shape(run, stages).shape == (2, *sizes[0], 32)
 
 
-@pytest.mark.parametrize(("channels", "groups"), [(128, 32), (48, 16), (8, 8), (5, 1)])
+@pytest.mark.parametrize(("channels", "groups"), [(48, 16), (5, 1)])
 def test_groups_divide_the_channels(channels, groups):
     """Each group of channels has mean 0 and deviation 1 over its pixels, before ReLU."""
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 9, 9, 3)), jnp.float32)
