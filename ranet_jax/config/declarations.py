@@ -147,7 +147,7 @@ FIELDS: dict[str, Field] = {
     ),
     "model.dilate_first_block": Field(
         False,
-        "training",
+        "weights",
         "Whether the first block of a dilated stage of a ResNet or a MobileNetV2 is dilated as the"
         " stage's others are, or as those before it.",
     ),
@@ -162,7 +162,8 @@ FIELDS: dict[str, Field] = {
         "paper",
         "weights",
         "The block as its paper describes it (`paper`), RANet as its authors' code has it"
-        " (`released`), or the block as mmsegmentation has it (`mmsegmentation`).",
+        " (`released`), or the block as a library has it (`mmsegmentation` or"
+        " `segmentation_models`).",
     ),
     "model.align_corners": Field(
         True,

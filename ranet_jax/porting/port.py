@@ -55,7 +55,8 @@ class Ported:
 
     def summary(self) -> str:
         """What the network is and which of its weights are new, for the user to read."""
-        classes = f"{self.num_classes} classes" if self.num_classes else "no classifier"
+        plural = "class" if self.num_classes == 1 else "classes"
+        classes = f"{self.num_classes} {plural}" if self.num_classes else "no classifier"
         last = getattr(self.module, "stages", 4)
         stages = f", up to layer{last}" if last < 4 else ""
         lines = [
@@ -66,6 +67,11 @@ class Ported:
             modules = sorted({path.split("/", 1)[1].rsplit("/", 1)[0] for path in self.fresh})
             lines.append(
                 f"{len(self.fresh)} arrays have new initial values, those of {', '.join(modules)}."
+            )
+        if self.num_classes == 1 and self.network.config is not None:
+            lines.append(
+                "A classifier of one class (that of a sigmoid) gives every pixel this class here;"
+                " another number of classes starts a new one."
             )
         broken = [p for p, x in flatten(self.variables).items() if not np.isfinite(x).all()]
         if broken:

@@ -63,6 +63,17 @@ def test_deeplabv3_at_output_stride_16(name):
     assert shapes["fine"] == (1, 6, 9, 4)
 
 
+def test_a_sigmoid_s_one_class_is_told_of():
+    name = "smp_pspnet_mobilenetv2"
+    tensors = arrays_of(segmenter(name, classes=1))
+    first, second = port_state_dict(tensors, name).summary().splitlines()
+    assert first.endswith("output stride 8, 1 class.")
+    assert second.startswith("A classifier of one class (that of a sigmoid) gives every pixel this")
+    (told, renewed) = port_state_dict(tensors, name, num_classes=2).summary().splitlines()
+    assert told.endswith("output stride 8, 2 classes.")
+    assert renewed == "2 arrays have new initial values, those of fine_logit."
+
+
 def test_output_strides_that_the_package_has_not():
     twin = find_network("smp_fpn_resnet18").twin
     with pytest.raises(UserError, match="has no FPN of output stride 16 to compare with; leave"):

@@ -7,8 +7,11 @@ import pytest
 
 from helpers.numpy_layers import random_variables
 from helpers.segmentation_models import decode, package
+from helpers.training import DATASET, eval_batches, tiny_config, train_batches
+from ranet_jax.inference.model import load
 from ranet_jax.models.context.unet import UNetContext
 from ranet_jax.porting.networks.segmentation_models import UNET
+from ranet_jax.training.loop import train
 
 WIDTHS = {"image": 3, "stem": 5, "layer1": 4, "layer2": 6}
 
@@ -35,3 +38,16 @@ def test_it_equals_the_package_s(sizes):
     decoder = package.decoders.unet.decoder.UnetDecoder(tuple(WIDTHS.values()), (16, 8, 4), 3)
     expected = decode(decoder, UNET.entries, variables, list(stages.values()))
     np.testing.assert_allclose(output.features, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("context", ["unet", "fpn"])
+def test_decoders_train_and_predict(context, tmp_path):
+    """From a config, as every block does; their score maps are larger than the last stage's."""
+    config = tiny_config(steps=2)
+    config.model.update(context=context, channels=16, stages=3, dtype="bfloat16")
+    with jax.numpy_dtype_promotion("standard"):  # Flax's norms promote
+        train(config, tmp_path / "run", DATASET, train_batches, eval_batches)
+        prediction = load(tmp_path / "run").predict(np.zeros((31, 46, 3), np.uint8))
+    assert prediction.labels.shape == (31, 46)
+    assert np.isfinite(prediction.probabilities).all()
