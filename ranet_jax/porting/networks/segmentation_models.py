@@ -90,7 +90,7 @@ DEEPLABV3 = Decoder(
         "output_stride": 8,
         "dilate_first_block": True,
     },
-    size=(96, 136),
+    size=(96, 144),
     strides=(8, 16),
     older=_deeplabv3("0", "1", "2"),
 )
