@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 CLASSES = 5
 PAPER = {"fine", "coarse", "boundary"}
 RELEASED = {"variant": "released", "backbone": "resnet50", "stem": "deep"}
+SMALL_PSP = {"context": "psp", "backbone": "mobilenetv2", "width": 64, "stages": 2}
 SCORES = {"fine": CLASSES, "coarse": CLASSES, "boundary": 2, "fine_boundary": 2}
 SCORES |= {"position": CLASSES, "channel": CLASSES}
 
@@ -62,7 +63,7 @@ def output_shapes(model, size, with_regions=False):
         ({"context": "aspp", "aspp_rates": (2, 4), "stages": 2}, {"fine"}),
         ({"context": "psp", "variant": "mmsegmentation", "stages": 2}, {"fine"}),
         ({"aspp_rates": (2, 4), "stages": 2}, PAPER),
-        ({"context": "psp_light", "backbone": "mobilenetv2", "width": 64, "stages": 2}, {"fine"}),
+        (SMALL_PSP | {"variant": "segmentation_models"}, {"fine"}),
         (
             {"context": "fcn", "backbone": "mobilenetv2", "width": 64, "auxiliary": True},
             {"fine", "coarse"},
