@@ -44,10 +44,10 @@ class Segmenter(nn.Module):
     num_classes: int
     dropout: float = 0.1
     fine_boundary: bool = False
-    classifier_size: int = 1
     auxiliary: nn.Module | None = None
     auxiliary_stage: str = ""
     axis_name: str | None = None
+    classifier_size: int = 1
 
     @nn.compact
     def __call__(

@@ -48,11 +48,11 @@ class HRNet(nn.Module):
     """
 
     width: int = 48
-    fusion: str = "nearest"
-    align_corners: bool = True
     num_classes: int | None = None
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
+    fusion: str = "nearest"
+    align_corners: bool = True
 
     def __post_init__(self) -> None:
         if self.width < 1:

@@ -45,11 +45,11 @@ class MobileNetV2(nn.Module):
     """
 
     output_stride: int = 32
-    stages: int = 4
-    dilate_first_block: bool = False
     num_classes: int | None = None
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
+    stages: int = 4
+    dilate_first_block: bool = False
 
     def __post_init__(self) -> None:
         check_output_stride("MobileNetV2", self.output_stride, OUTPUT_STRIDES)
@@ -103,7 +103,7 @@ class MobileNetV2(nn.Module):
 
 def _build(model: ConfigDict, **settings: Any) -> nn.Module:
     settings = {"dilate_first_block": model.dilate_first_block} | settings
-    return MobileNetV2(model.output_stride, model.stages, **settings)
+    return MobileNetV2(model.output_stride, stages=model.stages, **settings)
 
 
 def _stages(model: ConfigDict) -> Stages:

@@ -35,11 +35,11 @@ class Residual(nn.Module):
     stride: int = 1
     first_dilation: int = 1
     dilation: int = 1
-    dilate_second: bool = True
     project: bool = False
     mean_shortcut: bool = False
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
+    dilate_second: bool = True
 
     @nn.compact
     def __call__(
@@ -99,12 +99,12 @@ class ResNet(nn.Module):
     width: int = 64
     multi_grid: tuple[int, ...] = (1,)
     dilate_first_block: bool = False
-    dilate_second: bool = True
     ceil_pool: bool = False
     mean_shortcut: bool = False
     num_classes: int | None = None
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
+    dilate_second: bool = True
 
     def __post_init__(self) -> None:
         for name, choices in (

@@ -25,11 +25,11 @@ class ASPP(nn.Module):
 
     rates: tuple[int, ...]
     channels: int = 256
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
     kernel_size: int = 1
     separable: bool = False
     linear: bool = False
-    dtype: Dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(
@@ -93,7 +93,7 @@ class ShortASPPContext(nn.Module):
     ) -> ContextOutput:
         """Features [b, h, w, channels] of the backbone's stage."""
         shared = {"dtype": self.dtype, "axis_name": self.axis_name}
-        aspp = ASPP(self.rates, self.channels, 3, name="aspp", **shared)
+        aspp = ASPP(self.rates, self.channels, kernel_size=3, name="aspp", **shared)
         return ContextOutput(aspp(features[self.stage], train))
 
 

@@ -38,7 +38,8 @@ class DeepLabV3PlusContext(nn.Module):
     ) -> ContextOutput:
         """Features [b, h, w, channels] of the size of the shallow stage."""
         shared = {"dtype": self.dtype, "axis_name": self.axis_name}
-        aspp = ASPP(self.rates, self.channels, self.kernel_size, True, name="aspp", **shared)
+        settings: dict[str, Any] = {"kernel_size": self.kernel_size, "separable": True}
+        aspp = ASPP(self.rates, self.channels, name="aspp", **settings, **shared)
         context = aspp(features[self.stage], train)
         shallow = features[self.shallow]
         reduce = ConvBN(max(1, 3 * shallow.shape[-1] // 16), 1, name="shallow_reduce", **shared)

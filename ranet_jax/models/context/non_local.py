@@ -42,9 +42,9 @@ class NonLocalContext(nn.Module):
 
     stage: str
     channels: int = 512
-    refined: bool = False
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
+    refined: bool = False
 
     @nn.compact
     def __call__(

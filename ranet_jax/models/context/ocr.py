@@ -47,9 +47,9 @@ class OCRContext(nn.Module):
     stage: str
     score_stage: str
     channels: int = 512
-    score_share: int | None = None
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
+    score_share: int | None = None
 
     @nn.compact
     def __call__(

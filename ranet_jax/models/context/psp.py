@@ -28,10 +28,10 @@ class PSPContext(nn.Module):
 
     stage: str
     channels: int = 512
-    align_corners: bool = True
-    light: bool = False
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
+    align_corners: bool = True
+    light: bool = False
 
     @nn.compact
     def __call__(
