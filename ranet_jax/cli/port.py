@@ -76,28 +76,28 @@ def _port(arguments: argparse.Namespace) -> int:
     if paths.exists(output):
         raise UserError(f"{output} exists already; choose another directory.")
     is_config = arguments.model.endswith(".py")
-    tensors = porting.read_state_dict(source, arguments.prefix, getattr(arguments, "from"))
     description = porting.read_description(source)
-    try:
-        ported = porting.port_state_dict(
-            tensors,
-            read_config(arguments.model, []) if is_config else arguments.model,
-            arguments.output_stride,
-            arguments.allow_missing,
-            arguments.num_classes,
-            description.config,
-        )
-    except porting.Misfit as misfit:
-        raise UserError(misfit.report()) if arguments.all else misfit from misfit
-    print(ported.summary())
-    if arguments.verify:
-        differences = verify.verify(ported, tensors)
-        print(verify.report(differences))
-        if not verify.passes(differences):
-            raise UserError(
-                f"{source} computes something else here than in PyTorch (more than"
-                f" {verify.TOLERANCE:g} in float32); nothing is written."
+    with porting.open_state_dict(source, arguments.prefix, getattr(arguments, "from")) as tensors:
+        try:
+            ported = porting.port_state_dict(
+                tensors,
+                read_config(arguments.model, []) if is_config else arguments.model,
+                arguments.output_stride,
+                arguments.allow_missing,
+                arguments.num_classes,
+                description.config,
             )
+        except porting.Misfit as misfit:
+            raise UserError(misfit.report()) if arguments.all else misfit from misfit
+        print(ported.summary())
+        if arguments.verify:
+            differences = verify.verify(ported, tensors)
+            print(verify.report(differences))
+            if not verify.passes(differences):
+                raise UserError(
+                    f"{source} computes something else here than in PyTorch (more than"
+                    f" {verify.TOLERANCE:g} in float32); nothing is written."
+                )
     config = ported.network.config
     dataset = config and description.dataset(config.data.name, ported.num_classes)
     if arguments.dataset is not None:

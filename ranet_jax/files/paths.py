@@ -176,6 +176,8 @@ def local_copy(path: Path) -> Iterator[pathlib.Path]:
         try:
             yield copy
         except UserError as error:
+            if str(copy) not in str(error):
+                raise
             raise UserError(str(error).replace(str(copy), str(path))) from error
 
 

@@ -4,16 +4,16 @@ from collections import Counter
 
 from ranet_jax.errors import UserError
 from ranet_jax.porting.coverage import choose_naming, match
-from ranet_jax.porting.files import StateDict
 from ranet_jax.porting.modules import array_shapes, build_module, count_classes, source_shapes
 from ranet_jax.porting.name_patterns import Naming
 from ranet_jax.porting.networks import NETWORKS, Network, find_network
+from ranet_jax.porting.stored import Tensors
 
 # Of the names behind a prefix so many must be those of a network for it to be the one to give.
 _SHARE = 0.9
 
 
-def advise(tensors: StateDict, network: Network) -> str:
+def advise(tensors: Tensors, network: Network) -> str:
     """A sentence on what to give instead, or no text where nothing is known to fit."""
     if not tensors:
         return ""
@@ -39,7 +39,7 @@ def advise(tensors: StateDict, network: Network) -> str:
     return give if prefix and _share(part, network) >= _SHARE else ""
 
 
-def find_prefix(tensors: StateDict, namings: tuple[Naming, ...]) -> str:
+def find_prefix(tensors: Tensors, namings: tuple[Naming, ...]) -> str:
     """The prefix without which most names are those of a network; empty where none is better."""
 
     def known(prefix: str) -> int:
@@ -55,17 +55,17 @@ def find_prefix(tensors: StateDict, namings: tuple[Naming, ...]) -> str:
     return max(["", *large], key=lambda prefix: (known(prefix), -len(prefix)))
 
 
-def _behind(tensors: StateDict, prefix: str) -> StateDict:
+def _behind(tensors: Tensors, prefix: str) -> Tensors:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _share(tensors: StateDict, network: Network) -> float:
+def _share(tensors: Tensors, network: Network) -> float:
     """How many of the names are those of a network."""
     naming = choose_naming(network.namings, tensors)
     return sum(map(naming.knows, tensors)) / len(tensors)
 
 
-def _fitting(tensors: StateDict, network: Network) -> Naming | None:
+def _fitting(tensors: Tensors, network: Network) -> Naming | None:
     """The naming in which all of the tensors, and no others, are the network's."""
     if _share(tensors, network) < 1:
         return None

@@ -9,6 +9,7 @@ import numpy as np
 from ranet_jax.errors import UserError
 from ranet_jax.porting.files import StateDict
 from ranet_jax.porting.name_patterns import Entry, Naming
+from ranet_jax.porting.stored import Tensors, as_array
 
 Shape = tuple[int, ...]
 # By paths like `params/conv1/kernel`.
@@ -68,7 +69,7 @@ class Match:
     mismatching: list[str]
 
 
-def match(tensors: StateDict, naming: Naming, expected: Mapping[str, Shape]) -> Match:
+def match(tensors: Tensors, naming: Naming, expected: Mapping[str, Shape]) -> Match:
     """Find the array that each tensor of a state dict belongs to.
 
     Args:
@@ -100,13 +101,13 @@ def match(tensors: StateDict, naming: Naming, expected: Mapping[str, Shape]) -> 
     return Match(entries, absent, unexpected, mismatching)
 
 
-def choose_naming(namings: tuple[Naming, ...], tensors: StateDict) -> Naming:
+def choose_naming(namings: tuple[Naming, ...], tensors: Tensors) -> Naming:
     """The naming that has a place for most of the tensors."""
     return max(namings, key=lambda naming: sum(naming.knows(name) for name in tensors))
 
 
 def to_arrays(
-    tensors: StateDict,
+    tensors: Tensors,
     naming: Naming,
     expected: Mapping[str, Shape],
     allowed: Sequence[re.Pattern[str]] = (),
@@ -151,9 +152,9 @@ def to_arrays(
     kept: StateDict = {}
     unusable = []
     for name, entry in found.entries.items():
-        tensor = tensors[name]
         if entry.copy_of is not None:
             continue
+        tensor = as_array(tensors[name])
         if entry.target is None:
             kept[name] = tensor
             continue

@@ -1,9 +1,11 @@
 """State dicts in files: PyTorch's own (.pth, .pt), safetensors and NumPy archives."""
 
+import contextlib
 import importlib
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,15 +13,44 @@ import safetensors
 import safetensors.numpy
 
 from ranet_jax.errors import UserError
-from ranet_jax.files import reason, replacing
+from ranet_jax.files import paths, reason, replacing
 from ranet_jax.files.paths import as_path, check_bucket, exists, local_copy
+from ranet_jax.porting.array_files import read_npz, read_safetensors
 from ranet_jax.porting.pickled_types import Refused
 from ranet_jax.porting.shards import find_index, read_shards
-from ranet_jax.porting.stored import BFLOAT16, Damaged, Stored
+from ranet_jax.porting.stored import BFLOAT16, Damaged, Stored, Tensors, as_array
 from ranet_jax.porting.torch_files import read_torch
 from ranet_jax.porting.wrappers import choose_state_dict, without_prefixes
 
 StateDict = dict[str, np.ndarray]
+
+
+@dataclass
+class _Named(Stored):
+    """A tensor that tells of its file and its name where it cannot be read."""
+
+    path: pathlib.Path
+    name: str
+    value: np.ndarray | Stored
+
+    def __post_init__(self) -> None:
+        self.shape, self.dtype = self.value.shape, self.value.dtype
+
+    def check(self) -> None:
+        """Refuse a tensor that NumPy has no numbers for."""
+        if self.dtype is None or (self.dtype.kind not in "fiub" and self.dtype != BFLOAT16):
+            raise UserError(
+                f"{self.path} holds {self.name!r}, which is not a dense tensor of a usual type;"
+                " save the network in float32."
+            )
+
+    def read(self) -> np.ndarray:
+        """The tensor's values in its own dtype, native byte order."""
+        try:
+            array = as_array(self.value)
+        except Damaged as error:
+            raise _damaged(self.path) from error
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def read_state_dict(
@@ -41,31 +72,52 @@ def read_state_dict(
       UserError: the file is missing, of no known format, cut off, holds code, no tensors, or
         several state dicts of which none is chosen.
     """
-    tensors = read_tensors(path, part)
-    if prefix is not None:
-        taken = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        if not taken:
-            raise UserError(
-                f"{path} holds no tensor whose name begins with {prefix!r}; its names are such as"
-                f" {next(iter(tensors))!r}."
-            )
-        tensors = taken
-    return without_prefixes(tensors)
+    with open_state_dict(path, prefix, part) as tensors:
+        return {name: as_array(tensor) for name, tensor in tensors.items()}
 
 
-def read_tensors(path: str | os.PathLike[str], part: str | None = None) -> StateDict:
-    """The same with all of each name."""
-    index = find_index(as_path(path))
+@contextlib.contextmanager
+def open_state_dict(
+    path: str | os.PathLike[str], prefix: str | None = None, part: str | None = None
+) -> Iterator[Tensors]:
+    """The same with each tensor left in the file until it is read, and read anew each time.
+
+    Of a file many times larger than a network only that network's tensors take memory. They can
+    be read until the context is left.
+    """
+    with contextlib.ExitStack() as copies:
+        tensors = _open(as_path(path), part, copies)
+        if prefix is not None:
+            taken = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            if not taken:
+                raise UserError(
+                    f"{path} holds no tensor whose name begins with {prefix!r}; its names are such"
+                    f" as {next(iter(tensors))!r}."
+                )
+            tensors = taken
+        for tensor in tensors.values():
+            tensor.check()
+        yield without_prefixes(tensors)
+
+
+def read_tensors(path: paths.Path) -> StateDict:
+    """Tensors of a file by all of their names."""
+    with contextlib.ExitStack() as copies:
+        return {name: tensor.read() for name, tensor in _open(path, None, copies).items()}
+
+
+def _open(path: paths.Path, part: str | None, copies: contextlib.ExitStack) -> dict[str, _Named]:
+    """Tensors of a file or an index; copies of what is on a store last as long as the stack."""
+    index = find_index(path)
     if index is not None:
-        return read_shards(index, lambda shard: read_tensors(shard, part))
-    with local_copy(as_path(path)) as copy:
-        return _read_tensors(copy, part)
+        return read_shards(index, lambda shard: _open(shard, part, copies))
+    return _open_file(copies.enter_context(local_copy(path)), part)
 
 
-def _read_tensors(path: pathlib.Path, part: str | None) -> StateDict:
+def _open_file(path: pathlib.Path, part: str | None) -> dict[str, _Named]:
     found = read_file(path)
     try:
-        return _tensors(choose_state_dict(found, part, path), path)
+        return _named(choose_state_dict(found, part, path), path)
     except Damaged as error:
         raise _damaged(path) from error
 
@@ -123,42 +175,18 @@ def import_optional(name: str, purpose: str, packages: str | None = None) -> Any
         ) from error
 
 
-def _read_safetensors(path: pathlib.Path) -> Any:
-    try:
-        return safetensors.numpy.load_file(path)
-    except AttributeError as error:  # NumPy has no such type
-        raise UserError(
-            f"{path} holds tensors of a type that NumPy lacks; save the network in float32."
-        ) from error
-    except Exception as error:
-        raise _damaged(path) from error
-
-
-def _read_npz(path: pathlib.Path) -> Any:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return dict(archive)
-    except Exception as error:
-        if "Object arrays" in str(error):
-            raise UserError(
-                f"{path} is refused: to load its Python objects would be to execute code; save"
-                " arrays of numbers alone."
-            ) from error
-        raise _damaged(path) from error
-
-
 def _damaged(path: pathlib.Path) -> UserError:
     return UserError(f"{path} is damaged, or is no {path.suffix} file; copy or download it again.")
 
 
 READERS: dict[str, Callable[[pathlib.Path], Any]] = {
     **dict.fromkeys((".pth", ".pt", ".pth.tar", ".ckpt", ".bin", ".pkl"), read_torch),
-    ".safetensors": _read_safetensors,
-    ".npz": _read_npz,
+    ".safetensors": read_safetensors,
+    ".npz": read_npz,
 }
 
 
-def _tensors(found: Mapping[Any, Any], path: pathlib.Path) -> StateDict:
+def _named(found: Mapping[Any, Any], path: pathlib.Path) -> dict[str, _Named]:
     tensors = {}
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, np.ndarray | Stored):
@@ -167,19 +195,8 @@ def _tensors(found: Mapping[Any, Any], path: pathlib.Path) -> StateDict:
             )
         if not name.isprintable():
             raise UserError(f"{path} holds {name!r}, which is no name; rename the tensor.")
-        tensors[name] = _to_numpy(value, name, path)
+        tensors[name] = _Named(path, name, value)
     return tensors
-
-
-def _to_numpy(value: np.ndarray | Stored, name: str, path: pathlib.Path) -> np.ndarray:
-    """The tensor's values in its own dtype, native byte order."""
-    if value.dtype is None or (value.dtype.kind not in "fiub" and value.dtype != BFLOAT16):
-        raise UserError(
-            f"{path} holds {name!r}, which is not a dense tensor of a usual type; save the network"
-            " in float32."
-        )
-    array = value.read() if isinstance(value, Stored) else value
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def to_torch(value: np.ndarray) -> Any:

@@ -10,15 +10,15 @@ import jax.numpy as jnp
 
 from ranet_jax.errors import UserError
 from ranet_jax.porting.coverage import Shape
-from ranet_jax.porting.files import StateDict
 from ranet_jax.porting.name_patterns import Naming
 from ranet_jax.porting.networks import Network, Source
+from ranet_jax.porting.stored import Tensors
 
 # Any size serves to find the shapes of the arrays.
 IMAGES = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
 
 
-def source_shapes(tensors: StateDict, naming: Naming) -> Source:
+def source_shapes(tensors: Tensors, naming: Naming) -> Source:
     """Shapes of the tensors that arrays are made of, by the arrays' paths."""
 
     def source(path: str) -> Shape | None:

@@ -16,6 +16,7 @@ from ranet_jax.porting.stored import (
     Array,
     Damaged,
     DType,
+    Piece,
     Storage,
     Stored,
     Tensor,
@@ -105,7 +106,9 @@ def _size(lengths: Any = ()) -> tuple[int, ...]:
     return whole_numbers(lengths)
 
 
-def _bytes(text: Any = b"", encoding: Any = "latin1") -> bytes:
+def _bytes(text: Any = b"", encoding: Any = "latin1") -> bytes | Piece:
+    if isinstance(text, Piece):
+        return text
     if isinstance(text, str) and encoding in ("latin1", "latin-1"):
         return text.encode("latin1")
     if isinstance(text, bytes | bytearray):

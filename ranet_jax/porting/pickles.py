@@ -7,26 +7,35 @@ not on that module's list ends the reading.
 
 import io
 import os
+import pathlib
 import pickletools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO, Any, cast
 
 from ranet_jax.porting import pickled_types
 from ranet_jax.porting.pickled_types import Damaged, Name
+from ranet_jax.porting.stored import Piece
 
 _MARK = object()
 # What is copied of one list, as a multiple of the bytes read so far: a file could have it copied
 # again and again.
 _COPIES = 4
+# Bytes that are left in their file from this length on.
+_LONG = 2**16
 
 
-def read_pickle(file: io.BufferedIOBase, persistent: Callable[[Any], Any] | None = None) -> Any:
+def read_pickle(
+    file: io.BufferedIOBase,
+    persistent: Callable[[Any], Any] | None = None,
+    path: pathlib.Path | None = None,
+) -> Any:
     """The value that the next pickle of a file describes; the file is left behind it.
 
     Args:
       file: binary file.
       persistent: makes values of the identifiers by which a pickle names what lies outside of it.
+      path: where the file is, for its long bytes to be left there as `Piece`; read if not given.
 
     Raises:
       Damaged: it is no pickle, or does what no pickle of data does.
@@ -35,7 +44,7 @@ def read_pickle(file: io.BufferedIOBase, persistent: Callable[[Any], Any] | None
     machine = _Machine(persistent)
     try:
         with warnings.catch_warnings(action="ignore"):  # of escapes in names
-            return machine.run(_Bounded(file))
+            return machine.run(_Bounded(file, path))
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
         raise Damaged from error
 
@@ -43,8 +52,8 @@ def read_pickle(file: io.BufferedIOBase, persistent: Callable[[Any], Any] | None
 class _Bounded:
     """A file of which no more is asked than there is, whatever length it claims of a text."""
 
-    def __init__(self, file: io.BufferedIOBase):
-        self.file = file
+    def __init__(self, file: io.BufferedIOBase, path: pathlib.Path | None):
+        self.file, self.path = file, path
         self.tell, self.readline = file.tell, file.readline
         self.start = file.tell()
         self.size = file.seek(0, os.SEEK_END)
@@ -52,6 +61,37 @@ class _Bounded:
 
     def read(self, length: int) -> bytes:
         return self.file.read(min(length, self.size) if length > 1 else length)
+
+    def find_piece(self, width: int) -> Piece | None:
+        """Long bytes behind their number, of `width` bytes; None, and nothing read, for others."""
+        start = self.file.tell()
+        length = int.from_bytes(self.file.read(width), "little")
+        end = start + width + length
+        if self.path is None or length < _LONG or end > self.size:
+            self.file.seek(start)
+            return None
+        self.file.seek(end)
+        return Piece(self.path, end - length, length)
+
+
+def _instructions(file: _Bounded) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int]]:
+    """Instructions with their arguments and positions, up to the end of the pickle."""
+    name = ""
+    while name != "STOP":
+        position = file.tell()
+        opcode = _OPCODES.get(file.read(1))
+        if opcode is None:
+            raise Damaged
+        name = opcode.name
+        argument = file.find_piece(_WIDTHS[name]) if name in _WIDTHS else None
+        if argument is None and opcode.arg is not None:
+            argument = opcode.arg.reader(cast(IO[bytes], file))
+        yield opcode, argument, position
+
+
+_OPCODES = {opcode.code.encode("latin1"): opcode for opcode in pickletools.opcodes}
+# Widths of the numbers before bytes.
+_WIDTHS = {"BINBYTES": 4, "BINBYTES8": 8, "BYTEARRAY8": 8}
 
 
 class _Machine:
@@ -64,7 +104,7 @@ class _Machine:
         self.copied = 0
 
     def run(self, file: _Bounded) -> Any:
-        for opcode, argument, position in pickletools.genops(cast(IO[bytes], file)):
+        for opcode, argument, position in _instructions(file):
             name = opcode.name
             if name == "STOP":
                 break
@@ -76,7 +116,7 @@ class _Machine:
                 _ACTIONS[name](self)
             else:
                 _ACTIONS_WITH_ARGUMENT[name](self, argument)
-            if self.copied > _COPIES * ((position or 0) - file.start) + 1000:
+            if self.copied > _COPIES * (position - file.start) + 1000:
                 raise Damaged
         return self.pop()
 

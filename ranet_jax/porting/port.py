@@ -16,7 +16,7 @@ from ranet_jax.errors import UserError
 from ranet_jax.porting.advice import advise
 from ranet_jax.porting.coverage import Misfit, choose_naming, to_arrays
 from ranet_jax.porting.descriptions import read_description
-from ranet_jax.porting.files import StateDict, read_state_dict
+from ranet_jax.porting.files import StateDict, open_state_dict
 from ranet_jax.porting.modules import (
     IMAGES,
     array_shapes,
@@ -27,6 +27,7 @@ from ranet_jax.porting.modules import (
 )
 from ranet_jax.porting.name_patterns import Naming
 from ranet_jax.porting.networks import Network, find_network
+from ranet_jax.porting.stored import Tensors
 
 
 @dataclass(frozen=True)
@@ -108,14 +109,14 @@ def port(
     Raises:
       UserError: the file cannot be read or is not of this network.
     """
-    tensors = read_state_dict(path, prefix, part)
     text = read_description(path).config
-    ported = port_state_dict(tensors, model, output_stride, allow_missing, num_classes, text)
+    with open_state_dict(path, prefix, part) as tensors:
+        ported = port_state_dict(tensors, model, output_stride, allow_missing, num_classes, text)
     return ported.module, ported.variables
 
 
 def port_state_dict(
-    tensors: StateDict,
+    tensors: Tensors,
     model: str | ConfigDict,
     output_stride: int | None = None,
     allow_missing: str | None = None,
@@ -139,7 +140,7 @@ def port_state_dict(
 
 
 def _port(
-    tensors: StateDict,
+    tensors: Tensors,
     network: Network,
     output_stride: int | None,
     allowed: list[re.Pattern[str]],

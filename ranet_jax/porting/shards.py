@@ -5,13 +5,13 @@ Hugging Face's libraries write `model.safetensors.index.json` beside the files i
 """
 
 from collections.abc import Callable
-
-import numpy as np
+from typing import TypeVar
 
 from ranet_jax.errors import UserError
 from ranet_jax.files import parse_json, paths
 
 _ENDING = ".index.json"
+_Tensor = TypeVar("_Tensor")
 
 
 def find_index(path: paths.Path) -> paths.Path | None:
@@ -41,18 +41,18 @@ def weight_files(path: paths.Path) -> list[paths.Path]:
 
 
 def read_shards(
-    index: paths.Path, read: Callable[[paths.Path], dict[str, np.ndarray]]
-) -> dict[str, np.ndarray]:
+    index: paths.Path, read: Callable[[paths.Path], dict[str, _Tensor]]
+) -> dict[str, _Tensor]:
     """The tensors that an index names, in its order.
 
     Args:
       index: its path.
-      read: reads the tensors of one file.
+      read: gives the tensors of one file, which may be left there.
 
     Raises:
       UserError: the index cannot be read, or a file of it is missing or lacks a tensor.
     """
-    tensors: dict[str, np.ndarray] = {}
+    tensors: dict[str, _Tensor] = {}
     for shard, names in _shards(index).items():
         path = index.parent / shard
         if not paths.is_file(path):

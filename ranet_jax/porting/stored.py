@@ -1,11 +1,14 @@
 """Arrays and tensors that a file holds, which are read when they are asked for."""
 
 import math
+import os
+import pathlib
 import re
-from collections.abc import Callable
+import weakref
+import zlib
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -38,28 +41,89 @@ class Stored:
         raise Damaged
 
 
+# What state dicts are while their files are still to be read.
+Tensors: TypeAlias = Mapping[str, np.ndarray | Stored]
+
+
+def as_array(value: np.ndarray | Stored) -> np.ndarray:
+    """The array, read if it is stored."""
+    return value.read() if isinstance(value, Stored) else value
+
+
+class Piece:
+    """Bytes of a file, one after the other.
+
+    They are read and not mapped into memory: a program that cuts a mapped file off, as a training
+    does that saves to it again, ends those that look at what was there with a bus error.
+    """
+
+    def __init__(self, path: pathlib.Path, offset: int, length: int, checksum: int | None = None):
+        self.path, self.offset, self.length, self.checksum = path, offset, length, checksum
+        self._read: Callable[[], np.ndarray | None] = lambda: None
+
+    def __len__(self) -> int:
+        return self.length
+
+    def read(self) -> np.ndarray:
+        """The bytes, as uint8 [length]; those of the last time while they are in use.
+
+        Raises:
+          Damaged: the file has not as many, or others than the checksum is of.
+        """
+        content = self._read()
+        if content is None:
+            content = self._load()
+            self._read = weakref.ref(content)
+        return content
+
+    def _load(self) -> np.ndarray:
+        try:
+            with self.path.open("rb") as file:
+                if self.offset + self.length > os.fstat(file.fileno()).st_size:
+                    raise Damaged
+                content = np.empty(self.length, np.uint8)
+                file.seek(self.offset)
+                complete = file.readinto(content.data) == self.length
+        except OSError as error:
+            raise Damaged from error
+        if not complete or self.checksum not in (None, zlib.crc32(content.data)):
+            raise Damaged
+        content.flags.writeable = False
+        return content
+
+
 class Storage:
-    """Elements one after the other, which tensors are views of."""
+    """Elements one after the other, which tensors are views of.
+
+    Attributes:
+      views: how many are; what several are of is read once and kept.
+    """
 
     def __init__(
-        self, dtype: np.dtype | None, load: Callable[[], bytes | memoryview], swapped: bool = False
+        self, dtype: np.dtype | None, load: Callable[[], np.ndarray], swapped: bool = False
     ):
         self.dtype, self.load, self.swapped = dtype, load, swapped
-        self._values: dict[np.dtype, np.ndarray] = {}
+        self.views = 0
+        self._content: np.ndarray | None = None
+        self._swapped: MutableMapping[np.dtype, np.ndarray] = weakref.WeakValueDictionary()
 
-    @cached_property
-    def content(self) -> bytes | memoryview:
-        """The bytes of all elements."""
-        return self.load()
+    def content(self) -> np.ndarray:
+        """The bytes of all elements, as uint8 [n]."""
+        content = self.load() if self._content is None else self._content
+        if self.views > 1:
+            self._content = content
+        return content
 
     def values(self, dtype: np.dtype) -> np.ndarray:
         """The elements as those of a dtype, in this machine's byte order."""
         stored = np.dtype("u2") if dtype == BFLOAT16 else dtype
-        if dtype not in self._values:
-            count = len(self.content) // stored.itemsize
-            values = np.frombuffer(self.content, stored, count) if count else np.zeros(0, stored)
-            self._values[dtype] = (values.byteswap() if self.swapped else values).view(dtype)
-        return self._values[dtype]
+        values = self._swapped.get(stored)
+        if values is None:
+            content = self.content()
+            values = content[: len(content) // stored.itemsize * stored.itemsize].view(stored)
+            if self.swapped:
+                values = self._swapped[stored] = values.byteswap()
+        return values.view(dtype)
 
 
 def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -79,6 +143,9 @@ class Tensor(Stored):
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     dtype: np.dtype | None
+
+    def __post_init__(self) -> None:
+        self.storage.views += 1
 
     def read(self) -> np.ndarray:
         """The view's elements."""
@@ -121,7 +188,8 @@ class Array(Stored):
 
     def __init__(self) -> None:
         self.shape, self.dtype = (), None
-        self.values: np.ndarray | None = None
+        self.content: bytes | bytearray | Piece | None = None
+        self.order: Literal["C", "F"] = "C"
 
     def fill(self, shape: Any, dtype: Any, fortran: Any, content: Any) -> None:
         """Take over what a pickle says of an array.
@@ -137,18 +205,20 @@ class Array(Stored):
             return
         if isinstance(content, str):  # of Python 2
             content = content.encode("latin1")
-        if not isinstance(content, bytes | bytearray):
+        if not isinstance(content, bytes | bytearray | Piece):
             raise Damaged
         if len(content) != math.prod(self.shape) * self.dtype.itemsize:
             raise Damaged
-        flat = np.frombuffer(content, self.dtype) if content else np.zeros(0, self.dtype)
-        self.values = flat.reshape(self.shape, order="F" if fortran else "C")
+        self.content, self.order = content, "F" if fortran else "C"
 
     def read(self) -> np.ndarray:
         """The values."""
-        if self.values is None:
+        if self.content is None or self.dtype is None:
             raise Damaged
-        return self.values
+        if len(self.content) == 0:
+            return _empty(self.shape, self.dtype)
+        content = self.content.read() if isinstance(self.content, Piece) else self.content
+        return np.frombuffer(content, self.dtype).reshape(self.shape, order=self.order)
 
 
 def whole_numbers(values: Any) -> tuple[int, ...]:

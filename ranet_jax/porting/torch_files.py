@@ -10,13 +10,12 @@ import pathlib
 import struct
 import sys
 import zipfile
-import zlib
 from typing import Any, Literal
 
 from ranet_jax.errors import UserError
 from ranet_jax.porting.pickled_types import STORAGES, Name
 from ranet_jax.porting.pickles import read_pickle
-from ranet_jax.porting.stored import Damaged, Storage
+from ranet_jax.porting.stored import Damaged, Piece, Storage
 
 # What the first pickle of the older format is.
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -66,7 +65,7 @@ def _read_archive(path: pathlib.Path, file: io.BufferedIOBase) -> Any:
         if info.file_size < count * size:
             raise Damaged
         if key not in storages:
-            storages[key] = Storage(dtype, lambda: _read_entry(path, info), order != sys.byteorder)
+            storages[key] = Storage(dtype, _entry(path, info).read, order != sys.byteorder)
         return storages[key]
 
     return read_pickle(pickle, storage)
@@ -91,24 +90,19 @@ def _check_entries(entries: dict[str, zipfile.ZipInfo], path: pathlib.Path) -> N
         raise Damaged  # entries that share bytes
 
 
-def _read_entry(path: pathlib.Path, info: zipfile.ZipInfo) -> bytes:
-    if not 0 <= info.header_offset < path.stat().st_size:
-        raise Damaged
+def _entry(path: pathlib.Path, info: zipfile.ZipInfo) -> Piece:
     with path.open("rb") as file:
         file.seek(info.header_offset)
         head = file.read(_HEAD.size)
-        if len(head) != _HEAD.size or head[:4] != b"PK\3\4":
-            raise Damaged
-        _, name, extra = _HEAD.unpack(head)
-        file.seek(name + extra, os.SEEK_CUR)
-        content = file.read(info.file_size)
-    if zlib.crc32(content) != info.CRC:
+    if len(head) != _HEAD.size or head[:4] != b"PK\3\4":
         raise Damaged
-    return content
+    _, name, extra = _HEAD.unpack(head)
+    offset = info.header_offset + _HEAD.size + name + extra
+    return Piece(path, offset, info.file_size, info.CRC)
 
 
 def _read_pickles(path: pathlib.Path, file: io.BufferedIOBase) -> Any:
-    first = read_pickle(file)
+    first = read_pickle(file, path=path)
     if first != _MAGIC:
         return first
     read_pickle(file)
@@ -121,15 +115,13 @@ def _read_pickles(path: pathlib.Path, file: io.BufferedIOBase) -> Any:
     storages: dict[str, Storage] = {}
     parts: dict[tuple[str, str], Storage] = {}
     sizes: dict[str, int] = {}
-    places: dict[str, tuple[int, int]] = {}
+    places: dict[str, Piece] = {}
 
     def storage(identifier: Any) -> Storage:
         kind, key, _, view = _parts(identifier)
         dtype = STORAGES[kind][1]
         if key not in storages:
-            storages[key] = Storage(
-                dtype, lambda: _read_place(path, *places[key]), order != sys.byteorder
-            )
+            storages[key] = Storage(dtype, lambda: places[key].read(), order != sys.byteorder)
             sizes[key] = STORAGES[kind][0]
         if view is None:
             return storages[key]
@@ -146,19 +138,14 @@ def _read_pickles(path: pathlib.Path, file: io.BufferedIOBase) -> Any:
             raise Damaged
         head = file.read(8)
         count = int.from_bytes(head, order)
-        places[key] = file.tell(), count * sizes[key]
-        if len(head) < 8 or sum(places[key]) > end:
+        start, length = file.tell(), count * sizes[key]
+        if len(head) < 8 or start + length > end:
             raise Damaged
-        file.seek(sum(places[key]))
+        places[key] = Piece(path, start, length)
+        file.seek(length, os.SEEK_CUR)
     if storages.keys() - places.keys():
         raise Damaged
     return found
-
-
-def _read_place(path: pathlib.Path, offset: int, length: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read(length)
 
 
 def _part(whole: Storage, view: Any, size: int) -> Storage:
@@ -169,7 +156,8 @@ def _part(whole: Storage, view: Any, size: int) -> Storage:
     if not isinstance(offset, int) or not isinstance(count, int) or min(offset, count) < 0:
         raise Damaged
     start, stop = offset * size, (offset + count) * size
-    return Storage(whole.dtype, lambda: memoryview(whole.content)[start:stop], whole.swapped)
+    whole.views += 1
+    return Storage(whole.dtype, lambda: whole.content()[start:stop], whole.swapped)
 
 
 def _parts(identifier: Any) -> tuple[str, str, int, Any]:

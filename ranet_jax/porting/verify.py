@@ -15,6 +15,7 @@ from ranet_jax.porting.coverage import to_tensors
 from ranet_jax.porting.files import StateDict, import_optional, to_torch
 from ranet_jax.porting.name_patterns import Naming
 from ranet_jax.porting.port import Ported, flatten
+from ranet_jax.porting.stored import Tensors, as_array
 
 # Largest difference of a stage that passes in float32, relative to the stage's largest value.
 TOLERANCE = 1e-4
@@ -30,7 +31,7 @@ class Difference:
     float64: float
 
 
-def verify(ported: Ported, tensors: StateDict) -> list[Difference]:
+def verify(ported: Ported, tensors: Tensors) -> list[Difference]:
     """Run PyTorch's network and ours on the same random image, in float32 and in float64.
 
     Args:
@@ -92,7 +93,7 @@ def report(differences: list[Difference]) -> str:
     return "\n".join(lines)
 
 
-def _renamed(ported: Ported, tensors: StateDict, naming: Naming) -> StateDict:
+def _renamed(ported: Ported, tensors: Tensors, naming: Naming) -> StateDict:
     """The state dict's own tensors under the names of another library, initial values added."""
     arrays = flatten(ported.variables)
     renamed = to_tensors({path: arrays[path] for path in ported.fresh}, naming)
@@ -102,7 +103,7 @@ def _renamed(ported: Ported, tensors: StateDict, naming: Naming) -> StateDict:
             continue
         target = naming.to_source(entry.target)
         assert target is not None, f"{naming.name} lacks {entry.target}"
-        renamed[target.source] = tensor
+        renamed[target.source] = as_array(tensor)
     return naming.with_copies(renamed)
 
 

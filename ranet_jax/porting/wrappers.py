@@ -1,13 +1,14 @@
 """State dicts among what a training script saves with them, and their names without wrappers."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ranet_jax.errors import UserError
 from ranet_jax.porting.stored import Stored
 
+_Tensor = TypeVar("_Tensor")
 # Below names nested so deep no script keeps weights.
 DEEPEST = 8
 # Nor below names that are as long together.
@@ -72,7 +73,7 @@ def choose_state_dict(found: Any, name: str | None, path: object) -> Mapping[Any
     )
 
 
-def without_prefixes(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def without_prefixes(tensors: Mapping[str, _Tensor]) -> Mapping[str, _Tensor]:
     """The tensors without the prefixes of wrappers that all their names share."""
     while True:
         prefix = next((p for p in PREFIXES if all(k.startswith(p) for k in tensors)), None)

@@ -100,6 +100,10 @@ def test_a_copy_of_a_store_is_there_meanwhile_and_errors_name_the_original(bucke
     assert not copy.exists()
     with pytest.raises(UserError, match=f"^{path}/a is wrong"), paths.local_copy(path) as copy:
         raise UserError(f"{copy}/a is wrong.")
+    other = UserError("Something else is wrong.")
+    with pytest.raises(UserError) as caught, paths.local_copy(path):
+        raise other
+    assert caught.value is other
     with paths.local_copy(path / "a/b") as copy:
         assert (copy.name, copy.read_bytes()) == ("b", b"12")
     with paths.local_copy(path / "none") as copy:

@@ -1,0 +1,114 @@
+"""What of a file's tensors is in memory, and what becomes of those whose file changes meanwhile."""
+
+import os
+import pickle
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from helpers.state_dict_files import FORMATS, assert_same, tensors
+from ranet_jax.errors import UserError
+from ranet_jax.porting import open_state_dict, read_state_dict
+from ranet_jax.porting.stored import as_array
+
+# 8 tensors of 1 MiB.
+MIB = 2**20
+LARGE = {f"layer.{n}": np.full(MIB // 4, n + 0.5, np.float32) for n in range(8)}
+
+
+def save_pickle(path, state):
+    path.write_bytes(pickle.dumps({name: tensor.numpy() for name, tensor in state.items()}, 4))
+
+
+SAVERS = {name: FORMATS[name] for name in ("zip.pth", "legacy.pth", "weights.safetensors")} | {
+    "weights.npz": FORMATS["weights.npz"],
+    "arrays.pkl": save_pickle,
+}
+every_kind = pytest.mark.parametrize("name", SAVERS)
+
+
+@every_kind
+def test_tensors_are_in_memory_while_they_are_used(tmp_path, name):
+    path = tmp_path / name
+    SAVERS[name](path, tensors(LARGE))
+    read_state_dict(path)  # what is imported on the way
+    tracemalloc.start()
+    try:
+        with open_state_dict(path) as found:
+            sums = [float(as_array(tensor).sum(dtype=np.float64)) for tensor in found.values()]
+        assert tracemalloc.get_traced_memory()[1] < 2.5 * MIB
+    finally:
+        tracemalloc.stop()
+    assert sums == [(n + 0.5) * MIB / 4 for n in range(8)]
+
+
+PEAK = """
+import resource, sys
+from ranet_jax.porting import open_state_dict
+from ranet_jax.porting.stored import as_array
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+for path in sys.argv[1:]:
+    before = peak()
+    with open_state_dict(path, prefix="part.") as found:
+        assert [float(as_array(tensor)[0]) for tensor in found.values()] == [0.5]
+    print(peak() - before)
+"""
+
+
+def test_tensors_that_are_not_used_take_no_memory(tmp_path):
+    """Of five files with 80 MiB besides the network, by what the system says of the process."""
+    values = {"part.x": np.full(1000, 0.5, np.float32), "unused": np.zeros(20 * MIB, np.float32)}
+    for name, save in SAVERS.items():
+        save(tmp_path / name, tensors(values))
+    files = [str(tmp_path / name) for name in SAVERS]
+    output = subprocess.run(
+        [sys.executable, "-c", PEAK, *files], check=True, capture_output=True, text=True
+    ).stdout
+    assert len(output.split()) == len(files)
+    assert max(map(int, output.split())) < 20 * MIB, dict(zip(SAVERS, output.split(), strict=True))
+
+
+@every_kind
+def test_a_file_that_is_cut_off_while_it_is_read_is_damaged(tmp_path, name):
+    """As by a training that saves to the file again; a mapped file would end the process."""
+    path = tmp_path / name
+    SAVERS[name](path, tensors(LARGE))
+    with open_state_dict(path) as found:
+        os.truncate(path, MIB // 2)
+        with pytest.raises(UserError, match=f"^{path} is damaged, or is no "):
+            [as_array(tensor) for tensor in found.values()]
+
+
+@every_kind
+def test_what_is_read_does_not_depend_on_the_file(tmp_path, name):
+    path = tmp_path / name
+    SAVERS[name](path, tensors(LARGE))
+    found = read_state_dict(path)
+    path.write_bytes(b"")
+    assert_same(found, LARGE)
+
+
+@every_kind
+def test_tensors_of_one_storage_are_read_once(tmp_path, name):
+    """A file is not to hold more in memory than on disk by naming the same values repeatedly."""
+    value = tensors({"x": LARGE["layer.1"]})["x"]
+    state = {str(n): value for n in range(20)}
+    if name == "weights.safetensors":  # where each value has one name
+        with pytest.raises(RuntimeError, match="share memory"):
+            SAVERS[name](tmp_path / name, state)
+        return
+    SAVERS[name](tmp_path / name, state)
+    size = (tmp_path / name).stat().st_size
+    tracemalloc.start()
+    try:
+        found = read_state_dict(tmp_path / name)
+        assert tracemalloc.get_traced_memory()[1] < size + MIB
+    finally:
+        tracemalloc.stop()
+    assert_same(found, dict.fromkeys(state, LARGE["layer.1"]))
