@@ -57,18 +57,27 @@ def _read_archive(path: pathlib.Path, file: io.BufferedIOBase) -> Any:
         raise
     except _NO_ARCHIVE as error:
         raise Damaged from error
-    storages: dict[str, Storage] = {}
+    return read_pickle(pickle, _Entries(path, entries, root, order != sys.byteorder).find)
 
-    def storage(identifier: Any) -> Storage:
+
+class _Entries:
+    """The storages that are entries of an archive below a root."""
+
+    def __init__(
+        self, path: pathlib.Path, entries: dict[str, zipfile.ZipInfo], root: str, swapped: bool
+    ):
+        self.path, self.entries, self.root, self.swapped = path, entries, root, swapped
+        self.storages: dict[str, Storage] = {}
+
+    def find(self, identifier: Any) -> Storage:
+        """The storage of an identifier."""
         kind, key, count, _ = _parts(identifier)
-        info, (size, dtype) = entries[f"{root}data/{key}"], STORAGES[kind]
+        info, (size, dtype) = self.entries[f"{self.root}data/{key}"], STORAGES[kind]
         if info.file_size < count * size:
             raise Damaged
-        if key not in storages:
-            storages[key] = Storage(dtype, _entry(path, info).read, order != sys.byteorder)
-        return storages[key]
-
-    return read_pickle(pickle, storage)
+        if key not in self.storages:
+            self.storages[key] = Storage(dtype, _entry(self.path, info).read, self.swapped)
+        return self.storages[key]
 
 
 # What `zipfile` raises of archives that are none.
@@ -112,40 +121,52 @@ def _read_pickles(path: pathlib.Path, file: io.BufferedIOBase) -> Any:
     order: Literal["little", "big"] = "little"
     if machine.get("little_endian", True) is not True:
         order = "big"
-    storages: dict[str, Storage] = {}
-    parts: dict[tuple[str, str], Storage] = {}
-    sizes: dict[str, int] = {}
-    places: dict[str, Piece] = {}
-
-    def storage(identifier: Any) -> Storage:
-        kind, key, _, view = _parts(identifier)
-        dtype = STORAGES[kind][1]
-        if key not in storages:
-            storages[key] = Storage(dtype, lambda: places[key].read(), order != sys.byteorder)
-            sizes[key] = STORAGES[kind][0]
-        if view is None:
-            return storages[key]
-        part = (key, repr(view))
-        if part not in parts:
-            parts[part] = _part(storages[key], view, STORAGES[kind][0])
-        return parts[part]
-
-    found = read_pickle(file, storage)
+    storages = _Followers(order != sys.byteorder)
+    found = read_pickle(file, storages.find)
     keys = read_pickle(file)
     end = path.stat().st_size
     for key in keys if isinstance(keys, list) else [None]:
-        if not isinstance(key, str) or key not in sizes:
+        if not isinstance(key, str) or key not in storages.sizes:
             raise Damaged
         head = file.read(8)
-        count = int.from_bytes(head, order)
-        start, length = file.tell(), count * sizes[key]
+        start, length = file.tell(), int.from_bytes(head, order) * storages.sizes[key]
         if len(head) < 8 or start + length > end:
             raise Damaged
-        places[key] = Piece(path, start, length)
+        storages.places[key] = Piece(path, start, length)
         file.seek(length, os.SEEK_CUR)
-    if storages.keys() - places.keys():
+    if storages.sizes.keys() - storages.places.keys():
         raise Damaged
     return found
+
+
+class _Followers:
+    """The storages that follow the pickles which name them.
+
+    Attributes:
+      sizes: of their elements.
+      places: where they are, once that is known.
+    """
+
+    def __init__(self, swapped: bool):
+        self.swapped = swapped
+        self.storages: dict[str, Storage] = {}
+        self.parts: dict[tuple[str, str], Storage] = {}
+        self.sizes: dict[str, int] = {}
+        self.places: dict[str, Piece] = {}
+
+    def find(self, identifier: Any) -> Storage:
+        """The storage of an identifier, which may be a part of another."""
+        kind, key, _, view = _parts(identifier)
+        size, dtype = STORAGES[kind]
+        if key not in self.storages:
+            self.storages[key] = Storage(dtype, lambda: self.places[key].read(), self.swapped)
+            self.sizes[key] = size
+        if view is None:
+            return self.storages[key]
+        part = (key, repr(view))
+        if part not in self.parts:
+            self.parts[part] = _part(self.storages[key], view, size)
+        return self.parts[part]
 
 
 def _part(whole: Storage, view: Any, size: int) -> Storage:
