@@ -54,11 +54,13 @@ class Piece:
     """Bytes of a file, one after the other.
 
     They are read and not mapped into memory: a program that cuts a mapped file off, as a training
-    does that saves to it again, ends those that look at what was there with a bus error.
+    does that saves to it again, ends those that look at what was there with a bus error. What has
+    taken the file's place or was written into it since is not taken for it.
     """
 
     def __init__(self, path: pathlib.Path, offset: int, length: int, checksum: int | None = None):
         self.path, self.offset, self.length, self.checksum = path, offset, length, checksum
+        self.state = _state(os.stat(path))
         self._read: Callable[[], np.ndarray | None] = lambda: None
 
     def __len__(self) -> int:
@@ -79,7 +81,8 @@ class Piece:
     def _load(self) -> np.ndarray:
         try:
             with self.path.open("rb") as file:
-                if self.offset + self.length > os.fstat(file.fileno()).st_size:
+                found = os.fstat(file.fileno())
+                if _state(found) != self.state or self.offset + self.length > found.st_size:
                     raise Damaged
                 content = np.empty(self.length, np.uint8)
                 file.seek(self.offset)
@@ -90,6 +93,11 @@ class Piece:
             raise Damaged
         content.flags.writeable = False
         return content
+
+
+def _state(found: os.stat_result) -> tuple[int, ...]:
+    """What of a file is another when it is replaced or written to."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class Storage:

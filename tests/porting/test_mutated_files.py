@@ -1,158 +1,36 @@
 """Files of every format changed at random: each is read or refused in a sentence, and no more."""
 
-import codecs
-import collections
-import json
 import os
-import pickle
-import random
+import pathlib
+import subprocess
 import sys
-import tracemalloc
 
-import numpy as np
 import pytest
 
-from helpers import mutations
-from helpers.state_dict_files import save_legacy, save_npz, save_safetensors, save_zip, tensors
-from ranet_jax.errors import UserError
-from ranet_jax.porting import read_state_dict
+from helpers.mutated_files import KINDS, check
+
+every_kind = pytest.mark.parametrize("name", KINDS)
 
 
-class Command:
-    """Executes a command when it is unpickled."""
-
-    def __init__(self, command):
-        self.command = command
-
-    def __reduce__(self):
-        return os.system, (self.command,)
+@every_kind
+def test_changed_files_are_read_or_refused(tmp_path, name):
+    check(name, tmp_path, 20)
 
 
-def save_plain(path, state):
-    arrays = {
-        key: {name: tensor.numpy() for name, tensor in value.items()} if key == "model" else value
-        for key, value in state.items()
-    }
-    path.write_bytes(pickle.dumps(arrays, 4))
-
-
-def save_compressed(path, state):
-    np.savez_compressed(path, **{name: tensor.numpy() for name, tensor in state.items()})
-
-
-def save_index(path, state):
-    first, *others = state
-    save_safetensors(path.parent / "a.safetensors", {first: state[first]})
-    save_safetensors(path.parent / "b.safetensors", {name: state[name] for name in others})
-    places = {first: "a.safetensors", **dict.fromkeys(others, "b.safetensors")}
-    path.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": places}))
-
-
-# How each file is written, and what changes it.
-KINDS = {
-    "zip.pth": (
-        save_zip,
-        [
-            mutations.change_bytes,
-            mutations.change_zip_headers,
-            mutations.change_entry(mutations.change_pickle, "data.pkl"),
-            mutations.change_entry(mutations.change_bytes, ""),
-        ],
-    ),
-    "legacy.pth": (save_legacy, [mutations.change_bytes, mutations.change_pickles]),
-    "arrays.pkl": (save_plain, [mutations.change_bytes, mutations.change_pickle]),
-    "w.safetensors": (save_safetensors, [mutations.change_bytes, mutations.change_header]),
-    "plain.npz": (
-        save_npz,
-        [
-            mutations.change_bytes,
-            mutations.change_zip_headers,
-            mutations.change_entry(mutations.change_bytes, ".npy"),
-        ],
-    ),
-    "packed.npz": (save_compressed, [mutations.change_bytes, mutations.change_zip_headers]),
-    "m.index.json": (save_index, [mutations.change_bytes, mutations.change_json]),
-}
-PICKLES = ("zip.pth", "legacy.pth", "arrays.pkl")
-
-
-# They make functions of the types of others.
-CHECKERS = {"beartype", "jaxtyping"}
-
-
-class Watch:
-    """Notes what the interpreter is asked to execute, import or open while it is on."""
-
-    def __init__(self, directory):
-        self.directory, self.noted, self.on = str(directory), [], False
-        codecs.lookup("cp437")  # of names in archives
-        sys.addaudithook(self.note)  # which stays until the process ends, switched off
-
-    def note(self, event, arguments):
-        if not self.on:
-            return
-        if event == "exec" and CHECKERS & set(sys._getframe(1).f_code.co_filename.split(os.sep)):
-            return
-        if event == "open" and str(arguments[0]).startswith(self.directory):
-            return
-        if event in ("import", "exec", "open", "subprocess.Popen", "pickle.find_class") or (
-            event.startswith(("os.", "ctypes.", "socket.")) and event != "os.listdir"
-        ):
-            self.noted.append((event, str(arguments)[:200]))
-
-
-def in_little_memory(path, size):
-    """Read a file; what it takes is at most twice the file and what the libraries need."""
-    before, _ = tracemalloc.get_traced_memory()
-    tracemalloc.reset_peak()
-    try:
-        return read_state_dict(path)
-    finally:
-        taken = tracemalloc.get_traced_memory()[1] - before
-        assert taken < 2 * size + 2**20
-
-
-@pytest.mark.parametrize("count", [100, pytest.param(15_000, marks=pytest.mark.long)])
-@pytest.mark.parametrize("name", KINDS)
-def test_changed_files_are_read_or_refused(tmp_path, name, count):
-    """No other error, no code, no import, no other file, and memory as of the file."""
-    save, changes = KINDS[name]
-    path, rng = tmp_path / name, random.Random(name)
-    seeds = [tensors()]
-    if name in PICKLES:
-        seeds = [{"model": tensors(), "epoch": 3}]
-        seeds.append({"model": tensors(), "epoch": Command(f"touch {tmp_path}/ran")})
-    contents = []
-    for state in seeds:
-        save(path, state)
-        contents.append(path.read_bytes())
-    others = sorted(entry.name for entry in tmp_path.iterdir())
-    watch, outcomes = Watch(tmp_path), collections.Counter()
-    tracemalloc.start()
-    try:
-        for number in range(-len(contents), count):
-            content = contents[number % len(contents)]
-            if number >= 0:  # the first are read as they are, for what is imported on the way
-                content = rng.choice(changes)(content, rng)
-                if rng.randrange(4) == 0:
-                    content = mutations.change_bytes(content, rng)
-            path.write_bytes(content)
-            watch.on = number >= 0
-            try:
-                found = in_little_memory(path, len(content))
-            except UserError as error:
-                outcomes["refused"] += 1
-                assert str(error).startswith(str(tmp_path)), content
-                assert "\n" not in str(error), content
-            except Exception as error:
-                raise AssertionError(content) from error
-            else:
-                outcomes["read"] += 1
-                assert all(isinstance(value, np.ndarray) for value in found.values())
-            finally:
-                watch.on = False
-            assert not watch.noted, content
-    finally:
-        tracemalloc.stop()
-    assert min(outcomes["refused"], outcomes["read"]) > count / 100
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == others
+@pytest.mark.long
+@every_kind
+def test_many_changed_files_are_read_or_refused(tmp_path, name):
+    """105,000 in all, in processes of their own, where types are not checked at each call."""
+    command = (
+        "import pathlib, sys; from helpers.mutated_files import check;"
+        " check(sys.argv[1], pathlib.Path(sys.argv[2]), 15_000)"
+    )
+    tests = pathlib.Path(__file__).parents[1]
+    places = os.pathsep.join([str(tests), str(tests.parent)])
+    run = subprocess.run(
+        [sys.executable, "-W", "error::ResourceWarning", "-c", command, name, tmp_path],
+        env=os.environ | {"PYTHONPATH": places},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
