@@ -95,6 +95,9 @@ def _check_entries(entries: dict[str, zipfile.ZipInfo], path: pathlib.Path) -> N
             f"{path} is compressed, as torch.save leaves no file; save the network's state_dict()"
             " again."
         )
+    # As many bytes as an entry claims to take are set aside before they are read.
+    if any(info.compress_size != info.file_size for info in entries.values()):
+        raise Damaged
     if sum(info.file_size for info in entries.values()) > path.stat().st_size:
         raise Damaged  # entries that share bytes
 

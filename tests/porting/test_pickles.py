@@ -301,3 +301,13 @@ def test_compressed_archives_are_refused(tmp_path):
         for name in plain.namelist():
             packed.writestr(name, plain.read(name))
     assert refusal(tmp_path / "w.pth").startswith("FILE is compressed, as torch.save leaves no")
+
+
+def test_an_entry_that_claims_to_take_a_gigabyte_is_damaged(tmp_path):
+    path = tmp_path / "w.pth"
+    with_tensor(path)
+    content = path.read_bytes()
+    size = content.index(b"PK\1\2") + 20  # of the first entry, data.pkl, as it is stored
+    path.write_bytes(content[:size] + struct.pack("<I", 2**30) + content[size + 4 :])
+    sentence = in_little_time_and_memory(lambda: refusal(path), len(content))
+    assert sentence.startswith("FILE is damaged")
