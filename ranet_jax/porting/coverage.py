@@ -218,8 +218,8 @@ def _to_float32(array: np.ndarray) -> np.ndarray:
         return array.astype(np.float32)
 
 
-def _repeats(tensors: StateDict, name: str, original: str) -> bool:
-    return original in tensors and _same_bits(tensors[name], tensors[original])
+def _repeats(tensors: Tensors, name: str, original: str) -> bool:
+    return original in tensors and _same_bits(as_array(tensors[name]), as_array(tensors[original]))
 
 
 def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
