@@ -217,7 +217,7 @@ def _take(flat: Array, places: Array) -> Array:
 
 @_take.def_vmap
 def _take_in_batch(
-    size: int, is_batched: list[bool], flat: Array, places: Array
+    size: Any, is_batched: list[bool], flat: Array, places: Array
 ) -> tuple[Array, bool]:
     flat, places = _with_batch(size, is_batched, (flat, places))
     return _take(flat.reshape(-1), _end_to_end(flat, places)), True
@@ -231,14 +231,14 @@ def _add_at(flat: Array, places: Array, values: Array) -> Array:
 
 @_add_at.def_vmap
 def _add_at_in_batch(
-    size: int, is_batched: list[bool], flat: Array, places: Array, values: Array
+    size: Any, is_batched: list[bool], flat: Array, places: Array, values: Array
 ) -> tuple[Array, bool]:
     flat, places, values = _with_batch(size, is_batched, (flat, places, values))
     added = _add_at(flat.reshape(-1), _end_to_end(flat, places), values)
     return added.reshape(flat.shape), True
 
 
-def _with_batch(size: int, is_batched: list[bool], arrays: tuple[Array, ...]) -> Iterator[Array]:
+def _with_batch(size: Any, is_batched: list[bool], arrays: tuple[Array, ...]) -> Iterator[Array]:
     for array, batched in zip(arrays, is_batched, strict=True):
         yield array if batched else jnp.broadcast_to(array, (size, *array.shape))
 

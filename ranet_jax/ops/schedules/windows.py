@@ -121,8 +121,8 @@ def _anywhere(mask: Array) -> Array:
 
 
 @_anywhere.def_vmap
-def _anywhere_in_batch(size: int, is_batched: list[bool], mask: Array) -> tuple[Array, bool]:
-    del size, is_batched
+def _anywhere_in_batch(size: Any, is_batched: list[bool], mask: Array) -> tuple[Array, bool]:
+    del size, is_batched  # the size of a batch may be symbolic, where a program is exported
     return _anywhere(mask), False
 
 
