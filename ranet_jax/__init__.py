@@ -6,17 +6,26 @@ Two lines from a trained model to a prediction:
     result = model.predict(image)        # uint8 [H, W, 3]
 
 `from_pretrained` in place of `load` takes a model of the Hugging Face hub.
+
+And one to a file for another runtime:
+
+    ranet_jax.export(model, "demo.onnx", "onnx", size=(256, 512))
 """
 
 import importlib
 from typing import Any
 
-__all__ = ["Model", "Prediction", "from_pretrained", "load", "push_to_hub", "save_pretrained"]
+__all__ = [
+    *("Model", "Prediction", "export", "from_pretrained", "load"),
+    *("push_to_hub", "save_pretrained"),
+]
 __version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for at first use, so that `ranet_jax.ops` loads jax alone."""
+    if name == "export":
+        return importlib.import_module("ranet_jax.inference.export").export
     if name in ("Model", "Prediction", "load"):
         return getattr(importlib.import_module("ranet_jax.inference.model"), name)
     if name in __all__:

@@ -101,7 +101,10 @@ def test_the_metadata_names_licence_extras_and_the_paper(wheel):
         lines = archive.read(name).decode().split("\n\n")[0].splitlines()
     assert "License-Expression: Apache-2.0" in lines
     extras = {line.split(": ")[1] for line in lines if line.startswith("Provides-Extra: ")}
-    assert extras == {"aot", "cuda", "data", "docs", "gcs", "hub", "s3", "tiff", "torch", "tpu"}
+    assert extras == {
+        *("aot", "cuda", "data", "docs", "gcs", "hub", "onnx"),
+        *("s3", "tflite", "tiff", "torch", "tpu"),
+    }
     assert any(line.startswith("Project-URL: Paper, https://papers.nips.cc/") for line in lines)
 
 

@@ -18,6 +18,7 @@ from absl import logging
 from ranet_jax.cli import (
     bench,
     evaluate,
+    export,
     inspect,
     pack,
     port,
@@ -34,7 +35,10 @@ from ranet_jax.errors import Interrupted, NotPreparedError, UserError
 from ranet_jax.files import reason
 
 # In the order of the help. What takes long to import is imported when a command runs.
-COMMANDS = (prepare, pack, train, evaluate, predict, port, publish, bench, reproduce, inspect)
+COMMANDS = (
+    *(prepare, pack, train, evaluate, predict, export, port, publish),
+    *(bench, reproduce, inspect),
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

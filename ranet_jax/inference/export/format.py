@@ -1,0 +1,47 @@
+"""What a file format says of itself, so that nothing else needs to know it by name."""
+
+import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from ranet_jax.inference.export.program import Program
+
+Labels = UInt8[np.ndarray, "b H W"]
+Probabilities = Float32[np.ndarray, "b H W c"]
+# From uint8 images [b, H, W, 3] to labels and probabilities.
+Runtime = Callable[[np.ndarray], tuple[Labels, Probabilities]]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of exported programs.
+
+    Attributes:
+      name: what chooses it.
+      runtime: the software that runs its files, for the user to read.
+      write: writes a program and its description to a path; it returns what the user should know of
+        the file besides, in one sentence, or "".
+      open: loads a file in its own runtime.
+      suffix: how names of its files end; "" for a directory.
+      packages: modules that it needs, besides those that ranet_jax needs.
+      extra: of ranet_jax, that installs them.
+      any_batch: whether a file takes batches of any size, or single images in a batch of one.
+      holds_description: whether the description is in the file; it lies beside the file otherwise.
+      region_path: the value of `config.model.region_path` that its runtime suits; None for the
+        model's own.
+    """
+
+    name: str
+    runtime: str
+    write: Callable[[Program, dict[str, Any], pathlib.Path], str]
+    open: Callable[[pathlib.Path], Runtime]
+    suffix: str = ""
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+    any_batch: bool = True
+    holds_description: bool = False
+    region_path: str | None = None

@@ -1,0 +1,89 @@
+"""The program that is exported: normalisation, network, resizing, softmax and the largest class."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float32, UInt8
+
+import ranet_jax
+from ranet_jax.inference.model import Model
+from ranet_jax.inference.probabilities import fit_whole, resized_softmax
+from ranet_jax.models import build_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A function of images of one size [b, H, W, 3], which holds the weights of a model.
+
+    It gives what `Model.predict` gives in one pass over the whole image: the labels, and the
+    probabilities of the categories.
+    """
+
+    model: Model
+    size: tuple[int, int]
+
+    def __call__(
+        self, images: UInt8[Array, "b H W 3"]
+    ) -> tuple[UInt8[Array, "b H W"], Float32[Array, "b H W c"]]:
+        """Labels and probabilities of uint8 RGB images."""
+        model = self.model
+        normalized = model.normalization(images.astype(jnp.float32))
+        seen = fit_whole(normalized, model.settings.max_pixels)
+        scores = model.forward(model.variables, seen).fine
+        probabilities = resized_softmax(scores, self.size)
+        return jnp.argmax(probabilities, axis=-1).astype(jnp.uint8), probabilities
+
+    def images(self, batch: Any = 1) -> jax.ShapeDtypeStruct:
+        """Shape and dtype of the images it takes."""
+        return jax.ShapeDtypeStruct((batch, *self.size, 3), jnp.uint8)
+
+
+def whole_image_model(model: Model) -> Model:
+    """The model with settings of one pass over the whole image, at its own scale."""
+    whole = Model(model.config, model.module, model.variables, model.dataset, model.step)
+    whole.settings = dataclasses.replace(model.settings, mode="whole", scales=(1.0,), flip=False)
+    return whole
+
+
+def with_region_path(model: Model, region_path: str) -> Model:
+    """The model with another order of the pairs of pixels, and settings that stay."""
+    if model.config.model.region_path == region_path:
+        return model
+    config = model.config.copy_and_resolve_references()
+    config.model.region_path = region_path
+    module = build_model(config, model.dataset.num_classes)
+    other = Model(config, module, model.variables, model.dataset, model.step)
+    other.settings = model.settings  # the most pixels that are seen are those of the model itself
+    return other
+
+
+def describe(program: Program, any_batch: bool) -> dict[str, Any]:
+    """What a user of the file needs to know besides the numbers, as values of JSON."""
+    model, (height, width) = program.model, program.size
+    dataset, normalization = model.dataset, model.normalization
+    batch = "any" if any_batch else 1
+    return {
+        "ranet_jax": ranet_jax.__version__,
+        "input": {"name": "images", "dtype": "uint8", "shape": [batch, height, width, 3]},
+        "outputs": {
+            "labels": {"dtype": "uint8", "shape": [batch, height, width]},
+            "probabilities": {
+                "dtype": "float32",
+                "shape": [batch, height, width, dataset.num_classes],
+            },
+        },
+        "dataset": dataset.name,
+        "class_names": list(dataset.class_names),
+        "palette": [list(color) for color in dataset.palette],
+        "ignore_label": dataset.ignore_label,
+        "normalization": {
+            "mean": list(normalization.mean),
+            "std": list(normalization.std),
+            "channel_order": normalization.channel_order,
+            "inside": True,
+        },
+        "network": model.config.model.to_dict(),
+        "step": model.step,
+    }

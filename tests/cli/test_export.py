@@ -1,0 +1,95 @@
+"""`ranet export`: what it writes and says, and what it refuses before anything is computed."""
+
+import importlib.util
+import pathlib
+import re
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from helpers.exports import small_model
+from helpers.fakes import primary_image
+from helpers.small_models import small_config
+from ranet_jax import export, load
+from ranet_jax.cli import export as command
+from ranet_jax.cli import main
+from ranet_jax.errors import UserError
+from ranet_jax.inference.export import FORMATS
+from ranet_jax.models.context import BLOCKS
+
+PLAIN = next(block for block in BLOCKS if block.name == "none")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("export") / "model"
+    small_model(small_config(PLAIN, stages=2)).save(directory)
+    return directory
+
+
+@pytest.mark.slow
+def test_a_model_is_written_and_predicts_the_same(exported, tmp_path, capsys):
+    output = tmp_path / "x.onnx"
+    words = f"export {exported} --format onnx --size 17 30 --output {output} --no-cache"
+    assert main(words.split()) == 0
+    said = capsys.readouterr().out
+    assert re.match(rf"Written to {re.escape(str(output))}\. In ONNX Runtime .* differ by", said)
+    image = primary_image(17, 30)
+    session = onnxruntime.InferenceSession(output, providers=["CPUExecutionProvider"])
+    labels, probabilities = session.run(["labels", "probabilities"], {"images": image[None]})
+    expected = load(exported).predict(image)
+    np.testing.assert_array_equal(labels[0], expected.labels)
+    np.testing.assert_allclose(probabilities[0], expected.probabilities, atol=1e-5)
+
+
+def test_every_format_can_be_chosen():
+    listed = re.search(r"choices=\((.*)\)", pathlib.Path(command.__file__).read_text())
+    assert listed is not None
+    assert re.findall(r'"(\w+)"', listed[1]) == [each.name for each in FORMATS]
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        ("onnx --size 8 8 --output x.tflite", "x.tflite does not end in .onnx; give both"),
+        ("onnx --size 0 8 --output x.onnx", "The images are 0 x 8; choose a size of 1 x 1"),
+        ("onnx --size 8 8 --output no/x.onnx", "Directory no is missing; make it first."),
+        ("onnx --size 8 8 --output there.onnx", "there.onnx exists already; choose another"),
+        ("stablehlo --size 8 8 --output b.stablehlo", "b.stablehlo.json exists already; choose"),
+        (
+            "onnx --size 8 8 --output x.onnx --config.model.width=8",
+            "--config.model.width cannot be set here",
+        ),
+    ],
+)
+def test_what_cannot_be_written(exported, tmp_path, monkeypatch, refusal, words, sentence):
+    monkeypatch.chdir(tmp_path)
+    for name in ("there.onnx", "b.stablehlo.json"):
+        pathlib.Path(name).write_text("mine")
+    assert refusal("export", exported, "--format", *words.split()).startswith(sentence)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "there.onnx": "mine",
+        "b.stablehlo.json": "mine",
+    }
+
+
+def test_a_package_that_is_missing_is_named_with_its_extra(tmp_path, monkeypatch, refusal):
+    found = importlib.util.find_spec
+
+    def find_spec(name, *rest):
+        return None if name in ("onnxruntime", "ai_edge_litert") else found(name, *rest)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    for name, package in (("onnx", "onnxruntime"), ("tflite", "ai_edge_litert")):
+        words = f"export missing --format {name} --size 8 8 --output x.{name}"
+        assert refusal(*words.split()) == (
+            f"Format {name} needs the package {package}; install it with"
+            f" `pip install 'ranet_jax[{name}]'`."
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_format_that_is_not_known(exported, tmp_path):
+    with pytest.raises(UserError, match=r"'coreml' is not known; choose one of stablehlo, onnx"):
+        export(load(exported), tmp_path / "x", "coreml", (8, 8))

@@ -1,0 +1,194 @@
+"""Exported files, each loaded in its own runtime."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from helpers.exports import brightest, small_model
+from helpers.fakes import DATASET, primary_image
+from helpers.score_maps import interpolate, softmax
+from helpers.small_models import block_id, small_config
+from ranet_jax.errors import UserError
+from ranet_jax.inference import export as exports
+from ranet_jax.inference.export import FORMATS, export, find_format, stablehlo
+from ranet_jax.inference.export.program import Program, whole_image_model
+from ranet_jax.models.context import BLOCKS
+
+pytestmark = pytest.mark.slow
+LONG = pytest.mark.long
+
+NAMES = [each.name for each in FORMATS]
+each_format = pytest.mark.parametrize("name", NAMES)
+SIZE = (33, 41)
+
+
+def exported(model, directory, name, size):
+    path = directory / f"model{find_format(name).suffix}"
+    result = export(model, path, name, size)
+    return path, result, find_format(name).open(path)
+
+
+def description(path, name):
+    if name == "onnx":
+        import onnx
+
+        properties = {each.key: each.value for each in onnx.load(path).metadata_props}
+        texts = ("ranet_jax", "dataset")
+        return {k: v if k in texts else json.loads(v) for k, v in properties.items()}
+    if name == "savedmodel":
+        return json.loads((path / "assets.extra" / "description.json").read_text())
+    return json.loads(path.with_name(f"{path.name}.json").read_text())
+
+
+@each_format
+def test_a_file_computes_what_is_worked_out_by_hand(tmp_path, name):
+    chosen = find_format(name)
+    model = brightest(chosen.region_path)
+    model.settings = dataclasses.replace(model.settings, mode="slide", flip=True)
+    path, result, run = exported(model, tmp_path, name, (5, 7))
+    images = np.stack([primary_image(5, 7, seed) for seed in range(2)]) // 50
+    batches = [images] if chosen.any_batch else [images[:1], images[1:]]
+    parts = [run(batch) for batch in batches]
+    labels, probabilities = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    for number, image in enumerate(images):
+        fine = interpolate(image[::2, ::2].astype(np.float64), (5, 7))
+        np.testing.assert_allclose(probabilities[number], softmax(fine), atol=1e-5)
+        np.testing.assert_array_equal(labels[number], probabilities[number].argmax(-1))
+    assert labels.dtype == np.uint8
+    assert probabilities.dtype == np.float32
+    assert result.comparison.probabilities <= 1e-5
+    said = description(path, name)
+    assert said["class_names"] == list(DATASET.class_names)
+    assert said["palette"] == [list(color) for color in DATASET.palette]
+    assert said["ignore_label"] == 255
+    assert said["normalization"]["std"] == [1.0, 1.0, 1.0]
+    assert said["network"]["context"] == model.config.model.context
+    assert said["input"]["shape"][1:] == [5, 7, 3]
+    # Beside the file lies at most its description.
+    assert {each.name for each in tmp_path.iterdir()} <= {path.name, f"{path.name}.json"}
+
+
+def check_network(tmp_path, name, config):
+    model = small_model(config)
+    _, result, run = exported(model, tmp_path, name, SIZE)
+    assert result.comparison.passes
+    image = primary_image(*SIZE, seed=3)
+    labels, probabilities = run(image[None])
+    expected = model.predict(image)
+    np.testing.assert_allclose(probabilities[0], expected.probabilities, atol=1e-4)
+    assert np.mean(labels[0] != expected.labels) <= 1e-3
+    assert len(np.unique(expected.regions.labels)) > 1 if expected.regions else True
+
+
+RANET = next(block for block in BLOCKS if block_id(block) == "ranet")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "onnx" else LONG) for name in NAMES]
+)
+def test_regions_survive(tmp_path, name):
+    check_network(tmp_path, name, small_config(RANET))
+
+
+@pytest.mark.parametrize(
+    "region_path, platforms",
+    [("auto", ("cpu", "cuda")), pytest.param("planes", ("cpu", "cuda", "tpu"), marks=LONG)],
+)
+def test_regions_lower_for_batches_of_any_size(region_path, platforms):
+    config = small_config(RANET)
+    config.model.region_path = region_path
+    program = Program(whole_image_model(small_model(config)), SIZE)
+    images = program.images(stablehlo.any_batch())
+    assert stablehlo.lowered_platforms(program, images) == platforms
+
+
+@LONG
+@each_format
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b is not RANET], ids=block_id)
+def test_every_context_block(tmp_path, name, block):
+    check_network(tmp_path, name, small_config(block))
+
+
+PLAIN = next(block for block in BLOCKS if block.name == "none")
+
+
+@LONG
+@each_format
+@pytest.mark.parametrize(
+    "backbone", ["resnet50", "resnet50d", "hrnetv2_w48", "mobilenetv2", "mobilenetv3_large"]
+)
+def test_every_family_of_backbones(tmp_path, name, backbone):
+    check_network(tmp_path, name, small_config(PLAIN, backbone=backbone))
+
+
+@LONG
+@pytest.mark.parametrize("region_path", ["planes", "streaming", "dense"])
+def test_onnx_has_every_order_of_the_pairs(tmp_path, monkeypatch, region_path):
+    chosen = dataclasses.replace(find_format("onnx"), region_path=region_path)
+    monkeypatch.setattr(exports, "FORMATS", [chosen])
+    check_network(tmp_path, "onnx", small_config(RANET))
+
+
+def test_a_large_image_passes_at_the_size_that_predict_gives_it(tmp_path):
+    model = brightest("planes")
+    model.settings = dataclasses.replace(model.settings, max_pixels=60)
+    _, _, run = exported(model, tmp_path, "onnx", (9, 14))
+    image = primary_image(9, 14)
+    np.testing.assert_allclose(
+        run(image[None])[1][0], model.predict(image).probabilities, atol=1e-5
+    )
+
+
+def other_numbers(chosen, change):
+    """The format with a runtime that gives other numbers."""
+
+    def open_changed(path):
+        run = chosen.open(path)
+        return lambda images: change(*run(images))
+
+    return dataclasses.replace(chosen, open=open_changed)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda labels, probabilities: (labels, probabilities + np.float32(2e-4)),
+        lambda labels, probabilities: (labels, probabilities * np.float32(np.nan)),
+        lambda labels, probabilities: (labels, probabilities[:, :-1]),
+        lambda labels, probabilities: (2 - labels, probabilities),
+    ],
+    ids=["probabilities", "nan", "shape", "labels"],
+)
+def test_a_runtime_that_computes_something_else_is_refused(tmp_path, monkeypatch, change):
+    chosen = find_format("stablehlo")
+    monkeypatch.setattr(exports, "FORMATS", [other_numbers(chosen, change)])
+    with pytest.raises(UserError, match=r"computes something else .* nothing is written\.$"):
+        export(brightest(), tmp_path / "x.stablehlo", "stablehlo", (5, 7))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_that_fails_midway_leaves_nothing(tmp_path, monkeypatch):
+    chosen = find_format("stablehlo")
+
+    def write(program, description, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exports, "FORMATS", [dataclasses.replace(chosen, write=write)])
+    with pytest.raises(UserError, match="No space left on device"):
+        export(brightest(), tmp_path / "x.stablehlo", "stablehlo", (5, 7))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_onnx_names_an_operation_that_it_lacks(tmp_path):
+    config = small_config(PLAIN)
+    config.model.dtype = "bfloat16"
+    with (
+        jax.numpy_dtype_promotion("standard"),
+        pytest.raises(UserError, match=r"bfloat16.*config\.model\.dtype to float32\.$"),
+    ):
+        export(small_model(config), tmp_path / "x.onnx", "onnx", SIZE)
+    assert list(tmp_path.iterdir()) == []
