@@ -5,9 +5,10 @@ A new format is a file that declares itself, and a name in `FORMATS`.
 
 import importlib.util
 import os
+import pathlib
 from dataclasses import dataclass
 
-from ranet_jax.errors import UserError
+from ranet_jax.errors import UserError, first_sentence
 from ranet_jax.files import explained, paths, replacing, write_json
 from ranet_jax.files.paths import as_path
 from ranet_jax.inference.export import onnx, savedmodel, stablehlo, tflite
@@ -94,7 +95,7 @@ def export(
     description = describe(program, chosen.any_batch)
     with explained(target, "make room or choose another output"), replacing(target) as partial:
         remark = chosen.write(program, description, partial)
-        comparison = compare(whole, chosen.open(partial), size, chosen.any_batch)
+        comparison = _compare(whole, chosen, partial, size)
         if not comparison.passes:
             raise UserError(
                 f"{chosen.runtime} computes something else of the {format} file than"
@@ -104,6 +105,25 @@ def export(
         if not chosen.holds_description:
             write_json(beside, description)
     return Exported(chosen, comparison, remark)
+
+
+def _compare(
+    model: Model, chosen: Format, partial: pathlib.Path, size: tuple[int, int]
+) -> Comparison:
+    """What the runtime makes of a file, beside `Model.predict`.
+
+    Raises:
+      UserError: it does not load or run the file, with whatever error it has for that.
+    """
+    try:
+        return compare(model, chosen.open(partial), size, chosen.any_batch)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{chosen.runtime} does not run the {chosen.name} file ({first_sentence(error)});"
+            " nothing is written."
+        ) from error
 
 
 def _check_output(target: paths.Path, chosen: Format) -> None:
