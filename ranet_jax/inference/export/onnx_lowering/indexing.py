@@ -137,9 +137,8 @@ def _gather(graph: Graph, equation: JaxprEqn, values: list[Value]) -> list[Value
     operand, indices = values
     parameters, out = equation.params, shape_of(equation)
     numbers, sizes, mode = (parameters[k] for k in ("dimension_numbers", "slice_sizes", "mode"))
-    batching = list(
-        zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True)
-    )
+    pairs = (numbers.operand_batching_dims, numbers.start_indices_batching_dims)
+    batching = list(zip(*map(_integers, pairs), strict=True))
     without = _integers((*numbers.collapsed_slice_dims, *numbers.operand_batching_dims))
     indexed = {*numbers.start_index_map, *numbers.operand_batching_dims}
     # Of an axis that is not indexed a window has the first elements.
@@ -189,7 +188,7 @@ def _scatter(reduction: str) -> Lowering:
             sizes[axis] = updates.shape[place]
         axes = _integers(numbers.scatter_dims_to_operand_dims)
         places = _find_places(
-            *(graph, operand.shape, indices, list(zip(*pairs, strict=True)), axes),
+            *(graph, operand.shape, indices, list(zip(*map(_integers, pairs), strict=True)), axes),
             *(sizes, without, mode),
         )
         if any(sizes[axis] != operand.shape[axis] for axis in places.rest):
