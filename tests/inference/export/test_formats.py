@@ -130,8 +130,9 @@ PLAIN = next(block for block in BLOCKS if block.name == "none")
     "backbone", ["resnet50", "resnet50d", "hrnetv2_w48", "mobilenetv2", "mobilenetv3_large"]
 )
 def test_every_family_of_backbones(tmp_path, name, backbone):
-    width = 4 if backbone.startswith("resnet") else 64  # which the others do not take
-    check_network(tmp_path, name, small_config(PLAIN, backbone=backbone, width=width))
+    settings = {} if backbone.startswith("resnet") else {"width": 64}  # others have one width
+    settings |= {"output_stride": 4} if backbone.startswith("hrnet") else {}
+    check_network(tmp_path, name, small_config(PLAIN, backbone=backbone, **settings))
 
 
 @LONG
