@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ranet_jax.errors import UserError
-from ranet_jax.images import is_hidden
+from ranet_jax.pipeline.images import is_hidden
 
 # What the standard library raises on archives that are damaged, cut off or encrypted.
 DAMAGED = (

@@ -9,8 +9,8 @@ from PIL import Image
 
 from ranet_data.archives import File
 from ranet_jax.errors import UserError
-from ranet_jax.images import decode_image, load_image
 from ranet_jax.pipeline.examples import decode_stored
+from ranet_jax.pipeline.images import decode_image, load_image
 
 # How the files begin whose own bytes may be stored: JPEG and PNG.
 _STORED = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")

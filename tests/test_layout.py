@@ -20,7 +20,7 @@ LEVELS = (
     ("inference",),
     ("checkpoints", "config_files", "inspection"),
     ("models", "pipeline"),
-    ("ops", "config", "images", "markdown", "progress"),
+    ("ops", "config", "markdown", "progress"),
     ("files",),
     ("errors",),
 )

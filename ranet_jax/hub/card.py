@@ -122,7 +122,7 @@ def _use(card: Card) -> str:
         "With the package `ranet_jax` and its extra `hub` installed:\n\n"
         "```python\n"
         "import ranet_jax\n"
-        "from ranet_jax.images import read_image\n\n"
+        "from ranet_jax.pipeline.images import read_image\n\n"
         f'model = ranet_jax.from_pretrained("{card.name}")\n'
         'labels = model.predict(read_image("photo.jpg")).labels  # uint8 [H, W]\n'
         "```"

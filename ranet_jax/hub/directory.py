@@ -21,8 +21,8 @@ from ranet_jax.config import config_to_json
 from ranet_jax.errors import UserError
 from ranet_jax.files import new_directory, paths, read_json, write_json, write_text
 from ranet_jax.hub.card import LIBRARY, Card, write_card
-from ranet_jax.images import read_image
 from ranet_jax.inference.model import Model, build_network
+from ranet_jax.pipeline.images import read_image
 from ranet_jax.pipeline.metadata import DatasetMetadata
 from ranet_jax.porting.coverage import Misfit, to_arrays, to_tensors
 from ranet_jax.porting.directories import find_naming

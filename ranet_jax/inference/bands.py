@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
-from ranet_jax.images import ImageRows
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.inference.windows import window_corners, window_groups
+from ranet_jax.pipeline.images import ImageRows
 
 # About how many probabilities a block of rows has.
 BLOCK_VALUES = 2**24

@@ -16,7 +16,6 @@ from ranet_jax.errors import UserError
 from ranet_jax.files import make_directory, reason, replacing
 from ranet_jax.files import paths as places
 from ranet_jax.files.paths import Path, as_path, resolved
-from ranet_jax.images import ImageRows, count_pixels, is_hidden, read_image
 from ranet_jax.inference.forward import CompiledSizes
 from ranet_jax.inference.label_png import save_label_png
 from ranet_jax.inference.large_images import predict_large_file
@@ -28,6 +27,7 @@ from ranet_jax.inference.pictures import (
     overlay_with_legend,
     region_panels,
 )
+from ranet_jax.pipeline.images import ImageRows, count_pixels, is_hidden, read_image
 from ranet_jax.pipeline.metadata import DatasetMetadata
 from ranet_jax.progress import track
 

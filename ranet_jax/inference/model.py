@@ -16,7 +16,6 @@ from ml_collections import ConfigDict
 from ranet_jax import checkpoints
 from ranet_jax.config import changed_fields, check_config
 from ranet_jax.errors import UserError, first_sentence
-from ranet_jax.images import ImageRows
 from ranet_jax.inference.bands import probability_rows
 from ranet_jax.inference.forward import ScoreMaps, make_forward
 from ranet_jax.inference.prediction import Prediction, RegionMap
@@ -24,6 +23,7 @@ from ranet_jax.inference.probabilities import whole_probabilities
 from ranet_jax.inference.segmentation import segment
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.models import Outputs, build_model
+from ranet_jax.pipeline.images import ImageRows
 from ranet_jax.pipeline.metadata import DatasetMetadata
 from ranet_jax.pipeline.normalization import Normalization
 

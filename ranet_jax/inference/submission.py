@@ -19,8 +19,8 @@ from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, reason, replacing, write_json
 from ranet_jax.files.mirror import mirrored
 from ranet_jax.files.paths import Path, as_path, exists, is_dir, list_files, resolved
-from ranet_jax.images import is_hidden, read_image
 from ranet_jax.inference.model import Model
+from ranet_jax.pipeline.images import is_hidden, read_image
 from ranet_jax.progress import track
 
 

@@ -22,8 +22,8 @@ from PIL import Image
 from ranet_jax.errors import UserError, first_sentence
 from ranet_jax.files import replacing
 from ranet_jax.files.paths import as_path, check_bucket, local_copy
-from ranet_jax.images import decode_image
 from ranet_jax.pipeline.batching import Batch, batch_by_size
+from ranet_jax.pipeline.images import decode_image
 from ranet_jax.pipeline.labels import check_labels
 from ranet_jax.pipeline.metadata import IGNORE_LABEL, DatasetMetadata
 from ranet_jax.pipeline.normalization import Normalization

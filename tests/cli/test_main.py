@@ -14,7 +14,7 @@ from helpers.camvid_source import CONFIG, make_source
 from helpers.fakes import brightest_channel_model
 from ranet_jax.cli import main
 from ranet_jax.config import default_config
-from ranet_jax.images import read_image
+from ranet_jax.pipeline.images import read_image
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ from PIL import Image
 from helpers.images import deep_png, exif, png, saved
 from ranet_data.masks import labelled_example
 from ranet_jax.errors import UserError
-from ranet_jax.images import decode_image
 from ranet_jax.pipeline.examples import decode_stored
+from ranet_jax.pipeline.images import decode_image
 
 HEIGHT, WIDTH = 24, 40
 RGB = np.asarray(

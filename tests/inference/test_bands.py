@@ -11,13 +11,13 @@ from helpers.fakes import DATASET, brightest_channel_model, primary_image, rando
 from helpers.small_models import SMALL
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
-from ranet_jax.images import ImageRows
 from ranet_jax.inference import bands
 from ranet_jax.inference.bands import probability_rows
 from ranet_jax.inference.model import Model
 from ranet_jax.inference.probabilities import predict_probabilities
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.models import build_model
+from ranet_jax.pipeline.images import ImageRows
 
 SLIDE = InferenceSettings(mode="slide", crop_size=(8, 12))
 SETTINGS = {

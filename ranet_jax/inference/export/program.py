@@ -1,13 +1,13 @@
 """The program that is exported: normalisation, network, resizing, softmax and the largest class."""
 
 import dataclasses
+import importlib.metadata
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, UInt8
 
-import ranet_jax
 from ranet_jax.inference.model import Model
 from ranet_jax.inference.probabilities import fit_whole, resized_softmax
 from ranet_jax.models import build_model
@@ -65,7 +65,7 @@ def describe(program: Program, any_batch: bool) -> dict[str, Any]:
     dataset, normalization = model.dataset, model.normalization
     batch = "any" if any_batch else 1
     return {
-        "ranet_jax": ranet_jax.__version__,
+        "ranet_jax": importlib.metadata.version("ranet_jax"),
         "input": {"name": "images", "dtype": "uint8", "shape": [batch, height, width, 3]},
         "outputs": {
             "labels": {"dtype": "uint8", "shape": [batch, height, width]},

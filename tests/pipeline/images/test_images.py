@@ -12,7 +12,7 @@ from PIL import Image
 from helpers.fakes import primary_image
 from helpers.images import deep_png, exif, fits, packed_twelve_bits, png, saved, tiff
 from ranet_jax.errors import UserError
-from ranet_jax.images import decode_image, load_image, read_image
+from ranet_jax.pipeline.images import decode_image, load_image, read_image
 
 GREY = np.linspace(0, 255, 12).astype(np.uint8).reshape(2, 6)
 RGB = np.stack([GREY, GREY[::-1], 255 - GREY], -1)

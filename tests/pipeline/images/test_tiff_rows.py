@@ -7,9 +7,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from ranet_jax import images
 from ranet_jax.errors import UserError
-from ranet_jax.images import ImageRows, count_pixels, open_rows, read_image, tiff_rows
+from ranet_jax.pipeline import images
+from ranet_jax.pipeline.images import ImageRows, count_pixels, open_rows, read_image, tiff_rows
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (37, 53, 3)).astype(np.uint8)
 GREY = PIXELS[..., 0]

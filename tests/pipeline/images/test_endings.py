@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from ranet_jax.errors import UserError
-from ranet_jax.images import decode_image, open_rows
-from ranet_jax.images.endings import is_whole
+from ranet_jax.pipeline.images import decode_image, open_rows
+from ranet_jax.pipeline.images.endings import is_whole
 
 
 def encoded(kind, **options):

@@ -20,8 +20,8 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from ranet_jax.errors import UserError, first_sentence
 from ranet_jax.files.paths import as_path, read_bytes
-from ranet_jax.images import tiff_rows
-from ranet_jax.images.endings import is_whole
+from ranet_jax.pipeline.images import tiff_rows
+from ranet_jax.pipeline.images.endings import is_whole
 
 # EXIF 2.32, tag 0x0112: what shows an image upright, by orientation.
 _TURNS = {
