@@ -73,6 +73,7 @@ def test_what_makes_no_sense(arguments, sentence, one_cpu, capsys):
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_region_construction_stays_within_its_bounds_on_a_tpu(tpu_compiler, tmp_path):
     """As loops of XLA, in the order for CPUs, it had 1.1e9 and 2.8e9 cycles at this size."""
     path = tmp_path / "regions.json"

@@ -38,6 +38,7 @@ def config_file(tmp_path):
     return path
 
 
+@pytest.mark.long
 def test_both_steps_train_alike():
     """Four steps from the same weights on labels of which a tenth is ignored."""
     space = {}
@@ -62,6 +63,7 @@ def test_both_steps_train_alike():
     assert ours[-1] < ours[0]
 
 
+@pytest.mark.long
 def test_the_command_prints_and_writes_both(config_file, tmp_path, capsys):
     output = tmp_path / "times.json"
     arguments = ["--config", str(config_file), "--against", "torch", "--repeats", "2"]

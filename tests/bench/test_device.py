@@ -44,6 +44,7 @@ def files(tmp_path):
     return tmp_path
 
 
+@pytest.mark.long
 def test_the_command_checks_times_and_trains(files, monkeypatch, capsys):
     monkeypatch.setattr(device, "deeplabv3_step", lambda classes: lambda batch: 0.0)
     config = str(files / "tiny.py")

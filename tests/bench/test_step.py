@@ -81,6 +81,7 @@ def test_the_command_compiles_the_step_with_and_without_the_block(config_file, t
         assert cost["program"]["collectives"]["all-reduce"]["bytes"] > parameters
 
 
+@pytest.mark.long
 def test_both_mappings_compile_to_the_same_work(config_file):
     config = default_config()
     config.data.crop_size = (32, 40)

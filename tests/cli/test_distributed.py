@@ -68,6 +68,7 @@ def test_the_other_process_says_which_is_gone_and_what_is_saved(tmp_path):
     processes[1].communicate()
 
 
+@pytest.mark.long
 def test_processes_that_share_no_file_system_train_on_a_store(tmp_path, bucket):
     """Each has a directory for temporary files of its own; one gets a signal, and both end well."""
     port, processes = free_port(), []
@@ -95,6 +96,7 @@ def test_an_error_of_one_process_ends_the_other(tmp_path):
     assert told == f"Process 1 has ended, and so does this one: {error}"
 
 
+@pytest.mark.long
 def test_a_process_that_never_comes(tmp_path):
     status, sentence = ends(start(tmp_path / "run", free_port(), 0, "--join-timeout", "1"))
     assert status == 75

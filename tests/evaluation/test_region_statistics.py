@@ -294,6 +294,6 @@ def test_counts_are_those_of_predicting_image_by_image():
             model.forward, model.variables, batches, DATASET, settings, progress=False
         )
 
-    for views in ({}, {"scales": (0.5, 1.0), "flip": True}):
-        assert evaluate(**views).regions == RegionScores(expected)
-        assert evaluate(regions=False, **views).regions is None
+    assert evaluate().regions == RegionScores(expected)
+    assert evaluate(scales=(0.5, 1.0), flip=True).regions == RegionScores(expected)
+    assert evaluate(regions=False).regions is None

@@ -57,7 +57,7 @@ def assert_reads_both_ways(naming, arrays):
 
 # Of a library's many, all but those that are looked at by hand below.
 REPEATED = {segmenter.name for segmenter in (*mmsegmentation.SEGMENTERS, *smp.SEGMENTERS)}
-REPEATED |= {"hrnetv2_w18", "ocrnet_hr18", "ocrnet_hr48"}
+REPEATED |= {"hrnetv2_w18", "hrnetv2_w48", "ocrnet_hr18", "ocrnet_hr48"}
 REPEATED -= {"pspnet_r18-d8", "deeplabv3plus_r18-d8"}
 REPEATED -= {"smp_unet_resnet18", "smp_fpn_mobilenetv2", "smp_pspnet_mobilenetv2"}
 REPEATED -= {"smp_deeplabv3plus_resnet18"}
@@ -100,7 +100,11 @@ def structure(config):
 STRUCTURES = {structure(config): config for config in map(load_config, CONFIGS)}
 
 
-@pytest.mark.parametrize("config", STRUCTURES.values(), ids=lambda c: c.model.context)
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param(c, marks=marks(c.model.backbone)) for c in STRUCTURES.values()],
+    ids=lambda c: c.model.context,
+)
 def test_every_array_of_the_configs_has_a_name_that_leads_back(config):
     network = find_network(config)
     assert network.namings[-1].name == "ranet_jax"

@@ -57,7 +57,7 @@ def compare(module, variables, model, stages, size, dtype):
         ("resnet18", 8, (65, 98)),
         ("resnet34", 16, (64, 33)),
         ("resnet50", 32, (97, 64)),
-        ("resnet101", 8, (41, 64)),
+        pytest.param("resnet101", 8, (41, 64), marks=pytest.mark.long),
     ],
 )
 def test_resnets(tmp_path, name, output_stride, size, dtype):
@@ -99,7 +99,10 @@ def in_csail_s_names(name):
 
 @pytest.mark.parametrize(
     ("timm_name", "rename"),
-    [("resnet101c", in_mmsegmentation_s_names), ("resnet101s", in_csail_s_names)],
+    [
+        pytest.param("resnet101c", in_mmsegmentation_s_names, marks=pytest.mark.long),
+        pytest.param("resnet101s", in_csail_s_names, marks=pytest.mark.long),
+    ],
 )
 def test_deep_stems(tmp_path, timm_name, rename):
     """32, 32 and 64 channels in the stem, or 64, 64 and 128."""
@@ -137,6 +140,7 @@ def dilate(convolution, dilation):
     convolution.dilation = convolution.padding = (dilation, dilation)
 
 
+@pytest.mark.long
 @both_dtypes
 @pytest.mark.parametrize("width", [pytest.param(18, marks=pytest.mark.long), 48])
 def test_hrnet(tmp_path, dtype, width):
@@ -170,7 +174,7 @@ def upsampled(branch, shape):
     ("name", "classes", "auxiliary", "dtype"),
     [
         pytest.param("fcn_resnet101", 21, True, "float64", marks=pytest.mark.long),
-        ("fcn_resnet101", 2, False, "float32"),
+        pytest.param("fcn_resnet101", 2, False, "float32", marks=pytest.mark.long),
         pytest.param("deeplabv3_resnet101", 21, True, "float32", marks=pytest.mark.long),
         pytest.param("deeplabv3_resnet101", 5, False, "float64", marks=pytest.mark.long),
         ("deeplabv3_resnet50", 3, True, "float64"),

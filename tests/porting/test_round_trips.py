@@ -26,7 +26,10 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.long if "50" in name else ()) for name in NETWORKS],
+)
 def test_back_bit_for_bit(name, tmp_path):
     state = randomised(NETWORKS[name]()).state_dict()
     torch.save(state, tmp_path / "w.pth")
@@ -39,7 +42,7 @@ def test_back_bit_for_bit(name, tmp_path):
 @pytest.mark.parametrize(
     ("name", "stride"),
     [
-        ("mobilenetv3_large", 8),
+        pytest.param("mobilenetv3_large", 8, marks=pytest.mark.long),
         ("lraspp_mobilenet_v3_large", 16),
         pytest.param("mobilenetv3_large", 32, marks=pytest.mark.long),
         pytest.param("deeplabv3_mobilenet_v3_large", 16, marks=pytest.mark.long),

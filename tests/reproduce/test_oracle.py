@@ -81,6 +81,7 @@ def test_ignored_labels_stay_ignored_and_so_does_padding():
     np.testing.assert_array_equal(batch["image"][0, ..., 3], [[1, 0], [3, 2]])
 
 
+@pytest.mark.long
 def test_it_trains_and_is_evaluated(tmp_path):
     config = training.tiny_config(steps=2)
     config.model.context = "ranet"

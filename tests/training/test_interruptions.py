@@ -191,7 +191,9 @@ def test_a_second_training_is_refused(whole, tmp_path):
         assert contents(tmp_path / "run") == before
 
 
-@pytest.mark.parametrize("place", ["line", "flush", "board", "begin"])
+@pytest.mark.parametrize(
+    "place", ["line", pytest.param("flush", marks=pytest.mark.long), "board", "begin"]
+)
 @pytest.mark.parametrize("error", [errno.ENOSPC])
 def test_records_that_cannot_be_written(whole, tmp_path, monkeypatch, place, error):
     """A full disk ends training in a sentence; with room again it goes on."""

@@ -110,7 +110,11 @@ def test_keeps_the_latest_and_the_best(tmp_path):
 
 @pytest.mark.parametrize(
     "sent, stop, status",
-    [(signal.SIGTERM, 1, 143), (signal.SIGTERM, 5, 143), (signal.SIGINT, 3, 130)],
+    [
+        (signal.SIGTERM, 1, 143),
+        pytest.param(signal.SIGTERM, 5, 143, marks=pytest.mark.long),
+        (signal.SIGINT, 3, 130),
+    ],
 )
 def test_a_signal_saves_and_the_rest_is_identical(whole, tmp_path, sent, stop, status):
     def interrupt(number):
@@ -204,7 +208,8 @@ def start_two_processes(workdir, mode, pause="0"):
     ]
 
 
-@pytest.mark.parametrize("mode", [pytest.param("pmap", marks=pytest.mark.long), "shard_map"])
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
 def test_two_hosts_train_as_one(whole, tmp_path, mode):
     processes = start_two_processes(tmp_path, mode)
     errors = [process.communicate()[1].decode() for process in processes]

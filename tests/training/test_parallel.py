@@ -132,7 +132,7 @@ def test_exponential_moving_average():
         np.testing.assert_allclose(average, 0.9 * before + 0.1 * now, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+@pytest.mark.parametrize("mode", ["pmap", pytest.param("shard_map", marks=pytest.mark.long)])
 def test_the_whole_state_is_updated_in_place(mode):
     config = tiny_config()
     config.model.context = "none"

@@ -212,6 +212,7 @@ def test_training_moves_every_statistic():
     np.testing.assert_allclose(stats["bn1"]["mean"], mean, rtol=1e-9)
 
 
+@pytest.mark.long
 def test_every_statistic_is_shared_over_the_axis():
     network = HRNet(width=3, num_classes=5, axis_name="data")
     variables = jax.tree.map(lambda x: x.astype(np.float32), float64_variables())

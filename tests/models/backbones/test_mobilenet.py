@@ -161,6 +161,7 @@ def test_output_stride_that_is_no_choice(output_stride):
         MobileNetV2(output_stride=output_stride)
 
 
+@pytest.mark.long
 def test_training_moves_every_statistic_and_drops():
     network = MobileNetV2(output_stride=16, num_classes=5, dtype=jnp.float64)
     variables = float64_variables()

@@ -156,6 +156,7 @@ def test_gradients_reach_everything_and_equal_finite_differences():
         np.testing.assert_allclose(result, expected, rtol=1e-3)
 
 
+@pytest.mark.long
 def test_jit_equals_eager():
     features, variables = random_features(5), random_variables(5)
     eager, jitted = block().apply(variables, features), apply(variables, features)
