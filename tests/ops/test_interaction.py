@@ -161,6 +161,7 @@ gradients_of = gradients_with(ops.collect, ops.distribute)
 dense_gradients_of = gradients_with(dense_collect, dense_distribute)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", SIZES)
 def test_regions_of_several_blocks(sizes):
     problem = make_large(sizes)
@@ -190,6 +191,7 @@ def test_batch_equals_its_images():
             np.testing.assert_allclose(found[b], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["three regions", "more regions than slots", "singletons"])
 def test_gradients(case, check_gradients):
     features, score, labels, chosen, context = make(case)

@@ -129,6 +129,7 @@ def test_equals_the_float64_reference(shape, schedule, kind):
     np.testing.assert_allclose(score, reference.representative_score(attention, expected), 1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_equal_finite_differences(check_gradients):
     _, probabilities = make(smooth, (3, 4), seed=3)
     boundary = np.random.default_rng(3).uniform(0, 0.4, size=(3, 4)).astype(np.float32)
@@ -162,6 +163,7 @@ def test_probabilities_of_zero_have_finite_gradients(schedule):
     assert (np.asarray(gradients[1])[probabilities == 0] == 0).all()
 
 
+@pytest.mark.slow
 def test_a_side_of_more_than_256_pixels(monkeypatch):
     """Number and value of a largest sample then share one integer at another bit."""
     monkeypatch.setattr(pairs, "BUCKET_ROWS", 300)  # one loop, which compiles soon
@@ -194,6 +196,7 @@ def test_vmap_equals_a_loop(schedule):
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_larger_kernel_equals_the_reference():
     boundary, probabilities = make(smooth, (4, 5), seed=6)
     kernel = np.random.default_rng(6).uniform(0, 0.2, size=(3, 3)).astype(np.float32)
@@ -222,6 +225,7 @@ def test_double_precision_changes_nothing(schedule):
         np.testing.assert_allclose(x, y, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_auto_is_the_order_of_the_platform():
     arguments = (*make(smooth, (8, 5)), np.ones((1, 1), np.float32), np.ones(40, np.float32))
     found = with_gradients(streaming.region_map)(*arguments)
@@ -234,6 +238,7 @@ def test_unknown_schedule_is_refused():
         on("rows")(jnp.ones((2, 2)), jnp.ones((2, 2, 1)), jnp.ones((1, 1)), THRESHOLD)
 
 
+@pytest.mark.slow
 def test_offsets_without_a_pair_of_one_region_are_left_out_for_a_batch_too():
     """Cells of 3 x 3 pixels between boundaries: the score of each is that of the cell alone."""
     edge = np.arange(11) % 4 == 3

@@ -156,6 +156,7 @@ def test_host_resumes_too(config, builder):
     assert_same(whole[5:], take(data_input.train_batches(config, builder, 5, 1, 2), 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hosts", [2, 3])
 def test_a_shared_order_gives_hosts_the_batches_of_one(config, builder, hosts):
     augmented(config)

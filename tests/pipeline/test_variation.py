@@ -16,6 +16,8 @@ from ranet_jax.pipeline.training_data import open_training_data
 from ranet_jax.pipeline.transforms import blur, rotate, shift_hue
 from ranet_jax.pipeline.variation import Variation, check_variation, load_function
 
+pytestmark = pytest.mark.slow
+
 VARIED = {"rotation": 30.0, "hue": 0.2, "blur": 1.5}
 FUNCTIONS = """
     import numpy as np

@@ -18,6 +18,8 @@ from ranet_jax.porting.pickled_types import Refused
 from ranet_jax.porting.pickles import read_pickle
 from ranet_jax.porting.stored import Damaged
 
+pytestmark = pytest.mark.slow
+
 
 def modules():
     """Modules that are imported, but for the codecs of names in archives."""

@@ -15,6 +15,8 @@ from ranet_jax.porting.name_patterns import Entry, Naming, conv, copies
 from ranet_jax.porting.networks import NETWORKS
 from ranet_jax.porting.port import flatten
 
+pytestmark = pytest.mark.slow
+
 # ---------------------------------------------------------------------------------- the report
 
 
@@ -125,7 +127,6 @@ def test_classes_that_cannot_be(resnet18, classes):
 PARTS = {"by the file's names": r"layer4|^fc\.", "by our paths": r"params/layer4|stats/layer4|/fc/"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("pattern", PARTS.values(), ids=PARTS)
 def test_what_may_be_missing_has_its_initial_values(resnet18, pattern):
     state = without(resnet18, r"layer4|fc\.weight")

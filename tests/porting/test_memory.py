@@ -14,6 +14,8 @@ from ranet_jax.errors import UserError
 from ranet_jax.porting import open_state_dict, read_state_dict
 from ranet_jax.porting.stored import as_array
 
+pytestmark = pytest.mark.slow
+
 # 8 tensors of 1 MiB.
 MIB = 2**20
 LARGE = {f"layer.{n}": np.full(MIB // 4, n + 0.5, np.float32) for n in range(8)}

@@ -6,6 +6,8 @@ from helpers.mmsegmentation import config_text
 from ranet_jax.errors import UserError
 from ranet_jax.porting.networks import find_network
 
+pytestmark = pytest.mark.slow
+
 PLAIN = find_network("deeplabv3_r50-d8").config.model
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from helpers.mutated_files import KINDS, check
 
+pytestmark = pytest.mark.slow
+
 every_kind = pytest.mark.parametrize("name", KINDS)
 
 

@@ -10,6 +10,8 @@ from helpers.numpy_layers import random_variables
 from helpers.torch_layers import channels_first, channels_last, conv_bn_relu, functional, tensor
 from ranet_jax.models.context.deeplabv3plus import DeepLabV3PlusContext
 
+pytestmark = pytest.mark.slow
+
 RATES, CHANNELS = (2, 3), 6
 
 

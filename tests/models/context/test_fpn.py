@@ -10,6 +10,8 @@ from helpers.segmentation_models import decode, package
 from ranet_jax.models.context.fpn import ConvGN, FPNContext
 from ranet_jax.porting.networks.segmentation_models import FPN
 
+pytestmark = pytest.mark.slow
+
 WIDTHS = {"layer1": 5, "layer2": 4, "layer3": 3, "layer4": 6}
 
 
