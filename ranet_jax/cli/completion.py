@@ -24,9 +24,10 @@ class PrintCompletion(argparse.Action):
 
 def _complete_paths(parser: argparse.ArgumentParser, files: Any) -> None:
     """Say of every argument that is a path, of the parser and its commands, that it is one."""
+    action: Any
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
                 _complete_paths(command, files)
         elif action.type is PathText:
-            action.complete = files  # type: ignore[attr-defined]
+            action.complete = files

@@ -36,7 +36,10 @@ class FolderHub:
     def snapshot_download(self, repo_id, *, revision=None, allow_patterns):
         self.fetched.append((repo_id, revision))
         snapshot = self._folder / "snapshot"
-        ignore = lambda _, names: set(names) - set(allow_patterns)  # noqa: E731
+
+        def ignore(folder, names):
+            return set(names) - set(allow_patterns)
+
         return str(shutil.copytree(self._folder / repo_id, snapshot, ignore=ignore))
 
 

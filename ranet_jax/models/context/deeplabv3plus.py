@@ -43,10 +43,7 @@ class DeepLabV3PlusContext(nn.Module):
         context = aspp(features[self.stage], train)
         shallow = features[self.shallow]
         reduce = ConvBN(max(1, 3 * shallow.shape[-1] // 16), 1, name="shallow_reduce", **shared)
-        details = reduce(shallow, train)
-        shape = shallow.shape[1], shallow.shape[2]
-        context = resize_bilinear(context, shape, self.align_corners)
-        context = jnp.concatenate([context, details], axis=-1)
+        context = _beside(context, reduce(shallow, train), self.align_corners)
         for name in ("refine", "fuse"):
             context = SeparableConvBN(self.channels, name=name, **shared)(context, train)
         return ContextOutput(context)
@@ -79,13 +76,18 @@ class LinearDeepLabV3PlusContext(nn.Module):
         context = aspp(features[self.stage], train)
         context = ChannelDropout(self.dropout, self.axis_name)(context, train)
         context = separable(name="refine")(context, train)
-        shallow = features[self.shallow]
         reduce = ConvBN(max(1, 3 * self.channels // 16), 1, name="shallow_reduce", **shared)
-        details = reduce(shallow, train)
-        shape = shallow.shape[1], shallow.shape[2]
-        context = resize_bilinear(context, shape, self.align_corners)
-        context = jnp.concatenate([context, details], axis=-1)
+        details = reduce(features[self.shallow], train)
+        context = _beside(context, details, self.align_corners)
         return ContextOutput(separable(name="fuse")(context, train))
+
+
+def _beside(
+    context: Float[Array, "b h w m"], details: Float[Array, "b H W d"], align_corners: bool
+) -> Float[Array, "b H W k"]:
+    """The context resized to the details, and both one after the other."""
+    shape = details.shape[1], details.shape[2]
+    return jnp.concatenate([resize_bilinear(context, shape, align_corners), details], axis=-1)
 
 
 def _build_linear(model: ConfigDict, stages: Stages, num_classes: int, **shared: Any) -> nn.Module:

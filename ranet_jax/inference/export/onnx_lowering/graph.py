@@ -12,6 +12,10 @@ from jax.extend.core import JaxprEqn
 from onnx import helper, numpy_helper
 
 
+class NotInONNX(Exception):
+    """A form of an operation that is not carried over; its text names the form."""
+
+
 @dataclass(frozen=True)
 class Value:
     """An array of the program: a constant, or the result of a node.

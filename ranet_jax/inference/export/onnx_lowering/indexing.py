@@ -12,7 +12,7 @@ import numpy as np
 from jax.extend.core import JaxprEqn
 
 from ranet_jax.inference.export.onnx_lowering.elementwise import Lowering
-from ranet_jax.inference.export.onnx_lowering.graph import Graph, Value, count, shape_of
+from ranet_jax.inference.export.onnx_lowering.graph import Graph, NotInONNX, Value, count, shape_of
 from ranet_jax.inference.export.onnx_lowering.shapes import sliced
 from ranet_jax.inference.export.rewriting import missing
 
@@ -192,7 +192,7 @@ def _scatter(reduction: str) -> Lowering:
             *(sizes, without, mode),
         )
         if any(sizes[axis] != operand.shape[axis] for axis in places.rest):
-            raise NotImplementedError("scatter of a part of an axis")
+            raise NotInONNX("scatter of a part of an axis")
         place_of = dict(zip(present, numbers.update_window_dims, strict=True))
         batch = [a for a in range(len(updates.shape)) if a not in numbers.update_window_dims]
         order = [*batch, *(place_of[axis] for axis in (*places.windows, *places.rest))]
@@ -253,7 +253,7 @@ def _dynamic_update_slice(graph: Graph, equation: JaxprEqn, values: list[Value])
     shape, sizes, out = operand.shape, update.shape, shape_of(equation)
     axes = [axis for axis, size in enumerate(sizes) if size < shape[axis]]
     if len(axes) > 1:
-        raise NotImplementedError("an update of a part of several axes")
+        raise NotInONNX("an update of a part of several axes")
     name = graph.full(update)
     if axes:
         (axis,) = axes

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
-from ranet_jax.inference.export.onnx_lowering.graph import Graph, Value, typed
+from ranet_jax.inference.export.onnx_lowering.graph import Graph, NotInONNX, Value, typed
 
 LowerProgram = Callable[[Graph, ClosedJaxpr, Sequence[Value]], list[Value]]
 # Adds to the body of a loop what one turn does, of the turn's number and of what is carried; it
@@ -94,7 +94,7 @@ def _cond(
     which, *operands = values
     branches = equation.params["branches"]
     if len(branches) != 2:
-        raise NotImplementedError(f"a choice of {len(branches)} branches")
+        raise NotInONNX(f"a choice of {len(branches)} branches")
 
     def branch(program: ClosedJaxpr) -> object:
         body = graph.inner()

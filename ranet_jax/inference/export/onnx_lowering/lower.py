@@ -15,6 +15,7 @@ from ranet_jax.errors import UserError
 from ranet_jax.inference.export.onnx_lowering import elementwise, indexing, loops, products, shapes
 from ranet_jax.inference.export.onnx_lowering.graph import (
     Graph,
+    NotInONNX,
     Value,
     constant,
     typed,
@@ -113,7 +114,7 @@ def _lower(graph: Graph, equation: JaxprEqn, values: list[Value]) -> list[Value]
         )
     try:
         return LOWERINGS[name](graph, equation, values)
-    except NotImplementedError as error:
+    except NotInONNX as error:
         raise UserError(
             f"Format onnx lacks an operation of the network ({error}); choose another format."
         ) from error

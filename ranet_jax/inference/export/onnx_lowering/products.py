@@ -6,7 +6,7 @@ import numpy as np
 from jax.extend.core import JaxprEqn
 
 from ranet_jax.inference.export.onnx_lowering.elementwise import Lowering
-from ranet_jax.inference.export.onnx_lowering.graph import Graph, Value, count, shape_of
+from ranet_jax.inference.export.onnx_lowering.graph import Graph, NotInONNX, Value, count, shape_of
 
 
 def _convolution(graph: Graph, equation: JaxprEqn, values: list[Value]) -> list[Value]:
@@ -14,9 +14,9 @@ def _convolution(graph: Graph, equation: JaxprEqn, values: list[Value]) -> list[
     parameters, out = equation.params, shape_of(equation)
     numbers, padding = parameters["dimension_numbers"], parameters["padding"]
     if set(parameters["lhs_dilation"]) != {1} or parameters["batch_group_count"] != 1:
-        raise NotImplementedError("transposed convolution")
+        raise NotInONNX("transposed convolution")
     if any(low < 0 or high < 0 for low, high in padding):
-        raise NotImplementedError("convolution with negative padding")
+        raise NotInONNX("convolution with negative padding")
     if kernel.array is not None:
         weights = np.broadcast_to(kernel.array, kernel.shape).transpose(numbers.rhs_spec)
         kernel_name = graph.names.initializer(weights)
@@ -62,7 +62,7 @@ def _reduce_window(operation: str) -> Lowering:
             for key in ("window_dimensions", "window_strides", "padding", "window_dilation")
         )
         if set(parameters["base_dilation"]) != {1}:
-            raise NotImplementedError("pooling between elements")
+            raise NotInONNX("pooling between elements")
         seen = [a for a, size in enumerate(window) if size > 1 or strides[a] > 1]
         others = [axis for axis in range(len(window)) if axis not in seen]
         order = [*others, *seen]

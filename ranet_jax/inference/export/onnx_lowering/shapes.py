@@ -4,7 +4,7 @@ import numpy as np
 from jax.extend.core import JaxprEqn
 
 from ranet_jax.inference.export.onnx_lowering.elementwise import Lowering
-from ranet_jax.inference.export.onnx_lowering.graph import Graph, Value, shape_of
+from ranet_jax.inference.export.onnx_lowering.graph import Graph, NotInONNX, Value, shape_of
 
 
 def _broadcast_in_dim(graph: Graph, equation: JaxprEqn, values: list[Value]) -> list[Value]:
@@ -98,7 +98,7 @@ def _pad(graph: Graph, equation: JaxprEqn, values: list[Value]) -> list[Value]:
     value, filling = values
     padding = equation.params["padding_config"]
     if any(interior for _, _, interior in padding):
-        raise NotImplementedError("padding between elements")
+        raise NotInONNX("padding between elements")
     name, shape = graph.full(value), value.shape
     if any(low < 0 or high < 0 for low, high, _ in padding):
         starts = [max(-low, 0) for low, _, _ in padding]
