@@ -175,7 +175,7 @@ def _joined(reduction: str, data: jax.Array, new: jax.Array, here: jax.Array) ->
 
 def _scan(
     *values: Any, jaxpr: Any, length: int, num_consts: int, num_carry: int, **parameters: Any
-) -> Sequence[jax.Array]:
+) -> Sequence[Any]:
     """The turns one after another."""
     constants, rest = values[:num_consts], values[num_consts:]
     carried, listed = list(rest[:num_carry]), rest[num_carry:]
@@ -198,7 +198,7 @@ def _while(
     body_jaxpr: Any,
     body_nconsts: int,
     **_: Any,
-) -> Sequence[jax.Array]:
+) -> Sequence[Any]:
     """The turns one after another, where it is known beforehand how many there are."""
     of_test, rest = values[:cond_nconsts], values[cond_nconsts:]
     of_body, carried = rest[:body_nconsts], list(rest[body_nconsts:])
