@@ -13,6 +13,11 @@
     6    collect                  features A, J, regions    A^l, context within a region
     7    interact                 A^l, J, regions           A^g, context of all regions
     8    distribute               A, J, regions, A^g        O, every pixel's context
+    1-4  pixel_attention          B, C, W^g, a pixel        its rows of D, E, F and F^g
+    1    segment_samples          B, two pixels             the samples between them
+    6    collection_weights       A, J, regions, a slot     W^l of its representatives
+    7    interaction_weights      A^l, J, regions           W^g between all representatives
+    8    distribution_weights     A, J, A^g, a pixel        its W^d
     -    boundary_target          label map                 pixels close to another category
     -    boundary_cells           label map                 feature pixels that hold a boundary
     -    resize_bilinear          maps                      maps of another size
@@ -30,7 +35,15 @@ one that holds logits in place of probabilities or numbers of pixels that do not
 """
 
 from ranet_jax.ops.boundary import segment_max
-from ranet_jax.ops.interaction import collect, distribute, interact
+from ranet_jax.ops.interaction import (
+    collect,
+    collection_weights,
+    distribute,
+    distribution_weights,
+    interact,
+    interaction_weights,
+)
+from ranet_jax.ops.pixel import PixelAttention, SegmentSamples, pixel_attention, segment_samples
 from ranet_jax.ops.pool import adaptive_average_pool
 from ranet_jax.ops.regions import (
     Representatives,
@@ -47,16 +60,22 @@ from ranet_jax.ops.streaming import region_map
 from ranet_jax.ops.targets import boundary_cells, boundary_target
 
 __all__ = [
+    "PixelAttention",
     "Representatives",
+    "SegmentSamples",
     "adaptive_average_pool",
     "boundary_cells",
     "boundary_target",
     "collect",
+    "collection_weights",
     "distribute",
+    "distribution_weights",
     "interact",
+    "interaction_weights",
     "jensen_shannon",
     "nearest_indices",
     "partition",
+    "pixel_attention",
     "region_attention",
     "region_decision",
     "region_map",
@@ -64,5 +83,6 @@ __all__ = [
     "representative_score",
     "resize_bilinear",
     "segment_max",
+    "segment_samples",
     "select_representatives",
 ]

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ranet_jax.ops.checks import PROBABILITIES, ArrayLike, as_arrays
 
@@ -41,10 +41,20 @@ def segment_max(
       ValueError: `boundary` is not two-dimensional, or does not hold probabilities.
     """
     (boundary,) = as_arrays(boundary=(boundary, PROBABILITIES, "h w"))
-    height, width = boundary.shape
-    pixels = jnp.arange(height * width, dtype=jnp.int32)
+    pixels = jnp.arange(boundary.size, dtype=jnp.int32)
     start = jnp.minimum(pixels[:, None], pixels[None, :])
     end = jnp.maximum(pixels[:, None], pixels[None, :])
+    return largest_between(boundary, start, end, end_points)
+
+
+def largest_between(
+    boundary: Float[Array, "h w"],
+    start: Int[Array, "*pairs"],
+    end: Int[Array, "*pairs"],
+    end_points: bool = True,
+) -> Float[Array, "*pairs"]:
+    """The largest sample on each segment from a pixel `start` to one of no smaller index."""
+    height, width = boundary.shape
     dy, dx = end // width - start // width, end % width - start % width
     # A step along the longer axis changes the pixel index by `forward`, one along the shorter
     # axis by `aside`; the segment drifts `drift` pixels aside in `span` steps.

@@ -190,6 +190,20 @@ def positive_integer(name: str, value: Any) -> int:
     return number
 
 
+def index_below(name: str, value: Any, count: int) -> Any:
+    """The value as an integer of Python in [0, count), or as it is where it is traced.
+
+    Raises:
+      ValueError: it is not such an integer.
+    """
+    if isinstance(value, jax.core.Tracer):
+        return value
+    number = whole_number(name, value)
+    if not 0 <= number < count:
+        raise ValueError(f"{name} must lie in [0, {count}), but is {number}")
+    return number
+
+
 def grid_shape(name: str, value: Sequence[int]) -> tuple[int, int]:
     """The value as (height, width).
 

@@ -7,6 +7,8 @@ the dtype of the features. Gradients flow through the features and the score; th
 representatives has none.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
@@ -21,7 +23,16 @@ from ranet_jax.ops.blocks import (
     sort_into_blocks,
     take_rows,
 )
-from ranet_jax.ops.checks import BOOLS, FLOATS, PIXELS, ROOTS, ArrayLike, Checked, as_arrays
+from ranet_jax.ops.checks import (
+    BOOLS,
+    FLOATS,
+    PIXELS,
+    ROOTS,
+    ArrayLike,
+    Checked,
+    as_arrays,
+    index_below,
+)
 from ranet_jax.ops.regions import Representatives
 
 
@@ -97,15 +108,13 @@ def interact(
     Raises:
       ValueError: the arguments disagree about a size, or name pixels outside of [0, n).
     """
-    local, score, roots, indices, valid = as_arrays(
+    local, score, _, indices, valid = as_arrays(
         local=(local, FLOATS, "q k m"), score=(score, FLOATS, "n"), **_of_places(representatives)
     )
     a = local.astype(jnp.float32)
     scored = score.astype(jnp.float32)[indices][:, :, None] * a
 
-    others = ~jnp.eye(roots.shape[0], dtype=bool)
-    sources = others[:, None, :, None] & valid[None, None, :, :]
-    weights = masked_softmax(exact_einsum("qkm,sim->qksi", a, scored), sources)
+    weights = _interaction_weights(a, scored, valid)
     context = scored + exact_einsum("qksi,sim->qkm", weights, scored)
     return jnp.where(valid[:, :, None], context, 0).astype(local.dtype)
 
@@ -152,6 +161,109 @@ def distribute(
     weights = masked_softmax(logits, of_slots(valid, blocks.slot)[:, None, :])
     gathered = out_of_blocks(exact_einsum("bik,bkm->bim", weights, scored), blocks)
     return (j[:, None] * a + gathered).astype(features.dtype)
+
+
+def collection_weights(
+    features: Float[ArrayLike, "n m"],
+    score: Float[ArrayLike, " n"],
+    labels: Integer[ArrayLike, " n"],
+    representatives: Representatives,
+    slot: Any,
+) -> Float[Array, "k n"]:
+    """How much each representative of one region gathers from each pixel (W^l of Eq. 6).
+
+    Each row sums to 1, or is 0 where a place is empty or all of the region's pixels are
+    representatives.
+
+    Args:
+      features: A, one row a pixel.
+      score: J, in [0, 1].
+      labels: region label of each pixel.
+      representatives: the chosen pixels, none of them twice.
+      slot: the slot of the region, an integer in [0, q); it may be traced.
+
+    Raises:
+      ValueError: the arguments disagree about a size, or name pixels or a slot that do not exist.
+    """
+    features, score, labels, *places = as_arrays(
+        **_of_pixels(features, score, labels), **_of_places(representatives)
+    )
+    slot = index_below("slot", slot, places[0].shape[0])
+    root, indices, valid = (place[slot] for place in places)
+    n = score.shape[0]
+    chosen = jnp.zeros(n, bool).at[jnp.where(valid, indices, n)].set(True, mode="drop")
+    a, scored = precise(features), precise(score)[:, None] * precise(features)
+    sources = (labels == root) & ~chosen
+    logits = exact_einsum("km,im->ki", a[indices], scored)
+    return masked_softmax(logits, valid[:, None] & sources[None, :])
+
+
+def interaction_weights(
+    local: Float[ArrayLike, "q k m"],
+    score: Float[ArrayLike, " n"],
+    representatives: Representatives,
+) -> Float[Array, "q k q k"]:
+    """How much each representative gathers from each of another region (W^g of Eq. 7).
+
+    The last axis sums to 1 for each other region that has a slot; it is 0 for a region itself, for
+    empty slots, and of empty places.
+
+    Args:
+      local: A^l of each place.
+      score: J, in [0, 1].
+      representatives: the chosen pixels.
+
+    Raises:
+      ValueError: the arguments disagree about a size, or name pixels outside of [0, n).
+    """
+    local, score, _, indices, valid = as_arrays(
+        local=(local, FLOATS, "q k m"), score=(score, FLOATS, "n"), **_of_places(representatives)
+    )
+    a = precise(local)
+    weights = _interaction_weights(a, precise(score)[indices][:, :, None] * a, valid)
+    return jnp.where(valid[:, :, None, None], weights, 0)
+
+
+def _interaction_weights(local: Array, scored: Array, valid: Array) -> Array:
+    """W^g of each place, of empty ones too, from A^l and J A^l."""
+    others = ~jnp.eye(valid.shape[0], dtype=bool)
+    sources = others[:, None, :, None] & valid[None, None, :, :]
+    return masked_softmax(exact_einsum("qkm,sim->qksi", local, scored), sources)
+
+
+def distribution_weights(
+    features: Float[ArrayLike, "n m"],
+    score: Float[ArrayLike, " n"],
+    labels: Integer[ArrayLike, " n"],
+    representatives: Representatives,
+    context: Float[ArrayLike, "q k m"],
+    pixel: Any,
+) -> Float[Array, "q k"]:
+    """How much one pixel gathers from each representative (W^d of Eq. 8).
+
+    Those of the pixel's own region sum to 1, all others are 0.
+
+    Args:
+      features: A, one row a pixel.
+      score: J, in [0, 1].
+      labels: region label of each pixel.
+      representatives: the chosen pixels, none of them twice.
+      context: A^g of each place.
+      pixel: its number, an integer in [0, n); it may be traced.
+
+    Raises:
+      ValueError: the arguments disagree about a size, or name pixels outside of [0, n).
+    """
+    features, score, labels, context, roots, indices, valid = as_arrays(
+        **_of_pixels(features, score, labels),
+        context=(context, FLOATS, "q k m"),
+        **_of_places(representatives),
+    )
+    pixel = index_below("pixel", pixel, score.shape[0])
+    scored = precise(score)[indices][:, :, None] * precise(context)
+    logits = exact_einsum("m,qkm->qk", precise(features)[pixel], scored)
+    own = (roots == labels[pixel])[:, None] & valid
+    return masked_softmax(logits.reshape(-1), own.reshape(-1)).reshape(valid.shape)
 
 
 def masked_softmax(

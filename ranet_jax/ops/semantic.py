@@ -46,7 +46,18 @@ def jensen_shannon(probabilities: Float[ArrayLike, "n c"]) -> Float[Array, "n n"
 
     start = jnp.zeros((n, n), probabilities.dtype)
     total, _ = jax.lax.scan(add_category, start, probabilities.T)
-    # The clip removes nothing but rounding, so the gradient passes it by.
+    return _clipped(total)
+
+
+def divergence_from(
+    distribution: Float[Array, " c"], others: Float[Array, "n c"]
+) -> Float[Array, " n"]:
+    """The divergence of one pixel's categories from those of others: a row of E (Eq. 2)."""
+    return _clipped(jnp.sum(_category_term(distribution[None, :], others), axis=-1))
+
+
+def _clipped(total: Array) -> Array:
+    """The divergences without what rounding adds; the gradient passes the clip by."""
     return total + jax.lax.stop_gradient(jnp.clip(total, 0, 1) - total)
 
 

@@ -83,6 +83,35 @@ CALLS = {
         {"features": FEATURES, "score": SCORE, "labels": LABELS, "context": CONTEXT, **PLACES},
         {},
     ),
+    "pixel_attention": (
+        ops.pixel_attention,
+        {
+            "boundary": BOUNDARY,
+            "probabilities": ROWS.reshape(*SHAPE, CATEGORIES),
+            "kernel": np.full((1, 1), 0.97),
+        },
+        {"pixel": 3},
+    ),
+    "segment_samples": (
+        ops.segment_samples,
+        {"boundary": BOUNDARY},
+        {"first": 0, "second": 5},
+    ),
+    "collection_weights": (
+        with_places(ops.collection_weights),
+        {"features": FEATURES, "score": SCORE, "labels": LABELS, **PLACES},
+        {"slot": 1},
+    ),
+    "interaction_weights": (
+        with_places(ops.interaction_weights),
+        {"local": CONTEXT, "score": SCORE, **PLACES},
+        {},
+    ),
+    "distribution_weights": (
+        with_places(ops.distribution_weights),
+        {"features": FEATURES, "score": SCORE, "labels": LABELS, "context": CONTEXT, **PLACES},
+        {"pixel": 2},
+    ),
     "boundary_target": (
         ops.boundary_target,
         {"labels": LABELS.reshape(SHAPE)},
@@ -104,7 +133,23 @@ DISCRETE = {
     "boundary_target",
     "boundary_cells",
     "nearest_indices",
+    "segment_samples",
 }
+# Those that say of one pixel what another function says of all.
+OF_ONE = {
+    "pixel_attention",
+    "collection_weights",
+    "interaction_weights",
+    "distribution_weights",
+}
+
+
+def by_name(names):
+    return [pytest.param(name, marks=pytest.mark.long if name in OF_ONE else ()) for name in names]
+
+
+# Of these, the score alone is of all pixels.
+SCORES_OF_PIXELS = {("interact", "score"), ("interaction_weights", "score")}
 
 
 def single(arrays):
@@ -145,7 +190,7 @@ def array_faults():
                     argument,
                     id=f"{name}-{argument}-{fault}",
                 )
-            sizes_its_own = argument == "kernel" or (name, argument) == ("interact", "score")
+            sizes_its_own = argument == "kernel" or (name, argument) in SCORES_OF_PIXELS
             if len(arrays) > 1 and not sizes_its_own:
                 yield pytest.param(
                     function,
@@ -163,6 +208,10 @@ def other_faults():
         "bins": (0, 1.5),
         "count": (0, 2.0),
         "size": (0, 2.0),
+        "pixel": (-1, PIXELS, 1.5, None),
+        "first": (-1, PIXELS, 1.5, None),
+        "second": (-1, PIXELS, 1.5, None),
+        "slot": (-1, 3, 1.5, None),
         "threshold": ("0.8", None, np.full(PIXELS, 0.8), True),
         "radius": (-1.0, float("nan"), float("inf"), "1", None),
         "ignore_label": (2.5, "255", None),
@@ -186,12 +235,12 @@ def test_what_is_wrong_is_refused_by_name(function, arguments, wrong, without_ja
 
 
 def test_every_function_is_covered():
-    functions = set(ops.__all__) - {"Representatives"}
+    functions = set(ops.__all__) - {"Representatives", "PixelAttention", "SegmentSamples"}
     assert functions == CALLS.keys()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", by_name(CALLS))
 def test_numpy_arrays_and_lists_are_as_good_as_jax_arrays(name, without_jaxtyping):
     function, arrays, others = CALLS[name]
     expected = function(**{key: jnp.asarray(x) for key, x in arrays.items()}, **others)
@@ -210,7 +259,7 @@ def test_whole_numbers_of_python_serve_as_floats(without_jaxtyping):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(CALLS.keys() - DISCRETE))
+@pytest.mark.parametrize("name", by_name(sorted(CALLS.keys() - DISCRETE)))
 @pytest.mark.parametrize("convert", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
 def test_check_grads(name, convert):
     function, arrays, others = CALLS[name]
