@@ -18,6 +18,7 @@ from absl import logging
 from ranet_jax.cli import (
     bench,
     evaluate,
+    explore,
     export,
     inspect,
     pack,
@@ -36,8 +37,8 @@ from ranet_jax.files import reason
 
 # In the order of the help. What takes long to import is imported when a command runs.
 COMMANDS = (
-    *(prepare, pack, train, evaluate, predict, export, port, publish),
-    *(bench, reproduce, inspect),
+    *(prepare, pack, train, evaluate, predict, explore),
+    *(export, port, publish, bench, reproduce, inspect),
 )
 
 

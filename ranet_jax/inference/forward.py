@@ -6,9 +6,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+from flax.traverse_util import flatten_dict
 from jaxtyping import Array
 
 from ranet_jax.models import Outputs
+from ranet_jax.models.outputs import INTERMEDIATES
 
 # Each size that a network sees compiles anew and takes megabytes; after so many, all are dropped.
 COMPILED_SIZES = 64
@@ -46,6 +48,23 @@ def make_forward(module: nn.Module) -> Callable[..., Outputs]:
     def forward(variables: dict, images: Array, with_regions: bool = False) -> Outputs:
         outputs: Any = module.apply(variables, images, train=False, with_regions=with_regions)
         return outputs
+
+    return forward
+
+
+def make_observed_forward(module: nn.Module) -> Callable[..., tuple[Outputs, dict[str, Any]]]:
+    """Jit-compiled `forward(variables, images)` of a segmenter, with regions and what blocks sow.
+
+    What is sown is given by its own name, such as `models.outputs.REGION_INPUTS`.
+    """
+
+    @jax.jit
+    def forward(variables: dict, images: Array) -> tuple[Outputs, dict[str, Any]]:
+        outputs, state = module.apply(
+            variables, images, train=False, with_regions=True, mutable=[INTERMEDIATES]
+        )
+        sown = flatten_dict(state.get(INTERMEDIATES, {}))
+        return outputs, {path[-1]: value for path, (value,) in sown.items()}
 
     return forward
 

@@ -18,11 +18,11 @@ from ranet_jax.config import changed_fields, check_config
 from ranet_jax.errors import UserError, first_sentence
 from ranet_jax.inference.bands import probability_rows
 from ranet_jax.inference.forward import ScoreMaps, make_forward
-from ranet_jax.inference.prediction import Prediction, RegionMap
+from ranet_jax.inference.prediction import Prediction, prediction_of, region_map_of
 from ranet_jax.inference.probabilities import whole_probabilities
 from ranet_jax.inference.segmentation import segment
 from ranet_jax.inference.settings import InferenceSettings
-from ranet_jax.models import Outputs, build_model
+from ranet_jax.models import build_model
 from ranet_jax.pipeline.images import ImageRows
 from ranet_jax.pipeline.metadata import DatasetMetadata
 from ranet_jax.pipeline.normalization import Normalization
@@ -123,7 +123,7 @@ class Model:
 
     def _predict(self, batch: UInt8[np.ndarray, "b H W 3"], with_regions: bool) -> list[Prediction]:
         """Predictions of images of one size, from one pass."""
-        with _memory_explained(batch.shape):
+        with memory_explained(batch.shape):
             return self._predict_in_memory(batch, with_regions)
 
     def _predict_in_memory(
@@ -136,10 +136,12 @@ class Model:
             with_regions=with_regions,
         )
         maps = jax.device_get(probabilities)
-        regions = [_region_map(each, number) for each in passes for number in range(len(each.fine))]
+        regions = [
+            region_map_of(each, number) for each in passes for number in range(len(each.fine))
+        ]
         regions = regions or [None] * len(batch)  # where no pass was made for them
         return [
-            _prediction({name: maps[name][number] for name in maps}, regions[number])
+            prediction_of({name: maps[name][number] for name in maps}, regions[number])
             for number in range(len(batch))
         ]
 
@@ -168,7 +170,7 @@ class Model:
         def predict(windows: Array) -> Array:
             return whole_probabilities(scores, windows)["fine"]
 
-        with _memory_explained((1, image.height, image.width, 3), image.name):
+        with memory_explained((1, image.height, image.width, 3), image.name):
             for rows in probability_rows(predict, image, self._normalized, self.settings):
                 yield rows.argmax(axis=-1).astype(np.uint8)
 
@@ -185,7 +187,7 @@ class Model:
 
 
 @contextlib.contextmanager
-def _memory_explained(shape: tuple[int, ...], name: str = "") -> Iterator[None]:
+def memory_explained(shape: tuple[int, ...], name: str = "") -> Iterator[None]:
     """Say in one sentence that images [b, H, W, 3] are too large for the memory there is."""
     try:
         yield
@@ -226,30 +228,6 @@ def _groups(images: Iterable[Any]) -> Iterator[UInt8[np.ndarray, "b H W 3"]]:
         group.append(rgb)
     if group:
         yield np.stack(group)
-
-
-def _prediction(maps: dict[str, np.ndarray], regions: RegionMap | None) -> Prediction:
-    labels = {name: maps[name].argmax(axis=-1).astype(np.uint8) for name in maps}
-    return Prediction(
-        labels=labels["fine"],
-        probabilities=maps["fine"],
-        coarse=labels.get("coarse"),
-        boundary=maps["boundary"][..., 1] if "boundary" in maps else None,
-        regions=regions,
-    )
-
-
-def _region_map(outputs: Outputs, number: int) -> RegionMap | None:
-    """The regions of an image of the batch, on the grid of the score maps."""
-    if outputs.regions is None or outputs.coarse is None:
-        return None
-    grid = outputs.coarse.shape[1:3]
-    regions = outputs.regions
-    return RegionMap(
-        labels=np.asarray(regions.labels[number]).reshape(grid),
-        score=np.asarray(regions.score[number]).reshape(grid),
-        representatives=jax.tree.map(lambda x: np.asarray(x[number]), regions.representatives),
-    )
 
 
 def load(

@@ -2,10 +2,12 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
 from ranet_jax import ops
+from ranet_jax.models import Outputs
 
 # Feature pixels that a region needs to count as one.
 MIN_REGION_PIXELS = 8
@@ -36,3 +38,28 @@ class Prediction:
     coarse: UInt8[np.ndarray, "H W"] | None = None
     boundary: Float32[np.ndarray, "H W"] | None = None
     regions: RegionMap | None = None
+
+
+def prediction_of(maps: dict[str, np.ndarray], regions: RegionMap | None) -> Prediction:
+    """The prediction of probabilities [H, W, _] by output: "fine", "coarse", "boundary"."""
+    labels = {name: maps[name].argmax(axis=-1).astype(np.uint8) for name in maps}
+    return Prediction(
+        labels=labels["fine"],
+        probabilities=maps["fine"],
+        coarse=labels.get("coarse"),
+        boundary=maps["boundary"][..., 1] if "boundary" in maps else None,
+        regions=regions,
+    )
+
+
+def region_map_of(outputs: Outputs, number: int) -> RegionMap | None:
+    """The regions of an image of the batch, on the grid of the score maps; None without any."""
+    if outputs.regions is None or outputs.coarse is None:
+        return None
+    grid = outputs.coarse.shape[1:3]
+    regions = outputs.regions
+    return RegionMap(
+        labels=np.asarray(regions.labels[number]).reshape(grid),
+        score=np.asarray(regions.score[number]).reshape(grid),
+        representatives=jax.tree.map(lambda x: np.asarray(x[number]), regions.representatives),
+    )

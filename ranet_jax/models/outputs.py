@@ -5,6 +5,12 @@ from jaxtyping import Array, Float, Int
 
 from ranet_jax.ops import Representatives
 
+# A block whose regions are those of the paper's equations sows what it gives to them, for whoever
+# asks for this collection: boundary probabilities [b, h, w], category distributions [b, h, w, c]
+# and W^g [k, k]; and the features A [b, h, w, m] that its regions exchange.
+INTERMEDIATES = "intermediates"
+REGION_INPUTS, INTERACTION_INPUTS = "region_inputs", "interaction_inputs"
+
 
 @struct.dataclass
 class Regions:

@@ -202,6 +202,24 @@ def encoded_examples(builder: Builder, split: str) -> Iterator[tuple[bytes, byte
         yield example["image"], example["label"]
 
 
+def read_example(
+    builder: Builder, split: str, number: int
+) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]:
+    """Image and label of one example of a split, in the stored order, as evaluation reads them.
+
+    Raises UserError if there is no such example, or the records are damaged.
+    """
+    tf, _ = import_tensorflow()
+    share = _host_share(builder, split, 0, 1)
+    for example in _arrays(_read(builder, share).skip(number).take(1), builder):
+        label = tf.io.decode_png(example["label"], channels=1).numpy()[..., 0]
+        return decode_stored(example["image"]), label
+    raise UserError(
+        f"Split {split!r} of {builder.name!r} has no example {number};"
+        f" it has {num_examples(builder, split, 0, 1)}, numbered from 0."
+    )
+
+
 def decode_stored(encoded: bytes) -> UInt8[np.ndarray, "H W 3"]:
     """RGB of a JPEG or PNG file as training and evaluation read it.
 

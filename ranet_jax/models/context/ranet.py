@@ -15,7 +15,13 @@ from ranet_jax.models.backbones import Stages
 from ranet_jax.models.context.aspp import ASPP
 from ranet_jax.models.context.block import ContextBlock, PixelPairs
 from ranet_jax.models.layers import ConvBN, Dtype, score_map
-from ranet_jax.models.outputs import ContextOutput, Regions
+from ranet_jax.models.outputs import (
+    INTERACTION_INPUTS,
+    INTERMEDIATES,
+    REGION_INPUTS,
+    ContextOutput,
+    Regions,
+)
 from ranet_jax.ops import dense, schedules, streaming
 
 # How Eqs. 1-5 are computed: without tables of all pairs of pixels, in the order that suits the
@@ -52,7 +58,8 @@ class RegionConstructionBlock(nn.Module):
     """RCB: boundary and semantic scores of each pixel, the regions they make, and their scores.
 
     With `region_scores` "boundary" all pixels count as one category (E = 0), with "semantic" no
-    boundary lies between them (D = 0).
+    boundary lies between them (D = 0). What the equations get (B, C and W^g) is sown as
+    `REGION_INPUTS`.
     """
 
     num_classes: int
@@ -79,6 +86,7 @@ class RegionConstructionBlock(nn.Module):
             probabilities = jnp.full_like(probabilities, 1 / self.num_classes)
         elif self.region_scores == "semantic":
             crossing = jnp.zeros_like(crossing)
+        self.sow(INTERMEDIATES, REGION_INPUTS, (crossing, probabilities, kernel))
         return coarse, boundary, self.construct(crossing, probabilities, kernel)
 
     def construct(
@@ -144,7 +152,8 @@ class RANetContext(nn.Module):
     the contextual features O; a last 3 x 3 convolution fuses A with the projected O. RIB gets
     A / m^(1/2), so that its logits are means over the m channels, not sums. The projection's
     BatchNorm starts at scale 0, as non-local blocks do (Wang et al., 2018), so that training
-    starts from the network without context; it is learned in units of `CONTEXT_UNIT`.
+    starts from the network without context; it is learned in units of `CONTEXT_UNIT`. What RIB
+    gets is sown as `INTERACTION_INPUTS`.
     """
 
     num_classes: int
@@ -184,7 +193,9 @@ class RANetContext(nn.Module):
             name="rcb",
         )(visual)
         interaction = RegionInteractionBlock(self.intra_region, self.inter_region, name="rib")
-        context = interaction(visual * self.channels**-0.5, regions)
+        scaled = visual * self.channels**-0.5
+        self.sow(INTERMEDIATES, INTERACTION_INPUTS, scaled)
+        context = interaction(scaled, regions)
         project = ConvBN(
             self.channels, 1, activation=None, initial_scale=0.0, name="project", **shared
         )

@@ -91,6 +91,16 @@ def count_pixels(path: str | os.PathLike[str]) -> int:
         return image.width * image.height
 
 
+def count_encoded_pixels(encoded: bytes, name: object) -> int:
+    """Pixels that the bytes of an image file have by their header; none of them is decoded.
+
+    Raises:
+      UserError: they cannot be read as an image.
+    """
+    with _decoding(name, encoded[:4]), _any_size(), Image.open(io.BytesIO(encoded)) as image:
+        return image.width * image.height
+
+
 @contextlib.contextmanager
 def open_rows(path: str | os.PathLike[str]) -> Iterator[ImageRows]:
     """Open an image file of any size, whose pixels are those of `read_image`, as blocks of rows.

@@ -1,0 +1,99 @@
+"""`ranet explore`: look into a network, in a browser."""
+
+import argparse
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from ranet_jax.cli import compilation_cache
+from ranet_jax.cli.arguments import PathText, with_examples
+from ranet_jax.config_files import override
+from ranet_jax.errors import UserError
+
+EXAMPLES = (
+    "ranet explore runs/demo",
+    "ranet explore runs/camvid photos/ street.jpg --port 9000",
+)
+LOCAL = ("127.0.0.1", "localhost")
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command's arguments."""
+    parser = subparsers.add_parser(
+        "explore",
+        help="look into a network: its regions and what makes them",
+        **with_examples(*EXAMPLES, overriding=True),
+    )
+    parser.add_argument(
+        "checkpoint", type=PathText, help="working directory, checkpoint or exported model"
+    )
+    parser.add_argument(
+        "images",
+        type=PathText,
+        nargs="*",
+        help="image files, or directories that hold them (default: the data set's split)",
+    )
+    parser.add_argument("--split", help="split of the data set (default: the config's)")
+    parser.add_argument(
+        "--host",
+        default=LOCAL[0],
+        help="address to answer at; 0.0.0.0 lets other machines in (default: this machine alone)",
+    )
+    parser.add_argument(
+        "--port", type=int, default=8765, help="port (default: 8765; 0: a free one)"
+    )
+    compilation_cache.add_option(parser)
+    parser.set_defaults(run=run, takes_overrides=True)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve the page until Ctrl-C."""
+    if arguments.images and arguments.split is not None:
+        raise UserError("--split has no effect with images; leave one of them out.")
+
+    from ranet_jax.inference.explorer.application import Explorer, make_application
+    from ranet_jax.inference.explorer.library import Library
+    from ranet_jax.inference.explorer.scene import Observer
+    from ranet_jax.inference.files import find_images
+    from ranet_jax.inference.model import load
+
+    compilation_cache.use_cache(arguments)
+    files = find_images(arguments.images)
+    with _listening(arguments.host, arguments.port) as listener:
+        model = load(
+            arguments.checkpoint, configure=lambda config: override(config, arguments.overrides)
+        )
+        split = None if files else arguments.split or model.config.data.eval_split
+        library = Library(Observer(model), files, split)
+        host, port = listener.getsockname()[:2]
+        hosts = (*LOCAL, host) if host in LOCAL else ("*",)
+        application = make_application(Explorer(library, str(arguments.checkpoint)), hosts)
+        if library.note:
+            print(library.note)
+        print(f"Open http://{host}:{port}/ in a browser; Ctrl-C ends it.", flush=True)
+        _serve(application, listener)
+    return 0
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket at the address.
+
+    Raises:
+      UserError: the address cannot be had.
+    """
+    try:
+        listener = socket.create_server((host, port))
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"Port {port} of {host} cannot be had ({error}); choose another with --port."
+        ) from error
+    with listener:
+        yield listener
+
+
+def _serve(application: Any, listener: socket.socket) -> None:
+    import uvicorn
+
+    uvicorn.Server(uvicorn.Config(application, log_level="warning")).run([listener])

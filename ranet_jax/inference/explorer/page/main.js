@@ -1,0 +1,320 @@
+// Wires the page: what is chosen is asked for, painted and written into the address.
+
+import { ask, askBytes, askPicture, newest, upload } from "./api.js";
+import { errorLayer, greyLayer, Grid, heat, labelLayer, paintView, regionLayer } from "./paint.js";
+import * as panel from "./panel.js";
+import { readAddress, regionParameters, state, writeAddress } from "./state.js";
+
+const element = (id) => document.getElementById(id);
+const view = element("view");
+const SLIDERS = ["threshold", "regions", "representatives"];
+const TITLES = {
+  photograph: "Photograph", fine: "Fine", coarse: "Coarse", boundary: "Boundary",
+  regions: "Regions", truth: "Truth", errors: "Errors",
+  ...Object.fromEntries(panel.MAPS.map(({ name, title }) => [name, title])),
+};
+
+let network;
+let scene = null; // sizes, layers and the photograph of the image
+let facts = {}; // regions, and the pixel
+const askRegions = newest(), askPixel = newest();
+
+// ------------------------------------------------------------------------------ requests
+
+async function guarded(work, waiting = "") {
+  element("busy").textContent = waiting;
+  try {
+    await work();
+    element("error").hidden = true;
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    element("error").textContent = error.message;
+    element("error").hidden = false;
+  }
+  element("busy").textContent = "";
+}
+
+async function openImage(key) {
+  const found = await ask("scene", { image: key });
+  const [picture, ...layers] = await Promise.all([
+    askPicture(key), ...found.layers.map((name) => askBytes("layer", { image: key, name })),
+  ]);
+  const changed = key !== state.image;
+  scene = { ...found, picture, gridOnView: new Grid(found.grid, found.view) };
+  scene.maps = Object.fromEntries(found.layers.map((name, i) => [name, layers[i]]));
+  facts = {};
+  if (changed) Object.assign(state, { image: key, pixel: null, other: null, place: null });
+  chooseInList(key);
+  element("with-regions").hidden = element("settings").hidden = !scene.has_regions;
+  element("without-regions").hidden = scene.has_regions;
+  const [height, width] = scene.grid;
+  for (const id of ["row", "other-row"]) element(id).max = height - 1;
+  for (const id of ["column", "other-column"]) element(id).max = width - 1;
+  const count = height * width;
+  if (state.pixel === null || state.pixel >= count) state.pixel = Math.floor(height / 2) * width + Math.floor(width / 2);
+  if (state.other >= count) state.other = null;
+  showLayers();
+  repaint();
+  if (scene.has_regions) facts.regions = await askRegions("regions", regionParameters());
+  repaint();
+  await point(state.pixel, state.other, state.place);
+}
+
+async function point(pixel, other, place = null) {
+  performance.mark("pointed");
+  Object.assign(state, { pixel, other, place });
+  const parameters = { ...regionParameters(), pixel };
+  if (other !== null) parameters.other = other;
+  if (place !== null) parameters.place = place;
+  facts.pixel = await askPixel("pixel", parameters);
+  showPixel();
+  repaint();
+  performance.measure("pointing to picture", "pointed");
+}
+
+async function reconstruct() {
+  facts.regions = await askRegions("regions", regionParameters());
+  await point(state.pixel, state.other);
+}
+
+// ------------------------------------------------------------------------------ showing
+
+function overlay() {
+  const [height, width] = scene.view;
+  const { maps } = scene;
+  const onView = (picture) => ({ picture, onGrid: false });
+  const onGrid = (picture) => ({ picture, onGrid: true });
+  const { layer } = state;
+  if (layer === "boundary" && maps.boundary) return onView(greyLayer(maps.boundary, [height, width]));
+  if (layer === "errors" && maps.truth) return onView(errorLayer(maps.fine, maps.truth, [height, width], network.classes.length));
+  if (layer === "regions" && facts.regions) return onGrid(regionLayer(facts.regions, scene.grid));
+  if (maps[layer]) return onView(labelLayer(maps[layer], [height, width], network.classes, state.hidden));
+  const values = panel.mapValues(facts, layer);
+  return values ? onGrid(heat(values, scene.grid, network.colormap, panel.mapLargest(values, layer))) : null;
+}
+
+function repaint() {
+  if (scene === null) return;
+  paintView(view, scene, overlay(), facts);
+  element("caption").textContent = facts.regions?.caption ?? "";
+  writeAddress();
+}
+
+function showPixel() {
+  const { pixel } = facts;
+  const width = scene.grid[1];
+  const other = state.other ?? pixel.pixel;
+  Object.assign(element("row"), { value: pixel.row });
+  Object.assign(element("column"), { value: pixel.column });
+  element("other-row").value = Math.floor(other / width);
+  element("other-column").value = other % width;
+  panel.readout(pixel, network, state.threshold);
+  panel.showClasses(pixel, network);
+  if (!scene.has_regions) return;
+  panel.showMaps(facts, scene, network, chooseLayer);
+  panel.showSegment(facts);
+  panel.showRegion(facts, network);
+  panel.showPlaces(facts, (place) => guarded(() => point(state.pixel, state.other, place)));
+  panel.showHeard(facts, network);
+}
+
+function availableLayers() {
+  const { layers, has_regions: hasRegions } = scene;
+  return [
+    "photograph", ...(hasRegions ? ["regions"] : []), ...layers,
+    ...(layers.includes("truth") ? ["errors"] : []),
+    ...(hasRegions ? panel.MAPS.map(({ name }) => name) : []),
+  ];
+}
+
+function showLayers() {
+  const names = availableLayers();
+  if (!names.includes(state.layer)) state.layer = names.includes("fine") ? "fine" : names[0];
+  const holder = element("layers");
+  holder.replaceChildren(holder.querySelector("legend"), ...names.map((name) => {
+    const input = Object.assign(document.createElement("input"), { type: "radio", name: "layer", value: name, checked: name === state.layer });
+    input.addEventListener("change", () => chooseLayer(name));
+    const label = document.createElement("label");
+    label.append(input, TITLES[name]);
+    return label;
+  }));
+}
+
+function chooseLayer(name) {
+  state.layer = name;
+  for (const input of document.querySelectorAll("input[name=layer]")) input.checked = input.value === name;
+  if (facts.pixel && scene.has_regions) panel.showMaps(facts, scene, network, chooseLayer);
+  repaint();
+}
+
+function showList() {
+  element("image").replaceChildren(...network.images.map((key) => new Option(key, key)));
+}
+
+function chooseInList(key) {
+  if (!network.images.includes(key)) {
+    network.images.push(key);
+    showList();
+  }
+  element("image").value = key;
+}
+
+function showClassToggles() {
+  const holder = element("classes");
+  holder.replaceChildren(holder.querySelector("legend"), ...network.classes.map(({ name, color }, index) => {
+    const input = Object.assign(document.createElement("input"), { type: "checkbox", checked: !state.hidden.includes(index) });
+    input.addEventListener("change", () => {
+      state.hidden = state.hidden.filter((each) => each !== index);
+      if (!input.checked) state.hidden.push(index);
+      repaint();
+    });
+    const label = document.createElement("label");
+    label.append(input, panel.swatch(color), name);
+    return label;
+  }));
+}
+
+function showSettings() {
+  for (const name of SLIDERS) {
+    const input = element(name);
+    input.value = state[name];
+    input.nextElementSibling.textContent = name === "threshold" ? state[name].toFixed(2) : state[name];
+  }
+}
+
+// ------------------------------------------------------------------------------ gestures
+
+function placeOf(event) {
+  const box = view.getBoundingClientRect();
+  const scale = Math.min(box.width / view.width, box.height / view.height);
+  const left = box.left + (box.width - scale * view.width) / 2;
+  const top = box.top + (box.height - scale * view.height) / 2;
+  return scene.gridOnView.pixelAt((event.clientY - top) / scale, (event.clientX - left) / scale);
+}
+
+function pointAt(pixel, second) {
+  const [chosen, other] = second ? [state.pixel, pixel] : [pixel, state.other];
+  if (chosen !== state.pixel || other !== state.other) guarded(() => point(chosen, other));
+}
+
+function move(event) {
+  const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], PageUp: [-10, 0], PageDown: [10, 0] };
+  if (scene === null || !(event.key in steps)) return;
+  event.preventDefault();
+  const second = event.shiftKey || element("second").checked;
+  const [height, width] = scene.grid;
+  const from = second ? state.other ?? state.pixel : state.pixel;
+  const inside = (value, count) => Math.min(count - 1, Math.max(0, value));
+  const [down, right] = steps[event.key];
+  pointAt(inside(Math.floor(from / width) + down, height) * width + inside((from % width) + right, width), second);
+}
+
+function typed(rowId, columnId, second) {
+  const row = element(rowId), column = element(columnId);
+  if (!row.checkValidity() || !column.checkValidity() || row.value === "" || column.value === "") {
+    (row.checkValidity() && row.value !== "" ? column : row).reportValidity();
+    return;
+  }
+  pointAt(Number(row.value) * scene.grid[1] + Number(column.value), second);
+}
+
+function openFile(file) {
+  guarded(async () => openImage(await upload(file, network.max_bytes)), `Segmenting ${file.name} …`);
+}
+
+function step(direction) {
+  const list = element("image");
+  const to = list.selectedIndex + direction;
+  if (to < 0 || to >= list.length) return;
+  list.selectedIndex = to;
+  choose();
+}
+
+function choose() {
+  const key = element("image").value;
+  guarded(() => openImage(key), `Segmenting ${key} …`);
+}
+
+function saveView() {
+  view.toBlob((blob) => {
+    const address = URL.createObjectURL(blob);
+    const name = `${(state.image ?? "view").replace(/[^\w.-]+/g, "_")}_${state.layer}.png`;
+    Object.assign(document.createElement("a"), { href: address, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 10_000);
+  });
+}
+
+async function copyLink() {
+  writeAddress();
+  try {
+    await navigator.clipboard.writeText(location.href);
+    element("copied").textContent = "Copied.";
+  } catch {
+    element("copied").textContent = "Copy it from the address bar.";
+  }
+}
+
+function listen() {
+  element("image").addEventListener("change", choose);
+  element("previous").addEventListener("click", () => step(-1));
+  element("next").addEventListener("click", () => step(1));
+  element("file").addEventListener("change", (event) => {
+    if (event.target.files.length) openFile(event.target.files[0]);
+    event.target.value = "";
+  });
+  for (const name of ["dragover", "dragleave", "drop"]) {
+    addEventListener(name, (event) => {
+      event.preventDefault();
+      document.body.classList.toggle("dropping", name === "dragover");
+      if (name === "drop" && event.dataTransfer.files.length) openFile(event.dataTransfer.files[0]);
+    });
+  }
+  view.addEventListener("pointerdown", (event) => {
+    if (scene === null) return;
+    view.focus();
+    pointAt(placeOf(event), event.shiftKey || element("second").checked);
+  });
+  view.addEventListener("pointermove", (event) => {
+    if (scene !== null && event.buttons === 1) pointAt(placeOf(event), event.shiftKey || element("second").checked);
+  });
+  view.addEventListener("keydown", move);
+  for (const id of ["row", "column"]) element(id).addEventListener("change", () => typed("row", "column", false));
+  for (const id of ["other-row", "other-column"]) element(id).addEventListener("change", () => typed("other-row", "other-column", true));
+  element("opacity").addEventListener("input", (event) => { state.opacity = Number(event.target.value); repaint(); });
+  for (const id of ["contours", "marks"]) {
+    element(id).addEventListener("change", (event) => { state[id] = event.target.checked; repaint(); });
+  }
+  for (const name of SLIDERS) {
+    element(name).addEventListener("input", (event) => { state[name] = Number(event.target.value); showSettings(); });
+    element(name).addEventListener("change", () => guarded(reconstruct, "Regions anew …"));
+  }
+  element("reset").addEventListener("click", () => {
+    Object.assign(state, network.settings);
+    showSettings();
+    guarded(reconstruct, "Regions anew …");
+  });
+  element("save").addEventListener("click", saveView);
+  element("link").addEventListener("click", copyLink);
+}
+
+async function start() {
+  network = await ask("network");
+  Object.assign(state, network.settings);
+  readAddress();
+  document.title = `ranet explore ${network.title}`;
+  element("title").textContent = network.title;
+  element("note").textContent = network.note;
+  element("note").hidden = network.note === "";
+  element("regions").max = network.largest.regions;
+  element("representatives").max = network.largest.representatives;
+  element("opacity").value = state.opacity;
+  for (const id of ["contours", "marks"]) element(id).checked = state[id];
+  showList();
+  showClassToggles();
+  showSettings();
+  listen();
+  const key = state.image ?? network.images[0];
+  if (key !== undefined) await openImage(key);
+}
+
+guarded(start, "Segmenting the first image …");

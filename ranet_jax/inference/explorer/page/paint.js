@@ -1,0 +1,172 @@
+// The view: a layer over the photograph, and marks over both.
+
+import { state } from "./state.js";
+
+const CLEAR = [0, 0, 0, 0];
+const MARK = "#ffffff", RIM = "#101010", REPRESENTATIVE = "#3cff3c", SECOND = "#ffd23c", LARGEST = "#ff3b30";
+
+// A canvas of `width` x `height` pixels, each coloured by `color(index)` -> [r, g, b, alpha].
+export function coloured(width, height, color) {
+  const canvas = new OffscreenCanvas(width, height);
+  const data = new ImageData(width, height);
+  for (let i = 0, at = 0; i < width * height; i++, at += 4) {
+    const [r, g, b, alpha = 255] = color(i);
+    data.data[at] = r; data.data[at + 1] = g; data.data[at + 2] = b; data.data[at + 3] = alpha;
+  }
+  canvas.getContext("2d").putImageData(data, 0, 0);
+  return canvas;
+}
+
+export function heat(values, [height, width], colormap, largest = 1) {
+  const scale = largest > 0 ? 255 / largest : 0;
+  return coloured(width, height, (i) => colormap[Math.round(Math.min(255, Math.max(0, values[i] * scale)))]);
+}
+
+export function labelLayer(labels, [height, width], classes, hidden) {
+  const colors = classes.map(({ color }, index) => (hidden.includes(index) ? CLEAR : color));
+  return coloured(width, height, (i) => colors[labels[i]] ?? CLEAR);
+}
+
+export function errorLayer(fine, truth, [height, width], numClasses) {
+  const wrong = [230, 30, 30], right = [255, 255, 255, 70];
+  return coloured(width, height, (i) => (truth[i] >= numClasses ? CLEAR : fine[i] === truth[i] ? right : wrong));
+}
+
+export function greyLayer(values, [height, width]) {
+  return coloured(width, height, (i) => [values[i], values[i], values[i]]);
+}
+
+export function regionLayer(regions, [height, width]) {
+  const colors = new Map(regions.regions.map(({ root, color }) => [root, color ?? CLEAR]));
+  return coloured(width, height, (i) => colors.get(regions.labels[i]) ?? CLEAR);
+}
+
+// How feature pixels lie on the view: the corners of the grid are those of the view.
+export class Grid {
+  constructor([height, width], [viewHeight, viewWidth]) {
+    this.height = height; this.width = width;
+    this.stepY = (viewHeight - 1) / Math.max(1, height - 1);
+    this.stepX = (viewWidth - 1) / Math.max(1, width - 1);
+    if (height === 1) this.stepY = viewHeight;
+    if (width === 1) this.stepX = viewWidth;
+  }
+
+  position(row, column) {
+    return {
+      y: this.height === 1 ? this.stepY / 2 : row * this.stepY + 0.5,
+      x: this.width === 1 ? this.stepX / 2 : column * this.stepX + 0.5,
+    };
+  }
+
+  pixelAt(y, x) {
+    const row = this.height === 1 ? 0 : Math.round((y - 0.5) / this.stepY);
+    const column = this.width === 1 ? 0 : Math.round((x - 0.5) / this.stepX);
+    const inside = (value, count) => Math.min(count - 1, Math.max(0, value));
+    return inside(row, this.height) * this.width + inside(column, this.width);
+  }
+
+  // The place of a picture of the whole grid, a feature pixel around each position.
+  draw(context, picture) {
+    const corner = this.position(-0.5, -0.5);
+    const x = this.width === 1 ? 0 : corner.x, y = this.height === 1 ? 0 : corner.y;
+    context.drawImage(picture, x, y, this.width * this.stepX, this.height * this.stepY);
+  }
+}
+
+// Longest side of the picture that is painted; smaller images are enlarged, so that marks are fine.
+const PAINTED = 1200;
+
+export function paintView(canvas, scene, overlay, facts) {
+  const [height, width] = scene.view;
+  const zoom = Math.max(1, Math.round(PAINTED / Math.max(height, width)));
+  if (canvas.width !== zoom * width || canvas.height !== zoom * height) {
+    Object.assign(canvas, { width: zoom * width, height: zoom * height });
+  }
+  const context = canvas.getContext("2d");
+  context.setTransform(zoom, 0, 0, zoom, 0, 0);
+  context.imageSmoothingEnabled = false;
+  context.globalAlpha = 1;
+  context.drawImage(scene.picture, 0, 0);
+  if (overlay !== null) {
+    context.globalAlpha = state.opacity;
+    if (overlay.onGrid) scene.gridOnView.draw(context, overlay.picture);
+    else context.drawImage(overlay.picture, 0, 0);
+    context.globalAlpha = 1;
+  }
+  const unit = Math.max(height, width) / 800; // about a pixel of the screen
+  if (state.contours && facts.regions) drawContours(context, scene.gridOnView, facts.regions, unit);
+  if (state.marks && facts.pixel) drawMarks(context, scene.gridOnView, facts.pixel, unit);
+}
+
+// Around regions that are large enough to count as one.
+function drawContours(context, grid, { labels, least_size: leastSize }, unit) {
+  const sizes = new Int32Array(labels.length);
+  for (const root of labels) sizes[root] += 1;
+  const path = new Path2D();
+  const part = (i, j, from, to) => {
+    if (labels[i] === labels[j] || Math.max(sizes[labels[i]], sizes[labels[j]]) < leastSize) return;
+    path.moveTo(from.x, from.y); path.lineTo(to.x, to.y);
+  };
+  for (let row = 0; row < grid.height; row++) {
+    for (let column = 0; column < grid.width; column++) {
+      const i = row * grid.width + column;
+      const corner = grid.position(row + 0.5, column + 0.5);
+      if (column + 1 < grid.width) part(i, i + 1, grid.position(row - 0.5, column + 0.5), corner);
+      if (row + 1 < grid.height) part(i, i + grid.width, grid.position(row + 0.5, column - 0.5), corner);
+    }
+  }
+  context.strokeStyle = RIM; context.lineWidth = 3 * unit; context.stroke(path);
+  context.strokeStyle = MARK; context.lineWidth = 1.4 * unit; context.stroke(path);
+}
+
+function drawMarks(context, grid, pixel, unit) {
+  const cell = Math.min(grid.stepY, grid.stepX);
+  const size = Math.min(24 * unit, Math.max(9 * unit, cell)); // radius of the largest mark
+  const pen = { context, unit };
+  for (const region of pixel.representative?.hears ?? []) {
+    for (const place of region.representatives) {
+      dot(pen, grid.position(place.row, place.column), size * 0.5 * Math.sqrt(place.weight * region.share), MARK);
+    }
+  }
+  for (const place of pixel.representatives ?? []) {
+    const at = grid.position(place.row, place.column);
+    dot(pen, at, size * (0.15 + 0.45 * Math.sqrt(place.weight)), REPRESENTATIVE);
+    if (place.place === pixel.representative.place) ring(pen, at, size * 0.75, REPRESENTATIVE);
+  }
+  if (pixel.segment && pixel.segment.other !== pixel.pixel) drawSegment(pen, grid, pixel.segment, size);
+  cross(pen, grid.position(pixel.row, pixel.column), size);
+}
+
+function drawSegment(pen, grid, segment, size) {
+  const ends = [segment.positions[0], segment.positions.at(-1)].map(([row, column]) => grid.position(row, column));
+  stroke(pen, SECOND, (path) => { path.moveTo(ends[0].x, ends[0].y); path.lineTo(ends[1].x, ends[1].y); });
+  ring(pen, grid.position(Math.floor(segment.other / grid.width), segment.other % grid.width), size * 0.6, SECOND);
+  dot(pen, grid.position(...segment.positions[segment.largest]), size * 0.35, LARGEST);
+}
+
+function dot({ context, unit }, { x, y }, radius, color) {
+  if (radius < unit) return;
+  context.beginPath(); context.arc(x, y, radius, 0, 2 * Math.PI);
+  context.fillStyle = color; context.fill();
+  context.strokeStyle = RIM; context.lineWidth = unit; context.stroke();
+}
+
+function ring(pen, { x, y }, radius, color) {
+  stroke(pen, color, (path) => path.arc(x, y, radius, 0, 2 * Math.PI));
+}
+
+function cross(pen, { x, y }, size) {
+  stroke(pen, MARK, (path) => {
+    path.moveTo(x - size, y); path.lineTo(x + size, y);
+    path.moveTo(x, y - size); path.lineTo(x, y + size);
+  });
+}
+
+// A line with a dark rim, to be seen on any photograph.
+function stroke({ context, unit }, color, draw) {
+  const path = new Path2D();
+  draw(path);
+  for (const [shade, width] of [[RIM, 5], [color, 2.5]]) {
+    context.strokeStyle = shade; context.lineWidth = width * unit; context.stroke(path);
+  }
+}
