@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
 
-.PHONY: demo test test-all test-fast lint docs config-page networks-page accelerators clean
+.PHONY: demo test test-all test-browser test-fast lint docs config-page networks-page accelerators clean
 
 # Two CPU devices share each batch, one a core: a step on one device leaves the other core idle.
 demo: $(VENV)/.installed
@@ -15,15 +15,19 @@ demo: $(VENV)/.installed
 # Files in their order: by their number of tests, few but long ones would come last, on one core.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.installed-test lint
-	$(PYTEST) -m 'not long'
+	$(PYTEST) -m 'not long and not browser'
 
 # What `make test` leaves out too: every network in every precision and stride, beside its original.
 test-all: $(VENV)/.installed-test lint
 	$(PYTEST)
 
+# The explorer's page, in a Chromium that is installed or named by the variable CHROMIUM.
+test-browser: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m browser
+
 # Without what compiles or trains networks; for the time between two edits.
 test-fast: $(VENV)/.installed-test
-	$(PYTEST) -m 'not slow and not long'
+	$(PYTEST) -m 'not slow and not long and not browser'
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -17,8 +17,16 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/*.md", "docs/tutorials/*.md", "launch/*.md", "data/*/*.md")
     for path in ROOT.glob(pattern)
 )
-COMMANDS = ("prepare", "pack", "train", "evaluate", "predict", "port", "publish", "reproduce")
-COMMANDS += ("inspect", "export", "bench regions", "bench heads", "bench step")
+COMMANDS = ("prepare", "pack", "train", "evaluate", "predict", "explore", "port")
+COMMANDS += (
+    "publish",
+    "reproduce",
+    "inspect",
+    "export",
+    "bench regions",
+    "bench heads",
+    "bench step",
+)
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 

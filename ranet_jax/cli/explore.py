@@ -83,9 +83,11 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
     Raises:
       UserError: the address cannot be had.
     """
+    if not 0 <= port < 2**16:
+        raise UserError(f"Port {port} does not exist; choose one from 0 to {2**16 - 1}.")
     try:
         listener = socket.create_server((host, port))
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise UserError(
             f"Port {port} of {host} cannot be had ({error}); choose another with --port."
         ) from error

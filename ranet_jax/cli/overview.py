@@ -41,7 +41,11 @@ def overview(folder: pathlib.Path, data_dir: Path) -> str:
 def _next(data: list[str], runs: list[str]) -> list[str]:
     """Commands that go on from what there is."""
     if runs:
-        return [f"ranet evaluate {runs[0]}", f"ranet predict {runs[0]} PHOTO --output predictions"]
+        return [
+            f"ranet evaluate {runs[0]}",
+            f"ranet predict {runs[0]} PHOTO --output predictions",
+            f"ranet explore {runs[0]}",
+        ]
     if data:
         has_config = packaged_config(f"{data[0]}.py").is_file()
         what = f"--config configs/{data[0]}.py" if has_config else f"--data {data[0]} --minutes 30"

@@ -25,7 +25,7 @@ def region_map(
     boundary: Float[ArrayLike, "h w"],
     probabilities: Float[ArrayLike, "h w c"],
     kernel: Float[ArrayLike, "k k"],
-    threshold: float,
+    threshold: float | Float[Array, ""],
 ) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
     """Divide the pixels into regions and score them, as `streaming.region_map` does.
 

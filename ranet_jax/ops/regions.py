@@ -99,7 +99,9 @@ def regularize(
     return jnp.where(filtered < 0, 0, jnp.where(filtered > 1, 1, filtered))
 
 
-def region_decision(attention: Float[ArrayLike, "n n"], threshold: float) -> Bool[Array, "n n"]:
+def region_decision(
+    attention: Float[ArrayLike, "n n"], threshold: float | Float[Array, ""]
+) -> Bool[Array, "n n"]:
     """Decide which pixel pairs belong together, G_ij = [(F^g_ij + F^g_ji) / 2 > tau] (Eq. 4).
 
     Symmetric, and without gradient. With tau = 0.8:

@@ -30,7 +30,7 @@ def region_map(
     boundary: Float[ArrayLike, "h w"],
     probabilities: Float[ArrayLike, "h w c"],
     kernel: Float[ArrayLike, "k k"],
-    threshold: float,
+    threshold: float | Float[Array, ""],
     schedule: str = "auto",
 ) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
     """Divide the pixels into regions and score them (Eqs. 1-5), without a table that stays.

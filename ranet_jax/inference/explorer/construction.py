@@ -74,7 +74,7 @@ def find_regions(scene: Scene, settings: RegionSettings, most: RegionSettings) -
     chosen = _select(score, labels, most.num_regions, most.per_region)
     has_slot = jnp.arange(most.num_regions) < settings.num_regions
     has_place = jnp.arange(most.per_region) < settings.per_region
-    valid = chosen.valid & has_slot[:, None] & has_place
+    valid = chosen.valid & has_slot[:, None] & has_place[None, :]
     kept = ops.Representatives(
         jnp.where(has_slot, chosen.roots, -1), jnp.where(valid, chosen.indices, 0), valid
     )

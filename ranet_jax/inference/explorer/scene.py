@@ -70,7 +70,7 @@ class Observer:
     def observe(
         self,
         image: UInt8[np.ndarray, "H W 3"],
-        truth: UInt8[np.ndarray, "H W"] | None = None,
+        truth: UInt8[np.ndarray, "H2 W2"] | None = None,
     ) -> Scene:
         """The scene of an image, with its true labels where they are known.
 

@@ -1,7 +1,7 @@
 // Wires the page: what is chosen is asked for, painted and written into the address.
 
 import { ask, askBytes, askPicture, newest, upload } from "./api.js";
-import { errorLayer, greyLayer, Grid, heat, labelLayer, paintView, regionLayer } from "./paint.js";
+import { errorLayer, greyLayer, Grid, heat, labelLayer, paintView, regionLayer, zoomOf } from "./paint.js";
 import * as panel from "./panel.js";
 import { readAddress, regionParameters, state, writeAddress } from "./state.js";
 
@@ -39,11 +39,12 @@ async function openImage(key) {
   const [picture, ...layers] = await Promise.all([
     askPicture(key), ...found.layers.map((name) => askBytes("layer", { image: key, name })),
   ]);
-  const changed = key !== state.image;
+  const changed = state.image !== null && key !== state.image;
   scene = { ...found, picture, gridOnView: new Grid(found.grid, found.view) };
   scene.maps = Object.fromEntries(found.layers.map((name, i) => [name, layers[i]]));
   facts = {};
-  if (changed) Object.assign(state, { image: key, pixel: null, other: null, place: null });
+  state.image = key;
+  if (changed) Object.assign(state, { pixel: null, other: null, place: null });
   chooseInList(key);
   element("with-regions").hidden = element("settings").hidden = !scene.has_regions;
   element("without-regions").hidden = scene.has_regions;
@@ -189,7 +190,8 @@ function placeOf(event) {
   const scale = Math.min(box.width / view.width, box.height / view.height);
   const left = box.left + (box.width - scale * view.width) / 2;
   const top = box.top + (box.height - scale * view.height) / 2;
-  return scene.gridOnView.pixelAt((event.clientY - top) / scale, (event.clientX - left) / scale);
+  const unit = scale * zoomOf(scene); // of a pixel of the image as it is shown
+  return scene.gridOnView.pixelAt((event.clientY - top) / unit, (event.clientX - left) / unit);
 }
 
 function pointAt(pixel, second) {

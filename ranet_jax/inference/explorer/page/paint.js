@@ -76,9 +76,13 @@ export class Grid {
 // Longest side of the picture that is painted; smaller images are enlarged, so that marks are fine.
 const PAINTED = 1200;
 
+export function zoomOf({ view }) {
+  return Math.max(1, Math.round(PAINTED / Math.max(...view)));
+}
+
 export function paintView(canvas, scene, overlay, facts) {
   const [height, width] = scene.view;
-  const zoom = Math.max(1, Math.round(PAINTED / Math.max(height, width)));
+  const zoom = zoomOf(scene);
   if (canvas.width !== zoom * width || canvas.height !== zoom * height) {
     Object.assign(canvas, { width: zoom * width, height: zoom * height });
   }
