@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from tqdm import tqdm
 
+from ranet_jax.display.progress import track
 from ranet_jax.errors import UserError
 from ranet_jax.files import make_directory, reason, replacing
 from ranet_jax.files import paths as places
@@ -29,7 +30,6 @@ from ranet_jax.inference.pictures import (
 )
 from ranet_jax.pipeline.images import ImageRows, count_pixels, is_hidden, read_image
 from ranet_jax.pipeline.metadata import DatasetMetadata
-from ranet_jax.progress import track
 
 SUFFIXES = ("labels", "overlay", "regions")
 # Least and greatest pixels of the longer side of a picture of regions.

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64, Integer, UInt8
 
+from ranet_jax.display.progress import track
+from ranet_jax.display.tables import table
 from ranet_jax.errors import UserError
-from ranet_jax.markdown import table
 from ranet_jax.pipeline.metadata import IGNORE_LABEL, DatasetMetadata
-from ranet_jax.progress import track
 
 # What ENet (Paszke et al., 2016) adds to a share, which bounds the weight of rare categories.
 SMOOTHING = 1.02

@@ -20,11 +20,11 @@ from ranet_jax.config import (
     set_field,
 )
 from ranet_jax.config_files import packaged_config
+from ranet_jax.display.tables import table
 from ranet_jax.errors import UserError
 from ranet_jax.files import make_directory, read_json, write_json, write_text
 from ranet_jax.files.paths import Path, as_path, is_file
 from ranet_jax.inference.settings import InferenceSettings
-from ranet_jax.markdown import table
 from ranet_jax.models import build_model
 from ranet_jax.pipeline.training_data import open_training_data
 from ranet_jax.reproduce.oracle import build_oracle, with_truth

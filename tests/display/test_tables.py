@@ -1,6 +1,6 @@
 """Tables in Markdown, by hand."""
 
-from ranet_jax.markdown import table
+from ranet_jax.display.tables import table
 
 
 def test_a_table_is_markdown_in_straight_columns():
