@@ -1,1 +1,1 @@
-"""What commands print: tables, and progress."""
+"""What commands print: information, tables and progress."""

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from tqdm import tqdm
 
+from ranet_jax.display.output import current_output
+
 LINE_SECONDS = 30.0
 
 
@@ -113,8 +115,9 @@ def track(
       total: how many there are; the length of the iterable if not given.
       initial: how many were done before.
       leave: keep the bar, or write a line, at the end; None does so unless it is below another.
-      hidden: show nothing.
+      hidden: show nothing, as where the command is to be quiet.
     """
+    hidden = hidden or current_output().quiet
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     if hidden or sys.stderr.isatty():

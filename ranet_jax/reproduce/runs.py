@@ -20,6 +20,7 @@ from ranet_jax.config import (
     set_field,
 )
 from ranet_jax.config_files import packaged_config
+from ranet_jax.display.output import tell
 from ranet_jax.display.tables import table
 from ranet_jax.errors import UserError
 from ranet_jax.files import make_directory, read_json, write_json, write_text
@@ -99,9 +100,9 @@ def reproduce(
     todo = [(row, s) for row, s in todo if _result(row, config, directory, s) is None]
     start = time.monotonic()
     for done, (row, seed) in enumerate(todo):
-        print(f"{name}: {row.run}, seed {seed}, run {done + 1} of {len(todo)}", end="")
         pace = (time.monotonic() - start) / max(done, 1) / 60
-        print(f", {pace * (len(todo) - done):.0f} minutes left" if done else "", flush=True)
+        left = f", {pace * (len(todo) - done):.0f} minutes left" if done else ""
+        tell(f"{name}: {row.run}, seed {seed}, run {done + 1} of {len(todo)}{left}")
         _run(row, config, directory, seed)
         text = _write(name, config, directory, seeds, costs)
     return text

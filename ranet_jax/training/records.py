@@ -19,6 +19,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
+from ranet_jax.display.output import tell
 from ranet_jax.display.progress import track
 from ranet_jax.errors import UserError
 from ranet_jax.evaluation.result import EvaluationResult
@@ -222,7 +223,7 @@ class MetricsLog:
             if samples is not None:
                 self._board.add_image("eval/samples", np.asarray(samples), step)
             self._flush()
-            tqdm.write(f"step {step}: {shown}")
+            tell(f"step {step}: {shown}")
             if warning is not None:
                 tqdm.write(f"ranet: {warning}", file=sys.stderr)
         now = time.monotonic()
