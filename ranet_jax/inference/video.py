@@ -81,7 +81,7 @@ def predict_video(
         if "labels" in targets:
             folder = stack.enter_context(new_directory(targets["labels"]))
         total = min(filter(None, (video.length, max_frames)), default=None)
-        bar = stack.enter_context(track(total=total, unit="frame", desc="predict"))
+        bar = stack.enter_context(track(total=total, unit="frame", desc="predict", leave=None))
         begin = time.monotonic()
         try:
             for frame, labels in _segmented(model, video, max_frames):

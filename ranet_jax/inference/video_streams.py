@@ -21,6 +21,7 @@ CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 SILENT_SECONDS = 10.0
 # A file whose frames end so many seconds before it says they do was cut off.
 MISSING_SECONDS = 0.5
+ENCODER = "libx264"
 # On x264's scale: hardly told from the original.
 CONSTANT_RATE_FACTOR = 18
 # FFmpeg's numbers for the colours of BT.709 and their limited range, which players expect.
@@ -44,7 +45,7 @@ class Video:
       size: height and width as it is stored, before it is turned upright.
       pixel_aspect: width of an upright pixel over its height, if known; set by the first frame.
       unit: of times, in seconds.
-      rate: frames a second, on average.
+      rate: frames a second, where all are shown equally long.
       length: number of frames, as far as the file tells; None where it does not.
       fault: why frames are missing, once all are read; None if none are.
     """
@@ -55,15 +56,15 @@ class Video:
         stream = container.streams.video[0]
         if stream.codec_context is None:
             raise UserError(f"{name} has a codec that FFmpeg lacks here; convert it to H.264.")
-        stream.thread_type = "AUTO"
         self.name = name
         self.size = (stream.codec_context.height, stream.codec_context.width)
         self.pixel_aspect: Fraction | None = None
         self.unit: Fraction = stream.time_base
-        self.rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
+        self.rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
         self.fault: str | None = None
         self._seconds = _stated_seconds(stream)
-        self.length = stream.frames or round(self._seconds * self.rate) or None
+        expected = round(self._seconds * (stream.average_rate or 0))
+        self.length: int | None = stream.frames or expected or None
         self._container, self._stream = container, stream
 
     def __iter__(self) -> Iterator[Frame]:
@@ -213,10 +214,11 @@ class VideoFile:
 
     def _new_stream(self, shape: tuple[int, int]) -> Any:
         from av.codec.codec import UnknownCodecError
+        from av.codec.context import Flags
 
         options = {"crf": str(CONSTANT_RATE_FACTOR)}
         try:
-            stream: Any = self._container.add_stream("libx264", self._video.rate, options=options)
+            stream: Any = self._container.add_stream(ENCODER, self._video.rate, options=options)
         except UnknownCodecError as error:
             raise UserError(
                 "The FFmpeg of the package av has no encoder for H.264; install the package with"
@@ -226,6 +228,8 @@ class VideoFile:
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
         context.time_base = self._video.unit
+        context.flags |= Flags.frame_duration
+        context.max_b_frames = 0  # with them, MP4 takes the end of uneven times to be earlier
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = LIMITED
         if self._video.pixel_aspect is not None:
