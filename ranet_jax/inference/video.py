@@ -81,7 +81,9 @@ def predict_video(
         if "labels" in targets:
             folder = stack.enter_context(new_directory(targets["labels"]))
         total = min(filter(None, (video.length, max_frames)), default=None)
-        bar = stack.enter_context(track(total=total, unit="frame", desc="predict", leave=None))
+        bar = stack.enter_context(
+            track(total=total, unit="frame", desc="predict", leave=None, pace=True)
+        )
         begin = time.monotonic()
         try:
             for frame, labels in _segmented(model, video, max_frames):
@@ -92,7 +94,8 @@ def predict_video(
                     file.add(picture, frame)
                     count += 1
                 bar.update(1)
-                bar.set_postfix_str(f"{count / (time.monotonic() - begin):.1f} frames/s")
+                if count == 1:  # until then the network was compiled
+                    bar.leave_out(time.monotonic() - begin)
         except (KeyboardInterrupt, Interrupted) as stop:
             if count == 0:
                 raise

@@ -21,6 +21,9 @@ from ranet_jax.inference import video, video_streams
 from ranet_jax.inference.files import predict_camera, predict_files
 from ranet_jax.inference.pictures import overlay
 
+# Of ITU-T H.273: the matrix that makes 0.2126 red + 0.7152 green + 0.0722 blue the brightness.
+BT709 = 1
+
 
 @pytest.fixture(scope="module")
 def model():
@@ -79,6 +82,11 @@ def test_colours_and_alpha(model, tmp_path):
     shown, _, _ = read_clip(tmp_path / "out" / "flat_overlay.mp4")
     for picture, color in zip(shown, ((200, 0, 0), (0, 0, 200)), strict=True):
         assert np.abs(picture.astype(int) - color).max() <= 6
+    with av.open(str(tmp_path / "out" / "flat_overlay.mp4")) as file:
+        red = next(file.decode(video=0))
+    assert red.format.name == "yuv420p"
+    assert red.colorspace == BT709
+    assert red.to_ndarray()[0, 0] == pytest.approx(16 + 219 * 0.2126 * 200 / 255, abs=1)
     assert not (tmp_path / "out" / "flat_labels").exists()
 
 
