@@ -74,8 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
     from ranet_jax.inference import files
     from ranet_jax.inference.model import load
     from ranet_jax.inference.pictures import OVERLAY_ALPHA, check_alpha
+    from ranet_jax.inference.video import is_video
 
-    settings = {
+    settings: dict[str, Any] = {
         "alpha": OVERLAY_ALPHA if arguments.alpha is None else arguments.alpha,
         "max_pixels": files.MAX_PIXELS if arguments.max_pixels is None else arguments.max_pixels,
         "frame_labels": arguments.frame_labels,
@@ -96,6 +97,9 @@ def run(arguments: argparse.Namespace) -> int:
         tell(f"{cameras[0]} is segmented until Ctrl-C.")
         results = [files.predict_camera(model, cameras[0], arguments.output, **settings)]
     else:
+        if not any(map(is_video, files.find_images(arguments.images))):
+            options = ("--frame-labels", "--max-frames")
+            refuse(arguments, options, "has no effect without a video or camera")
         results = files.predict_files(model, arguments.images, arguments.output, **settings)
     if any(result.files for result in results):
         tell(f"Written to {arguments.output}.")
