@@ -1,9 +1,8 @@
 """The command `ranet`, and the list of the commands it has.
 
 Errors of input and of files end in one sentence on standard error and exit status 1, with `--quiet`
-and `--json` too. Training that
-a signal stopped has exit status 143 (SIGTERM) or 130 (Ctrl-C), and one that lost another of its
-processes has 75: the same command goes on.
+and `--json` too. Training that a signal stopped has exit status 143 (SIGTERM) or 130 (Ctrl-C), and
+one that lost another of its processes has 75: the same command goes on.
 """
 
 import argparse

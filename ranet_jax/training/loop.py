@@ -159,10 +159,11 @@ def train(
             waited = checkpoints.from_first_host(log.evaluations_since_best(step))
             if waited < patience:
                 return False
-            tell(
-                f"Training stops after step {step} of {last}, as the mean IoU was no better in"
-                f" {waited} evaluations in a row (config.train.patience is {patience})."
-            )
+            if jax.process_index() == 0:
+                output.note(
+                    f"Training stops after step {step} of {last}, as the mean IoU was no better in"
+                    f" {waited} evaluations in a row (config.train.patience is {patience})."
+                )
             return True
 
         # ---- Steps ----------------------------------------------------------------------------

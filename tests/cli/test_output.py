@@ -54,6 +54,7 @@ def test_every_command_has_the_options_before_and_after_its_name(command):
     assert (parsed.quiet, parsed.json) == (False, False)
 
 
+@pytest.mark.slow
 def test_a_prediction_as_json(inputs, tmp_path, capsys):
     out = tmp_path / "out"
     assert run("predict", "run", inputs, "--output", out, "--json") == 1
@@ -68,6 +69,7 @@ def test_a_prediction_as_json(inputs, tmp_path, capsys):
     assert f"Written to {out}." in shown.err
 
 
+@pytest.mark.slow
 def test_a_quiet_command_prints_errors_alone(inputs, tmp_path, capsys):
     arguments = ("predict", "run", inputs, "--output", tmp_path / "out")
     assert run(*arguments, "--quiet") == 1

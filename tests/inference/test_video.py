@@ -55,6 +55,7 @@ def assert_close(pictures, expected):
         assert (difference.max(axis=-1) < 24).mean() > 0.75
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "codec"), [("clip.mp4", "libx264"), ("clip.webm", "libvpx-vp9"), ("clip.mkv", "ffv1")]
 )
@@ -172,6 +173,7 @@ def refused(model, path, tmp_path):
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cut.mp4", "cut.webm"])
 def test_of_a_video_that_was_cut_off_the_beginning_is_segmented(model, tmp_path, name, capsys):
     codec = "libx264" if name == "cut.mp4" else "libvpx-vp9"
@@ -317,6 +319,7 @@ def camera(monkeypatch):
     monkeypatch.setitem(video_streams.CAMERAS, sys.platform, ("lavfi", pattern))
 
 
+@pytest.mark.slow
 def test_a_camera_is_segmented_until_it_ends(model, camera, tmp_path):
     result = predict_camera(model, "camera:1", tmp_path, frame_labels=True)
     assert (result.input, result.error, result.frames) == ("camera:1", None, 10)
@@ -362,6 +365,7 @@ def test_a_camera_that_keeps_one_waiting(model, camera, tmp_path, monkeypatch):
     assert predict_camera(model, "camera:9", tmp_path, max_frames=1).frames == 1
 
 
+@pytest.mark.slow
 def test_a_stream_is_read_from_its_address(model, clip, tmp_path):
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *arguments):
