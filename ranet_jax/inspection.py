@@ -1,5 +1,6 @@
 """What a config builds: feature sizes and parameter counts, from shapes alone."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from ranet_jax.display.tables import table
 from ranet_jax.errors import UserError
 from ranet_jax.models import build_model
 
@@ -40,8 +42,86 @@ def _features(config: ConfigDict, num_classes: int) -> dict[str, tuple[int, ...]
     return {k: v.shape[1:] for k, v in (ordered | scores).items() if v is not None}
 
 
-def inspect_config(config: ConfigDict, num_classes: int, parameters: bool = False) -> str:
-    """Text: feature sizes at the training crop, then parameters by module, or one by one.
+@dataclasses.dataclass(frozen=True)
+class Inspection:
+    """What a config builds.
+
+    Attributes:
+      crop_size: height and width of the training images.
+      num_classes: categories.
+      features: sizes of the features and score maps of a crop, by name.
+      parameters: shape of every parameter by its path.
+    """
+
+    crop_size: tuple[int, int]
+    num_classes: int
+    features: dict[str, tuple[int, ...]]
+    parameters: dict[str, tuple[int, ...]]
+
+    @property
+    def total(self) -> int:
+        """Number of parameters in all."""
+        return sum(map(math.prod, self.parameters.values()))
+
+    def modules(self) -> dict[str, int]:
+        """Number of parameters of each module."""
+        groups: dict[str, int] = {}
+        for path, shape in self.parameters.items():
+            group = "/".join(path.split("/")[:2])
+            groups[group] = groups.get(group, 0) + math.prod(shape)
+        return groups
+
+    def text(self, each: bool = False) -> str:
+        """Lines of the features, then of the parameters by module, or of `each` of them."""
+        lines = [f"input               {self._input()}"]
+        for name, shape in self.features.items():
+            lines.append(f"{name:<20}{_times(shape)}")
+        lines += ["", *(f"{count:>12,}  {name}" for name, count in self._counts(each))]
+        return "\n".join(lines)
+
+    def tables(self, each: bool = False) -> str:
+        """The same as two tables in Markdown."""
+        sizes = [("input", self._input())]
+        sizes += [(name, _times(shape)) for name, shape in self.features.items()]
+        counts = [(name, f"{count:,}") for name, count in self._counts(each)]
+        tables = (
+            table(("features", "height x width x channels"), sizes),
+            table(("module" if not each else "parameter", "parameters"), counts),
+        )
+        return "\n\n".join(tables)
+
+    def to_json(self, each: bool = False) -> dict[str, Any]:
+        """Plain dictionary of the same."""
+        fields: dict[str, Any] = {
+            "crop_size": list(self.crop_size),
+            "num_classes": self.num_classes,
+            "features": {name: list(shape) for name, shape in self.features.items()},
+            "modules": self.modules(),
+            "num_parameters": self.total,
+        }
+        if each:
+            fields["parameters"] = {path: list(shape) for path, shape in self.parameters.items()}
+        return fields
+
+    def _input(self) -> str:
+        return f"{_times(self.crop_size)} x 3, {self.num_classes} categories"
+
+    def _counts(self, each: bool) -> list[tuple[str, int]]:
+        """Numbers of parameters with what has them, and all in the end."""
+        counts = list(self.modules().items())
+        if each:
+            counts = [
+                (f"{path} {shape}", math.prod(shape)) for path, shape in self.parameters.items()
+            ]
+        return [*counts, ("parameters in all", self.total)]
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def inspect_config(config: ConfigDict, num_classes: int) -> Inspection:
+    """Sizes of the features of a training crop, and all parameters.
 
     Raises:
       UserError: `config.model` describes no network, or there are no classes.
@@ -49,19 +129,5 @@ def inspect_config(config: ConfigDict, num_classes: int, parameters: bool = Fals
     if num_classes < 1:
         raise UserError(f"The number of categories is {num_classes}; choose 1 or more.")
     shapes = parameter_shapes(config, num_classes)
-    sizes = {path: math.prod(shape) for path, shape in shapes.items()}
     height, width = config.data.crop_size
-    lines = [f"input               {height} x {width} x 3, {num_classes} categories"]
-    for name, shape in _features(config, num_classes).items():
-        lines.append(f"{name:<20}{' x '.join(map(str, shape))}")
-    lines.append("")
-    if parameters:
-        lines += [f"{sizes[path]:>12,}  {path} {shape}" for path, shape in shapes.items()]
-    else:
-        groups: dict[str, int] = {}
-        for path, size in sizes.items():
-            group = "/".join(path.split("/")[:2])
-            groups[group] = groups.get(group, 0) + size
-        lines += [f"{size:>12,}  {group}" for group, size in groups.items()]
-    lines.append(f"{sum(sizes.values()):>12,}  parameters in all")
-    return "\n".join(lines)
+    return Inspection((height, width), num_classes, _features(config, num_classes), shapes)

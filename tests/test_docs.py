@@ -82,11 +82,18 @@ def test_configs_that_are_named_exist(page):
 
 
 def test_every_option_is_described(options):
-    sections = re.split(r"^## ", (ROOT / "docs/commands.md").read_text(), flags=re.MULTILINE)
+    """Those that all commands have in a section of their own, others in that of their command."""
+    text = (ROOT / "docs/commands.md").read_text()
+    sections = {
+        section.partition("\n")[0]: set(re.findall(r"--[a-z][a-z-]*", section))
+        for section in re.split(r"^## ", text, flags=re.MULTILINE)
+    }
+    common = options("") - {"--print-completion", "--help"}
+    assert common
+    assert common <= sections["Output"]
     for command in COMMANDS:
-        (section,) = (s for s in sections if s.startswith(f"ranet {command.split()[0]}\n"))
-        missing = options(command) - set(re.findall(r"--[a-z][a-z-]*", section)) - {"--help"}
-        assert not missing, command
+        described = sections[f"ranet {command.split()[0]}"] | common | {"--help"}
+        assert not options(command) - described, command
 
 
 def test_every_config_and_data_set_has_a_row():

@@ -42,7 +42,7 @@ def test_every_parameter_has_its_shape():
 
 
 def test_features_and_counts_by_module():
-    lines = inspect_config(training.tiny_config(), 3).splitlines()
+    lines = inspect_config(training.tiny_config(), 3).text().splitlines()
     sizes = {line.split()[0]: line.split()[1:] for line in lines[: lines.index("")]}
     assert sizes == {
         "input": ["24", "x", "24", "x", "3,", "3", "categories"],
@@ -59,7 +59,7 @@ def test_features_and_counts_by_module():
 
 
 def test_every_parameter_is_listed_on_request():
-    text = inspect_config(training.tiny_config(), 3, parameters=True)
+    text = inspect_config(training.tiny_config(), 3).text(each=True)
     for path, shape in (STEM | BLOCKS | HEAD).items():
         assert f"  {path} {shape}\n" in text
 

@@ -20,9 +20,9 @@ LEVELS = (
     ("inference",),
     ("checkpoints", "config_files", "inspection"),
     ("models", "pipeline"),
-    ("ops", "config", "markdown", "progress"),
+    ("ops", "config"),
     ("files",),
-    ("errors",),
+    ("display", "errors"),
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 

@@ -28,8 +28,8 @@ from ranet_jax.bench.region_blocks import (
     with_gradient,
 )
 from ranet_jax.bench.targets import Target
-from ranet_jax.markdown import table
-from ranet_jax.progress import track
+from ranet_jax.display.progress import track
+from ranet_jax.display.tables import table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,8 @@ from ranet_jax.bench.random_batch import (
     random_convolution,
 )
 from ranet_jax.bench.torch_twin import torch_convolution, torch_network, torch_scores, torch_step
-from ranet_jax.markdown import table
-from ranet_jax.progress import track
+from ranet_jax.display.progress import track
+from ranet_jax.display.tables import table
 from ranet_jax.training.local_step import build_step
 from ranet_jax.training.timing import timed
 

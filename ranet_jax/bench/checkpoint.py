@@ -16,10 +16,10 @@ from ml_collections import ConfigDict
 from ranet_jax.bench.measure import check_counts
 from ranet_jax.checkpoints.manifests import find_damage, write_manifest
 from ranet_jax.checkpoints.steps import Manager, read_state
+from ranet_jax.display.tables import table
 from ranet_jax.errors import UserError
 from ranet_jax.files import reason
 from ranet_jax.files.paths import as_path, is_store
-from ranet_jax.markdown import table
 from ranet_jax.models import build_model
 from ranet_jax.training.optimizer import build_optimizer
 from ranet_jax.training.step import TrainState, create_state

@@ -22,8 +22,8 @@ from ranet_jax.bench.random_batch import random_batch, without_context
 from ranet_jax.bench.region_blocks import CHANNELS, construct, interact, with_gradient
 from ranet_jax.bench.regions import SCENES
 from ranet_jax.bench.torch_twin import deeplabv3_step
-from ranet_jax.markdown import table
-from ranet_jax.progress import track
+from ranet_jax.display.progress import track
+from ranet_jax.display.tables import table
 from ranet_jax.training.local_step import build_step
 from ranet_jax.training.timing import timed
 

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from ranet_jax.bench.flops import count_flops
 from ranet_jax.bench.measure import Measurement, compile_and_measure
 from ranet_jax.bench.regions import region_flops
+from ranet_jax.display.tables import table
 from ranet_jax.errors import UserError
-from ranet_jax.markdown import table
 from ranet_jax.models.context.asymmetric import AsymmetricContext
 from ranet_jax.models.context.ccnet import CCContext
 from ranet_jax.models.context.danet import DAContext

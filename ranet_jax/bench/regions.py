@@ -28,10 +28,10 @@ from ranet_jax.bench.region_blocks import (
     interact,
     with_gradient,
 )
-from ranet_jax.markdown import table
+from ranet_jax.display.progress import track
+from ranet_jax.display.tables import table
 from ranet_jax.ops.blocks import block_size
 from ranet_jax.ops.schedules.pairs import windows
-from ranet_jax.progress import track
 
 # Element-wise operations, a logarithm counted as one: interpolation and maximum of a sample;
 # mean, logarithm and both terms of a category; product of Eq. 3, kernel and threshold or sum.

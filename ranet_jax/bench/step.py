@@ -24,10 +24,10 @@ from ranet_jax.bench.random_batch import without_context
 from ranet_jax.bench.scaling import NOTE, scaling
 from ranet_jax.bench.scaling import cells as scaling_cells
 from ranet_jax.bench.targets import Target
-from ranet_jax.markdown import table
+from ranet_jax.display.progress import track
+from ranet_jax.display.tables import table
 from ranet_jax.models import build_model
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
-from ranet_jax.progress import track
 from ranet_jax.training import parallel
 from ranet_jax.training.optimizer import build_optimizer
 from ranet_jax.training.step import TrainState, check_training, create_state, make_step

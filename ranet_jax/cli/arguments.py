@@ -1,6 +1,7 @@
 """What the arguments of several commands have in common."""
 
 import argparse
+import re
 from typing import Any
 
 from ranet_jax.errors import UserError
@@ -23,8 +24,30 @@ def with_examples(*examples: str, overriding: bool = False) -> dict[str, Any]:
     }
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser of `ranet` or of one of its commands, with the options that all of them have."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        group = self.add_argument_group("output")
+        # Without a default, so that the parser of a command leaves what stands before its name.
+        flag: dict[str, Any] = {"action": "store_true", "default": argparse.SUPPRESS}
+        group.add_argument("-q", "--quiet", **flag, help="print no progress and no information")
+        group.add_argument("--json", **flag, help="print the result as one JSON document")
+
+
 class PathText(str):
     """The text of an argument that is a path."""
+
+
+class CameraText(str):
+    """The text of an argument that is a camera or the address of a stream."""
+
+
+def path_or_camera(text: str) -> PathText | CameraText:
+    """What an argument is, by its beginning."""
+    is_camera = re.match(r"camera:|/dev/|(https?|rtmps?|rts?p|srt|tcp|udp)://", text)
+    return CameraText(text) if is_camera else PathText(text)
 
 
 def convert_paths(arguments: argparse.Namespace) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ranet_jax.cli.arguments import OVERRIDING, PathText, refuse, with_examples
+from ranet_jax.cli.document import show_document
 from ranet_jax.config_files import read_config
+from ranet_jax.display.tables import show
 from ranet_jax.errors import UserError
 
 EXAMPLES = (
@@ -71,10 +73,11 @@ def _check_output(arguments: argparse.Namespace) -> None:
 
 
 def _show(arguments: argparse.Namespace, report: str, results: Any) -> None:
-    """Print a report, and write its results if asked."""
+    """Print a report, or its results as JSON, and write them if asked."""
     from ranet_jax.bench.measure import write_results
 
-    print(report)
+    show(report)
+    show_document(results)
     if arguments.output is not None:
         write_results(arguments.output, results)
 

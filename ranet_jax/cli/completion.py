@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ranet_jax.cli.arguments import PathText
+from ranet_jax.cli.arguments import PathText, path_or_camera
 
 SHELLS = ("bash", "zsh", "tcsh")
 
@@ -29,5 +29,5 @@ def _complete_paths(parser: argparse.ArgumentParser, files: Any) -> None:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
                 _complete_paths(command, files)
-        elif action.type is PathText:
+        elif action.type in (PathText, path_or_camera):
             action.complete = files

@@ -1,12 +1,14 @@
 """`ranet evaluate`: score a checkpoint."""
 
 import argparse
-import functools
 from typing import Any
 
 from ranet_jax.cli import compilation_cache
 from ranet_jax.cli.arguments import PathText, with_examples
+from ranet_jax.cli.document import show_document
 from ranet_jax.config_files import override
+from ranet_jax.display.output import tell
+from ranet_jax.display.tables import show
 from ranet_jax.errors import UserError
 
 EXAMPLES = (
@@ -47,13 +49,16 @@ def run(arguments: argparse.Namespace) -> int:
     from ranet_jax.evaluation.evaluate import evaluate_checkpoint
 
     compilation_cache.use_cache(arguments)
-    evaluate_checkpoint(
+    evaluation = evaluate_checkpoint(
         arguments.checkpoint,
         split=arguments.split,
         output=arguments.output,
         pictures=arguments.pictures,
         alpha=1.0 if arguments.alpha is None else arguments.alpha,
         configure=lambda config: override(config, arguments.overrides),
-        tell=functools.partial(print, flush=True),
+        tell=tell,
     )
+    show(evaluation.result.table())
+    tell("\n" + "\n".join(f"{name}: {file}" for name, file in evaluation.files.items()))
+    show_document(evaluation.report | {"files": evaluation.files})
     return 0

@@ -8,7 +8,10 @@ from typing import Any
 
 from ranet_jax.cli import compilation_cache
 from ranet_jax.cli.arguments import PathText, with_examples
+from ranet_jax.cli.document import show_document
 from ranet_jax.config_files import override
+from ranet_jax.display.output import tell
+from ranet_jax.display.tables import show
 from ranet_jax.errors import UserError
 
 EXAMPLES = (
@@ -57,9 +60,12 @@ def run(arguments: argparse.Namespace) -> int:
     from ranet_jax.inference.explorer.scene import Observer
     from ranet_jax.inference.files import find_images
     from ranet_jax.inference.model import load
+    from ranet_jax.inference.video import is_video
 
     compilation_cache.use_cache(arguments)
-    files = find_images(arguments.images)
+    files = [file for file in find_images(arguments.images) if not is_video(file)]
+    if arguments.images and not files:
+        raise UserError("All that is named are videos; name an image, or nothing.")
     with _listening(arguments.host, arguments.port) as listener:
         model = load(
             arguments.checkpoint, configure=lambda config: override(config, arguments.overrides)
@@ -70,8 +76,10 @@ def run(arguments: argparse.Namespace) -> int:
         hosts = (*LOCAL, host) if host in LOCAL else ("*",)
         application = make_application(Explorer(library, str(arguments.checkpoint)), hosts)
         if library.note:
-            print(library.note)
-        print(f"Open http://{host}:{port}/ in a browser; Ctrl-C ends it.", flush=True)
+            tell(library.note)
+        address = f"http://{host}:{port}/"
+        show(f"Open {address} in a browser; Ctrl-C ends it.")
+        show_document({"address": address})
         _serve(application, listener)
     return 0
 

@@ -5,7 +5,9 @@ from typing import Any
 
 from ranet_jax.cli import compilation_cache
 from ranet_jax.cli.arguments import PathText, with_examples
+from ranet_jax.cli.document import show_document
 from ranet_jax.config_files import override
+from ranet_jax.display.output import tell
 
 EXAMPLES = (
     "ranet export runs/demo --format onnx --size 128 128 --output demo.onnx",
@@ -57,11 +59,22 @@ def run(arguments: argparse.Namespace) -> int:
     height, width = arguments.size
     exported = export(model, arguments.output, arguments.format, (height, width))
     comparison = exported.comparison
-    print(
+    tell(
         f"Written to {arguments.output}. In {exported.format.runtime} its probabilities differ by"
         f" {comparison.probabilities:.1e} at most from those of `ranet predict`, and"
         f" {comparison.labels:.2%} of the labels."
     )
     if exported.remark:
-        print(exported.remark)
+        tell(exported.remark)
+    show_document(
+        {
+            "output": arguments.output,
+            "format": arguments.format,
+            "size": [height, width],
+            "runtime": exported.format.runtime,
+            "probabilities_difference": comparison.probabilities,
+            "labels_differing": comparison.labels,
+            "remark": exported.remark,
+        }
+    )
     return 0

@@ -4,7 +4,9 @@ import argparse
 from typing import Any
 
 from ranet_jax.cli.arguments import PathText, with_examples
+from ranet_jax.cli.document import show_document
 from ranet_jax.config_files import read_config
+from ranet_jax.display.tables import show
 
 EXAMPLES = (
     "ranet inspect --config configs/shapes.py --num-classes 7",
@@ -30,5 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ranet_jax.inspection import inspect_config
 
     config = read_config(arguments.config, arguments.overrides)
-    print(inspect_config(config, arguments.num_classes, arguments.parameters))
+    found = inspect_config(config, arguments.num_classes)
+    show(found.text(arguments.parameters), found.tables(arguments.parameters))
+    show_document(found.to_json(arguments.parameters))
     return 0

@@ -1,8 +1,8 @@
 """The command `ranet`, and the list of the commands it has.
 
-Errors of input and of files end in one sentence on standard error and exit status 1. Training that
-a signal stopped has exit status 143 (SIGTERM) or 130 (Ctrl-C), and one that lost another of its
-processes has 75: the same command goes on.
+Errors of input and of files end in one sentence on standard error and exit status 1, with `--quiet`
+and `--json` too. Training that a signal stopped has exit status 143 (SIGTERM) or 130 (Ctrl-C), and
+one that lost another of its processes has 75: the same command goes on.
 """
 
 import argparse
@@ -29,9 +29,12 @@ from ranet_jax.cli import (
     reproduce,
     train,
 )
-from ranet_jax.cli.arguments import convert_paths
+from ranet_jax.cli.arguments import Parser, convert_paths
 from ranet_jax.cli.completion import SHELLS, PrintCompletion
+from ranet_jax.cli.document import show_document
 from ranet_jax.config.declarations import FIELDS
+from ranet_jax.display.output import Output, with_output
+from ranet_jax.display.tables import show
 from ranet_jax.errors import Interrupted, NotPreparedError, UserError
 from ranet_jax.files import reason
 
@@ -56,7 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
         if parsed.is_program:
             signal.signal(signal.SIGTERM, _stop)
         convert_paths(parsed)
-        return parsed.run(parsed)
+        with with_output(Output(quiet=parsed.quiet, json=parsed.json)):
+            return parsed.run(parsed)
     except UserError as error:
         sentence = str(error)
         if isinstance(error, NotPreparedError):
@@ -88,10 +92,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _overview(arguments: argparse.Namespace) -> int:
     """Print what there is here, and what to do next."""
-    from ranet_jax.cli.overview import overview
+    from ranet_jax.cli.overview import look_around
     from ranet_jax.pipeline.examples import default_data_dir
 
-    print(overview(pathlib.Path(), default_data_dir()))
+    found = look_around(pathlib.Path(), default_data_dir())
+    show(found.text())
+    show_document(found)
     return 0
 
 
@@ -111,10 +117,10 @@ def _as_typed(sentence: str) -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands, each of which sets `run`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ranet", description="Region Attention Network for semantic segmentation, in JAX."
     )
-    parser.set_defaults(run=_overview)
+    parser.set_defaults(run=_overview, quiet=False, json=False)
     parser.add_argument(
         "--print-completion",
         action=PrintCompletion,

@@ -1,6 +1,7 @@
 """What `ranet` alone prints: what there is in this folder, and what one can do with it next."""
 
 import contextlib
+import dataclasses
 import pathlib
 
 from ranet_jax.config_files import packaged_config
@@ -13,8 +14,43 @@ PLACES = (".", "runs", "weights")
 MOST = 8
 
 
-def overview(folder: pathlib.Path, data_dir: Path) -> str:
-    """Prepared data sets, runs and ported weights, and the next commands.
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A working directory: its step, and the `steps` that its config says, if that is known."""
+
+    path: str
+    step: int
+    steps: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Overview:
+    """Prepared data sets, runs and ported weights, and the next commands."""
+
+    data_dir: str
+    data_sets: list[str]
+    runs: list[Run]
+    ported_weights: list[str]
+    next_commands: list[str]
+
+    def text(self) -> str:
+        """A line of each kind, and the next commands."""
+        found = [
+            (f"data sets in {self.data_dir}", self.data_sets),
+            ("runs", [f"{run.path} ({_progress(run)})" for run in self.runs]),
+            ("ported weights", self.ported_weights),
+        ]
+        lines = []
+        for title, names in found:
+            more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+            lines.append(f"{title}: {', '.join(names[:MOST]) + more if names else 'none'}")
+        lines += ["", "next:", *(f"  {command}" for command in self.next_commands)]
+        lines += ["", "`ranet --help` lists all commands; `ranet COMMAND --help` has examples."]
+        return "\n".join(lines)
+
+
+def look_around(folder: pathlib.Path, data_dir: Path) -> Overview:
+    """What there is in a folder and a directory of data sets, and what comes next.
 
     Args:
       folder: where the commands would be typed.
@@ -23,28 +59,18 @@ def overview(folder: pathlib.Path, data_dir: Path) -> str:
     Raises:
       OSError: a directory cannot be read.
     """
-    data, runs, weights = _prepared(data_dir), _runs(folder), _ported(folder)
-    found = [
-        (f"data sets in {data_dir}", data),
-        ("runs", [f"{path} ({steps})" for path, steps in runs.items()]),
-        ("ported weights", weights),
-    ]
-    lines = []
-    for title, names in found:
-        more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
-        lines.append(f"{title}: {', '.join(names[:MOST]) + more if names else 'none'}")
-    lines += ["", "next:", *(f"  {command}" for command in _next(data, list(runs)))]
-    lines += ["", "`ranet --help` lists all commands; `ranet COMMAND --help` has examples."]
-    return "\n".join(lines)
+    data, runs = _prepared(data_dir), _runs(folder)
+    return Overview(str(data_dir), data, runs, _ported(folder), _next(data, runs))
 
 
-def _next(data: list[str], runs: list[str]) -> list[str]:
+def _next(data: list[str], runs: list[Run]) -> list[str]:
     """Commands that go on from what there is."""
     if runs:
+        newest = runs[0].path
         return [
-            f"ranet evaluate {runs[0]}",
-            f"ranet predict {runs[0]} PHOTO --output predictions",
-            f"ranet explore {runs[0]}",
+            f"ranet evaluate {newest}",
+            f"ranet predict {newest} PHOTO_OR_VIDEO --output predictions",
+            f"ranet explore {newest}",
         ]
     if data:
         has_config = packaged_config(f"{data[0]}.py").is_file()
@@ -62,8 +88,8 @@ def _prepared(data_dir: Path) -> list[str]:
     return [name for name in names if find_in_each(data_dir / name, DESCRIPTION)]
 
 
-def _runs(folder: pathlib.Path) -> dict[str, str]:
-    """Working directories with how far they are, the one that was written last first."""
+def _runs(folder: pathlib.Path) -> list[Run]:
+    """Working directories, the one that was written last first."""
     found = []
     for place in PLACES:
         for path in find_in_each(folder / place, "checkpoints"):
@@ -71,14 +97,19 @@ def _runs(folder: pathlib.Path) -> dict[str, str]:
             if steps:
                 run = path.parent
                 found.append((path.stat().st_mtime, str(run.relative_to(folder)), run, steps[-1]))
-    return {name: _progress(run, step) for _, name, run, step in sorted(found, reverse=True)}
+    return [Run(name, step, _steps(run)) for _, name, run, step in sorted(found, reverse=True)]
 
 
-def _progress(run: pathlib.Path, step: int) -> str:
-    """How far a run is, of as many steps as its config says."""
+def _steps(run: pathlib.Path) -> int | None:
+    """As many as the config of a run says."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
-        return f"step {step} of {read_json(run / 'config.json')['train']['steps']:d}"
-    return f"step {step}"
+        steps = read_json(run / "config.json")["train"]["steps"]
+        return steps if isinstance(steps, int) else None
+    return None
+
+
+def _progress(run: Run) -> str:
+    return f"step {run.step}" if run.steps is None else f"step {run.step} of {run.steps}"
 
 
 def _ported(folder: pathlib.Path) -> list[str]:

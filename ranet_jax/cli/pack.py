@@ -5,7 +5,9 @@ import os
 from typing import Any
 
 from ranet_jax.cli.arguments import PathText, with_examples
+from ranet_jax.cli.document import show_document
 from ranet_jax.config import default_config
+from ranet_jax.display.output import tell
 
 EXAMPLES = (
     "ranet pack camvid --output camvid.npz --quality 90",
@@ -47,8 +49,15 @@ def run(arguments: argparse.Namespace) -> int:
     metadata = examples.dataset_metadata(builder)
     splits = {split: examples.encoded_examples(builder, split) for split in arguments.splits}
     arrays.write_arrays(arguments.output, metadata, splits, arguments.quality)
-    megabytes = file_size(arguments.output) / 1e6
-    print(
-        f"{arguments.output}: {', '.join(arguments.splits)} of {metadata.name}, {megabytes:.1f} MB."
+    size = file_size(arguments.output)
+    splits_packed = f"{', '.join(arguments.splits)} of {metadata.name}"
+    tell(f"{arguments.output}: {splits_packed}, {size / 1e6:.1f} MB.")
+    show_document(
+        {
+            "output": arguments.output,
+            "dataset": metadata.name,
+            "splits": arguments.splits,
+            "bytes": size,
+        }
     )
     return 0

@@ -5,7 +5,10 @@ import os
 from typing import Any
 
 from ranet_jax.cli.arguments import PathText, refuse, with_examples
+from ranet_jax.cli.document import show_document
 from ranet_jax.config_files import read_config
+from ranet_jax.display.output import tell
+from ranet_jax.display.tables import show
 from ranet_jax.errors import UserError
 from ranet_jax.files import paths
 
@@ -89,10 +92,11 @@ def _port(arguments: argparse.Namespace) -> int:
             )
         except porting.Misfit as misfit:
             raise UserError(misfit.report()) if arguments.all else misfit from misfit
-        print(ported.summary())
+        tell(ported.summary())
+        differences = []
         if arguments.verify:
             differences = verify.verify(ported, tensors)
-            print(verify.report(differences))
+            show(verify.report(differences), verify.tables(differences))
             if not verify.passes(differences):
                 raise UserError(
                     f"{source} computes something else here than in PyTorch (more than"
@@ -109,7 +113,8 @@ def _port(arguments: argparse.Namespace) -> int:
         data.name, data.data_dir = arguments.dataset, arguments.data_dir
         dataset = examples.dataset_metadata(examples.open_dataset(data))
     porting.write_ported(output, ported, source, dataset)
-    print(f"Written to {output}.")
+    tell(f"Written to {output}.")
+    show_document({"output": output, **ported.to_json(), "differences": differences})
     return 0
 
 
@@ -127,7 +132,8 @@ def _reverse(arguments: argparse.Namespace) -> int:
     if output.suffix != f".{arguments.format}":
         raise UserError(f"{output} does not end in .{arguments.format}; give both one format.")
     naming, left_out = porting.reverse(checkpoint, output, arguments.naming)
-    print(f"Written to {output}, in the names of {naming}.")
+    tell(f"Written to {output}, in the names of {naming}.")
     if left_out:
-        print(f"{len(left_out)} arrays that its source lacked are left out.")
+        tell(f"{len(left_out)} arrays that its source lacked are left out.")
+    show_document({"output": output, "naming": naming, "left_out": left_out})
     return 0

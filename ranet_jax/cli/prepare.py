@@ -5,7 +5,10 @@ import os
 from typing import Any
 
 from ranet_jax.cli.arguments import PathText, with_examples
+from ranet_jax.cli.document import show_document
 from ranet_jax.config import default_config
+from ranet_jax.display.output import tell
+from ranet_jax.display.tables import show
 
 EXAMPLES = (
     "ranet prepare shapes",
@@ -63,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.seed,
     )
     names = ", ".join(metadata.class_names)
-    print(f"{metadata.name}: {metadata.num_classes} classes ({names}).")
+    tell(f"{metadata.name}: {metadata.num_classes} classes ({names}).")
     data = default_config().data
     data.name, data.data_dir = metadata.name, arguments.data_dir
     builder, split = examples.open_dataset(data), data.train_split
@@ -73,7 +76,16 @@ def run(arguments: argparse.Namespace) -> int:
         split,
         examples.num_examples(builder, split),
     )
-    print(statistics.report())
+    show(statistics.report(), asked_for=False)
     weights = ",".join(map(str, statistics.class_weights))
-    print(f'To weigh rare classes more, train with --config.loss.class_weights="({weights},)".')
+    tell(f'To weigh rare classes more, train with --config.loss.class_weights="({weights},)".')
+    splits = {name: info.num_examples for name, info in builder.info.splits.items()}
+    show_document(
+        {
+            "dataset": metadata.name,
+            "directory": builder.data_path,
+            "splits": splits,
+            **statistics.to_json(),
+        }
+    )
     return 0

@@ -4,6 +4,8 @@ import argparse
 from typing import Any
 
 from ranet_jax.cli.arguments import PathText, refuse, with_examples
+from ranet_jax.cli.document import show_document
+from ranet_jax.display.output import tell
 from ranet_jax.errors import UserError
 from ranet_jax.files import paths
 
@@ -63,9 +65,11 @@ def run(arguments: argparse.Namespace) -> int:
         picture=arguments.picture,
         repo_id=arguments.push,
     )
-    print(f"Written to {output}.")
+    tell(f"Written to {output}.")
+    address = None
     if arguments.push is not None:
         with paths.local_copy(output) as directory:
             address = remote.send(directory, arguments.push, arguments.private or None)
-        print(f"Sent to {address}.")
+        tell(f"Sent to {address}.")
+    show_document({"output": output, "address": address})
     return 0

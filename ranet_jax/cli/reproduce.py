@@ -5,9 +5,13 @@ import os
 from typing import Any
 
 from ranet_jax.cli.arguments import PathText, with_examples
+from ranet_jax.cli.document import show_document
 from ranet_jax.config import check_config
 from ranet_jax.config_files import load_config, override
+from ranet_jax.display.output import tell
+from ranet_jax.display.tables import show
 from ranet_jax.errors import UserError
+from ranet_jax.files import read_json
 
 EXAMPLES = (
     "ranet reproduce table1 --data camvid --rows none ranet --seeds 3 --output results",
@@ -64,5 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     table = reproduce.reproduce(
         arguments.table, config, arguments.output, arguments.seeds, arguments.rows
     )
-    print(f"\n{table}\n\nWritten to {arguments.output}/{arguments.table}.md and .json.")
+    show(f"\n{table}")
+    tell(f"\nWritten to {arguments.output}/{arguments.table}.md and .json.")
+    show_document(read_json(arguments.output / f"{arguments.table}.json"))
     return 0

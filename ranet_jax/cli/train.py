@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from ranet_jax.cli import compilation_cache, supervise
 from ranet_jax.cli.arguments import PathText, refuse, with_examples
+from ranet_jax.cli.document import show_document
 from ranet_jax.config import check_config, set_field
 from ranet_jax.config_files import (
     load_config,
@@ -20,6 +21,8 @@ from ranet_jax.config_files import (
     packaged_config,
     read_config,
 )
+from ranet_jax.display.output import tell
+from ranet_jax.display.tables import show
 from ranet_jax.errors import Interrupted, UserError
 from ranet_jax.files import explained
 from ranet_jax.files.paths import Path, is_file
@@ -172,11 +175,14 @@ def _train(arguments: argparse.Namespace, started: float) -> int:
         with contextlib.suppress(UserError):  # what ended training counts more
             _draw_curves(arguments.workdir)
         raise
-    if jax.process_index() == 0:
-        print(result.table())
+    is_first = jax.process_index() == 0
+    if is_first:
+        show(result.table(), asked_for=False)
     _draw_curves(arguments.workdir)
     if arguments.data is not None:
-        print(f"The command took {(time.monotonic() - started) / 60:.1f} minutes.")
+        tell(f"The command took {(time.monotonic() - started) / 60:.1f} minutes.")
+    if is_first:
+        show_document({"workdir": arguments.workdir, **result.to_json()})
     return 0
 
 
@@ -219,16 +225,11 @@ def _own_config(arguments: argparse.Namespace, started: float) -> ConfigDict:
     override(config, arguments.overrides)
     check_config(config)
     if goes_on:
-        print(
-            f"{workdir} goes on with the config that it has, of {config.train.steps} steps in all.",
-            flush=True,
+        tell(
+            f"{workdir} goes on with the config that it has, of {config.train.steps} steps in all."
         )
         return config
     kept = overridden(arguments.overrides) | given.keys()
-    fitted = fit(config, kept, minutes, started, arguments.arrays, _tell)
-    _tell(f"Planned to take {fitted.seconds / 60:.1f} minutes in all.")
+    fitted = fit(config, kept, minutes, started, arguments.arrays, tell)
+    tell(f"Planned to take {fitted.seconds / 60:.1f} minutes in all.")
     return fitted.config
-
-
-def _tell(sentence: str) -> None:
-    print(sentence, flush=True)

@@ -1,5 +1,6 @@
 """Evaluation of a checkpoint on a data set: its report, and pictures beside it."""
 
+import dataclasses
 import itertools
 import math
 import os
@@ -33,6 +34,18 @@ from ranet_jax.pipeline.metadata import DatasetMetadata
 _READABLE = str.maketrans({"[": "_", "]": "", ":": "to", "%": "pct", "+": "_and_"})
 
 
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """An evaluation, what its JSON file holds, and the files by what they are.
+
+    Both are empty on other hosts than the first, which alone writes.
+    """
+
+    result: EvaluationResult
+    report: dict[str, Any] = dataclasses.field(default_factory=dict)
+    files: dict[str, Path] = dataclasses.field(default_factory=dict)
+
+
 def evaluate_checkpoint(
     path: str | os.PathLike,
     split: str | None = None,
@@ -42,7 +55,7 @@ def evaluate_checkpoint(
     configure: Callable[[ConfigDict], ConfigDict] | None = None,
     progress: bool = True,
     tell: Callable[[str], None] | None = None,
-) -> EvaluationResult:
+) -> Evaluation:
     """Score a checkpoint on a split of its data set; write the scores as JSON, and pictures.
 
     Beside the report `NAME.json` lie `NAME_confusion.png`, the confusion matrix of the fine
@@ -59,8 +72,7 @@ def evaluate_checkpoint(
       alpha: how opaque labels lie over the images of the sheet, from 0 to 1.
       configure: may change fields of the config, such as those of `config.eval`.
       progress: show a progress bar.
-      tell: gets what is scored, the table of the scores, and where the files are, as each is known
-        on the first host.
+      tell: gets on the first host what is scored, before it is.
 
     Raises:
       UserError: no checkpoint, no data set or one with other classes, nothing labelled in the
@@ -98,11 +110,12 @@ def evaluate_checkpoint(
             " another split, or write a submission where a benchmark withholds its labels."
         )
     if not first_host:
-        return result
+        return Evaluation(result)
     files = {"report": report, "confusion matrix": report.with_name(f"{report.stem}_confusion.png")}
     header = {"checkpoint": str(path), **scored.to_json(), "split": split, "pictures": pictures}
+    fields = header | result.to_json()
     try:
-        write_json(report, header | result.to_json())
+        write_json(report, fields)
         draw_confusion(result, files["confusion matrix"])
         if pictures > 0:
             files["pictures"] = report.with_suffix(".png")
@@ -115,11 +128,8 @@ def evaluate_checkpoint(
             f"{report} or its pictures cannot be written ({reason(error)}); make room or choose"
             f" another output. The scores are:\n{result.table()}"
         ) from error
-    if tell is not None:
-        tell(result.table())
-        tell("\n" + "\n".join(f"{name}: {file}" for name, file in files.items()))
     journal.remove()
-    return result
+    return Evaluation(result, fields, files)
 
 
 def _journal(model: Model, report: Path, split: str, builder: Any, total: int) -> Journal:

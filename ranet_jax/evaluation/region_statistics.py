@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int64, Integer
 
-from ranet_jax import markdown, ops
+from ranet_jax import ops
+from ranet_jax.display.tables import table
 from ranet_jax.inference.prediction import MIN_REGION_PIXELS
 from ranet_jax.models import Outputs
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
@@ -283,8 +284,8 @@ class RegionScores:
             ["boundary recall", _percent(self.boundary_recall)],
             ["boundary F", _percent(self.boundary_f)],
         ]
-        table, warning = markdown.table(["regions", "value"], rows), self.warning()
-        return table if warning is None else f"{table}\n\n{warning}"
+        values, warning = table(["regions", "value"], rows), self.warning()
+        return values if warning is None else f"{values}\n\n{warning}"
 
     def summary(self) -> str:
         """The scores to watch, for a line of progress."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from ranet_jax import markdown
+from ranet_jax.display.tables import table
 from ranet_jax.evaluation.metrics import SegmentationScores
 from ranet_jax.evaluation.region_statistics import RegionScores
 from ranet_jax.inference.settings import InferenceSettings
@@ -97,7 +97,7 @@ class EvaluationResult:
             ["**mean accuracy**", *(percent(score.mean_accuracy) for score in scores), ""],
         ]
         header = ["class", *(f"{name} IoU" for name in self.outputs), "pixels"]
-        classes = markdown.table(header, rows)
+        classes = table(header, rows)
         return classes if self.regions is None else f"{classes}\n\n{self.regions.table()}"
 
 

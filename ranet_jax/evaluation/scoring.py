@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Int64, Integer
 
 from ranet_jax import ops
+from ranet_jax.display.progress import track
 from ranet_jax.errors import UserError
 from ranet_jax.evaluation.journal import Journal, Tally
 from ranet_jax.evaluation.metrics import SegmentationScores, confusion_matrix
@@ -31,7 +32,6 @@ from ranet_jax.models import Outputs
 from ranet_jax.pipeline.batching import Batch
 from ranet_jax.pipeline.labels import check_labels
 from ranet_jax.pipeline.metadata import DatasetMetadata
-from ranet_jax.progress import track
 
 OUTPUTS = ("fine", "coarse")
 JOURNAL_SECONDS = 30.0

@@ -119,11 +119,15 @@ def numbered_names(directory: paths.Path) -> list[int]:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write JSON in one step, indented, each list of numbers on one line."""
+    """Write JSON in one step, as `json_text`."""
+    write_text(path, json_text(value) + "\n")
+
+
+def json_text(value: Any) -> str:
+    """JSON, indented, each list of numbers on one line."""
     text = json.dumps(value, indent=2)
     # A line break in JSON stands outside of strings.
-    text = re.sub(r'\[\n([^\[\]{}"]*)\]', lambda list_: f"[{' '.join(list_[1].split())}]", text)
-    write_text(path, text + "\n")
+    return re.sub(r'\[\n([^\[\]{}"]*)\]', lambda list_: f"[{' '.join(list_[1].split())}]", text)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

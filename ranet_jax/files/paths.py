@@ -12,13 +12,13 @@ import json
 import os
 import pathlib
 import re
-import sys
 import tempfile
 from collections.abc import Iterator
 from typing import TypeAlias, TypeGuard
 
 from etils import epath
 
+from ranet_jax.display.output import note
 from ranet_jax.errors import UserError
 from ranet_jax.files import stores
 
@@ -206,9 +206,7 @@ def kept_copy(directory: Path) -> pathlib.Path:
     if target.is_dir():
         return target
     megabytes = sum(size for size, _ in files.values()) / 1e6
-    print(
-        f"ranet: Copying {directory} ({megabytes:.1f} MB) to {target}.", file=sys.stderr, flush=True
-    )
+    note(f"Copying {directory} ({megabytes:.1f} MB) to {target}.")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial_") as scratch:
         stores.download(directory, pathlib.Path(scratch, "copy"))

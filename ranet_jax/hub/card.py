@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import yaml
 
-from ranet_jax import markdown
+from ranet_jax.display.tables import table
 from ranet_jax.errors import UserError
 from ranet_jax.evaluation.result import percent
 from ranet_jax.files.paths import as_path
@@ -162,7 +162,7 @@ def _scores(scores: tuple[Score, ...]) -> str:
         for score in scores
     ]
     header = ["split", "images seen", "images", *(_heading(*key) for key in columns)]
-    parts = ["In percent:", markdown.table(header, rows)]
+    parts = ["In percent:", table(header, rows)]
     detailed = [score for score in scores if score.class_iou]
     if detailed:
         names = list(dict.fromkeys(name for score in detailed for name in score.class_iou))
@@ -170,7 +170,7 @@ def _scores(scores: tuple[Score, ...]) -> str:
             [_plain(name), *(percent(score.class_iou.get(name, np.nan)) for score in detailed)]
             for name in names
         ]
-        parts.append(markdown.table(["IoU", *map(_place, detailed)], ious))
+        parts.append(table(["IoU", *map(_place, detailed)], ious))
     return "\n\n".join(parts)
 
 
@@ -190,7 +190,7 @@ def _training(model: Model) -> str:
         "initial weights": "random" if start is None else _plain(as_path(start).name),
         "data": _plain(f"{config.data.name} {config.data.train_split}"),
     }
-    return markdown.table(["setting", "value"], [list(fact) for fact in facts.items()])
+    return table(["setting", "value"], [list(fact) for fact in facts.items()])
 
 
 def _plain(text: str) -> str:

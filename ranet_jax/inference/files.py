@@ -1,10 +1,12 @@
-"""Prediction of image files: images in, label maps and pictures out."""
+"""Prediction of files: images and videos in, label maps and pictures out."""
 
 import contextlib
+import dataclasses
+import math
 import os
 import pathlib
 import sys
-from collections import Counter
+import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -12,8 +14,9 @@ from jaxtyping import UInt8
 from PIL import Image
 from tqdm import tqdm
 
+from ranet_jax.display.progress import track
 from ranet_jax.errors import UserError
-from ranet_jax.files import make_directory, reason, replacing
+from ranet_jax.files import explained, make_directory, reason, replacing
 from ranet_jax.files import paths as places
 from ranet_jax.files.paths import Path, as_path, resolved
 from ranet_jax.inference.forward import CompiledSizes
@@ -27,9 +30,10 @@ from ranet_jax.inference.pictures import (
     overlay_with_legend,
     region_panels,
 )
+from ranet_jax.inference.video import EXTENSIONS, is_video, predict_video, video_targets
+from ranet_jax.inference.video_streams import camera_name, open_camera, open_video
 from ranet_jax.pipeline.images import ImageRows, count_pixels, is_hidden, read_image
 from ranet_jax.pipeline.metadata import DatasetMetadata
-from ranet_jax.progress import track
 
 SUFFIXES = ("labels", "overlay", "regions")
 # Least and greatest pixels of the longer side of a picture of regions.
@@ -41,13 +45,13 @@ MAX_PIXELS = 2**29
 
 
 def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
-    """The files named, and the images in the directories named, each once, in order.
+    """The files named, and the images and videos in the directories named, each once, in order.
 
     Raises:
-      UserError: a directory holds no image, or two files share a name but for the extension.
+      UserError: a directory holds none of them, or two files share a name but for the extension.
     """
     known = Image.registered_extensions()
-    extensions = {extension for extension, kind in known.items() if kind in Image.OPEN}
+    extensions = EXTENSIONS | {end for end, kind in known.items() if kind in Image.OPEN}
     files: dict[Path, Path] = {}
     for path in map(as_path, paths):
         inside = [path]
@@ -59,21 +63,34 @@ def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
             )
             if not inside:
                 raise UserError(
-                    f"Directory {path} itself holds no image file, and directories in it are not"
-                    " searched; name one that holds images."
+                    f"Directory {path} itself holds no image file and no video, and directories in"
+                    " it are not searched; name one that holds images."
                 )
         files |= {resolved(file): file for file in inside}
 
-    repeated = [
-        stem for stem, count in Counter(p.stem for p in files.values()).items() if count > 1
-    ]
-    if repeated:
-        first, second = [p for p in files.values() if p.stem == repeated[0]][:2]
-        raise UserError(
-            f"{first} and {second} would both be written to {repeated[0]}_labels.png; rename one"
-            " of them or predict them into different directories."
-        )
+    first_targets: dict[str, Path] = {}
+    for file in files.values():
+        target = f"{file.stem}_overlay.mp4" if is_video(file) else f"{file.stem}_labels.png"
+        if target in first_targets:
+            raise UserError(
+                f"{first_targets[target]} and {file} would both be written to {target}; rename one"
+                " of them or predict them into different directories."
+            )
+        first_targets[target] = file
     return list(files.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class FilePrediction:
+    """What became of a file: its pictures, or its video, by what they show.
+
+    `error` says what is wrong with it, if anything; `frames` are those of a video.
+    """
+
+    input: Path | str
+    files: dict[str, Path]
+    error: str | None = None
+    frames: int | None = None
 
 
 def predict_files(
@@ -82,51 +99,141 @@ def predict_files(
     output_dir: str | os.PathLike,
     alpha: float = OVERLAY_ALPHA,
     max_pixels: int = MAX_PIXELS,
-) -> list[str]:
-    """Segment image files, and the images of directories, into pictures in `output_dir`.
+    frame_labels: bool = False,
+    max_frames: int | None = None,
+) -> list[FilePrediction]:
+    """Segment images and videos, and those of directories, into pictures in `output_dir`.
 
     Of each image STEM.*, it writes STEM_labels.png (indexed, pixel values are labels),
     STEM_overlay.png (the image under its labels, `alpha` opaque, above a legend) and, if the
     network has regions and the settings ask for them, STEM_regions.png: the boundary probability
     and the regions side by side, under captions. An image of more than `LARGE_PIXELS` is segmented
     in sliding windows, whatever the mode of the settings; its overlay is of reduced size and its
-    regions are left out, as standard error tells. An image that cannot be read, has more than
-    `max_pixels`, or is too large for memory, is reported there and left out.
+    regions are left out, as standard error tells. Of each video it writes what `predict_video`
+    does, of `max_frames` frames at most and with label maps if `frame_labels` says so.
+
+    A file that cannot be read, has more than `max_pixels`, or is too large for memory, is reported
+    on standard error and left out; of a damaged video what can be read is segmented.
 
     Returns:
-      A sentence for each image left out.
+      What became of each file, in order.
 
     Raises:
       UserError: outputs would overwrite one another or an input, or cannot be written; `alpha` is
-        not from 0 to 1; or `max_pixels` is not positive.
+        not from 0 to 1; or `max_pixels` or `max_frames` is not positive.
     """
     check_alpha(alpha)
-    check_max_pixels(max_pixels)
+    check_limits(max_pixels, max_frames)
     files = find_images(paths)
     directory = as_path(output_dir)
-    _check_outputs(files, directory)
-    failures = []
+    targets = [_targets(file, directory, frame_labels) for file in files]
+    _check_outputs(files, targets)
+    make_directory(directory, "output directory")
+    found = []
     compiled = CompiledSizes(len(model.settings.scales))
-    for path in track(files, unit="image", desc="predict", hidden=len(files) < 2):
-        target = {suffix: directory / f"{path.stem}_{suffix}.png" for suffix in SUFFIXES}
+    pairs = zip(files, targets, strict=True)
+    for path, target in track(
+        pairs, total=len(files), unit="image", desc="predict", hidden=len(files) < 2
+    ):
+        result = FilePrediction(path, {})
         try:
-            with _local_image(path) as image:
-                pixels = count_pixels(image)
-                _check_pixels(path, pixels, max_pixels)
-                if pixels > LARGE_PIXELS:
-                    _tell_of_size(path, pixels, model)
-                    predict_large_file(model, image, target, alpha)
+            with _local_image(path) as file:
+                if is_video(path):
+                    result = _predict_video(
+                        model, path, file, target, alpha, max_pixels, max_frames
+                    )
                 else:
-                    _predict_file(model, image, target, alpha, compiled)
+                    written = _predict_image(model, path, file, target, alpha, max_pixels, compiled)
+                    result = FilePrediction(path, written)
         except UserError as error:
-            tqdm.write(f"ranet: {error}", file=sys.stderr)
-            failures.append(str(error))
+            result = FilePrediction(path, {}, error=str(error))
         except OSError as error:
             raise UserError(
                 f"The pictures of {path} cannot be written to {directory} ({reason(error)});"
                 " make room or choose another output directory."
             ) from error
-    return failures
+        if result.error is not None:
+            tqdm.write(f"ranet: {result.error}", file=sys.stderr)
+        found.append(result)
+    return found
+
+
+def predict_camera(
+    model: Model,
+    camera: str,
+    output_dir: str | os.PathLike,
+    alpha: float = OVERLAY_ALPHA,
+    max_pixels: int = MAX_PIXELS,
+    frame_labels: bool = False,
+    max_frames: int | None = None,
+) -> FilePrediction:
+    """Segment what a camera sees, or a stream, until it ends, Ctrl-C or `max_frames`.
+
+    The files are those of a video, under a name with the time of the start. Arguments and errors
+    are those of `predict_files`; a camera that cannot be opened is a `UserError` too.
+    """
+    check_alpha(alpha)
+    check_limits(max_pixels, max_frames)
+    directory = as_path(output_dir)
+    make_directory(directory, "output directory")
+    name = camera_name(camera)
+    target = video_targets(directory, f"{name}_{time.strftime('%Y%m%d_%H%M%S')}", frame_labels)
+    with open_camera(camera) as video:
+        _check_pixels(camera, math.prod(video.size), max_pixels)
+        with explained(target["overlay"], "make room or choose another output directory"):
+            frames = predict_video(model, video, target, alpha, max_frames, endless=True)
+    error = None
+    if video.fault is not None:
+        error = f"{camera} broke off ({video.fault}); {frames} frames until then are segmented."
+        tqdm.write(f"ranet: {error}", file=sys.stderr)
+    return FilePrediction(camera, target, error, frames)
+
+
+def _targets(file: Path, directory: Path, frame_labels: bool) -> dict[str, Path]:
+    if is_video(file):
+        return video_targets(directory, file.stem, frame_labels)
+    return {suffix: directory / f"{file.stem}_{suffix}.png" for suffix in SUFFIXES}
+
+
+def _predict_image(
+    model: Model,
+    path: Path,
+    image: pathlib.Path,
+    target: dict[str, Path],
+    alpha: float,
+    max_pixels: int,
+    compiled: CompiledSizes,
+) -> dict[str, Path]:
+    """Segment the local file of an image, and say which of the targets are written."""
+    pixels = count_pixels(image)
+    _check_pixels(path, pixels, max_pixels)
+    if pixels > LARGE_PIXELS:
+        _tell_of_size(path, pixels, model)
+        predict_large_file(model, image, target, alpha)
+        return {name: target[name] for name in ("labels", "overlay")}
+    return _predict_file(model, image, target, alpha, compiled)
+
+
+def _predict_video(
+    model: Model,
+    path: Path,
+    file: pathlib.Path,
+    target: dict[str, Path],
+    alpha: float,
+    max_pixels: int,
+    max_frames: int | None,
+) -> FilePrediction:
+    """Segment the local file of a video."""
+    with open_video(file) as video:
+        _check_pixels(path, math.prod(video.size), max_pixels)
+        frames = predict_video(model, video, target, alpha, max_frames)
+    error = None
+    if video.fault is not None:
+        error = (
+            f"{path} is damaged or was cut off ({video.fault}); the {frames} frames that can be"
+            " read are segmented."
+        )
+    return FilePrediction(path, target, error, frames)
 
 
 @contextlib.contextmanager
@@ -142,13 +249,14 @@ def _local_image(path: Path) -> Iterator[pathlib.Path]:
         yield image
 
 
-def check_max_pixels(max_pixels: int) -> None:
-    """Raise `UserError` unless `max_pixels` is positive."""
-    if max_pixels < 1:
-        raise UserError(f"max_pixels is {max_pixels}; choose 1 or more.")
+def check_limits(max_pixels: int, max_frames: int | None) -> None:
+    """Raise `UserError` unless `max_pixels` and, if given, `max_frames` are positive."""
+    for name, value in (("max_pixels", max_pixels), ("max_frames", max_frames)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} is {value}; choose 1 or more.")
 
 
-def _check_pixels(path: Path, pixels: int, max_pixels: int) -> None:
+def _check_pixels(path: Path | str, pixels: int, max_pixels: int) -> None:
     if pixels > max_pixels:
         raise UserError(
             f"{path} has {pixels:,} pixels, which is more than max_pixels, {max_pixels:,}; set"
@@ -166,41 +274,40 @@ def _tell_of_size(path: Path, pixels: int, model: Model) -> None:
     )
 
 
-def _check_outputs(files: Sequence[Path], directory: Path) -> None:
+def _check_outputs(files: Sequence[Path], targets: Sequence[dict[str, Path]]) -> None:
     inputs = {resolved(file) for file in files}
-    for file in files:
-        for suffix in SUFFIXES:
-            target = directory / f"{file.stem}_{suffix}.png"
-            if resolved(target) in inputs:
+    for file, target in zip(files, targets, strict=True):
+        for path in target.values():
+            if resolved(path) in inputs:
                 raise UserError(
-                    f"The prediction of {file} would overwrite {target}, which is to be predicted"
+                    f"The prediction of {file} would overwrite {path}, which is to be predicted"
                     " too; choose another output directory."
                 )
-    make_directory(directory, "output directory")
 
 
 def _predict_file(
     model: Model, path: pathlib.Path, target: dict[str, Path], alpha: float, compiled: CompiledSizes
-) -> None:
-    """Segment an image that is in memory as a whole, and write its pictures."""
+) -> dict[str, Path]:
+    """Segment an image that is in memory as a whole, and say which pictures are written."""
     image, settings = read_image(path), model.settings
     if settings.mode == "slide" and settings.scales == (1.0,) and not settings.regions:
         rows = ImageRows.of_array(image, str(path))
         labels = np.concatenate(list(model.predict_rows(rows)))
-        _write_labels(model.dataset, image, labels, target, alpha)
-        return
+        return _write_labels(model.dataset, image, labels, target, alpha)
     compiled.note(image.shape)
     try:
         prediction = model.predict(image, with_regions=settings.regions)
     except UserError as error:
         raise UserError(f"{path} cannot be predicted. {error}") from error
-    _write_labels(model.dataset, image, prediction.labels, target, alpha)
+    written = _write_labels(model.dataset, image, prediction.labels, target, alpha)
     if prediction.regions is not None:
         size = _region_picture_size(image.shape[:2])
         panels = region_panels(image, prediction, model.dataset.palette, size)
         sheet = contact_sheet([panels], picture_width=size[1])
         with replacing(target["regions"]) as partial:
             sheet.save(partial, format="PNG")
+        written["regions"] = target["regions"]
+    return written
 
 
 def _write_labels(
@@ -209,12 +316,13 @@ def _write_labels(
     labels: UInt8[np.ndarray, "H W"],
     target: dict[str, Path],
     alpha: float,
-) -> None:
+) -> dict[str, Path]:
     with replacing(target["labels"]) as partial:
         save_label_png(partial, labels, dataset.palette)
     blended = overlay_with_legend(image, labels, dataset, alpha)
     with replacing(target["overlay"]) as partial:
         blended.save(partial, format="PNG")
+    return {name: target[name] for name in ("labels", "overlay")}
 
 
 def _region_picture_size(shape: tuple[int, int]) -> tuple[int, int]:

@@ -8,13 +8,13 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from ranet_jax.display.progress import Bar, Lines, track
 from ranet_jax.files import replacing
 from ranet_jax.files.paths import Path
 from ranet_jax.inference.label_png import save_label_rows
 from ranet_jax.inference.model import Model
 from ranet_jax.inference.pictures import overlay_with_legend
 from ranet_jax.pipeline.images import open_rows
-from ranet_jax.progress import Bar, Lines, track
 
 # Most pixels of the longer side of an overlay.
 OVERLAY_SIDE = 4096

@@ -15,13 +15,13 @@ from PIL import Image
 from ranet_data.cityscapes import labels as cityscapes
 from ranet_jax.checkpoints import fingerprint
 from ranet_jax.config import config_to_json
+from ranet_jax.display.progress import track
 from ranet_jax.errors import UserError
 from ranet_jax.files import read_json, reason, replacing, write_json
 from ranet_jax.files.mirror import mirrored
 from ranet_jax.files.paths import Path, as_path, exists, is_dir, list_files, resolved
 from ranet_jax.inference.model import Model
 from ranet_jax.pipeline.images import is_hidden, read_image
-from ranet_jax.progress import track
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,15 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64, Integer, UInt8
 
+from ranet_jax.display.progress import track
+from ranet_jax.display.tables import table
 from ranet_jax.errors import UserError
-from ranet_jax.markdown import table
 from ranet_jax.pipeline.metadata import IGNORE_LABEL, DatasetMetadata
-from ranet_jax.progress import track
 
 # What ENet (Paszke et al., 2016) adds to a share, which bounds the weight of rare categories.
 SMOOTHING = 1.02
@@ -66,6 +67,19 @@ class LabelStatistics:
         weights = np.where(self.pixels > 0, 1 / np.log(SMOOTHING + self.shares), 0.0)
         scale = float(weights @ self.shares) or 1.0
         return tuple(round(float(weight), 2) for weight in weights / scale)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionary: numbers of a split's pixels and images, and weights, by category."""
+        columns = (self.dataset.class_names, self.pixels, self.images, self.class_weights)
+        return {
+            "split": self.split,
+            "num_images": self.num_images,
+            "ignored_pixels": self.ignored,
+            "classes": {
+                name: {"pixels": int(pixels), "images": int(images), "weight": weight}
+                for name, pixels, images, weight in zip(*columns, strict=True)
+            },
+        }
 
     def report(self) -> str:
         """A line a category, what does not occur, and how uneven the classes are."""

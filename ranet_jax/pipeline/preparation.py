@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from ranet_jax.display.output import current_output, tell
 from ranet_jax.errors import UserError, first_sentence
 from ranet_jax.files import explained, paths, stores
 from ranet_jax.files.paths import Path, PathLike, as_path, is_store
@@ -62,14 +63,14 @@ def prepare(
         target = directory / written.relative_to(place) if is_store(directory) else written
         if paths.exists(target / DESCRIPTION if is_store(target) else target):
             unread = "" if source is None else f" already, and {source} was not read"
-            print(
+            tell(
                 f"Data set {builder.name!r} is prepared{unread}; delete {target} to build it anew."
             )
             if is_store(target):
                 builder = tfds.builder_from_directory(paths.kept_copy(target))
             return dataset_metadata(builder)
         _check_source(name, source, builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
-        print(f"Preparing data set {builder.name!r} in {target}.")
+        tell(f"Preparing data set {builder.name!r} in {target}.")
         with paths.local_copy(as_path(source or "")) as copy:
             _build(builder, None if source is None else str(copy), directory)
         if is_store(target):
@@ -77,7 +78,7 @@ def prepare(
                 stores.upload(written, target, last=DESCRIPTION)
         splits = builder.info.splits.items()
         counts = ", ".join(f"{split} {info.num_examples}" for split, info in splits)
-        print(f"Data set {builder.name!r} is prepared: {counts}.")
+        tell(f"Data set {builder.name!r} is prepared: {counts}.")
         return dataset_metadata(builder)
 
 
@@ -94,7 +95,7 @@ def _place_to_write(directory: Path) -> Iterator[pathlib.Path]:
 def _build(builder: Builder, source: str | None, directory: Path) -> None:
     """Write a data set; UserError, which names the directory, if it cannot be written."""
     tf, tfds = import_tensorflow()
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or current_output().quiet:
         tfds.disable_progress_bar()
     # What a killed preparation left, which TFDS never takes up again.
     for left in builder.data_path.parent.glob(f"incomplete.*_{builder.data_path.name}"):

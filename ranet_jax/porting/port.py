@@ -54,6 +54,17 @@ class Ported:
     kept: StateDict = field(default_factory=dict)
     fresh: tuple[str, ...] = ()
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionary of what the network is and of the arrays with new initial values."""
+        return {
+            "network": self.network.name,
+            "naming": self.naming.name,
+            "output_stride": self.output_stride,
+            "num_classes": self.num_classes,
+            "num_arrays": len(flatten(self.variables)),
+            "fresh": list(self.fresh),
+        }
+
     def summary(self) -> str:
         """What the network is and which of its weights are new, for the user to read."""
         plural = "class" if self.num_classes == 1 else "classes"

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ranet_jax.display.tables import table
 from ranet_jax.errors import UserError
 from ranet_jax.models import Segmenter
 from ranet_jax.porting.coverage import to_tensors
@@ -19,6 +20,7 @@ from ranet_jax.porting.stored import Tensors, as_array
 
 # Largest difference of a stage that passes in float32, relative to the stage's largest value.
 TOLERANCE = 1e-4
+MEANING = "Largest difference from PyTorch, relative to the stage's largest value."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +86,26 @@ def passes(differences: list[Difference]) -> bool:
 
 
 def report(differences: list[Difference]) -> str:
-    """A table of the differences."""
+    """Lines of the differences."""
     lines = [f"{'stage':<16}{'shape':<22}{'float32':>10}{'float64':>10}"]
-    for d in differences:
-        shape = " x ".join(map(str, d.shape[1:]))
-        lines.append(f"{d.stage:<16}{shape:<22}{d.float32:>10.1e}{d.float64:>10.1e}")
-    lines.append("Largest difference from PyTorch, relative to the stage's largest value.")
-    return "\n".join(lines)
+    lines += [
+        f"{stage:<16}{shape:<22}{float32:>10}{float64:>10}"
+        for stage, shape, float32, float64 in _cells(differences)
+    ]
+    return "\n".join([*lines, MEANING])
+
+
+def tables(differences: list[Difference]) -> str:
+    """The same as a table in Markdown."""
+    header = ("stage", "shape", "float32", "float64")
+    return f"{table(header, _cells(differences))}\n\n{MEANING}"
+
+
+def _cells(differences: list[Difference]) -> list[tuple[str, str, str, str]]:
+    return [
+        (d.stage, " x ".join(map(str, d.shape[1:])), f"{d.float32:.1e}", f"{d.float64:.1e}")
+        for d in differences
+    ]
 
 
 def _renamed(ported: Ported, tensors: Tensors, naming: Naming) -> StateDict:

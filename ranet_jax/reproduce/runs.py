@@ -20,11 +20,12 @@ from ranet_jax.config import (
     set_field,
 )
 from ranet_jax.config_files import packaged_config
+from ranet_jax.display.output import tell
+from ranet_jax.display.tables import table
 from ranet_jax.errors import UserError
 from ranet_jax.files import make_directory, read_json, write_json, write_text
 from ranet_jax.files.paths import Path, as_path, is_file
 from ranet_jax.inference.settings import InferenceSettings
-from ranet_jax.markdown import table
 from ranet_jax.models import build_model
 from ranet_jax.pipeline.training_data import open_training_data
 from ranet_jax.reproduce.oracle import build_oracle, with_truth
@@ -99,9 +100,9 @@ def reproduce(
     todo = [(row, s) for row, s in todo if _result(row, config, directory, s) is None]
     start = time.monotonic()
     for done, (row, seed) in enumerate(todo):
-        print(f"{name}: {row.run}, seed {seed}, run {done + 1} of {len(todo)}", end="")
         pace = (time.monotonic() - start) / max(done, 1) / 60
-        print(f", {pace * (len(todo) - done):.0f} minutes left" if done else "", flush=True)
+        left = f", {pace * (len(todo) - done):.0f} minutes left" if done else ""
+        tell(f"{name}: {row.run}, seed {seed}, run {done + 1} of {len(todo)}{left}")
         _run(row, config, directory, seed)
         text = _write(name, config, directory, seeds, costs)
     return text

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from ranet_jax import checkpoints
 from ranet_jax.checkpoints.steps import Manager, tell
+from ranet_jax.display import output
 from ranet_jax.errors import UserError
 from ranet_jax.evaluation.result import EvaluationResult
 from ranet_jax.evaluation.scoring import evaluate_batches
@@ -99,7 +100,7 @@ def train(
         if not checkpoints.has_checkpoint(workdir):
             variables, taken = initialize(config.model, variables)
         if jax.process_index() == 0:
-            print(describe_devices(config), *([taken] if taken else []), sep="\n", flush=True)
+            output.tell("\n".join([describe_devices(config), *([taken] if taken else [])]))
         optimizer, schedule = build_optimizer(
             config.optimizer, config.train.steps, variables["params"]
         )
@@ -158,10 +159,11 @@ def train(
             waited = checkpoints.from_first_host(log.evaluations_since_best(step))
             if waited < patience:
                 return False
-            tell(
-                f"Training stops after step {step} of {last}, as the mean IoU was no better in"
-                f" {waited} evaluations in a row (config.train.patience is {patience})."
-            )
+            if jax.process_index() == 0:
+                output.note(
+                    f"Training stops after step {step} of {last}, as the mean IoU was no better in"
+                    f" {waited} evaluations in a row (config.train.patience is {patience})."
+                )
             return True
 
         # ---- Steps ----------------------------------------------------------------------------

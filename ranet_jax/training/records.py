@@ -19,11 +19,12 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
+from ranet_jax.display.output import tell
+from ranet_jax.display.progress import track
 from ranet_jax.errors import UserError
 from ranet_jax.evaluation.result import EvaluationResult
 from ranet_jax.files import parse_json, reason, write_text
 from ranet_jax.files.paths import as_path, read_bytes
-from ranet_jax.progress import track
 
 FILE = "metrics.jsonl"
 # Values by name, one of them the "step".
@@ -222,7 +223,7 @@ class MetricsLog:
             if samples is not None:
                 self._board.add_image("eval/samples", np.asarray(samples), step)
             self._flush()
-            tqdm.write(f"step {step}: {shown}")
+            tell(f"step {step}: {shown}")
             if warning is not None:
                 tqdm.write(f"ranet: {warning}", file=sys.stderr)
         now = time.monotonic()

@@ -141,6 +141,51 @@ def test_a_published_model_predicts_the_same_and_says_what_training_scored(
     assert miou.metric_value == pytest.approx(record["fine_miou"])
 
 
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("evaluate {run} --output {out}/scores.json", {"split": "val", "step": 2}),
+        ("prepare camvid --data-dir {root}/tfds", {"dataset": "camvid", "num_images": 3}),
+        pytest.param(
+            "train --config {root}/config.py --workdir {run}",
+            {"num_images": 2, "dataset": "camvid"},
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            "export {run} --format stablehlo --size 24 32 --output {out}/run.stablehlo",
+            {"format": "stablehlo", "size": [24, 32], "labels_differing": 0.0},
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            "publish {run} --output {out}/model",
+            {"output": "{out}/model", "address": None},
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            "pack camvid --data-dir {root}/tfds --output {out}/camvid.npz --splits val",
+            {"dataset": "camvid", "splits": ["val"]},
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            "port --reverse {run} --format safetensors --output {out}/run.safetensors",
+            {"output": "{out}/run.safetensors", "left_out": []},
+            marks=pytest.mark.long,
+        ),
+    ],
+    ids=lambda value: value.split()[0] if isinstance(value, str) else "",
+)
+def test_results_as_json(command, expected, root, workdir, tmp_path, capsys):
+    places = {"root": root, "run": workdir, "out": tmp_path}
+    capsys.readouterr()
+    assert main([*command.format(**places).split(), "--json", "--quiet"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    document = json.loads(shown.out)
+    for name, value in expected.items():
+        found = value.format(**places) if isinstance(value, str) else value
+        assert document[name] == found
+
+
 def test_inspection_names_the_network(root, capsys):
     arguments = ["--config", str(root / "config.py"), "--num-classes", "11"]
     assert main(["inspect", *arguments, "--config.model.context=none"]) == 0

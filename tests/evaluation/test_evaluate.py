@@ -47,7 +47,7 @@ def saved_model(tmp_path, monkeypatch):
 
 def test_a_checkpoint_is_scored_into_its_directory(saved_model):
     path, splits = saved_model
-    result = evaluate_checkpoint(path, progress=False)
+    result = evaluate_checkpoint(path, progress=False).result
     assert (result.fine.miou, result.num_images, splits) == (1.0, 4, ["val"])
     fields = json.loads((path / "evaluation_val.json").read_text())
     assert fields["split"] == "val"
@@ -61,13 +61,14 @@ def test_a_checkpoint_is_scored_into_its_directory(saved_model):
 def test_what_was_scored_and_where_it_is_written_is_told(saved_model):
     path, _ = saved_model
     told = []
-    result = evaluate_checkpoint(path, pictures=1, progress=False, tell=told.append)
-    assert told[0] == f"Scoring the exported model {path} on split val of colours: 4 images."
-    assert told[1] == result.table()
-    files = {Path(line.partition(": ")[2]) for line in told[2].strip().splitlines()}
+    evaluation = evaluate_checkpoint(path, pictures=1, progress=False, tell=told.append)
+    assert told == [f"Scoring the exported model {path} on split val of colours: 4 images."]
     names = ("evaluation_val.json", "evaluation_val_confusion.png", "evaluation_val.png")
-    assert files == {path / name for name in names}
-    assert all(file.is_file() for file in files)
+    assert list(evaluation.files.values()) == [path / name for name in names]
+    assert all(file.is_file() for file in evaluation.files.values())
+    assert (
+        json.loads((path / "evaluation_val.json").read_text())["fine"] == evaluation.report["fine"]
+    )
 
 
 def interrupted(batches, after):
@@ -78,7 +79,7 @@ def interrupted(batches, after):
 def test_an_evaluation_goes_on_where_it_was_cut_off(saved_model, monkeypatch):
     """Of two batches the first is counted once, and forgotten where the weights have changed."""
     path, _ = saved_model
-    whole = evaluate_checkpoint(path, progress=False)
+    whole = evaluate_checkpoint(path, progress=False).result
     (path / "evaluation_val.json").unlink()
     listing = sorted(p.name for p in path.iterdir())
 
@@ -100,7 +101,7 @@ def test_an_evaluation_goes_on_where_it_was_cut_off(saved_model, monkeypatch):
         passes.clear()
 
     cut_off()
-    resumed = evaluate_checkpoint(path, progress=False)
+    resumed = evaluate_checkpoint(path, progress=False).result
     assert len(passes) == 1
     np.testing.assert_array_equal(resumed.fine.confusion, whole.fine.confusion)
     assert resumed.regions == whole.regions

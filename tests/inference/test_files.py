@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from helpers.fakes import brightest_channel_model, primary_image
+from helpers.predictions import failures
 from ranet_jax.errors import UserError
 from ranet_jax.inference import files as predict
 from ranet_jax.inference.files import find_images, predict_files
@@ -28,7 +29,7 @@ def test_deep_images_are_predicted_in_their_range(model, tmp_path, capsys):
     Image.fromarray((grey / 255).astype(np.float32)).save(tmp_path / "unit.tif")
     Image.fromarray(grey.astype(np.int32)).save(tmp_path / "integers.tif")
     Image.fromarray(grey.astype(np.uint16) * 16).save(tmp_path / "twelve.png")
-    (refused, told) = predict_files(model, [tmp_path], tmp_path / "out")
+    (refused, told) = failures(model, [tmp_path], tmp_path / "out")
     assert "integers.tif" in refused
     assert "twelve.png" in told
     capsys.readouterr()
@@ -45,7 +46,7 @@ def test_odd_exif_stops_nothing(model, tmp_path, exif):
     pixels = primary_image(24, 32)
     Image.fromarray(pixels).save(tmp_path / "odd.png", exif=exif)
     Image.fromarray(pixels).save(tmp_path / "plain.png")
-    assert predict_files(model, [tmp_path], tmp_path / "out") == []
+    assert failures(model, [tmp_path], tmp_path / "out") == []
     assert len(list((tmp_path / "out").iterdir())) == 6
 
 
@@ -58,8 +59,8 @@ def test_predictions_are_written_and_failures_reported(model, tmp_path, capsys):
     (inputs / "b.jpg").write_bytes(b"not an image")
     (inputs / "notes.txt").write_text("no image either, and not asked for")
 
-    failures = predict_files(model, [inputs, tmp_path / "missing.png"], output)
-    assert len(failures) == 2
+    found = failures(model, [inputs, tmp_path / "missing.png"], output)
+    assert len(found) == 2
     shown = capsys.readouterr().err
     assert "b.jpg" in shown
     assert "missing.png" in shown
@@ -115,9 +116,9 @@ def test_a_cut_off_image_is_a_failure(model, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)
     Image.fromarray(noise).save(whole)
     (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:2000])
-    failures = predict_files(model, [tmp_path / "cut.png", whole], tmp_path / "out")
-    assert len(failures) == 1
-    assert "cut.png" in failures[0]
+    found = failures(model, [tmp_path / "cut.png", whole], tmp_path / "out")
+    assert len(found) == 1
+    assert "cut.png" in found[0]
     assert (tmp_path / "out" / "whole_labels.png").is_file()
 
 
@@ -137,7 +138,7 @@ def test_an_image_too_large_for_memory_is_left_out(tmp_path, error):
     model.forward = limited
     for name, height in (("large", 24), ("small", 12)):
         Image.fromarray(primary_image(height, 32)).save(tmp_path / f"{name}.png")
-    (told,) = predict_files(model, [tmp_path], tmp_path / "out")
+    (told,) = failures(model, [tmp_path], tmp_path / "out")
     assert "large.png cannot be predicted. An image of 32 x 24 pixels needs more memory" in told
     assert (tmp_path / "out" / "small_labels.png").is_file()
 
@@ -154,11 +155,11 @@ def test_other_faults_of_the_machine_are_not_taken_for_its_memory(model, monkeyp
 def test_names_that_are_no_utf_8_are_predicted(model, tmp_path):
     Image.fromarray(primary_image(12, 16)).save(tmp_path / "a.png")
     os.rename(tmp_path / "a.png", os.fsencode(tmp_path) + b"/caf\xe9.png")
-    assert predict_files(model, [tmp_path], tmp_path / "out") == []
+    assert failures(model, [tmp_path], tmp_path / "out") == []
     assert os.path.exists(os.fsencode(tmp_path / "out") + b"/caf\xe9_labels.png")
     os.rename(os.fsencode(tmp_path) + b"/caf\xe9.png", os.fsencode(tmp_path) + b"/caf\xe9.jpg")
     os.truncate(os.fsencode(tmp_path) + b"/caf\xe9.jpg", 30)
-    (told,) = predict_files(model, [tmp_path], tmp_path / "out")
+    (told,) = failures(model, [tmp_path], tmp_path / "out")
     assert told.encode(errors="surrogateescape").count(b"caf\xe9.jpg") == 1
 
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from helpers.fakes import DATASET, brightest_channel_model, primary_image
+from helpers.predictions import failures
 from ranet_jax.errors import UserError
 from ranet_jax.inference import files, large_images
 from ranet_jax.inference.files import predict_files
@@ -40,7 +41,7 @@ def test_labels_of_a_large_file_are_those_of_sliding_windows(model, small_limits
     image = primary_image(*SHAPE)
     Image.fromarray(image).save(tmp_path / "large.png")
     Image.fromarray(image[:20, :20]).save(tmp_path / "small.png")
-    assert predict_files(model, [tmp_path], tmp_path / "out") == []
+    assert failures(model, [tmp_path], tmp_path / "out") == []
     (told,) = (line for line in capsys.readouterr().err.splitlines() if "ranet:" in line)
     assert "large.png has 1,961 pixels, which is more than 1,000: it is segmented" in told
     assert "windows of 16 x 12 pixels, its overlay is drawn at a reduced size, and its bou" in told
@@ -63,15 +64,15 @@ def test_more_pixels_than_allowed_are_refused_by_the_header(model, tmp_path, cap
     huge[16:24] = (30000).to_bytes(4, "big") * 2
     huge[29:33] = zlib.crc32(huge[12:29]).to_bytes(4, "big")
     (tmp_path / "b.png").write_bytes(huge)
-    (told,) = predict_files(model, [tmp_path], tmp_path / "out")
+    (told,) = failures(model, [tmp_path], tmp_path / "out")
     assert told.endswith(
         "b.png has 900,000,000 pixels, which is more than max_pixels, 536,870,912; set max_pixels"
         " higher if the file is to be trusted, or cut it into parts."
     )
     assert (tmp_path / "out" / "a_labels.png").is_file()
     assert not (tmp_path / "out" / "b_labels.png").exists()
-    assert len(predict_files(model, [tmp_path / "a.png"], tmp_path / "out", max_pixels=29)) == 1
-    assert predict_files(model, [tmp_path / "a.png"], tmp_path / "out", max_pixels=30) == []
+    assert len(failures(model, [tmp_path / "a.png"], tmp_path / "out", max_pixels=29)) == 1
+    assert failures(model, [tmp_path / "a.png"], tmp_path / "out", max_pixels=30) == []
     with pytest.raises(UserError, match="max_pixels is 0; choose 1 or more"):
         predict_files(model, [tmp_path / "a.png"], tmp_path / "out", max_pixels=0)
 
@@ -82,7 +83,7 @@ def test_a_large_file_that_is_cut_off_leaves_no_labels(model, small_limits, tmp_
     damaged = bytearray((tmp_path / "whole.tif").read_bytes())
     damaged[1000:3000] = bytes(2000)
     (tmp_path / "damaged.tif").write_bytes(damaged)
-    (told,) = predict_files(model, [tmp_path], tmp_path / "out")
+    (told,) = failures(model, [tmp_path], tmp_path / "out")
     assert "damaged.tif cannot be read as an image" in told
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {"whole_labels.png", "whole_overlay.png"}
@@ -91,7 +92,7 @@ def test_a_large_file_that_is_cut_off_leaves_no_labels(model, small_limits, tmp_
 def test_a_large_file_and_scales_do_not_go_together(model, small_limits, tmp_path):
     model.settings = dataclasses.replace(model.settings, scales=(1.0, 2.0))
     Image.fromarray(primary_image(*SHAPE)).save(tmp_path / "large.png")
-    (told,) = predict_files(model, [tmp_path], tmp_path / "out")
+    (told,) = failures(model, [tmp_path], tmp_path / "out")
     assert "large.png is segmented row by row, at its own scale alone; set config.eval" in told
 
 
@@ -102,7 +103,7 @@ def test_windows_without_regions_compile_no_program_for_each_size(tmp_path):
         Image.fromarray(primary_image(13, width)).save(tmp_path / f"{width}.png")
     windows = dataclasses.replace(model.settings, mode="slide", crop_size=(12, 16))
     model.settings = dataclasses.replace(windows, regions=False)
-    assert predict_files(model, [tmp_path], tmp_path / "out") == []
+    assert failures(model, [tmp_path], tmp_path / "out") == []
     assert traces == [(4, 12, 16, 3)]
     names = {f"{width}_{kind}.png" for width in widths for kind in ("labels", "overlay")}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names

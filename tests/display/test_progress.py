@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from ranet_jax import progress
-from ranet_jax.progress import track
+from ranet_jax.display import progress
+from ranet_jax.display.progress import track
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from tqdm import tqdm
 
+from ranet_jax.display.output import current_output
+
 LINE_SECONDS = 30.0
 
 
@@ -38,12 +40,13 @@ class Lines:
         total: int | None,
         initial: int,
         leave: bool | None,
+        pace: bool = False,
     ):
         self._ends_with_line = not self._under_way if leave is None else leave
         self._under_way.add(self)
         self.n = initial
         self._iterable, self._total = iterable, total
-        self._name, self._unit = desc, unit
+        self._name, self._unit, self._pace, self._initial = desc, unit, pace, initial
         self._start = self._line_time = time.monotonic()
         self._line_n, self._postfix, self._told = initial, "", False
 
@@ -88,6 +91,9 @@ class Lines:
         if self._total is not None and self._line_n < self.n < self._total:
             pace = (now - self._line_time) / (self.n - self._line_n)
             words.append(f"{tqdm.format_interval(pace * (self._total - self.n))} left")
+        if self._pace:
+            per_second = (self.n - self._initial) / max(now - self._start, 1e-9)
+            words.append(f"{per_second:.1f} {self._unit}s/s")
         if self._postfix:
             words.append(self._postfix)
         print(f"{self._name}: {', '.join(words)}", file=sys.stderr, flush=True)
@@ -103,6 +109,7 @@ def track(
     initial: int = 0,
     leave: bool | None = True,
     hidden: bool = False,
+    pace: bool = False,
 ) -> Bar | Lines:
     """Progress over an iterable, or by `update`, of `total` units, `initial` of them done before.
 
@@ -113,11 +120,13 @@ def track(
       total: how many there are; the length of the iterable if not given.
       initial: how many were done before.
       leave: keep the bar, or write a line, at the end; None does so unless it is below another.
-      hidden: show nothing.
+      pace: tell in lines how many were done a second, as a bar always does.
+      hidden: show nothing, as where the command is to be quiet.
     """
+    hidden = hidden or current_output().quiet
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     if hidden or sys.stderr.isatty():
         options = {"total": total, "initial": initial, "leave": leave, "disable": hidden}
         return Bar(iterable, desc=desc, unit=unit, **options)
-    return Lines(iterable, desc, unit, total, initial, leave)
+    return Lines(iterable, desc, unit, total, initial, leave, pace)

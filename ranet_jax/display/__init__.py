@@ -1,0 +1,1 @@
+"""What commands print: information, tables and progress."""
