@@ -14,7 +14,7 @@ from ranet_jax.porting.networks import NETWORKS, find_network
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "docs/tutorials/*.md", "launch/*.md", "data/*/*.md")
+    for pattern in ("*.md", "docs/*.md", "docs/tutorials/*.md", "docs/notebooks/*.md", "launch/*.md", "data/*/*.md")
     for path in ROOT.glob(pattern)
 )
 COMMANDS = ("prepare", "pack", "train", "evaluate", "predict", "port", "publish", "reproduce")
@@ -24,9 +24,11 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 
 
 def commands(page):
-    """Lines of code blocks that begin with `ranet`, and code in the text that does."""
+    """Lines of code blocks and cells that begin with `ranet`, and code in the text that does."""
     text = page.read_text().replace("\\\n", " ")
     lines = re.findall(r"^ {4}(ranet .*)$", text, re.MULTILINE)
+    for cell in re.findall(r"^%%bash -e\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        lines += re.findall(r"^(ranet .*)$", cell, re.MULTILINE)
     inline = re.findall(r"`(ranet [^`]*)`", text)
     return [" ".join(line.split("#")[0].split()) for line in [*lines, *inline]]
 
