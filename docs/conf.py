@@ -28,7 +28,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
-nb_execution_timeout = 180  # seconds a cell
+nb_execution_timeout = 600  # seconds a cell, on a busy machine too
 nb_merge_streams = True
 
 html_theme = "furo"

@@ -46,6 +46,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 def test_a_right_operation_passes():
     check_operation(softmax, EXAMPLES, exact_softmax)
     check_operation(softmax, [*EXAMPLES, (inputs.normal(2, (1, 4)),)])

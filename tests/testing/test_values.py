@@ -71,6 +71,7 @@ def test_a_result_without_entries_is_compared():
     check_value(lambda: jnp.zeros((0, 3)), lambda: np.zeros((0, 3)))
 
 
+@pytest.mark.slow
 def test_dtypes_are_kept():
     check_dtypes(softmax, LOGITS)
 
