@@ -1,7 +1,7 @@
 """Settings of the documentation site: `make docs` builds it with Sphinx into build/site.
 
-Pages are Markdown. Those of docs/notebooks/ are notebooks, which are run anew by every build; a cell
-that fails ends it. The API pages are made from the source without importing it, so that a module that
+Pages are Markdown. Those of docs/notebooks/ are notebooks, which every build runs anew; a cell that
+fails ends it. The API pages are made from the source without importing it, so that a module that
 moves needs no edit here.
 """
 

@@ -14,7 +14,7 @@ from ranet_jax.porting.networks import NETWORKS, find_network
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "docs/tutorials/*.md", "docs/notebooks/*.md", "launch/*.md", "data/*/*.md")
+    for pattern in ("*.md", "docs/*.md", "docs/*/*.md", "launch/*.md", "data/*/*.md")
     for path in ROOT.glob(pattern)
 )
 COMMANDS = ("prepare", "pack", "train", "evaluate", "predict", "port", "publish", "reproduce")

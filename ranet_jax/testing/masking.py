@@ -36,8 +36,9 @@ def check_masking(
         result   0.27 0    0.73                             0.27 0.73
 
     Args:
-      operation: what is checked; bind a mask of several rows one row at a time, by `jax.vmap`.
+      operation: what is checked.
       arguments: of the operation, the mask among them: bools [places], true where a place counts.
+        Of a mask with several rows, one is checked at a time.
       mask_argnum: which argument the mask is.
       in_axes: the axis of each argument that runs over the places; None for one without. The
         mask's own is 0.
@@ -81,16 +82,15 @@ def check_masking(
         if axis is not None:
             masked = np.take(np.asarray(gradient), left_out, axis)
             subject = f"the gradient by masked places of {name}"
-            compare("check_masking", subject, masked, "a place without part", 0 * masked, 0.0, 0.0)
+            nothing = np.zeros_like(masked)
+            compare("check_masking", subject, masked, "a place without part", nothing, 0.0, 0.0)
 
     empty = [*arguments]
     empty[mask_argnum] = jnp.zeros(mask.shape, bool)
     require_finite("check_masking", "the result for an empty mask", operation(*empty))
-    for name, gradient in zip(
-        floats.names,
-        gradients_of(operation, FloatArguments(operation, empty), floats.values),
-        strict=True,
-    ):
+    floats = FloatArguments(operation, empty)
+    gradients = gradients_of(operation, floats, floats.values)
+    for name, gradient in zip(floats.names, gradients, strict=True):
         subject = f"the gradient by {name} for an empty mask"
         require_finite("check_masking", subject, gradient)
 

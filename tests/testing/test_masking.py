@@ -28,6 +28,21 @@ def test_masks_that_delete_pass():
     )
 
 
+def test_the_softmax_of_the_docstring():
+    logits, mask = jnp.array([1.0, 3.0, 2.0]), jnp.array([True, False, True])
+    np.testing.assert_allclose(masked_softmax(logits, mask), [0.27, 0, 0.73], atol=5e-3)
+
+
+def test_a_gradient_that_is_nan_in_masked_places_is_found():
+    @jax.custom_jvp
+    def spoilt(x, mask):
+        return jnp.sum(jnp.where(mask, x, 0))
+
+    spoilt.defjvp(lambda p, t: (spoilt(*p), jnp.sum(t[0] * jnp.where(p[1], 1, jnp.nan))))
+    sentence = fails(check_masking, spoilt, LOGITS, MASK)
+    assert "is nan, but that of a place without part is 0" in sentence
+
+
 def test_a_mask_that_is_not_used_is_found():
     sentence = fails(check_masking, lambda x, mask: softmax(x), LOGITS, MASK, out_axes=0)
     assert "the result at [" in sentence
