@@ -17,6 +17,7 @@ from ranet_jax.testing import (
     check_masking,
     check_permutation,
     check_value,
+    check_vmap,
 )
 
 collect, interact, distribute = map(jax.jit, (ops.collect, ops.interact, ops.distribute))
@@ -179,12 +180,8 @@ def test_large_logits_in_several_blocks(scale):
 def test_batch_equals_its_images():
     problems = [make_large(sizes) for sizes in SIZES]
     batch = jax.tree.map(lambda *x: jnp.stack(x), *problems)
-    steps = jax.jit(jax.vmap(each_step))(*batch)
-    gradients = jax.jit(jax.vmap(gradients_of))(batch)
-    for b, problem in enumerate(problems):
-        alone = (*each_step(*problem), *gradients_of(problem))
-        for found, expected in zip((*steps, *gradients), alone, strict=True):
-            np.testing.assert_allclose(found[b], expected, rtol=1e-5, atol=1e-5)
+    check_vmap(each_step, *batch, atol=1e-5)
+    check_vmap(gradients_of, batch, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 from ranet_jax import ops
 from ranet_jax.ops import dense, reference, streaming
 from ranet_jax.ops.schedules import SCHEDULES, pairs
-from ranet_jax.testing import check_gradients, inputs
+from ranet_jax.testing import check_gradients, check_vmap, inputs
 
 THRESHOLD = 0.8
 
@@ -153,13 +153,8 @@ def test_vmap_equals_a_loop(schedule):
     boundary, probabilities = (np.stack(x) for x in zip(*batch, strict=True))
     kernel, weights = np.ones((1, 1), np.float32), np.ones(40, np.float32)
     run = with_gradients(on(schedule))
-    found = jax.jit(jax.vmap(run, in_axes=(0, 0, None, None)))(
-        boundary, probabilities, kernel, weights
-    )
-    alone = [run(boundary[i], probabilities[i], kernel, weights) for i in range(3)]
-    expected = jax.tree.map(lambda *x: np.stack(x), *alone)
-    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7)
+    arguments = (boundary, probabilities, kernel, weights)
+    check_vmap(run, *arguments, in_axes=[0, 0, None, None], rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.slow
