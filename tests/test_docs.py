@@ -27,8 +27,8 @@ def commands(page):
     """Lines of code blocks and cells that begin with `ranet`, and code in the text that does."""
     text = page.read_text().replace("\\\n", " ")
     lines = re.findall(r"^ {4}(ranet .*)$", text, re.MULTILINE)
-    for cell in re.findall(r"^%%bash -e\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        lines += re.findall(r"^(ranet .*)$", cell, re.MULTILINE)
+    for cell in re.findall(r"^shell\((.*?)\)$", text, re.MULTILINE | re.DOTALL):
+        lines += re.findall(r'^(?:")?(ranet [^"\n]*)', cell, re.MULTILINE)
     inline = re.findall(r"`(ranet [^`]*)`", text)
     return [" ".join(line.split("#")[0].split()) for line in [*lines, *inline]]
 
