@@ -50,7 +50,7 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt
 # The documentation, in build/site; every warning is an error, and so is a cell of a notebook that
 # fails. Notebooks call `ranet`.
 docs: $(VENV)-docs/.installed
-	rm -rf build/site
+	rm -rf build/site build/jupyter_execute
 	PATH="$(abspath $(VENV)-docs/bin):$$PATH" $(VENV)-docs/bin/sphinx-build --fail-on-warning --keep-going --quiet --builder html docs build/site
 	@echo "The documentation is in build/site/index.html."
 
