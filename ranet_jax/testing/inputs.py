@@ -10,8 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-Shape = tuple[int, ...]
-
 
 class Maps(NamedTuple):
     """The boundary map of one image, and the category distribution of each of its pixels."""
@@ -20,18 +18,18 @@ class Maps(NamedTuple):
     probabilities: Float[np.ndarray, "h w c"]
 
 
-def normal(seed: int, shape: Shape) -> Float[np.ndarray, "..."]:
+def normal(seed: int, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
     """Normal numbers of mean 0 and deviation 1, as features are."""
     return _rng(seed).normal(size=shape).astype(np.float32)
 
 
-def unit(seed: int, shape: Shape) -> Float[np.ndarray, "..."]:
+def unit(seed: int, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
     """Uniform numbers in [0, 1), as scores are."""
     return _rng(seed).uniform(size=shape).astype(np.float32)
 
 
 def distributions(
-    seed: int, shape: Shape, categories: int, sharpness: float = 2.0
+    seed: int, shape: tuple[int, ...], categories: int, sharpness: float = 2.0
 ) -> Float[np.ndarray, "... c"]:
     """Distributions over the categories: the softmax of normal numbers times the sharpness.
 
@@ -50,7 +48,7 @@ def masks(seed: int, rows: int, places: int, share: float = 0.5) -> Bool[np.ndar
     return mask
 
 
-def tied(seed: int, shape: Shape, levels: int = 3) -> Float[np.ndarray, "..."]:
+def tied(seed: int, shape: tuple[int, ...], levels: int = 3) -> Float[np.ndarray, "..."]:
     """Scores in [0, 1] of few values, evenly spaced, so that most have an equal."""
     steps = max(levels - 1, 1)
     return (_rng(seed).integers(levels, size=shape) / steps).astype(np.float32)
