@@ -51,10 +51,11 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/compilers libtpu==0.0.41
 	touch $@
 
-# The documentation, in build/site; every warning is an error.
+# The documentation, in build/site; every warning is an error, and so is a cell of a notebook that
+# fails. Notebooks call `ranet`.
 docs: $(VENV)-docs/.installed
-	rm -rf build/site
-	$(VENV)-docs/bin/sphinx-build --fail-on-warning --keep-going --quiet --builder html docs build/site
+	rm -rf build/site build/jupyter_execute
+	PATH="$(abspath $(VENV)-docs/bin):$$PATH" $(VENV)-docs/bin/sphinx-build --fail-on-warning --keep-going --quiet --builder html docs build/site
 	@echo "The documentation is in build/site/index.html."
 
 # docs/config.md, from the declarations of ranet_jax/config/declarations.py.
@@ -65,9 +66,10 @@ config-page: $(VENV)/.installed
 networks-page: $(VENV)/.installed
 	$(BIN)/python docs/networks_page.py
 
-$(VENV)-docs/.installed: requirements-docs.txt
+$(VENV)-docs/.installed: requirements-docs.txt requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)-docs
 	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 # The paper's training step and region construction, compiled for accelerators that are not here.

@@ -1,7 +1,8 @@
 """Settings of the documentation site: `make docs` builds it with Sphinx into build/site.
 
-Pages are Markdown. The API pages are made from the source without importing it, so that the site
-needs none of the package's dependencies, and a module that moves needs no edit here.
+Pages are Markdown. Those of docs/notebooks/ are notebooks, which every build runs anew; a cell that
+fails ends it. The API pages are made from the source without importing it, so that a module that
+moves needs no edit here.
 """
 
 import pathlib
@@ -15,13 +16,20 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 project = "ranet_jax"
 release = version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-extensions = ["myst_parser", "sphinx.ext.napoleon", "autoapi.extension", "sphinx_copybutton"]
+extensions = ["myst_nb", "sphinx.ext.napoleon", "autoapi.extension", "sphinx_copybutton"]
 exclude_patterns = ["api/index.rst"]  # docs/api.md stands in its place
 default_role = "code"  # `name` in docstrings, as in Markdown
 highlight_language = "text"
 
 # Every heading can be linked to.
 myst_heading_anchors = 3
+
+# Notebooks run in folders of their own, so that what they write goes with the build.
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600  # seconds a cell, on a busy machine too
+nb_merge_streams = True
 
 html_theme = "furo"
 html_static_path = ["_static"]

@@ -30,6 +30,6 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module("ranet_jax.inference.model"), name)
     if name in __all__:
         return getattr(importlib.import_module("ranet_jax.hub"), name)
-    if name in ("ops", "porting"):
+    if name in ("ops", "porting", "testing"):
         return importlib.import_module(f"ranet_jax.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

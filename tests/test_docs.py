@@ -14,7 +14,7 @@ from ranet_jax.porting.networks import NETWORKS, find_network
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "docs/tutorials/*.md", "launch/*.md", "data/*/*.md")
+    for pattern in ("*.md", "docs/*.md", "docs/*/*.md", "launch/*.md", "data/*/*.md")
     for path in ROOT.glob(pattern)
 )
 COMMANDS = ("prepare", "pack", "train", "evaluate", "predict", "explore", "port")
@@ -32,9 +32,11 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 
 
 def commands(page):
-    """Lines of code blocks that begin with `ranet`, and code in the text that does."""
+    """Lines of code blocks and cells that begin with `ranet`, and code in the text that does."""
     text = page.read_text().replace("\\\n", " ")
     lines = re.findall(r"^ {4}(ranet .*)$", text, re.MULTILINE)
+    for cell in re.findall(r"^shell\((.*?)\)$", text, re.MULTILINE | re.DOTALL):
+        lines += re.findall(r'^(?:")?(ranet [^"\n]*)', cell, re.MULTILINE)
     inline = re.findall(r"`(ranet [^`]*)`", text)
     return [" ".join(line.split("#")[0].split()) for line in [*lines, *inline]]
 

@@ -19,7 +19,7 @@ LEVELS = (
     ("evaluation", "porting"),
     ("inference",),
     ("checkpoints", "config_files", "inspection"),
-    ("models", "pipeline"),
+    ("models", "pipeline", "testing"),
     ("ops", "config"),
     ("files",),
     ("display", "errors"),

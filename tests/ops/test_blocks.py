@@ -13,6 +13,7 @@ from ranet_jax.ops.blocks import (
     sort_into_blocks,
     take_rows,
 )
+from ranet_jax.testing import check_vmap
 
 sort_blocks = jax.jit(sort_into_blocks, static_argnums=2)
 
@@ -78,10 +79,7 @@ def test_no_block_is_left_over_when_each_region_is_one_pixel_too_large():
 def test_batch_equals_its_images(rng):
     images = [random_regions(rng, 40, 6) for _ in range(3)]
     batch = [jnp.stack(arrays) for arrays in zip(*images, strict=True)]
-    batched = jax.jit(jax.vmap(lambda labels, roots: sort_into_blocks(labels, roots, 8)))(*batch)
-    for b, image in enumerate(images):
-        for found, alone in zip(batched, sort_blocks(*image, 8), strict=True):
-            np.testing.assert_array_equal(found[b], alone)
+    check_vmap(lambda labels, roots: sort_into_blocks(labels, roots, 8), *batch)
 
 
 def test_as_many_slots_as_32_bits_allow():

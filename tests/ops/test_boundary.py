@@ -6,6 +6,15 @@ import numpy as np
 import pytest
 
 from ranet_jax.ops import reference, segment_max
+from ranet_jax.testing import (
+    check_dtypes,
+    check_equivariance,
+    check_gradients,
+    check_jit,
+    check_ties,
+    check_value,
+    check_vmap,
+)
 
 SHAPES = [(1, 1), (1, 2), (2, 2), (1, 6), (6, 1), (4, 5), (5, 3)]
 crossing_of = jax.jit(segment_max)
@@ -21,9 +30,7 @@ def test_docstring_table(implementation, docstring_table):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_equals_reference(shape, rng):
-    boundary = rng.uniform(size=shape).astype(np.float32)
-    crossing = crossing_of(jnp.asarray(boundary))
-    np.testing.assert_allclose(crossing, reference.segment_max(boundary), atol=1e-6)
+    check_value(crossing_of, reference.segment_max, rng.uniform(size=shape), rtol=1e-7)
 
 
 @pytest.mark.parametrize("shape", [(1, 6), (4, 5)])
@@ -91,11 +98,13 @@ def test_gap_in_a_wall_lets_through():
 
 @pytest.mark.parametrize("axis", [0, 1])
 def test_mirrored_image_has_the_mirrored_table(axis, rng):
-    boundary = rng.uniform(size=(4, 5)).astype(np.float32)
     order = np.flip(np.arange(20).reshape(4, 5), axis).ravel()
-    mirrored = crossing_of(jnp.asarray(np.flip(boundary, axis).copy()))
-    np.testing.assert_allclose(
-        mirrored, crossing_of(jnp.asarray(boundary))[order][:, order], atol=1e-6
+    check_equivariance(
+        crossing_of,
+        rng.uniform(size=(4, 5)),
+        before=lambda boundary: (jnp.flip(boundary, axis),),
+        after=lambda crossing: crossing[order][:, order],
+        rtol=1e-7,
     )
 
 
@@ -109,8 +118,8 @@ def test_end_points_only_add_to_the_inner_samples(shape, rng):
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (1, 6)])
-def test_gradient(shape, rng, check_gradients):
-    check_gradients(segment_max, reference.segment_max, rng.uniform(size=shape))
+def test_gradient(shape, rng):
+    check_gradients(segment_max, rng.uniform(size=shape), reference=reference.segment_max)
 
 
 @pytest.mark.parametrize("pair", [(0, 4), (4, 0)])
@@ -159,14 +168,18 @@ def test_constant_scores_without_end_points(level):
     np.testing.assert_allclose(gradient.sum(), (span > 1).sum(), rtol=1e-6)
 
 
+def test_ties_go_to_the_pixel_of_smaller_index():
+    check_ties(segment_max, jnp.full((3, 4), 0.5))
+
+
 def test_jit_and_vmap_equal_eager(rng):
-    boundaries = jnp.asarray(rng.uniform(size=(2, 4, 5)), jnp.float32)
-    eager = np.stack([segment_max(boundary) for boundary in boundaries])
-    np.testing.assert_allclose(jax.jit(jax.vmap(segment_max))(boundaries), eager, atol=1e-7)
+    boundaries = rng.uniform(size=(2, 4, 5))
+    check_jit(segment_max, boundaries[0], rtol=1e-7, atol=1e-7)
+    check_vmap(segment_max, boundaries, rtol=1e-7, atol=1e-7)
 
 
-def test_keeps_the_dtype():
-    assert segment_max(jnp.ones((4, 5), jnp.bfloat16)).dtype == jnp.bfloat16
+def test_keeps_the_dtype(rng):
+    check_dtypes(segment_max, rng.uniform(size=(3, 2)), dtypes=["bfloat16", "float64"])
 
 
 def test_rejects_other_ranks(without_jaxtyping):

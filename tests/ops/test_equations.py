@@ -7,6 +7,7 @@ import pytest
 
 from ranet_jax import ops
 from ranet_jax.ops import reference
+from ranet_jax.testing import check_finite, check_vmap
 
 SHAPE = (4, 5)
 
@@ -70,13 +71,8 @@ def test_degenerate_scores_have_finite_gradients(rng):
     boundary = jnp.zeros(SHAPE).at[:, 2].set(1.0)
     probabilities = jnp.eye(3)[jnp.arange(20) % 3]
 
-    def loss(*arguments):
-        return jnp.sum(equations(ops, *arguments)[2] ** 2)
-
     arguments = (features, boundary, probabilities, jnp.ones((1, 1)))
-    value, gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3)))(*arguments)
-    assert np.isfinite(value)
-    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    check_finite(in_jax, *arguments, scales=[1.0])
 
 
 def test_boundary_categories_and_kernel_learn_through_the_score(rng):
@@ -94,12 +90,7 @@ def test_batch_equals_its_images(rng):
     images = [random_image(rng) for _ in range(2)]
     batch = [jnp.stack(arrays) for arrays in zip(*images, strict=True)]
     kernel = jnp.ones((1, 1))
-    labels, score, out = jax.jit(jax.vmap(in_jax, in_axes=(0, 0, 0, None)))(*batch, kernel)
-    for b, image in enumerate(images):
-        alone = in_jax(*image, kernel)
-        np.testing.assert_array_equal(labels[b], alone[0])
-        np.testing.assert_allclose(score[b], alone[1], rtol=1e-6)
-        np.testing.assert_allclose(out[b], alone[2], atol=1e-5)
+    check_vmap(in_jax, *batch, kernel, in_axes=[0, 0, 0, None], rtol=1e-6, atol=1e-5)
 
 
 def test_one_pixel():

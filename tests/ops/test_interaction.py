@@ -1,3 +1,4 @@
+import functools
 from typing import NamedTuple
 
 import jax
@@ -8,6 +9,16 @@ import pytest
 from ranet_jax import ops
 from ranet_jax.ops import reference
 from ranet_jax.ops.interaction import masked_softmax
+from ranet_jax.testing import (
+    check_dtypes,
+    check_finite,
+    check_gradients,
+    check_jit,
+    check_masking,
+    check_permutation,
+    check_value,
+    check_vmap,
+)
 
 collect, interact, distribute = map(jax.jit, (ops.collect, ops.interact, ops.distribute))
 select = jax.jit(ops.select_representatives, static_argnums=(2, 3))
@@ -50,12 +61,7 @@ def block(features, score, labels, chosen):
     return ops.distribute(features, score, labels, chosen, ops.interact(local, score, chosen))
 
 
-def loss(*arguments):
-    return jnp.sum(block(*arguments) ** 2)
-
-
 block_of = jax.jit(block)
-loss_and_gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
 
 
 def reference_block(features, score, labels, chosen):
@@ -64,30 +70,21 @@ def reference_block(features, score, labels, chosen):
     return reference.distribute(features, score, labels, chosen, context)
 
 
-@jax.jit
-def each_step(features, score, labels, chosen, context):
+def equations_6_to_8(implementation, features, score, labels, chosen, context):
     return (
-        ops.collect(features, score, labels, chosen),
-        ops.interact(context, score, chosen),
-        ops.distribute(features, score, labels, chosen, context),
+        implementation.collect(features, score, labels, chosen),
+        implementation.interact(context, score, chosen),
+        implementation.distribute(features, score, labels, chosen, context),
     )
 
 
-def assert_reference(steps, problem, atol=2e-6):
-    features, score, labels, chosen, context = problem
-    expected = (
-        reference.collect(features, score, labels, chosen),
-        reference.interact(context, score, chosen),
-        reference.distribute(features, score, labels, chosen, context),
-    )
-    for found, wanted in zip(steps, expected, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=atol)
+each_step = jax.jit(functools.partial(equations_6_to_8, ops))
+each_reference = functools.partial(equations_6_to_8, reference)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_equals_reference(case):
-    problem = make(case)
-    assert_reference(each_step(*problem), problem)
+    check_value(each_step, each_reference, *make(case), rtol=1e-7, atol=2e-6)
 
 
 # Sizes of the regions of 300 pixels, which are in blocks of 64 where there are four slots.
@@ -165,7 +162,7 @@ dense_gradients_of = gradients_with(dense_collect, dense_distribute)
 @pytest.mark.parametrize("sizes", SIZES)
 def test_regions_of_several_blocks(sizes):
     problem = make_large(sizes)
-    assert_reference(each_step(*problem), problem, atol=1e-5)
+    check_value(each_step, each_reference, *problem, rtol=1e-7, atol=1e-5)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         expected = dense_gradients_of(problem)
     for found, wanted in zip(gradients_of(problem), expected, strict=True):
@@ -176,45 +173,26 @@ def test_regions_of_several_blocks(sizes):
 def test_large_logits_in_several_blocks(scale):
     problem = make_large("representatives alone")
     problem = problem._replace(features=scale * problem.features)
-    assert_reference(each_step(*problem), problem, atol=1e-5 * scale)
+    check_value(each_step, each_reference, *problem, rtol=1e-7, atol=1e-5 * scale)
     assert all(np.isfinite(gradient).all() for gradient in gradients_of(problem))
 
 
 def test_batch_equals_its_images():
     problems = [make_large(sizes) for sizes in SIZES]
     batch = jax.tree.map(lambda *x: jnp.stack(x), *problems)
-    steps = jax.jit(jax.vmap(each_step))(*batch)
-    gradients = jax.jit(jax.vmap(gradients_of))(batch)
-    for b, problem in enumerate(problems):
-        alone = (*each_step(*problem), *gradients_of(problem))
-        for found, expected in zip((*steps, *gradients), alone, strict=True):
-            np.testing.assert_allclose(found[b], expected, rtol=1e-5, atol=1e-5)
+    check_vmap(each_step, *batch, atol=1e-5)
+    check_vmap(gradients_of, batch, atol=1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["three regions", "more regions than slots", "singletons"])
-def test_gradients(case, check_gradients):
+def test_gradients(case):
     features, score, labels, chosen, context = make(case)
-    # The selection stays fixed, since it has no gradient.
-    check_gradients(
-        lambda a, j: ops.collect(a, j, labels, chosen),
-        lambda a, j: reference.collect(a, j, labels, chosen),
-        features,
-        score,
-    )
-    check_gradients(
-        lambda x, j: ops.interact(x, j, chosen),
-        lambda x, j: reference.interact(x, j, chosen),
-        context,
-        score,
-    )
-    check_gradients(
-        lambda a, j, x: ops.distribute(a, j, labels, chosen, x),
-        lambda a, j, x: reference.distribute(a, j, labels, chosen, x),
-        features,
-        score,
-        context,
-    )
+    # The selection is given, since it has no gradient.
+    of_pixels = (features, score, labels, chosen)
+    check_gradients(ops.collect, *of_pixels, reference=reference.collect)
+    check_gradients(ops.interact, context, score, chosen, reference=reference.interact)
+    check_gradients(ops.distribute, *of_pixels, context, reference=reference.distribute)
 
 
 def test_collection_of_two_pixels_by_hand():
@@ -285,24 +263,21 @@ def test_other_regions_may_be_deleted_from_collection():
 
 def test_order_of_the_channels_does_not_matter():
     features, score, labels, chosen, _ = make("three regions")
-    permuted = block_of(features[:, ::-1], score, labels, chosen)[:, ::-1]
-    np.testing.assert_allclose(permuted, block_of(features, score, labels, chosen), atol=1e-6)
+    check_permutation(
+        block_of, features, score, labels, chosen, in_axes=[1, None, None, None], out_axes=1
+    )
 
 
 @pytest.mark.parametrize("case", ["three regions", "all pixels represent", "singletons"])
-@pytest.mark.parametrize("scale", [0.0, 1e3])
-def test_finite_under_extreme_features(case, scale):
-    features, score, labels, chosen, _ = make(case)
-    value, gradients = loss_and_gradients(scale * features, score, labels, chosen)
-    assert np.isfinite(value)
-    assert all(np.isfinite(gradient).all() for gradient in gradients)
+def test_finite_under_extreme_features(case):
+    arguments = make(case)[:4]
+    check_finite(block_of, *arguments, argnums=[0], scales=[0.0, 1e3])
 
 
 def test_finite_without_any_score():
     features, score, labels, chosen, _ = make("three regions")
-    value, gradients = loss_and_gradients(features, 0 * score, labels, chosen)
-    assert value == 0
-    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    np.testing.assert_array_equal(block_of(features, 0 * score, labels, chosen), 0)
+    check_finite(block_of, features, score, labels, chosen, argnums=[1], scales=[0.0])
 
 
 def test_one_pixel_is_its_own_region():
@@ -315,31 +290,17 @@ def test_one_pixel_is_its_own_region():
 
 
 def test_bfloat16_features_with_a_float32_score():
-    features, score, labels, chosen, context = make("three regions")
-    features, context = features.astype(jnp.bfloat16), context.astype(jnp.bfloat16)
-    exact, exact_context = features.astype(jnp.float32), context.astype(jnp.float32)
-    pairs = [
-        (collect(features, score, labels, chosen), collect(exact, score, labels, chosen)),
-        (interact(context, score, chosen), interact(exact_context, score, chosen)),
-        (
-            distribute(features, score, labels, chosen, context),
-            distribute(exact, score, labels, chosen, exact_context),
-        ),
-    ]
-    for half, full in pairs:
-        assert half.dtype == jnp.bfloat16
-        # Nothing but the result is rounded.
-        np.testing.assert_array_equal(half, full.astype(jnp.bfloat16))
-    gradient = jax.grad(lambda a: block_of(a, score, labels, chosen).astype(jnp.float32).sum())
-    assert gradient(features).dtype == jnp.bfloat16
+    # Nothing but the result is rounded.
+    exactly = {"dtypes": ["bfloat16"], "rtol": 0.0, "atol": 0.0}
+    problem = make("three regions")
+    check_dtypes(each_step, *problem, argnums=[0, 4], **exactly)
 
 
 @pytest.mark.slow
 def test_jit_equals_eager():
     problem = make("three regions")[:4]
-    eager = block(*problem)
-    np.testing.assert_allclose(block_of(*problem), eager, atol=1e-5)
-    np.testing.assert_allclose(eager, reference_block(*problem), atol=1e-5)
+    check_jit(block, *problem, rtol=1e-7, atol=1e-5)
+    check_value(block, reference_block, *problem, rtol=1e-7, atol=1e-5)
 
 
 def test_masked_softmax_docstring_table(docstring_table):
@@ -354,6 +315,7 @@ def test_masked_softmax_equals_the_softmax_of_what_is_left():
     weights = masked_softmax(logits, mask)
     np.testing.assert_allclose(weights[kept], jax.nn.softmax(logits[kept]), rtol=1e-6)
     assert weights[2] == 0
+    check_masking(masked_softmax, logits, mask, out_axes=0)
 
 
 @pytest.mark.parametrize("logits", [[1e4, -1e4], [-1e30, -1e30], [0.0, 0.0]])

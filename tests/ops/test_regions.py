@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 
 from ranet_jax import ops
 from ranet_jax.ops import reference
+from ranet_jax.testing import check_gradients, check_jit, check_ties, check_value, check_vmap
 
 regularize = jax.jit(ops.regularize, static_argnums=2)
 partition = jax.jit(ops.partition)
@@ -30,9 +33,12 @@ def test_attention_is_high_without_boundary_and_dissimilarity():
     np.testing.assert_array_equal(ops.region_attention(crossing, divergence), [[1, 0], [0.25, 0]])
 
 
-def test_attention_gradient(rng, check_gradients):
+def test_attention_gradient(rng):
     check_gradients(
-        ops.region_attention, reference.region_attention, rng.uniform(size=(3, 3)), np.eye(3)
+        ops.region_attention,
+        rng.uniform(size=(3, 3)),
+        np.eye(3),
+        reference=reference.region_attention,
     )
 
 
@@ -54,9 +60,15 @@ def test_regularize_equals_reference(shape, size, rng):
     attention = uniform(rng, shape[0] * shape[1], shape[0] * shape[1])
     kernel = jnp.asarray(rng.normal(size=(size, size)) / 2, jnp.float32)
     kernel = kernel.at[size // 2, size // 2].set(1.25)
-    expected = reference.regularize(attention, kernel, shape)
-    np.testing.assert_allclose(regularize(attention, kernel, shape), expected, atol=1e-6)
-    assert expected.max() == 1, "the case must reach the clip"
+    filtered = reference.regularize(attention, kernel, shape)
+    assert filtered.max() == 1, "the case must reach the clip"
+    check_value(
+        lambda f, w: regularize(f, w, shape),
+        lambda f, w: reference.regularize(f, w, shape),
+        attention,
+        kernel,
+        rtol=1e-7,
+    )
 
 
 def test_kernel_looks_in_the_direction_of_its_entries():
@@ -69,15 +81,15 @@ def test_kernel_looks_in_the_direction_of_its_entries():
     np.testing.assert_array_equal(moved, np.zeros((6, 6)) + np.eye(6)[[0]].T * np.eye(6)[4] / 2)
 
 
-def test_regularize_gradient(rng, check_gradients):
+def test_regularize_gradient(rng):
     attention, kernel = rng.uniform(size=(6, 6)), rng.uniform(-0.4, 0.9, size=(3, 3))
     filtered = reference.regularize(attention, kernel, (2, 3))
     assert (filtered == 1).any(), "the case must reach the clip"
     check_gradients(
         lambda f, w: ops.regularize(f, w, (2, 3)),
-        lambda f, w: reference.regularize(f, w, (2, 3)),
         attention,
         kernel,
+        reference=lambda f, w: reference.regularize(f, w, (2, 3)),
     )
 
 
@@ -163,8 +175,7 @@ def test_partition_equals_reference(rng):
         labels = np.asarray(partition(decision))
         np.testing.assert_array_equal(labels, reference.partition(decision))
         np.testing.assert_array_equal(labels[labels], labels)
-    batch = jax.vmap(partition)(jnp.stack(decisions))
-    np.testing.assert_array_equal(batch, [ops.partition(decision) for decision in decisions])
+    check_vmap(ops.partition, jnp.stack(decisions))
 
 
 # Eq. 5
@@ -175,9 +186,10 @@ def test_partition_equals_reference(rng):
 )
 def test_score_equals_reference(labels, rng):
     attention, labels = uniform(rng, 6, 6), jnp.array(labels)
-    score = score_of(attention, labels)
-    np.testing.assert_allclose(score, reference.representative_score(attention, labels), rtol=1e-6)
-    np.testing.assert_allclose(score, ops.representative_score(attention, labels), rtol=1e-6)
+    for operation in (score_of, ops.representative_score):
+        check_value(
+            operation, reference.representative_score, attention, labels, rtol=1e-6, atol=0.0
+        )
 
 
 def test_score_of_singletons_and_of_one_region(rng):
@@ -196,12 +208,12 @@ def test_score_knows_nothing_of_other_regions(rng):
     np.testing.assert_allclose(score_of(spoilt, labels)[kept], deleted, rtol=1e-6)
 
 
-def test_score_gradient(rng, check_gradients):
-    labels = jnp.array([0, 1, 0, 3, 1, 0])
+def test_score_gradient(rng):
     check_gradients(
-        lambda f: ops.representative_score(f, labels),
-        lambda f: reference.representative_score(f, labels),
+        ops.representative_score,
         rng.uniform(size=(6, 6)),
+        jnp.array([0, 1, 0, 3, 1, 0]),
+        reference=reference.representative_score,
     )
 
 
@@ -236,13 +248,24 @@ def test_selection_equals_reference(num_regions, per_region, scores, rng):
     for regions in (1, 3, 12):
         labels = partition(random_decision(rng, 12, 0.5 / regions))
         score = uniform(rng, 12) if scores == "distinct" else jnp.full(12, 0.5)
-        expected = reference.select_representatives(score, labels, num_regions, per_region)
-        assert_same_selection(select(score, labels, num_regions, per_region), expected)
+        check_value(
+            lambda *arguments: select(*arguments, num_regions, per_region),
+            lambda *arguments: reference.select_representatives(
+                *arguments, num_regions, per_region
+            ),
+            score,
+            labels,
+        )
 
 
 def test_larger_regions_come_first_and_ties_by_their_root():
     labels = jnp.array([0, 1, 1, 3, 3, 5])
     assert select(jnp.ones(6), labels, 4, 1).roots.tolist() == [1, 3, 0, 5]
+
+
+def test_ties_go_to_the_smaller_index():
+    labels = jnp.array([0, 1, 1, 3, 3, 1])
+    check_ties(lambda score: select(score, labels, 4, 2), jnp.full(6, 0.5))
 
 
 @pytest.mark.parametrize(("excess", "first"), [(2.0**-19, 1), (2.0**-15, 3)])
@@ -264,11 +287,10 @@ def test_selection_of_a_single_pixel():
 
 def test_selection_under_vmap_equals_eager(rng):
     score, labels = uniform(rng, 2, 12), jnp.array([[0] * 12, [0, 1] * 6])
-    batch = jax.vmap(lambda j, r: select(j, r, 4, 3))(score, labels)
-    for b in range(2):
-        eager = ops.select_representatives(score[b], labels[b], 4, 3)
-        assert_same_selection(jax.tree.map(lambda x, b=b: x[b], batch), eager)
-        assert [x.dtype for x in eager] == [jnp.int32, jnp.int32, jnp.bool_]
+    operation = functools.partial(ops.select_representatives, num_regions=4, per_region=3)
+    check_jit(operation, score[0], labels[0])
+    check_vmap(operation, score, labels)
+    assert [x.dtype for x in operation(score[0], labels[0])] == [jnp.int32, jnp.int32, jnp.bool_]
 
 
 @pytest.mark.parametrize(("num_regions", "per_region"), [(0, 1), (1, 0)])

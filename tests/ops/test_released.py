@@ -5,23 +5,18 @@ import pytest
 
 from helpers import released_reference as reference
 from ranet_jax.ops import released
+from ranet_jax.testing import (
+    check_finite,
+    check_gradients,
+    check_jit,
+    check_masking,
+    check_value,
+    inputs,
+)
 
 select = jax.jit(released.select_released, static_argnums=2)
 attend = jax.jit(released.attend)
 divergence = jax.jit(released.binary_divergence)
-
-
-@jax.jit
-def weighted_divergence(probabilities, weight):
-    """A weighted sum of the divergences, and its gradient."""
-    return jax.value_and_grad(lambda p: jnp.sum(released.binary_divergence(p) * weight))(
-        probabilities
-    )
-
-
-def random_probabilities(seed, n=12, c=4, sharpness=2.0):
-    logits = sharpness * np.random.default_rng(seed).normal(size=(n, c))
-    return reference.softmax(logits)
 
 
 def random_map(seed, n=12, regions=4):
@@ -46,9 +41,8 @@ def chosen(total, labels, per_region):
 
 @pytest.mark.parametrize("sharpness", [0.1, 2.0, 30.0])
 def test_divergence_equals_loops(sharpness):
-    probabilities = random_probabilities(0, sharpness=sharpness)
-    result = divergence(jnp.asarray(probabilities, jnp.float32))
-    np.testing.assert_allclose(result, reference.divergence(probabilities), atol=1e-6)
+    probabilities = inputs.distributions(0, (12,), 4, sharpness)
+    check_value(divergence, reference.divergence, probabilities, rtol=1e-7)
 
 
 def test_divergence_by_hand():
@@ -79,19 +73,8 @@ def test_divergence_takes_the_first_of_tied_categories():
 
 
 def test_divergence_gradient_equals_finite_differences():
-    probabilities = random_probabilities(1, n=5, sharpness=1.0)
-    weight = np.random.default_rng(2).normal(size=(5, 5))
-    _, gradient = weighted_divergence(probabilities.astype(np.float32), weight.astype(np.float32))
-    expected = np.zeros_like(probabilities)
-    for index in np.ndindex(*probabilities.shape):
-        step = np.zeros_like(probabilities)
-        step[index] = 1e-6
-        up, down = (
-            reference.divergence(probabilities + step),
-            reference.divergence(probabilities - step),
-        )
-        expected[index] = np.sum(weight * (up - down)) / 2e-6
-    np.testing.assert_allclose(gradient, expected, atol=1e-4)
+    probabilities = inputs.distributions(1, (5,), 4, sharpness=1.0)
+    check_gradients(divergence, probabilities, reference=reference.divergence, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -99,8 +82,7 @@ def test_divergence_gradient_equals_finite_differences():
     [np.eye(3), np.tile([1.0, 0, 0], (3, 1)), np.zeros((3, 3)), np.full((3, 3), 1 / 3)],
 )
 def test_divergence_gradient_is_finite_for_degenerate_probabilities(probabilities):
-    value, gradient = weighted_divergence(probabilities.astype(np.float32), np.ones((3, 3), "f"))
-    assert np.isfinite(value) and np.isfinite(gradient).all()
+    check_finite(divergence, probabilities.astype(np.float32), scales=[1.0])
 
 
 def test_scores_equal_loops():
@@ -169,10 +151,7 @@ def test_selection_jit_equals_eager():
     attention, labels = random_map(5)
     total = jnp.asarray(reference.scores(attention, labels)[0], jnp.float32)
     labels = jnp.asarray(labels, jnp.int32)
-    eager = released.select_released(total, labels, 3)
-    jitted = select(total, labels, 3)
-    for one, other in zip(eager, jitted, strict=True):
-        np.testing.assert_array_equal(one, other)
+    check_jit(lambda *arguments: released.select_released(*arguments, 3), total, labels)
 
 
 def test_selection_refuses_no_picks():
@@ -203,9 +182,7 @@ def test_attend_multiplies_in_true_single_precision():
 def test_attend_mask_equals_deleting():
     queries, features, score = attend_arguments()
     valid = jnp.array([True, False, True, True, False, False])
-    result = attend(queries, features, score, valid)
-    expected = attend(queries, features[valid], score[valid], jnp.ones(3, bool))
-    np.testing.assert_allclose(result, expected, atol=1e-6)
+    check_masking(attend, queries, features, score, valid, in_axes=[None, 0, 0, 0])
 
 
 @jax.jit
@@ -222,10 +199,8 @@ def test_attend_to_nothing_returns_the_queries():
 
 
 def test_attend_is_finite_for_large_logits():
-    queries, features, score = attend_arguments()
-    arguments = (1e4 * queries, features, score, jnp.ones(6, bool))
-    assert np.isfinite(attend(*arguments)).all()
-    assert all(np.isfinite(x).all() for x in attend_gradients(*arguments))
+    arguments = (*attend_arguments(), jnp.ones(6, bool))
+    check_finite(attend, *arguments, argnums=[0], scales=[1e4])
 
 
 def test_attend_keeps_half_precision_and_sums_in_single():

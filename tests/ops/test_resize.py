@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ranet_jax.ops import nearest_indices, resize_bilinear
+from ranet_jax.testing import check_dtypes, check_gradients, check_value, check_vmap
 
 resize = jax.jit(resize_bilinear, static_argnums=1)
 
@@ -30,15 +31,15 @@ def oracle(x, shape):
 
 @pytest.mark.parametrize("shape", [(7, 9), (2, 3), (3, 8), (6, 5), (1, 1), (1, 7), (7, 1), (4, 1)])
 def test_equals_the_oracle(shape, rng):
-    x = jnp.asarray(rng.normal(size=(4, 5, 2)), jnp.float32)
-    np.testing.assert_allclose(resize(x, shape), oracle(x, shape), atol=2e-6)
+    x = rng.normal(size=(4, 5, 2))
+    check_value(lambda x: resize(x, shape), lambda x: oracle(x, shape), x, rtol=1e-7, atol=2e-6)
 
 
 @pytest.mark.parametrize("size", [(1, 5), (4, 1), (1, 1)])
 @pytest.mark.parametrize("shape", [(3, 4), (1, 3)])
 def test_axes_of_one_pixel(size, shape, rng):
-    x = jnp.asarray(rng.normal(size=(*size, 2)), jnp.float32)
-    np.testing.assert_allclose(resize(x, shape), oracle(x, shape), atol=2e-6)
+    x = rng.normal(size=(*size, 2))
+    check_value(lambda x: resize(x, shape), lambda x: oracle(x, shape), x, rtol=1e-7, atol=2e-6)
 
 
 @pytest.mark.parametrize("size", [(4, 5), (1, 3)])
@@ -84,23 +85,20 @@ def test_leading_axes_are_independent(leading, rng):
     assert out.shape == (*leading, 7, 9, 2)
     last = tuple(size - 1 for size in leading)
     np.testing.assert_allclose(out[last], oracle(x[last], (7, 9)), atol=2e-6)
-    mapped = jax.vmap(lambda one: resize_bilinear(one, (7, 9)))(x)
-    np.testing.assert_allclose(mapped, out, atol=1e-6)
+    check_vmap(lambda one: resize_bilinear(one, (7, 9)), x, rtol=1e-7)
 
 
 def test_bfloat16_is_rounded_once(rng):
-    x = jnp.asarray(rng.normal(size=(4, 5, 2)), jnp.bfloat16)
-    out = resize(x, (7, 9))
-    assert out.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(out, resize(x.astype(jnp.float32), (7, 9)).astype(jnp.bfloat16))
+    x = rng.normal(size=(4, 5, 2))
+    check_dtypes(lambda x: resize(x, (7, 9)), x, dtypes=["bfloat16"], rtol=0.0, atol=0.0)
 
 
 @pytest.mark.parametrize("shape", [(6, 8), (2, 3), (1, 4)])
-def test_gradient(shape, rng, check_gradients):
+def test_gradient(shape, rng):
     check_gradients(
         lambda x: resize_bilinear(x, shape),
-        lambda x: oracle(x, shape),
         rng.normal(size=(4, 5, 1)),
+        reference=lambda x: oracle(x, shape),
     )
 
 

@@ -4,13 +4,18 @@ import numpy as np
 import pytest
 
 from ranet_jax.ops import jensen_shannon, reference
+from ranet_jax.testing import (
+    check_dtypes,
+    check_finite,
+    check_gradients,
+    check_jit,
+    check_permutation,
+    check_value,
+    check_vmap,
+    inputs,
+)
 
 divergence_of = jax.jit(jensen_shannon)
-
-
-def distributions(rng, n=10, c=5, sharpness=2.0):
-    powers = np.exp(sharpness * rng.normal(size=(n, c)))
-    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 @pytest.mark.parametrize("implementation", [jensen_shannon, reference.jensen_shannon])
@@ -22,10 +27,9 @@ def test_docstring_table(implementation, docstring_table):
 
 
 @pytest.mark.parametrize("sharpness", [0.1, 2.0, 10.0])
-def test_equals_reference(sharpness, rng):
-    probabilities = distributions(rng, sharpness=sharpness)
-    expected = reference.jensen_shannon(probabilities)
-    np.testing.assert_allclose(divergence_of(jnp.asarray(probabilities)), expected, atol=1e-6)
+def test_equals_reference(sharpness):
+    probabilities = inputs.distributions(0, (10,), 5, sharpness)
+    check_value(divergence_of, reference.jensen_shannon, probabilities, rtol=1e-7)
 
 
 def test_nearly_equal_distributions_keep_their_relative_precision():
@@ -40,10 +44,9 @@ def test_disjoint_categories_are_one_apart_and_equal_ones_nothing():
     np.testing.assert_allclose(divergence, expected, atol=1e-6)
 
 
-def test_lies_in_the_unit_interval_and_is_symmetric(rng):
-    probabilities = np.concatenate(
-        [distributions(rng, sharpness=30.0), np.eye(5, dtype=np.float32)]
-    )
+def test_lies_in_the_unit_interval_and_is_symmetric():
+    sharp = inputs.distributions(0, (10,), 5, sharpness=30.0)
+    probabilities = np.concatenate([sharp, np.eye(5, dtype=np.float32)])
     divergence = np.asarray(divergence_of(jnp.asarray(probabilities)))
     assert divergence.min() >= 0
     assert divergence.max() <= 1
@@ -55,23 +58,29 @@ def test_one_category_tells_nothing_apart():
     np.testing.assert_array_equal(divergence_of(jnp.ones((3, 1))), np.zeros((3, 3)))
 
 
-def test_categories_of_probability_zero_may_be_deleted(rng):
-    probabilities = distributions(rng)
+def test_order_of_pixels_and_of_categories_does_not_matter():
+    probabilities = inputs.distributions(0, (10,), 5)
+    check_permutation(divergence_of, probabilities, out_axes=(0, 1))
+    check_permutation(divergence_of, probabilities, in_axes=1, out_axes=None)
+
+
+def test_categories_of_probability_zero_may_be_deleted():
+    probabilities = inputs.distributions(0, (10,), 5)
     padded = np.pad(probabilities, ((0, 0), (0, 3)))
     expected = divergence_of(jnp.asarray(probabilities))
     np.testing.assert_allclose(divergence_of(jnp.asarray(padded)), expected, atol=1e-7)
 
 
-def test_gradient(rng, check_gradients):
-    check_gradients(jensen_shannon, reference.jensen_shannon, distributions(rng, n=6, c=4))
+def test_gradient():
+    probabilities = inputs.distributions(0, (6,), 4)
+    check_gradients(jensen_shannon, probabilities, reference=reference.jensen_shannon)
 
 
 @pytest.mark.parametrize("tiny", [0.0, 1e-45, 1e-38, 1e-30, 1e-10])
 def test_gradient_is_finite_where_categories_vanish(tiny):
     probabilities = jnp.array([[1.0, tiny, 0.0], [tiny, 1.0, 0.0], [0.5, 0.5, tiny]])
-    value, gradient = jax.value_and_grad(lambda p: divergence_of(p).sum())(probabilities)
-    assert value == pytest.approx(2 * (1 + 2 * 0.311278), rel=1e-5)
-    assert np.isfinite(gradient).all()
+    assert divergence_of(probabilities).sum() == pytest.approx(2 * (1 + 2 * 0.311278), rel=1e-5)
+    check_finite(divergence_of, probabilities, scales=[1.0])
 
 
 def test_gradient_treats_an_absent_category_as_flat():
@@ -85,10 +94,15 @@ def test_gradient_vanishes_at_equal_distributions():
     np.testing.assert_allclose(gradient, 0, atol=1e-6)
 
 
-def test_jit_and_vmap_equal_eager(rng):
-    batch = jnp.asarray(np.stack([distributions(rng), distributions(rng)]))
-    eager = np.stack([jensen_shannon(probabilities) for probabilities in batch])
-    np.testing.assert_allclose(jax.jit(jax.vmap(jensen_shannon))(batch), eager, atol=1e-7)
+def test_jit_and_vmap_equal_eager():
+    batch = inputs.distributions(0, (2, 10), 5)
+    check_jit(jensen_shannon, batch[0], rtol=1e-7, atol=1e-7)
+    check_vmap(jensen_shannon, batch, rtol=1e-7, atol=1e-7)
+
+
+def test_keeps_the_dtype():
+    probabilities = inputs.distributions(0, (4,), 3)
+    check_dtypes(jensen_shannon, probabilities, dtypes=["bfloat16", "float64"])
 
 
 def test_memory_does_not_grow_with_the_categories():

@@ -10,41 +10,11 @@ import pytest
 from ranet_jax import ops
 from ranet_jax.ops import dense, reference, streaming
 from ranet_jax.ops.schedules import SCHEDULES, pairs
+from ranet_jax.testing import check_gradients, check_vmap, inputs
 
 THRESHOLD = 0.8
 
 
-def smooth(rng, shape):
-    """Few boundaries and distributions that lie close, so that some pixels go together."""
-    boundary = rng.uniform(size=shape) ** 4
-    scores = rng.normal(scale=0.8, size=(*shape, 3))
-    return boundary, np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
-
-
-def piecewise(rng, shape):
-    """Cells of 4 x 5 pixels of one distribution each, with boundaries of one value between."""
-    _, scores = smooth(rng, shape)
-    y, x = (np.arange(size) for size in shape)
-    boundary = np.where((y % 4 == 3)[:, None] | (x % 5 == 4)[None], 0.15, 0.0)
-    return boundary, scores[np.ix_(y // 4 * 4, x // 5 * 5)]
-
-
-def checkerboard(rng, shape):
-    odd = np.indices(shape).sum(0) % 2 == 1
-    sure = np.where(odd[..., None], [0.9, 0.05, 0.05], [0.05, 0.9, 0.05])
-    return np.where(odd, 0.1, 0.0), sure
-
-
-def uniform(rng, shape):
-    return np.full(shape, 0.05), np.full((*shape, 3), 1 / 3)
-
-
-def degenerate(rng, shape):
-    """Boundaries of 0 or 1, and pixels that are wholly of one category."""
-    return rng.integers(2, size=shape) * 1.0, np.eye(3)[rng.integers(2, size=shape)]
-
-
-KINDS = (smooth, piecewise, checkerboard, uniform, degenerate)
 SHAPES = ((1, 1), (2, 2), (1, 9), (8, 5), (33, 33))
 # The TPU's kernel goes through Pallas's interpreter here: fewer shapes, none large.
 CASES = [
@@ -55,11 +25,7 @@ CASES = [
     *(("kernel", shape, 1.0) for shape in ((1, 1), (1, 9), (8, 5), (12, 9))),
 ]
 by_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
-by_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-
-
-def make(kind, shape, seed=0):
-    return tuple(np.asarray(x, np.float32) for x in kind(np.random.default_rng(seed), shape))
+by_kind = pytest.mark.parametrize("kind", inputs.MAPS, ids=lambda kind: kind.__name__)
 
 
 @functools.cache
@@ -93,16 +59,16 @@ def assert_close(found, expected):
 @pytest.mark.parametrize(("schedule", "shape", "weight"), CASES, ids=str)
 def test_equals_the_dense_operations(schedule, shape, weight, kind):
     weights = np.random.default_rng(1).uniform(size=shape[0] * shape[1]).astype(np.float32)
-    arguments = (*make(kind, shape), np.full((1, 1), weight, np.float32), weights)
+    arguments = (*kind(0, shape), np.full((1, 1), weight, np.float32), weights)
     labels, score, gradients = with_gradients(on(schedule))(*arguments)
     expected = with_gradients(dense.region_map)(*arguments)
     np.testing.assert_array_equal(labels, expected[0])
     assert_close(score, expected[1])
     for found, wanted in zip(gradients[1:], expected[2][1:], strict=True):
         assert_close(found, wanted)
-    if kind is smooth:
+    if kind is inputs.smooth_maps:
         assert len(set(np.asarray(labels).tolist())) > 1 or shape != (33, 33)
-    if kind in (smooth, uniform):
+    if kind in (inputs.smooth_maps, inputs.uniform_maps):
         assert_close(gradients[0], expected[2][0])
     else:  # tied samples but for rounding: which has the gradient is open, how much is not
         total, size = np.sum(expected[2][0]), np.abs(expected[2][0]).sum()
@@ -114,7 +80,7 @@ def test_equals_the_dense_operations(schedule, shape, weight, kind):
 @by_schedule
 @pytest.mark.parametrize("shape", [(1, 9), (8, 5)], ids=str)
 def test_equals_the_float64_reference(shape, schedule, kind):
-    boundary, probabilities = make(kind, shape, seed=2)
+    boundary, probabilities = kind(2, shape)
     kernel = np.full((1, 1), 1.02, np.float32)
     labels, score, _ = with_gradients(on(schedule))(
         boundary, probabilities, kernel, np.ones(shape[0] * shape[1], np.float32)
@@ -130,8 +96,8 @@ def test_equals_the_float64_reference(shape, schedule, kind):
 
 
 @pytest.mark.slow
-def test_gradients_equal_finite_differences(check_gradients):
-    _, probabilities = make(smooth, (3, 4), seed=3)
+def test_gradients_equal_finite_differences():
+    _, probabilities = inputs.smooth_maps(3, (3, 4))
     boundary = np.random.default_rng(3).uniform(0, 0.4, size=(3, 4)).astype(np.float32)
     weights = np.ones(12, np.float32)
     kernel = np.full((1, 1), 0.99, np.float32)
@@ -147,12 +113,12 @@ def test_gradients_equal_finite_differences(check_gradients):
         attention = reference.regularize(attention, kernel, (3, 4))
         return reference.representative_score(attention, np.asarray(labels))
 
-    check_gradients(score, oracle, boundary, probabilities, kernel)
+    check_gradients(score, boundary, probabilities, kernel, reference=oracle)
 
 
 @by_schedule
 def test_probabilities_of_zero_have_finite_gradients(schedule):
-    boundary, probabilities = make(degenerate, (8, 5), seed=4)
+    boundary, probabilities = inputs.degenerate_maps(4, (8, 5))
     probabilities[0, 0] = [1e-40, 1e-36, 1.0]
     weights = np.ones(40, np.float32)
     *_, gradients = with_gradients(on(schedule))(
@@ -168,7 +134,7 @@ def test_a_side_of_more_than_256_pixels(monkeypatch):
     """Number and value of a largest sample then share one integer at another bit."""
     monkeypatch.setattr(pairs, "BUCKET_ROWS", 300)  # one loop, which compiles soon
     rng = np.random.default_rng(5)
-    _, probabilities = make(smooth, (1, 300), seed=5)
+    _, probabilities = inputs.smooth_maps(5, (1, 300))
     boundary = rng.uniform(0, 0.1, size=(1, 300)).astype(np.float32)
     weights = rng.uniform(size=300).astype(np.float32)
     arguments = (boundary, probabilities, np.ones((1, 1), np.float32), weights)
@@ -183,22 +149,17 @@ def test_a_side_of_more_than_256_pixels(monkeypatch):
 @pytest.mark.slow
 @by_schedule
 def test_vmap_equals_a_loop(schedule):
-    batch = [make(smooth, (8, 5), seed) for seed in range(3)]
+    batch = [inputs.smooth_maps(seed, (8, 5)) for seed in range(3)]
     boundary, probabilities = (np.stack(x) for x in zip(*batch, strict=True))
     kernel, weights = np.ones((1, 1), np.float32), np.ones(40, np.float32)
     run = with_gradients(on(schedule))
-    found = jax.jit(jax.vmap(run, in_axes=(0, 0, None, None)))(
-        boundary, probabilities, kernel, weights
-    )
-    alone = [run(boundary[i], probabilities[i], kernel, weights) for i in range(3)]
-    expected = jax.tree.map(lambda *x: np.stack(x), *alone)
-    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7)
+    arguments = (boundary, probabilities, kernel, weights)
+    check_vmap(run, *arguments, in_axes=[0, 0, None, None], rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.slow
 def test_a_larger_kernel_equals_the_reference():
-    boundary, probabilities = make(smooth, (4, 5), seed=6)
+    boundary, probabilities = inputs.smooth_maps(6, (4, 5))
     kernel = np.random.default_rng(6).uniform(0, 0.2, size=(3, 3)).astype(np.float32)
     labels, score = ops.region_map(
         jnp.asarray(boundary), jnp.asarray(probabilities), jnp.asarray(kernel), 0.4
@@ -215,7 +176,7 @@ def test_a_larger_kernel_equals_the_reference():
 @pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["streaming", "planes"])
 def test_double_precision_changes_nothing(schedule):
-    boundary, probabilities = make(smooth, (3, 2), seed=7)
+    boundary, probabilities = inputs.smooth_maps(7, (3, 2))
     arguments = (boundary, probabilities, np.ones((1, 1), np.float32), np.ones(6, np.float32))
     expected = with_gradients(on(schedule))(*arguments)
     with jax.enable_x64(True):
@@ -227,7 +188,11 @@ def test_double_precision_changes_nothing(schedule):
 
 @pytest.mark.slow
 def test_auto_is_the_order_of_the_platform():
-    arguments = (*make(smooth, (8, 5)), np.ones((1, 1), np.float32), np.ones(40, np.float32))
+    arguments = (
+        *inputs.smooth_maps(0, (8, 5)),
+        np.ones((1, 1), np.float32),
+        np.ones(40, np.float32),
+    )
     found = with_gradients(streaming.region_map)(*arguments)
     expected = with_gradients(on("streaming"))(*arguments)
     jax.tree.map(np.testing.assert_array_equal, found, expected)

@@ -1,0 +1,134 @@
+"""Checks of an operation under JAX's transformations, and on batches."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ranet_jax.testing.arguments import Operation, for_each, to_jax
+from ranet_jax.testing.comparison import compare
+
+
+def check_jit(
+    operation: Operation, *arguments: Any, rtol: float = 1e-5, atol: float = 1e-6
+) -> None:
+    """Compare an operation's results under `jax.jit` with those without.
+
+    Args:
+      operation: what is checked, without `jax.jit` around it.
+      arguments: of the operation, all traced.
+      rtol: allowed difference as a share of the result without `jax.jit`.
+      atol: allowed difference besides.
+
+    Raises:
+      AssertionError: a result differs in shape or value, or the operation cannot be traced.
+    """
+    arguments = to_jax(arguments)
+    expected = operation(*arguments)
+    try:
+        found = jax.jit(operation)(*arguments)
+    except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise AssertionError(f"check_jit: the operation cannot be traced: {reason}.") from error
+    compare("check_jit", "the result under jit", found, "the operation alone", expected, rtol, atol)
+
+
+def check_vmap(
+    operation: Operation,
+    *batches: Any,
+    in_axes: int | Sequence[int | None] | None = 0,
+    rtol: float = 1e-5,
+    atol: float = 1e-6,
+) -> None:
+    """Compare an operation's results under `jax.vmap` with those of each example.
+
+    Args:
+      operation: what is checked, an operation on one example.
+      batches: its arguments, stacked for two examples or more.
+      in_axes: the axis of each argument that runs over the examples; None for one they share.
+      rtol: allowed difference as a share of the result of an example alone.
+      atol: allowed difference besides.
+
+    Raises:
+      AssertionError: a result differs in shape or value.
+      ValueError: there are fewer than two examples.
+    """
+    batches, axes = to_jax(batches), for_each(in_axes, len(batches))
+    count = _count_examples(batches, axes)
+    mapped = jax.jit(jax.vmap(operation, in_axes=tuple(axes)))(*batches)
+    alone = jax.jit(operation)
+    for number in range(count):
+        compare(
+            "check_vmap",
+            f"the result of example {number} of the batch",
+            jax.tree.map(lambda x, number=number: x[number], mapped),
+            "the example alone",
+            alone(*_take(batches, axes, number)),
+            rtol,
+            atol,
+        )
+
+
+def check_batch(
+    operation: Operation,
+    *batches: Any,
+    in_axes: int | Sequence[int | None] | None = 0,
+    rtol: float = 1e-5,
+    atol: float = 1e-6,
+) -> None:
+    """Compare the results of an operation on batches with those of batches of one example.
+
+    A mean over the wrong axes, or an index that runs over the whole batch, lets one example see
+    another.
+
+    Args:
+      operation: what is checked; the first axis of its results runs over the examples.
+      batches: its arguments, for two examples or more.
+      in_axes: the axis of each argument that runs over the examples; None for one they share.
+      rtol: allowed difference as a share of the result of an example alone.
+      atol: allowed difference besides.
+
+    Raises:
+      AssertionError: a result differs in shape or value.
+      ValueError: there are fewer than two examples.
+    """
+    batches, axes = to_jax(batches), for_each(in_axes, len(batches))
+    count = _count_examples(batches, axes)
+    together = operation(*batches)
+    for number in range(count):
+        compare(
+            "check_batch",
+            f"the result of example {number} of the batch",
+            jax.tree.map(lambda x, number=number: x[number : number + 1], together),
+            "the example alone",
+            operation(*_take(batches, axes, [number])),
+            rtol,
+            atol,
+        )
+
+
+def _take(batches: Sequence[Any], axes: Sequence[int | None], index: int | list[int]) -> list[Any]:
+    """One example, or a batch of those that a list names."""
+    return [
+        batch
+        if axis is None
+        else jax.tree.map(lambda x, axis=axis: jnp.take(x, np.asarray(index), axis), batch)
+        for batch, axis in zip(batches, axes, strict=True)
+    ]
+
+
+def _count_examples(batches: Sequence[Any], axes: Sequence[int | None]) -> int:
+    sizes = {
+        np.shape(leaf)[axis]
+        for batch, axis in zip(batches, axes, strict=True)
+        if axis is not None
+        for leaf in jax.tree.leaves(batch)
+    }
+    if len(sizes) != 1 or min(sizes) < 2:
+        raise ValueError(
+            "the arguments must agree on two examples or more, but have"
+            f" {' and '.join(map(str, sorted(sizes))) or 'none'}"
+        )
+    return sizes.pop()

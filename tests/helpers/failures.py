@@ -1,0 +1,21 @@
+"""How a check of `ranet_jax.testing` fails, and an operation that passes them all."""
+
+import jax.numpy as jnp
+import pytest
+
+
+def fails(check, *arguments, **settings):
+    """The one sentence with which a check fails; it names the check."""
+    with pytest.raises(AssertionError) as caught:
+        check(*arguments, **settings)
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{check.__name__}: ")
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    return sentence
+
+
+def softmax(logits):
+    """Over the last axis."""
+    powers = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+    return powers / jnp.sum(powers, axis=-1, keepdims=True)
