@@ -15,8 +15,9 @@ from ranet_jax.files.paths import as_path
 from ranet_jax.hub.scores import MEASURES, Score, describe_settings
 from ranet_jax.inference.model import Model
 from ranet_jax.models import find_block
+from ranet_jax.porting.published import LIBRARY
 
-LIBRARY, TASK = "ranet_jax", "image-segmentation"
+TASK = "image-segmentation"
 # The hub's names of measures.
 METRICS = dict(zip(MEASURES, ("mean_iou", "accuracy", "mean_accuracy"), strict=True))
 TITLES = dict(zip(MEASURES, ("mean IoU", "pixel accuracy", "mean accuracy"), strict=True))

@@ -5,15 +5,15 @@ import pathlib
 import tempfile
 
 from ranet_jax.checkpoints import workdir_of
-from ranet_jax.checkpoints.workdirs import read_description
 from ranet_jax.errors import UserError
 from ranet_jax.files import paths
 from ranet_jax.files.paths import as_path
 from ranet_jax.hub import remote
 from ranet_jax.hub.card import Card
-from ranet_jax.hub.directory import CONFIG, PICTURE, READ, read_directory, write_directory
+from ranet_jax.hub.directory import PICTURE, READ, write_directory
 from ranet_jax.hub.scores import Score, find_scores
-from ranet_jax.inference.model import Model
+from ranet_jax.inference.model import Model, load
+from ranet_jax.porting.published import is_published, load_description
 
 PathLike = str | os.PathLike[str]
 
@@ -54,7 +54,7 @@ def _scores_of(model: Model, run: PathLike) -> list[Score]:
     directory = workdir_of(paths.absolute(as_path(run)))
     if not paths.is_dir(directory):
         raise UserError(f"{directory} is no run; name the directory that the model is from.")
-    if read_description(directory)[1] != model.dataset:
+    if load_description(directory)[1] != model.dataset:
         raise UserError(f"{directory} is not the run of this model; name the one that it is from.")
     return find_scores(directory, model.step)
 
@@ -73,15 +73,16 @@ def from_pretrained(name: PathLike, revision: str | None = None) -> Model:
     """
     directory = as_path(name)
     if not paths.exists(directory) and remote.is_id(str(name)):
-        return read_directory(remote.fetch(str(name), revision, READ))
-    if not paths.is_dir(directory):
+        return load(remote.fetch(str(name), revision, READ))
+    if not is_published(directory):
         raise UserError(
-            f"There is no directory {directory} with a {CONFIG}; name one that `ranet publish`"
-            " wrote, or OWNER/NAME of a model of the hub."
+            f"{directory} holds no published model; name a directory that `ranet publish` wrote, or"
+            " OWNER/NAME of a model of the hub, and read runs and exported models with"
+            " `ranet_jax.load`."
         )
     if revision is not None:
         raise UserError(f"{directory} is a directory, which has no revisions; leave that out.")
-    return read_directory(directory)
+    return load(directory)
 
 
 def push_to_hub(
