@@ -76,22 +76,21 @@ def _port(arguments: argparse.Namespace) -> int:
     if paths.exists(output):
         raise UserError(f"{output} exists already; choose another directory.")
     is_config = arguments.model.endswith(".py")
-    description = porting.read_description(source)
-    with porting.open_state_dict(source, arguments.prefix, getattr(arguments, "from")) as tensors:
+    with porting.open_weights(source, arguments.prefix, getattr(arguments, "from")) as found:
         try:
             ported = porting.port_state_dict(
-                tensors,
+                found.tensors,
                 read_config(arguments.model, []) if is_config else arguments.model,
                 arguments.output_stride,
                 arguments.allow_missing,
                 arguments.num_classes,
-                description.config,
+                found.description.config,
             )
         except porting.Misfit as misfit:
             raise UserError(misfit.report()) if arguments.all else misfit from misfit
         print(ported.summary())
         if arguments.verify:
-            differences = verify.verify(ported, tensors)
+            differences = verify.verify(ported, found.tensors)
             print(verify.report(differences))
             if not verify.passes(differences):
                 raise UserError(
@@ -99,7 +98,7 @@ def _port(arguments: argparse.Namespace) -> int:
                     f" {verify.TOLERANCE:g} in float32); nothing is written."
                 )
     config = ported.network.config
-    dataset = config and description.dataset(config.data.name, ported.num_classes)
+    dataset = config and found.description.dataset(config.data.name, ported.num_classes)
     if arguments.dataset is not None:
         from ranet_jax.pipeline import examples
 

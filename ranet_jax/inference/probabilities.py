@@ -4,6 +4,7 @@ import functools
 import math
 import sys
 from collections.abc import Callable
+from typing import SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ Forward = Callable[[Array], ScoreMaps]
 
 @functools.partial(jax.jit, static_argnames="shape")
 def resized_softmax(
-    scores: Float[Array, "b h w c"], shape: tuple[int, int]
+    scores: Float[Array, "b h w c"], shape: tuple[SupportsIndex, SupportsIndex]
 ) -> Float32[Array, "b H W c"]:
     """Probabilities of score maps resized to `shape` (H, W), corners aligned, in float32."""
     return jax.nn.softmax(ops.resize_bilinear(scores.astype(jnp.float32), shape), axis=-1)

@@ -6,9 +6,10 @@ and other transformations the checks of values are left out, and no check adds t
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -190,16 +191,18 @@ def positive_integer(name: str, value: Any) -> int:
     return number
 
 
-def grid_shape(name: str, value: Sequence[int]) -> tuple[int, int]:
-    """The value as (height, width).
+def grid_shape(name: str, value: Sequence[SupportsIndex]) -> tuple[Any, Any]:
+    """The value as (height, width), which may be symbols in a program for any size.
 
     Raises:
       ValueError: it is not a pair of positive integers.
     """
     try:
-        height, width = (operator.index(size) for size in value)
+        height, width = (
+            size if jax.export.is_symbolic_dim(size) else operator.index(size) for size in value
+        )
     except (TypeError, ValueError):
         height, width = 0, 0
-    if min(height, width) < 1:
+    if height < 1 or width < 1:
         raise ValueError(f"{name} must be positive integers (height, width), but is {value!r}")
     return height, width

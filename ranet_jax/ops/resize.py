@@ -1,5 +1,7 @@
 """Image resizing with the corner convention of segmentation networks."""
 
+from typing import SupportsIndex
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,9 @@ from ranet_jax.ops.checks import FLOATS, ArrayLike, as_arrays, grid_shape, posit
 
 
 def resize_bilinear(
-    x: Float[ArrayLike, "*b h w c"], shape: tuple[int, int], align_corners: bool = True
+    x: Float[ArrayLike, "*b h w c"],
+    shape: tuple[SupportsIndex, SupportsIndex],
+    align_corners: bool = True,
 ) -> Float[Array, "*b H W c"]:
     """Resize maps bilinearly so that the corner pixels stay in the corners (align corners).
 
@@ -19,7 +23,7 @@ def resize_bilinear(
 
     Args:
       x: maps of any float dtype, which the result keeps.
-      shape: (H, W) in pixels.
+      shape: (H, W) in pixels, which may be symbols of `jax.export`.
       align_corners: if False, the outer edges of the corner pixels stay in place, and o reads
         (o + 1/2) * in / out - 1/2, or the closest pixel where that is outside.
 

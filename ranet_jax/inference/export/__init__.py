@@ -4,9 +4,11 @@ A new format is a file that declares itself, and a name in `FORMATS`.
 """
 
 import importlib.util
+import operator
 import os
 import pathlib
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from ranet_jax.errors import UserError, first_sentence
 from ranet_jax.files import explained, paths, replacing, write_json
@@ -63,11 +65,14 @@ def find_format(name: str) -> Format:
 
 
 def export(
-    model: Model, output: str | os.PathLike[str], format: str, size: tuple[int, int]
+    model: Model,
+    output: str | os.PathLike[str],
+    format: str,
+    size: tuple[int, int] | Literal["dynamic"],
 ) -> Exported:
     """Write a model as a program for another runtime, whole or not at all.
 
-    The program takes uint8 RGB images [b, H, W, 3] of one size, and gives the labels [b, H, W] and
+    The program takes uint8 RGB images [b, H, W, 3], and gives the labels [b, H, W] and
     probabilities [b, H, W, c] that `Model.predict` gives in one pass over the whole image. Before
     the file has its name it is loaded in its own runtime and compared with `Model.predict`.
 
@@ -75,15 +80,14 @@ def export(
       model: as `load` gives it.
       output: new file, or new directory of a SavedModel.
       format: name of one of `FORMATS`.
-      size: (H, W) of the images in pixels.
+      size: (H, W) of the images in pixels, or "dynamic" for images of any size.
 
     Raises:
       UserError: the format, the size or the output will not do, a package is missing, the format
         lacks an operation of the network, or its runtime computes something else.
     """
     chosen = find_format(format)
-    if min(size) < 1:
-        raise UserError(f"The images are {size[0]} x {size[1]}; choose a size of 1 x 1 or more.")
+    fixed = _fixed_size(size, chosen)
     target = as_path(output)
     beside = target.with_name(f"{target.name}.json")
     _check_output(target, chosen)
@@ -91,11 +95,12 @@ def export(
         _refuse_existing(beside)
     whole = whole_image_model(model)
     suited = whole if chosen.region_path is None else with_region_path(whole, chosen.region_path)
-    program = Program(suited, size)
+    program = Program(suited, fixed)
+    program.check_sizes()
     description = describe(program, chosen.any_batch)
     with explained(target, "make room or choose another output"), replacing(target) as partial:
         remark = chosen.write(program, description, partial)
-        comparison = _compare(whole, chosen, partial, size)
+        comparison = _compare(whole, chosen, partial, fixed)
         if not comparison.passes:
             raise UserError(
                 f"{chosen.runtime} computes something else of the {format} file than"
@@ -107,8 +112,29 @@ def export(
     return Exported(chosen, comparison, remark)
 
 
+def _fixed_size(size: Any, chosen: Format) -> tuple[int, int] | None:
+    """The one size of the images; None for any."""
+    if size == "dynamic":
+        if not chosen.any_size:
+            others = " or ".join(each.name for each in FORMATS if each.any_size)
+            raise UserError(
+                f"Format {chosen.name} takes images of one size; give a height and a width, or"
+                f" choose {others}."
+            )
+        return None
+    try:
+        height, width = (operator.index(side) for side in size)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"The size of the images is {size!r}; give a height and a width, or 'dynamic'."
+        ) from None
+    if min(height, width) < 1:
+        raise UserError(f"The images are {height} x {width}; choose a size of 1 x 1 or more.")
+    return height, width
+
+
 def _compare(
-    model: Model, chosen: Format, partial: pathlib.Path, size: tuple[int, int]
+    model: Model, chosen: Format, partial: pathlib.Path, size: tuple[int, int] | None
 ) -> Comparison:
     """What the runtime makes of a file, beside `Model.predict`.
 

@@ -5,15 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float32, UInt8
-
 from ranet_jax.inference.export.program import Program
-
-Labels = UInt8[np.ndarray, "b H W"]
-Probabilities = Float32[np.ndarray, "b H W c"]
-# From uint8 images [b, H, W, 3] to labels and probabilities.
-Runtime = Callable[[np.ndarray], tuple[Labels, Probabilities]]
+from ranet_jax.inference.runtimes import Runtime
 
 
 @dataclass(frozen=True)
@@ -30,6 +23,7 @@ class Format:
       packages: modules that it needs, besides those that ranet_jax needs.
       extra: of ranet_jax, that installs them.
       any_batch: whether a file takes batches of any size, or single images in a batch of one.
+      any_size: whether there are files for images of any size.
       holds_description: whether the description is in the file; it lies beside the file otherwise.
       region_path: the value of `config.model.region_path` that its runtime suits; None for the
         model's own.
@@ -43,5 +37,6 @@ class Format:
     packages: tuple[str, ...] = ()
     extra: str = ""
     any_batch: bool = True
+    any_size: bool = False
     holds_description: bool = False
     region_path: str | None = None

@@ -105,7 +105,7 @@ def test_regions_lower_for_batches_of_any_size(region_path, platforms):
     config = small_config(RANET)
     config.model.region_path = region_path
     program = Program(whole_image_model(small_model(config)), SIZE)
-    images = program.images(stablehlo.any_batch())
+    images = program.images(any_batch=True)
     assert stablehlo.lowered_platforms(program, images) == platforms
 
 
