@@ -113,8 +113,6 @@ def _port(arguments: argparse.Namespace) -> int:
 
 
 def _reverse(arguments: argparse.Namespace) -> int:
-    from ranet_jax import porting
-
     forward = ("--model", "--output-stride", "--num-classes", "--allow-missing", "--prefix")
     others = ("--from", "--dataset", "--data-dir", "--verify", "--all")
     refuse(arguments, (*forward, *others), "does not go with --reverse")
@@ -123,10 +121,19 @@ def _reverse(arguments: argparse.Namespace) -> int:
     checkpoint = arguments.source
     name = f"{paths.absolute(checkpoint).name}.{arguments.format}"
     output = paths.as_path(arguments.output or name)
-    if output.suffix != f".{arguments.format}":
-        raise UserError(f"{output} does not end in .{arguments.format}; give both one format.")
-    naming, left_out = porting.reverse(checkpoint, output, arguments.naming)
-    print(f"Written to {output}, in the names of {naming}.")
+    return write_state_dict(checkpoint, output, arguments.format, arguments.naming)
+
+
+def write_state_dict(
+    checkpoint: paths.Path, output: paths.Path, format: str, naming: str | None
+) -> int:
+    """Write the weights of a checkpoint, and print whose names they have."""
+    from ranet_jax import porting
+
+    if output.suffix != f".{format}":
+        raise UserError(f"{output} does not end in .{format}; give both one format.")
+    chosen, left_out = porting.reverse(checkpoint, output, naming)
+    print(f"Written to {output}, in the names of {chosen}; read again, they are the same.")
     if left_out:
         print(f"{len(left_out)} arrays that its source lacked are left out.")
     return 0

@@ -31,6 +31,7 @@ from ranet_jax.porting.published import load_variables
 # Most images and pixels of one pass over images that come one after another; an image has its own
 # pass where it has more pixels than that.
 GROUP_IMAGES, GROUP_PIXELS = 8, 2**20
+_FIELDS = ("config", "module", "variables", "dataset", "step", "settings")
 
 
 def as_rgb(image: Any, name: str = "The image") -> UInt8[np.ndarray, "H W 3"]:
@@ -74,6 +75,14 @@ class Model:
         self.settings = InferenceSettings.from_config(config)
         self.forward = make_forward(module)
         self.normalization = Normalization.from_config(config.data)
+
+    def copy(self, **changes: Any) -> "Model":
+        """The model with other attributes, such as `settings`; what it holds is not copied."""
+        fields = {name: getattr(self, name) for name in _FIELDS} | changes
+        settings = fields.pop("settings")
+        other = Model(**fields)
+        other.settings = settings
+        return other
 
     @overload
     def predict(self, image: np.ndarray, with_regions: bool = True) -> Any: ...

@@ -6,7 +6,7 @@ and other transformations the checks of values are left out, and no check adds t
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, NamedTuple
 
 import jax
 import jax.export
@@ -191,7 +191,7 @@ def positive_integer(name: str, value: Any) -> int:
     return number
 
 
-def grid_shape(name: str, value: Sequence[SupportsIndex]) -> tuple[Any, Any]:
+def grid_shape(name: str, value: Sequence[Any]) -> tuple[Any, Any]:
     """The value as (height, width), which may be symbols in a program for any size.
 
     Raises:

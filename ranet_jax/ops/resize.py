@@ -34,15 +34,15 @@ def resize_bilinear(
       ValueError: `x` has fewer than three axes, or a size is not positive.
     """
     (x,) = as_arrays(x=(x, FLOATS, "... h w c"))
-    shape = grid_shape("shape", shape)
+    sizes = grid_shape("shape", shape)
 
     if not align_corners:
         precise = x if x.dtype == jnp.float64 else x.astype(jnp.float32)
-        whole = (*x.shape[:-3], *shape, x.shape[-1])
+        whole = (*x.shape[:-3], *sizes, x.shape[-1])
         return jax.image.resize(precise, whole, "linear", antialias=False).astype(x.dtype)
 
     scaled = []
-    for axis, size in zip((x.ndim - 3, x.ndim - 2), shape, strict=True):
+    for axis, size in zip((x.ndim - 3, x.ndim - 2), sizes, strict=True):
         if size == 1:
             x = jax.lax.slice_in_dim(x, 0, 1, axis=axis)
         elif x.shape[axis] == 1:
@@ -56,7 +56,7 @@ def resize_bilinear(
     scale = jnp.array([(size - 1) / (x.shape[axis] - 1) for axis, size in scaled], precise.dtype)
     resized = jax.image.scale_and_translate(
         precise,
-        (*x.shape[:-3], *shape, x.shape[-1]),
+        (*x.shape[:-3], *sizes, x.shape[-1]),
         tuple(axis for axis, _ in scaled),
         scale,
         # scale_and_translate counts from the pixels' outer edges, half a pixel further out.

@@ -25,6 +25,9 @@ class Format:
       any_batch: whether a file takes batches of any size, or single images in a batch of one.
       any_size: whether there are files for images of any size.
       holds_description: whether the description is in the file; it lies beside the file otherwise.
+      quantize: makes the kernels of a file take 8 bits; None where half precision, which needs no
+        tools, is what there is.
+      quantize_packages: modules that it needs besides.
       region_path: the value of `config.model.region_path` that its runtime suits; None for the
         model's own.
     """
@@ -40,3 +43,10 @@ class Format:
     any_size: bool = False
     holds_description: bool = False
     region_path: str | None = None
+    quantize: Callable[[pathlib.Path], None] | None = None
+    quantize_packages: tuple[str, ...] = ()
+
+    @property
+    def quantization(self) -> str:
+        """The name of the quantisation that there is for its files."""
+        return "float16" if self.quantize is None else "int8"

@@ -7,6 +7,7 @@ from typing import Any
 from ranet_jax.errors import UserError
 from ranet_jax.inference.export.format import Format
 from ranet_jax.inference.export.program import Program
+from ranet_jax.inference.export.quantization import quantize_onnx
 from ranet_jax.inference.runtimes import OUTPUTS, open_onnx
 
 # What protocol buffers hold.
@@ -44,4 +45,5 @@ FORMAT = Format(
     any_batch=False,
     holds_description=True,
     region_path="planes",
+    quantize=quantize_onnx,
 )

@@ -14,7 +14,6 @@ from ranet_jax.inference.model import Model
 from ranet_jax.inference.probabilities import fit_whole, resized_softmax
 from ranet_jax.models import build_model
 
-
 # The coarsest maps of a network, a 32nd of the image, have then two pixels a side.
 SMALLEST = 33
 
@@ -41,16 +40,15 @@ class Program:
         model = self.model
         normalized = model.normalization(images.astype(jnp.float32))
         seen = fit_whole(normalized, model.settings.max_pixels)
-        scores = model.forward(model.variables, seen).fine
+        variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), model.variables)
+        scores = model.forward(variables, seen).fine
         probabilities = resized_softmax(scores, images.shape[1:3])
         return jnp.argmax(probabilities, axis=-1).astype(jnp.uint8), probabilities
 
     def images(self, any_batch: bool) -> jax.ShapeDtypeStruct:
         """Shape and dtype of the images it takes, in batches of any size or of one."""
         batch, *size = jax.export.symbolic_shape("b, h, w", constraints=self.constraints)
-        return jax.ShapeDtypeStruct(
-            (batch if any_batch else 1, *(self.size or size), 3), jnp.uint8
-        )
+        return jax.ShapeDtypeStruct((batch if any_batch else 1, *(self.size or size), 3), jnp.uint8)
 
     @property
     def constraints(self) -> tuple[str, ...]:
@@ -73,9 +71,8 @@ class Program:
 
 def whole_image_model(model: Model) -> Model:
     """The model with settings of one pass over the whole image, at its own scale."""
-    whole = Model(model.config, model.module, model.variables, model.dataset, model.step)
-    whole.settings = dataclasses.replace(model.settings, mode="whole", scales=(1.0,), flip=False)
-    return whole
+    settings = dataclasses.replace(model.settings, mode="whole", scales=(1.0,), flip=False)
+    return model.copy(settings=settings)
 
 
 def with_region_path(model: Model, region_path: str) -> Model:
@@ -85,12 +82,11 @@ def with_region_path(model: Model, region_path: str) -> Model:
     config = model.config.copy_and_resolve_references()
     config.model.region_path = region_path
     module = build_model(config, model.dataset.num_classes)
-    other = Model(config, module, model.variables, model.dataset, model.step)
-    other.settings = model.settings  # the most pixels that are seen are those of the model itself
-    return other
+    # The most pixels that are seen, which are in the settings, are those of the model itself.
+    return model.copy(config=config, module=module)
 
 
-def describe(program: Program, any_batch: bool) -> dict[str, Any]:
+def describe(program: Program, any_batch: bool, quantize: str | None = None) -> dict[str, Any]:
     """What a user of the file needs to know besides the numbers, as values of JSON."""
     model, (height, width) = program.model, program.size or ("any", "any")
     dataset, normalization = model.dataset, model.normalization
@@ -118,4 +114,5 @@ def describe(program: Program, any_batch: bool) -> dict[str, Any]:
         },
         "network": model.config.model.to_dict(),
         "step": model.step,
+        "quantization": quantize,
     }

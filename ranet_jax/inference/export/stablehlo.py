@@ -41,4 +41,6 @@ def _write(program: Program, description: dict[str, Any], path: pathlib.Path) ->
     return remark(platforms)
 
 
-FORMAT = Format("stablehlo", "jax.export", _write, open_stablehlo, suffix=".stablehlo", any_size=True)
+FORMAT = Format(
+    "stablehlo", "jax.export", _write, open_stablehlo, suffix=".stablehlo", any_size=True
+)

@@ -14,6 +14,7 @@ import numpy as np
 from ranet_jax.errors import UserError
 from ranet_jax.inference.export.format import Format
 from ranet_jax.inference.export.program import Program
+from ranet_jax.inference.export.quantization import quantize_tflite
 from ranet_jax.inference.export.rewriting import evaluate, missing, rewritten
 from ranet_jax.inference.runtimes import OUTPUTS, SIGNATURE, open_tflite
 
@@ -23,7 +24,9 @@ def _write(program: Program, description: dict[str, Any], path: pathlib.Path) ->
     from litert_converter.mlir._mlir_libs import converter_api_ext as converter
 
     function = rewritten(program, RULES, fold=True)
-    exported = jax.export.export(jax.jit(function), platforms=["cpu"])(program.images(any_batch=False))
+    exported = jax.export.export(jax.jit(function), platforms=["cpu"])(
+        program.images(any_batch=False)
+    )
     context = ir.Context()
     converter.prepare_mlir_context(context)
     config = converter.ConvertToTFLConfig()
@@ -221,4 +224,6 @@ FORMAT = Format(
     extra="tflite",
     any_batch=False,
     region_path="dense",
+    quantize=quantize_tflite,
+    quantize_packages=("ai_edge_quantizer",),
 )

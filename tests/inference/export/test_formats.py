@@ -77,7 +77,7 @@ def test_a_file_computes_what_is_worked_out_by_hand(tmp_path, name):
 def check_network(tmp_path, name, config):
     model = small_model(config)
     _, result, run = exported(model, tmp_path, name, SIZE)
-    assert result.comparison.passes
+    assert result.comparison.passes()
     image = primary_image(*SIZE, seed=3)
     labels, probabilities = run(image[None])
     expected = model.predict(image)
