@@ -36,7 +36,7 @@ from ranet_jax.pipeline.metadata import DatasetMetadata
 
 Path = str | os.PathLike[str]
 # Files of exported and ported networks that people may edit.
-DESCRIPTIONS = frozenset({"config.json", "dataset.json", "port.json"})
+DESCRIPTIONS = frozenset({"config.json", "dataset.json", "port.json", "README.md"})
 State = TypeVar("State")
 
 

@@ -53,19 +53,24 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write a model, after a comparison with what it predicts here."""
-    from ranet_jax.inference.export import WEIGHTS, export, find_format
+    from ranet_jax.hub.cards import export_card, write_export_card
+    from ranet_jax.hub.pretrained import scores_of
+    from ranet_jax.inference.export import WEIGHTS, export, find_format, refuse_existing
     from ranet_jax.inference.model import load
 
     if arguments.format in WEIGHTS:
         return _write_weights(arguments)
     find_format(arguments.format)
-    size = _size(arguments.size)
+    size, output = _size(arguments.size), arguments.output
+    refuse_existing(export_card(output))
     compilation_cache.use_cache(arguments)
     model = load(
         arguments.checkpoint, configure=lambda config: override(config, arguments.overrides)
     )
-    exported = export(model, arguments.output, arguments.format, size, arguments.quantize)
-    print(f"Written to {arguments.output}. {exported.report}")
+    scores = scores_of(model, arguments.checkpoint)
+    exported = export(model, output, arguments.format, size, arguments.quantize)
+    write_export_card(output, model, exported, scores)
+    print(f"Written to {output}, with a model card beside it. {exported.report}")
     return 0
 
 

@@ -1,6 +1,7 @@
 """`ranet port`: carry weights over from PyTorch, or back."""
 
 import argparse
+import functools
 import os
 from typing import Any
 
@@ -65,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _port(arguments: argparse.Namespace) -> int:
     from ranet_jax import porting
+    from ranet_jax.hub.cards import port_card
     from ranet_jax.porting import verify
 
     refuse(arguments, ("--format", "--naming"), "belongs to --reverse")
@@ -89,6 +91,7 @@ def _port(arguments: argparse.Namespace) -> int:
         except porting.Misfit as misfit:
             raise UserError(misfit.report()) if arguments.all else misfit from misfit
         print(ported.summary())
+        differences = None
         if arguments.verify:
             differences = verify.verify(ported, found.tensors)
             print(verify.report(differences))
@@ -107,7 +110,8 @@ def _port(arguments: argparse.Namespace) -> int:
         data = config.data
         data.name, data.data_dir = arguments.dataset, arguments.data_dir
         dataset = examples.dataset_metadata(examples.open_dataset(data))
-    porting.write_ported(output, ported, source, dataset)
+    card = functools.partial(port_card, paths.absolute(output).name, ported, differences)
+    porting.write_ported(output, ported, source, dataset, card)
     print(f"Written to {output}.")
     return 0
 

@@ -42,7 +42,7 @@ def save_pretrained(
       UserError: the directory exists or cannot be written, the run is of another model, a report
         or the picture cannot be read, or the license is no identifier.
     """
-    scores = () if run is None else tuple(_scores_of(model, run))
+    scores = () if run is None else scores_of(model, run)
     sheets = [score.picture for score in scores if score.picture is not None]
     shown = as_path(picture) if picture is not None else sheets[0] if sheets else None
     name = repo_id or paths.absolute(as_path(directory)).name
@@ -50,13 +50,18 @@ def save_pretrained(
     write_directory(directory, model, card, shown)
 
 
-def _scores_of(model: Model, run: PathLike) -> list[Score]:
+def scores_of(model: Model, run: PathLike) -> tuple[Score, ...]:
+    """Scores of a model's weights in the directory that it was read from.
+
+    Raises:
+      UserError: there is no such directory, it is of another model, or a report cannot be read.
+    """
     directory = workdir_of(paths.absolute(as_path(run)))
     if not paths.is_dir(directory):
         raise UserError(f"{directory} is no run; name the directory that the model is from.")
     if load_description(directory)[1] != model.dataset:
         raise UserError(f"{directory} is not the run of this model; name the one that it is from.")
-    return find_scores(directory, model.step)
+    return tuple(find_scores(directory, model.step))
 
 
 def from_pretrained(name: PathLike, revision: str | None = None) -> Model:

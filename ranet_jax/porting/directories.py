@@ -9,7 +9,7 @@ others). That of a segmenter has `config.json` and
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from ranet_jax import checkpoints
 from ranet_jax.checkpoints.manifests import write_manifest
 from ranet_jax.checkpoints.workdirs import describe
 from ranet_jax.errors import UserError
-from ranet_jax.files import new_directory, paths, read_json, write_json
+from ranet_jax.files import new_directory, paths, read_json, write_json, write_text
 from ranet_jax.files.paths import as_path
 from ranet_jax.pipeline.metadata import DatasetMetadata, numbered_classes
 from ranet_jax.porting.coverage import to_tensors
@@ -36,7 +36,11 @@ FIELDS = {"network": str, "naming": str, "fresh": list}
 
 
 def write_ported(
-    directory: Path, ported: Ported, source: Path, dataset: DatasetMetadata | None = None
+    directory: Path,
+    ported: Ported,
+    source: Path,
+    dataset: DatasetMetadata | None = None,
+    card: Callable[[dict[str, Any], DatasetMetadata | None], str] | None = None,
 ) -> None:
     """Write a ported network, whole or not at all.
 
@@ -45,6 +49,7 @@ def write_ported(
       ported: the network.
       source: file that its weights come from.
       dataset: categories of a segmenter; numbered ones if not given.
+      card: gives the text of a model card, of the fields of `port.json` and the categories.
 
     Raises:
       UserError: the directory exists, or the data set has another number of categories.
@@ -73,6 +78,8 @@ def write_ported(
             "sha256": _sha256(as_path(source)),
         }
         write_json(partial / "port.json", description)
+        if card is not None:
+            write_text(partial / "README.md", card(description, dataset))
         write_manifest(partial)
 
 

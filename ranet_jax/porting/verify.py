@@ -1,6 +1,7 @@
 """Proof that a ported network computes what PyTorch computes, stage by stage."""
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -83,7 +84,7 @@ def passes(differences: list[Difference]) -> bool:
     return all(difference.float32 <= TOLERANCE for difference in differences)
 
 
-def report(differences: list[Difference]) -> str:
+def report(differences: Sequence[Difference]) -> str:
     """A table of the differences."""
     lines = [f"{'stage':<16}{'shape':<22}{'float32':>10}{'float64':>10}"]
     for d in differences:

@@ -19,6 +19,7 @@ from ranet_jax.inference.export import onnx, savedmodel, stablehlo, tflite
 from ranet_jax.inference.export.comparison import Comparison, compare
 from ranet_jax.inference.export.format import Format
 from ranet_jax.inference.export.program import (
+    SMALLEST,
     Program,
     describe,
     whole_image_model,
@@ -29,7 +30,10 @@ from ranet_jax.inference.model import Model
 from ranet_jax.porting.directories import write_weights
 from ranet_jax.porting.networks import find_network
 
-__all__ = ["FORMATS", "WEIGHTS", "Comparison", "Exported", "Format", "export", "find_format"]
+__all__ = [
+    *("FORMATS", "WEIGHTS", "Comparison", "Exported", "Format"),
+    *("export", "find_format", "refuse_existing"),
+]
 
 FORMATS: list[Format] = [
     stablehlo.FORMAT,
@@ -48,10 +52,14 @@ class Exported:
     Attributes:
       comparison: how far its runtime is from `Model.predict`; None for weights alone.
       report: what the user should know of the file, in sentences.
+      usage: Python code that runs `{file}`; empty for weights alone.
+      sizes: of which sizes images are taken; empty for weights alone.
     """
 
     comparison: Comparison | None
     report: str
+    usage: str = ""
+    sizes: str = ""
 
 
 def find_format(name: str) -> Format:
@@ -141,7 +149,10 @@ def export(
     if quantize is not None:
         before, after = (f"{size / 1e6:.2f} MB" for size in sizes)
         report += f" Quantised, it takes {after}, and {before} without."
-    return Exported(comparison, f"{report} {remark}".rstrip())
+    sizes_taken = f"{SMALLEST} pixels a side or more"
+    if fixed is not None:
+        sizes_taken = f"{fixed[0]} x {fixed[1]} pixels"
+    return Exported(comparison, f"{report} {remark}".rstrip(), chosen.usage, sizes_taken)
 
 
 def _export_weights(

@@ -19,6 +19,7 @@ class Format:
       write: writes a program and its description to a path; it returns what the user should know of
         the file besides, in one sentence, or "".
       open: loads a file in its own runtime.
+      usage: Python code that runs its files, `{file}`.
       suffix: how names of its files end; "" for a directory.
       packages: modules that it needs, besides those that ranet_jax needs.
       extra: of ranet_jax, that installs them.
@@ -36,6 +37,7 @@ class Format:
     runtime: str
     write: Callable[[Program, dict[str, Any], pathlib.Path], str]
     open: Callable[[pathlib.Path], Runtime]
+    usage: str
     suffix: str = ""
     packages: tuple[str, ...] = ()
     extra: str = ""

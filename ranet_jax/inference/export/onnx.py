@@ -34,11 +34,19 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+USAGE = """\
+import onnxruntime
+
+session = onnxruntime.InferenceSession("{file}")
+labels, probabilities = session.run(["labels", "probabilities"], {{"images": images}})
+"""
+
 FORMAT = Format(
     "onnx",
     "ONNX Runtime",
     _write,
     open_onnx,
+    USAGE,
     suffix=".onnx",
     packages=("onnx", "onnxruntime"),
     extra="onnx",

@@ -49,11 +49,19 @@ def _write(program: Program, description: dict[str, Any], path: pathlib.Path) ->
     return remark(platforms)
 
 
+USAGE = """\
+import tensorflow as tf
+
+segment = tf.saved_model.load("{file}").signatures["serving_default"]
+outputs = segment(images=tf.constant(images))  # "labels" and "probabilities"
+"""
+
 FORMAT = Format(
     "savedmodel",
     "TensorFlow",
     _write,
     open_savedmodel,
+    USAGE,
     packages=("tensorflow",),
     extra="data",
     any_size=True,

@@ -41,6 +41,14 @@ def _write(program: Program, description: dict[str, Any], path: pathlib.Path) ->
     return remark(platforms)
 
 
+USAGE = """\
+import jax
+import jax.export
+
+exported = jax.export.deserialize(bytearray(open("{file}", "rb").read()))
+labels, probabilities = jax.jit(exported.call)(images)
+"""
+
 FORMAT = Format(
-    "stablehlo", "jax.export", _write, open_stablehlo, suffix=".stablehlo", any_size=True
+    "stablehlo", "jax.export", _write, open_stablehlo, USAGE, suffix=".stablehlo", any_size=True
 )

@@ -214,11 +214,19 @@ RULES = {
     "scatter-max": _scatter("max"),
 }
 
+USAGE = """\
+from ai_edge_litert.interpreter import Interpreter
+
+segment = Interpreter("{file}").get_signature_runner()
+outputs = segment(images=images)  # "labels" and "probabilities"
+"""
+
 FORMAT = Format(
     "tflite",
     "LiteRT",
     _write,
     open_tflite,
+    USAGE,
     suffix=".tflite",
     packages=("litert_converter", "ai_edge_litert"),
     extra="tflite",
