@@ -18,7 +18,7 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
 )
 COMMANDS = ("prepare", "pack", "train", "evaluate", "predict", "port", "publish", "reproduce")
-COMMANDS += ("inspect", "export", "bench regions", "bench heads", "bench step")
+COMMANDS += ("inspect", "export", "bench regions", "bench heads", "bench step", "bench export")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
