@@ -16,6 +16,8 @@ from jax import Array
 
 # Nested lists of numbers are taken as well, which jaxtyping has no word for.
 ArrayLike = Array | np.ndarray
+# Height and width: integers or, in programs for any size, symbols of `jax.export`.
+GridShape = tuple[Any, Any]
 
 # How far a probability may leave [0, 1], and a sum of them 1: rounding of half precision, and the
 # steps of finite differences.
@@ -191,7 +193,7 @@ def positive_integer(name: str, value: Any) -> int:
     return number
 
 
-def grid_shape(name: str, value: Sequence[Any]) -> tuple[Any, Any]:
+def grid_shape(name: str, value: Sequence[Any]) -> GridShape:
     """The value as (height, width), which may be symbols in a program for any size.
 
     Raises:

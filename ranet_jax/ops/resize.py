@@ -1,18 +1,23 @@
 """Image resizing with the corner convention of segmentation networks."""
 
-from typing import SupportsIndex
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int64
 
-from ranet_jax.ops.checks import FLOATS, ArrayLike, as_arrays, grid_shape, positive_integer
+from ranet_jax.ops.checks import (
+    FLOATS,
+    ArrayLike,
+    GridShape,
+    as_arrays,
+    grid_shape,
+    positive_integer,
+)
 
 
 def resize_bilinear(
     x: Float[ArrayLike, "*b h w c"],
-    shape: tuple[SupportsIndex, SupportsIndex],
+    shape: GridShape,
     align_corners: bool = True,
 ) -> Float[Array, "*b H W c"]:
     """Resize maps bilinearly so that the corner pixels stay in the corners (align corners).

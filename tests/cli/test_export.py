@@ -36,7 +36,9 @@ def test_a_model_is_written_and_predicts_the_same(exported, tmp_path, capsys):
     words = f"export {exported} --format onnx --size 17 30 --output {output} --no-cache"
     assert main(words.split()) == 0
     said = capsys.readouterr().out
-    assert re.match(rf"Written to {re.escape(str(output))}\. In ONNX Runtime .* differ by", said)
+    assert re.match(
+        rf"Written to {re.escape(str(output))}, .*\. In ONNX Runtime .* differ by", said
+    )
     image = primary_image(17, 30)
     session = onnxruntime.InferenceSession(output, providers=["CPUExecutionProvider"])
     labels, probabilities = session.run(["labels", "probabilities"], {"images": image[None]})

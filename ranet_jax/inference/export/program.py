@@ -40,7 +40,7 @@ class Program:
         model = self.model
         normalized = model.normalization(images.astype(jnp.float32))
         seen = fit_whole(normalized, model.settings.max_pixels)
-        variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), model.variables)
+        variables = jax.tree.map(_widen, model.variables)
         scores = model.forward(variables, seen).fine
         probabilities = resized_softmax(scores, images.shape[1:3])
         return jnp.argmax(probabilities, axis=-1).astype(jnp.uint8), probabilities
@@ -67,6 +67,11 @@ class Program:
                 f"A network of {network.backbone} and context {network.context!r} is exported for"
                 " images of one size alone; give a height and a width."
             ) from error
+
+
+def _widen(array: Any) -> Array:
+    """An array in float32, by an operation of the program if it is stored in half precision."""
+    return jax.lax.convert_element_type(jnp.asarray(array), jnp.float32)
 
 
 def whole_image_model(model: Model) -> Model:

@@ -40,7 +40,7 @@ def rounded(array):
 def test_kernels_in_half_precision_are_those_rounded(tmp_path, model, name):
     path = tmp_path / f"x{find_format(name).suffix}"
     after, before = sizes(export(model, path, name, SIZE, "float16").report)
-    assert after < before
+    assert after < 0.9 * before
     image = primary_image(*SIZE, seed=3)
     expected = model.copy(variables=jax.tree.map(rounded, model.variables)).predict(image)
     found = find_format(name).open(path)(image[None])[1][0]

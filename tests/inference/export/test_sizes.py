@@ -45,6 +45,7 @@ def test_one_file_takes_images_of_several_sizes(tmp_path, name):
         assert said["input"]["smallest_side"] == 33
 
 
+@LONG
 def test_which_blocks_need_the_size():
     """Traced alone: what is traced is lowered as well, as the long test shows."""
     refused = set()
