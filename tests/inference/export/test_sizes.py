@@ -88,5 +88,5 @@ def test_sizes_that_a_format_does_not_take(tmp_path, name, size, sentence):
 def test_an_image_below_the_smallest_size_is_refused_by_the_runtime(tmp_path):
     export(brightest(), tmp_path / "x.stablehlo", "stablehlo", "dynamic")
     exported = jax.export.deserialize(bytearray((tmp_path / "x.stablehlo").read_bytes()))
-    with pytest.raises(ValueError, match="h >= 33"):
+    with pytest.raises(ValueError, match="refining shapes"):
         exported.call(np.zeros((1, 32, 40, 3), np.uint8))
