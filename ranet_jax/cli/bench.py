@@ -359,7 +359,9 @@ def _add_export(subjects: Any) -> None:
         "export", help="predictions of a model in the runtimes that it is exported for"
     )
     parser.add_argument(
-        "checkpoint", type=PathText, help="working directory, checkpoint or exported model"
+        "checkpoint",
+        type=PathText,
+        help="working directory, checkpoint, exported or published model",
     )
     parser.add_argument(
         "--formats",
