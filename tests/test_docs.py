@@ -17,16 +17,9 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/*.md", "docs/*/*.md", "launch/*.md", "data/*/*.md")
     for path in ROOT.glob(pattern)
 )
-COMMANDS = ("prepare", "pack", "train", "evaluate", "predict", "explore", "port")
-COMMANDS += (
-    "publish",
-    "reproduce",
-    "inspect",
-    "export",
-    "bench regions",
-    "bench heads",
-    "bench step",
-)
+COMMANDS = ("prepare", "pack", "train", "evaluate", "predict", "explore", "export", "port")
+COMMANDS += ("publish", "reproduce", "inspect")
+COMMANDS += ("bench regions", "bench heads", "bench step", "bench export")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 

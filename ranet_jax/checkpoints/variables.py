@@ -36,7 +36,7 @@ from ranet_jax.pipeline.metadata import DatasetMetadata
 
 Path = str | os.PathLike[str]
 # Files of exported and ported networks that people may edit.
-DESCRIPTIONS = frozenset({"config.json", "dataset.json", "port.json"})
+DESCRIPTIONS = frozenset({"config.json", "dataset.json", "port.json", "README.md"})
 State = TypeVar("State")
 
 
@@ -211,14 +211,9 @@ def load_variables(path: Path, use_ema: bool = True) -> StoredModel:
         return StoredModel(config, dataset, read_variables(path / "variables"), None)
     if not paths.is_dir(workdir / "checkpoints") or (is_step and not paths.is_dir(path)):
         paths.check_bucket(path)
-        if paths.is_file(path / "model.safetensors"):
-            raise UserError(
-                f"{path} holds a published model; read it with `ranet_jax.from_pretrained`, whose"
-                " `save` writes what all commands take."
-            )
         raise UserError(
             f"{path} holds no checkpoint; name a working directory of a training, one of its"
-            " checkpoints/STEP, or an exported model."
+            " checkpoints/STEP, or an exported or published model."
         )
     config, dataset = read_description(workdir)
     step, state = _read_step(path) if is_step else _read_best(workdir)

@@ -30,6 +30,7 @@ def add_parser(subparsers: Any) -> None:
     _add_heads(subjects)
     _add_device(subjects)
     _add_checkpoint(subjects)
+    _add_export(subjects)
 
 
 def _add_size(parser: argparse.ArgumentParser) -> None:
@@ -350,4 +351,50 @@ def run_checkpoint(arguments: argparse.Namespace) -> int:
     cost = checkpoint.measure_checkpoint(config, classes, arguments.repeats, arguments.directory)
     report = checkpoint.checkpoint_report(cost)
     _show(arguments, report, checkpoint.checkpoint_results(cost))
+    return 0
+
+
+# -------------------------------------------------------------------------------- export
+
+
+def _add_export(subjects: Any) -> None:
+    parser = subjects.add_parser(
+        "export", help="predictions of a model in the runtimes that it is exported for"
+    )
+    parser.add_argument(
+        "checkpoint",
+        type=PathText,
+        help="working directory, checkpoint, exported or published model",
+    )
+    parser.add_argument(
+        "--formats",
+        nargs="+",
+        choices=("stablehlo", "onnx", "savedmodel", "tflite"),
+        default=("stablehlo", "onnx", "savedmodel", "tflite"),
+        help="of `ranet export` (default: all)",
+    )
+    parser.add_argument(
+        "--size",
+        nargs=2,
+        type=int,
+        required=True,
+        metavar=("HEIGHT", "WIDTH"),
+        help="of the image in pixels",
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=20, metavar="N", help="timed predictions (default: 20)"
+    )
+    _add_output(parser)
+    parser.set_defaults(run=run_export)
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    """Time a model in the runtimes that it is exported for."""
+    from ranet_jax.bench import exports
+
+    _check_output(arguments)
+    path, size = arguments.checkpoint, tuple(arguments.size)
+    costs = exports.measure_exports(path, arguments.formats, size, arguments.repeats)
+    report = exports.exports_report(costs, path, size)
+    _show(arguments, report, exports.exports_results(costs, path, size))
     return 0

@@ -23,7 +23,9 @@ def add_parser(subparsers: Any) -> None:
         "evaluate", help="score a checkpoint", **with_examples(*EXAMPLES, overriding=True)
     )
     parser.add_argument(
-        "checkpoint", type=PathText, help="working directory, checkpoint or exported model"
+        "checkpoint",
+        type=PathText,
+        help="working directory, checkpoint, exported or published model",
     )
     parser.add_argument("--split", help="split of the data set (default: the config's)")
     parser.add_argument(

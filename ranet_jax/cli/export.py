@@ -1,17 +1,21 @@
 """`ranet export`: a trained model as a program for another runtime."""
 
 import argparse
-from typing import Any
+from typing import Any, Literal
 
 from ranet_jax.cli import compilation_cache
-from ranet_jax.cli.arguments import PathText, with_examples
+from ranet_jax.cli.arguments import PathText, refuse, with_examples
 from ranet_jax.cli.document import show_document
+from ranet_jax.cli.port import write_state_dict
 from ranet_jax.config_files import override
 from ranet_jax.display.output import tell
+from ranet_jax.errors import UserError
 
 EXAMPLES = (
     "ranet export runs/demo --format onnx --size 128 128 --output demo.onnx",
-    "ranet export runs/demo --format savedmodel --size 128 128 --output demo_savedmodel",
+    "ranet export runs/demo --format tflite --size 128 128 --quantize int8 --output demo.tflite",
+    "ranet export runs/fcn --format savedmodel --size dynamic --output fcn_savedmodel",
+    "ranet export runs/demo --format safetensors --output demo.safetensors",
 )
 
 
@@ -23,21 +27,26 @@ def add_parser(subparsers: Any) -> None:
         **with_examples(*EXAMPLES, overriding=True),
     )
     parser.add_argument(
-        "checkpoint", type=PathText, help="working directory, checkpoint or exported model"
+        "checkpoint",
+        type=PathText,
+        help="working directory, checkpoint, exported or published model",
     )
     parser.add_argument(
         "--format",
-        choices=("stablehlo", "onnx", "savedmodel", "tflite"),
+        choices=("stablehlo", "onnx", "savedmodel", "tflite", "pth", "safetensors"),
         required=True,
-        help="what to write; `ranet port --reverse` writes the weights as .pth or .safetensors",
+        help="what to write; pth and safetensors hold the weights alone",
     )
     parser.add_argument(
         "--size",
-        type=int,
-        nargs=2,
-        metavar=("H", "W"),
-        required=True,
-        help="height and width of the images in pixels",
+        nargs="+",
+        metavar="PIXELS",
+        help="height and width of the images in pixels, or `dynamic` for any",
+    )
+    parser.add_argument(
+        "--quantize",
+        choices=("int8", "float16"),
+        help="smaller weights: int8 for onnx and tflite, float16 for stablehlo and savedmodel",
     )
     parser.add_argument(
         "--output", type=PathText, required=True, help="new file; of savedmodel, a new directory"
@@ -48,33 +57,54 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write a model, after a comparison with what it predicts here."""
-    from ranet_jax.inference.export import export, find_format
+    from ranet_jax.hub.cards import export_card, write_export_card
+    from ranet_jax.hub.pretrained import scores_of
+    from ranet_jax.inference.export import WEIGHTS, export, find_format, refuse_existing
     from ranet_jax.inference.model import load
 
+    if arguments.format in WEIGHTS:
+        return _write_weights(arguments)
     find_format(arguments.format)
+    size, output = _size(arguments.size), arguments.output
+    refuse_existing(export_card(output))
     compilation_cache.use_cache(arguments)
     model = load(
         arguments.checkpoint, configure=lambda config: override(config, arguments.overrides)
     )
-    height, width = arguments.size
-    exported = export(model, arguments.output, arguments.format, (height, width))
+    scores = scores_of(model, arguments.checkpoint)
+    exported = export(model, output, arguments.format, size, arguments.quantize)
+    write_export_card(output, model, exported, scores)
+    tell(f"Written to {output}, with a model card beside it. {exported.report}")
     comparison = exported.comparison
-    tell(
-        f"Written to {arguments.output}. In {exported.format.runtime} its probabilities differ by"
-        f" {comparison.probabilities:.1e} at most from those of `ranet predict`, and"
-        f" {comparison.labels:.2%} of the labels."
-    )
-    if exported.remark:
-        tell(exported.remark)
     show_document(
         {
-            "output": arguments.output,
+            "output": output,
             "format": arguments.format,
-            "size": [height, width],
-            "runtime": exported.format.runtime,
-            "probabilities_difference": comparison.probabilities,
-            "labels_differing": comparison.labels,
-            "remark": exported.remark,
+            "size": size,
+            "quantize": arguments.quantize,
+            "probabilities_difference": comparison and comparison.probabilities,
+            "labels_differing": comparison and comparison.labels,
         }
     )
     return 0
+
+
+def _write_weights(arguments: argparse.Namespace) -> int:
+    """What `ranet port --reverse` does, which keeps more of a ported network than a model has."""
+    why = f"has no meaning for {arguments.format}, which holds the weights alone"
+    refuse(arguments, ("--size", "--quantize"), why)
+    if arguments.overrides:
+        raise UserError(f"A field of the config {why}; leave it out.")
+    return write_state_dict(arguments.checkpoint, arguments.output, arguments.format, None)
+
+
+def _size(words: list[str] | None) -> tuple[int, int] | Literal["dynamic"]:
+    if words == ["dynamic"]:
+        return "dynamic"
+    try:
+        height, width = map(int, words or ())
+    except ValueError:
+        raise UserError(
+            "--size takes a height and a width in pixels, such as 128 128, or `dynamic`."
+        ) from None
+    return height, width

@@ -1,6 +1,7 @@
 """`ranet port`: carry weights over from PyTorch, or back."""
 
 import argparse
+import functools
 import os
 from typing import Any
 
@@ -68,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _port(arguments: argparse.Namespace) -> int:
     from ranet_jax import porting
+    from ranet_jax.hub.cards import port_card
     from ranet_jax.porting import verify
 
     refuse(arguments, ("--format", "--naming"), "belongs to --reverse")
@@ -79,23 +81,22 @@ def _port(arguments: argparse.Namespace) -> int:
     if paths.exists(output):
         raise UserError(f"{output} exists already; choose another directory.")
     is_config = arguments.model.endswith(".py")
-    description = porting.read_description(source)
-    with porting.open_state_dict(source, arguments.prefix, getattr(arguments, "from")) as tensors:
+    with porting.open_weights(source, arguments.prefix, getattr(arguments, "from")) as found:
         try:
             ported = porting.port_state_dict(
-                tensors,
+                found.tensors,
                 read_config(arguments.model, []) if is_config else arguments.model,
                 arguments.output_stride,
                 arguments.allow_missing,
                 arguments.num_classes,
-                description.config,
+                found.description.config,
             )
         except porting.Misfit as misfit:
             raise UserError(misfit.report()) if arguments.all else misfit from misfit
         tell(ported.summary())
-        differences = []
+        differences = None
         if arguments.verify:
-            differences = verify.verify(ported, tensors)
+            differences = verify.verify(ported, found.tensors)
             show(verify.report(differences), verify.tables(differences))
             if not verify.passes(differences):
                 raise UserError(
@@ -103,7 +104,7 @@ def _port(arguments: argparse.Namespace) -> int:
                     f" {verify.TOLERANCE:g} in float32); nothing is written."
                 )
     config = ported.network.config
-    dataset = config and description.dataset(config.data.name, ported.num_classes)
+    dataset = config and found.description.dataset(config.data.name, ported.num_classes)
     if arguments.dataset is not None:
         from ranet_jax.pipeline import examples
 
@@ -112,15 +113,14 @@ def _port(arguments: argparse.Namespace) -> int:
         data = config.data
         data.name, data.data_dir = arguments.dataset, arguments.data_dir
         dataset = examples.dataset_metadata(examples.open_dataset(data))
-    porting.write_ported(output, ported, source, dataset)
+    card = functools.partial(port_card, paths.absolute(output).name, ported, differences)
+    porting.write_ported(output, ported, source, dataset, card)
     tell(f"Written to {output}.")
-    show_document({"output": output, **ported.to_json(), "differences": differences})
+    show_document({"output": output, **ported.to_json(), "differences": differences or []})
     return 0
 
 
 def _reverse(arguments: argparse.Namespace) -> int:
-    from ranet_jax import porting
-
     forward = ("--model", "--output-stride", "--num-classes", "--allow-missing", "--prefix")
     others = ("--from", "--dataset", "--data-dir", "--verify", "--all")
     refuse(arguments, (*forward, *others), "does not go with --reverse")
@@ -129,11 +129,20 @@ def _reverse(arguments: argparse.Namespace) -> int:
     checkpoint = arguments.source
     name = f"{paths.absolute(checkpoint).name}.{arguments.format}"
     output = paths.as_path(arguments.output or name)
-    if output.suffix != f".{arguments.format}":
-        raise UserError(f"{output} does not end in .{arguments.format}; give both one format.")
-    naming, left_out = porting.reverse(checkpoint, output, arguments.naming)
-    tell(f"Written to {output}, in the names of {naming}.")
+    return write_state_dict(checkpoint, output, arguments.format, arguments.naming)
+
+
+def write_state_dict(
+    checkpoint: paths.Path, output: paths.Path, format: str, naming: str | None
+) -> int:
+    """Write the weights of a checkpoint, and print whose names they have."""
+    from ranet_jax import porting
+
+    if output.suffix != f".{format}":
+        raise UserError(f"{output} does not end in .{format}; give both one format.")
+    chosen, left_out = porting.reverse(checkpoint, output, naming)
+    tell(f"Written to {output}, in the names of {chosen}; read again, they are the same.")
     if left_out:
         tell(f"{len(left_out)} arrays that its source lacked are left out.")
-    show_document({"output": output, "naming": naming, "left_out": left_out})
+    show_document({"output": output, "naming": chosen, "left_out": left_out})
     return 0

@@ -22,7 +22,9 @@ def add_parser(subparsers: Any) -> None:
         "predict", help="segment images and videos", **with_examples(*EXAMPLES, overriding=True)
     )
     parser.add_argument(
-        "checkpoint", type=PathText, help="working directory, checkpoint or exported model"
+        "checkpoint",
+        type=PathText,
+        help="working directory, checkpoint, exported or published model",
     )
     parser.add_argument(
         "images",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -15,8 +16,9 @@ from ranet_jax.files.paths import as_path
 from ranet_jax.hub.scores import MEASURES, Score, describe_settings
 from ranet_jax.inference.model import Model
 from ranet_jax.models import find_block
+from ranet_jax.porting.published import LIBRARY
 
-LIBRARY, TASK = "ranet_jax", "image-segmentation"
+TASK = "image-segmentation"
 # The hub's names of measures.
 METRICS = dict(zip(MEASURES, ("mean_iou", "accuracy", "mean_accuracy"), strict=True))
 TITLES = dict(zip(MEASURES, ("mean IoU", "pixel accuracy", "mean accuracy"), strict=True))
@@ -31,6 +33,9 @@ class Card:
       scores: of evaluations of the model.
       license: the hub's identifier of the license of the weights, such as "apache-2.0".
       picture: name of the file of a picture beside the card.
+      use: what the section on use says; how to call `from_pretrained` if it is empty.
+      origin: what a section on the origin of the weights says; there is none if it is empty.
+      sizes: of which sizes images are taken.
 
     Raises:
       UserError: the license is no identifier.
@@ -40,6 +45,9 @@ class Card:
     scores: tuple[Score, ...] = ()
     license: str | None = None
     picture: str | None = None
+    use: str = ""
+    origin: str = ""
+    sizes: str = "any size"
 
     def __post_init__(self) -> None:
         if self.license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", self.license):
@@ -56,16 +64,24 @@ class Card:
 
 def write_card(model: Model, card: Card) -> str:
     """The text of a model's `README.md`."""
-    metadata = yaml.safe_dump(_metadata(model, card), sort_keys=False, allow_unicode=True)
-    sections = [f"# {card.title}", _introduction(model)]
+    sections = [_introduction(model)]
     if card.picture is not None:
         sections.append(f"![Predictions of {card.title}]({card.picture})")
-    sections += ["## Use", _use(card), "## Input", _input(model), "## Classes", _classes(model)]
+    sections += ["## Use", card.use or _use(card), "## Input", _input(model, card)]
+    sections += ["## Classes", _classes(model)]
+    if card.origin:
+        sections += ["## Origin", card.origin]
     if card.scores:
         sections += ["## Scores", _scores(card.scores)]
     if model.step is not None:
         sections += ["## Training", _training(model)]
-    return f"---\n{metadata}---\n\n" + "\n\n".join(sections) + "\n"
+    return compose(card.title, _metadata(model, card), sections)
+
+
+def compose(title: str, fields: dict[str, Any], sections: Sequence[str]) -> str:
+    """The text of a card: a block of metadata in YAML, a title and sections."""
+    metadata = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+    return f"---\n{metadata}---\n\n" + "\n\n".join([f"# {title}", *sections]) + "\n"
 
 
 def _metadata(model: Model, card: Card) -> dict[str, Any]:
@@ -129,7 +145,7 @@ def _use(card: Card) -> str:
     )
 
 
-def _input(model: Model) -> str:
+def _input(model: Model, card: Card) -> str:
     normalization = model.normalization
     mean, std = (
         ", ".join(f"{value:g}" for value in values)
@@ -137,9 +153,9 @@ def _input(model: Model) -> str:
     )
     order = {"rgb": "red, green, blue", "bgr": "blue, green, red"}[normalization.channel_order]
     return (
-        "Images are RGB in bytes, uint8 [H, W, 3], of any size. `predict` subtracts the mean"
-        f" ({mean}) of red, green and blue and divides by their deviation ({std}); the network sees"
-        f" the channels in the order {order}. It sees an image"
+        f"Images are RGB in bytes, uint8 [H, W, 3], of {card.sizes}. The mean ({mean}) of red,"
+        f" green and blue is subtracted inside, and their deviation ({std}) divided by; the network"
+        f" sees the channels in the order {order}. It sees an image"
         f" {describe_settings(model.settings)}."
     )
 

@@ -5,15 +5,15 @@ import pathlib
 import tempfile
 
 from ranet_jax.checkpoints import workdir_of
-from ranet_jax.checkpoints.workdirs import read_description
 from ranet_jax.errors import UserError
 from ranet_jax.files import paths
 from ranet_jax.files.paths import as_path
 from ranet_jax.hub import remote
 from ranet_jax.hub.card import Card
-from ranet_jax.hub.directory import CONFIG, PICTURE, READ, read_directory, write_directory
+from ranet_jax.hub.directory import PICTURE, READ, write_directory
 from ranet_jax.hub.scores import Score, find_scores
-from ranet_jax.inference.model import Model
+from ranet_jax.inference.model import Model, load
+from ranet_jax.porting.published import is_published, load_description
 
 PathLike = str | os.PathLike[str]
 
@@ -42,7 +42,7 @@ def save_pretrained(
       UserError: the directory exists or cannot be written, the run is of another model, a report
         or the picture cannot be read, or the license is no identifier.
     """
-    scores = () if run is None else tuple(_scores_of(model, run))
+    scores = () if run is None else scores_of(model, run)
     sheets = [score.picture for score in scores if score.picture is not None]
     shown = as_path(picture) if picture is not None else sheets[0] if sheets else None
     name = repo_id or paths.absolute(as_path(directory)).name
@@ -50,13 +50,18 @@ def save_pretrained(
     write_directory(directory, model, card, shown)
 
 
-def _scores_of(model: Model, run: PathLike) -> list[Score]:
+def scores_of(model: Model, run: PathLike) -> tuple[Score, ...]:
+    """Scores of a model's weights in the directory that it was read from.
+
+    Raises:
+      UserError: there is no such directory, it is of another model, or a report cannot be read.
+    """
     directory = workdir_of(paths.absolute(as_path(run)))
     if not paths.is_dir(directory):
         raise UserError(f"{directory} is no run; name the directory that the model is from.")
-    if read_description(directory)[1] != model.dataset:
+    if load_description(directory)[1] != model.dataset:
         raise UserError(f"{directory} is not the run of this model; name the one that it is from.")
-    return find_scores(directory, model.step)
+    return tuple(find_scores(directory, model.step))
 
 
 def from_pretrained(name: PathLike, revision: str | None = None) -> Model:
@@ -73,15 +78,16 @@ def from_pretrained(name: PathLike, revision: str | None = None) -> Model:
     """
     directory = as_path(name)
     if not paths.exists(directory) and remote.is_id(str(name)):
-        return read_directory(remote.fetch(str(name), revision, READ))
-    if not paths.is_dir(directory):
+        return load(remote.fetch(str(name), revision, READ))
+    if not is_published(directory):
         raise UserError(
-            f"There is no directory {directory} with a {CONFIG}; name one that `ranet publish`"
-            " wrote, or OWNER/NAME of a model of the hub."
+            f"{directory} holds no published model; name a directory that `ranet publish` wrote, or"
+            " OWNER/NAME of a model of the hub, and read runs and exported models with"
+            " `ranet_jax.load`."
         )
     if revision is not None:
         raise UserError(f"{directory} is a directory, which has no revisions; leave that out.")
-    return read_directory(directory)
+    return load(directory)
 
 
 def push_to_hub(

@@ -14,22 +14,24 @@ from jaxtyping import Array, Float32, UInt8
 from ml_collections import ConfigDict
 
 from ranet_jax import checkpoints
-from ranet_jax.config import changed_fields, check_config
-from ranet_jax.errors import UserError, first_sentence
+from ranet_jax.config import changed_fields
+from ranet_jax.errors import UserError
 from ranet_jax.inference.bands import probability_rows
 from ranet_jax.inference.forward import ScoreMaps, make_forward
 from ranet_jax.inference.prediction import Prediction, prediction_of, region_map_of
 from ranet_jax.inference.probabilities import whole_probabilities
 from ranet_jax.inference.segmentation import segment
 from ranet_jax.inference.settings import InferenceSettings
-from ranet_jax.models import build_model
+from ranet_jax.models import build_network
 from ranet_jax.pipeline.images import ImageRows
 from ranet_jax.pipeline.metadata import DatasetMetadata
 from ranet_jax.pipeline.normalization import Normalization
+from ranet_jax.porting.published import load_variables
 
 # Most images and pixels of one pass over images that come one after another; an image has its own
 # pass where it has more pixels than that.
 GROUP_IMAGES, GROUP_PIXELS = 8, 2**20
+_FIELDS = ("config", "module", "variables", "dataset", "step", "settings")
 
 
 def as_rgb(image: Any, name: str = "The image") -> UInt8[np.ndarray, "H W 3"]:
@@ -73,6 +75,14 @@ class Model:
         self.settings = InferenceSettings.from_config(config)
         self.forward = make_forward(module)
         self.normalization = Normalization.from_config(config.data)
+
+    def copy(self, **changes: Any) -> "Model":
+        """The model with other attributes, such as `settings`; what it holds is not copied."""
+        fields = {name: getattr(self, name) for name in _FIELDS} | changes
+        settings = fields.pop("settings")
+        other = Model(**fields)
+        other.settings = settings
+        return other
 
     @overload
     def predict(self, image: np.ndarray, with_regions: bool = True) -> Any: ...
@@ -233,7 +243,9 @@ def _groups(images: Iterable[Any]) -> Iterator[UInt8[np.ndarray, "b H W 3"]]:
 def load(
     path: str | os.PathLike, configure: Callable[[ConfigDict], ConfigDict] | None = None
 ) -> Model:
-    """The model of a work directory (its best checkpoint), a checkpoint or an exported directory.
+    """The model of a work directory (its best checkpoint), a checkpoint, or an exported one.
+
+    A directory of a published model is read too.
 
     `configure` may change fields of the config, such as those of `config.eval`.
 
@@ -241,7 +253,7 @@ def load(
       UserError: there is no checkpoint at `path`, its arrays are not those of the network that its
         config and class names describe, or `configure` describes another network.
     """
-    config, dataset, variables, step = checkpoints.load_variables(path)
+    config, dataset, variables, step = load_variables(path)
     if configure is not None:
         trained = config.copy_and_resolve_references()
         config = configure(config)
@@ -254,28 +266,3 @@ def load(
     module, expected = build_network(config, dataset.num_classes, str(path))
     checkpoints.check_same_arrays(expected, variables, str(path))
     return Model(config, module, variables, dataset, step)
-
-
-def build_network(config: ConfigDict, num_classes: int, source: str) -> tuple[nn.Module, Any]:
-    """The network that a stored config describes, and the shapes of its variables.
-
-    Args:
-      config: of a trained network.
-      num_classes: number of its categories.
-      source: what holds the config, for the error to name.
-
-    Raises:
-      UserError: the config describes no network.
-    """
-    check_config(config)
-    try:
-        module = build_model(config, num_classes)
-        image = jax.ShapeDtypeStruct((1, *config.data.crop_size, 3), jnp.float32)
-        return module, jax.eval_shape(module.init, jax.random.PRNGKey(0), image)
-    except UserError:
-        raise
-    except (ArithmeticError, MemoryError, TypeError, ValueError) as error:
-        raise UserError(
-            f"The config of {source} describes no network ({first_sentence(error)}); restore its"
-            " config.json from a copy."
-        ) from error

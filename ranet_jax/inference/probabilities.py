@@ -14,15 +14,14 @@ from ranet_jax import ops
 from ranet_jax.inference.forward import ScoreMaps
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.inference.windows import slide
+from ranet_jax.ops.checks import GridShape
 
 # Normalised images [b, H, W, 3] -> score maps before softmax [b, h, w, c] by name.
 Forward = Callable[[Array], ScoreMaps]
 
 
 @functools.partial(jax.jit, static_argnames="shape")
-def resized_softmax(
-    scores: Float[Array, "b h w c"], shape: tuple[int, int]
-) -> Float32[Array, "b H W c"]:
+def resized_softmax(scores: Float[Array, "b h w c"], shape: GridShape) -> Float32[Array, "b H W c"]:
     """Probabilities of score maps resized to `shape` (H, W), corners aligned, in float32."""
     return jax.nn.softmax(ops.resize_bilinear(scores.astype(jnp.float32), shape), axis=-1)
 

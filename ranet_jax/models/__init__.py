@@ -1,10 +1,14 @@
 """Flax modules: backbones, context blocks and the segmenter, built from a config."""
 
+from typing import Any
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from ranet_jax.errors import UserError
+from ranet_jax.config import check_config
+from ranet_jax.errors import UserError, first_sentence
 from ranet_jax.models.backbones import build_backbone, find_stages
 from ranet_jax.models.context import PixelPairs, build_context, find_block
 from ranet_jax.models.outputs import ContextOutput, Outputs, Regions
@@ -17,6 +21,7 @@ __all__ = [
     "Regions",
     "Segmenter",
     "build_model",
+    "build_network",
     "find_block",
 ]
 
@@ -61,3 +66,28 @@ def build_model(config: ConfigDict, num_classes: int, axis_name: str | None = No
         )
     except ValueError as error:
         raise UserError(f"config.model describes no network: {error}") from error
+
+
+def build_network(config: ConfigDict, num_classes: int, source: str) -> tuple[nn.Module, Any]:
+    """The network that a stored config describes, and the shapes of its variables.
+
+    Args:
+      config: of a trained network.
+      num_classes: number of its categories.
+      source: what holds the config, for the error to name.
+
+    Raises:
+      UserError: the config describes no network.
+    """
+    check_config(config)
+    try:
+        module = build_model(config, num_classes)
+        image = jax.ShapeDtypeStruct((1, *config.data.crop_size, 3), jnp.float32)
+        return module, jax.eval_shape(module.init, jax.random.PRNGKey(0), image)
+    except UserError:
+        raise
+    except (ArithmeticError, MemoryError, TypeError, ValueError) as error:
+        raise UserError(
+            f"The config of {source} describes no network ({first_sentence(error)}); restore its"
+            " config.json from a copy."
+        ) from error

@@ -9,12 +9,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 # Nested lists of numbers are taken as well, which jaxtyping has no word for.
 ArrayLike = Array | np.ndarray
+# Height and width: integers or, in programs for any size, symbols of `jax.export`.
+GridShape = tuple[Any, Any]
+# Sizes of axes by their letters, likewise.
+Sizes = dict[str, Any]
 
 # How far a probability may leave [0, 1], and a sum of them 1: rounding of half precision, and the
 # steps of finite differences.
@@ -30,17 +35,17 @@ class Kind(NamedTuple):
 
     dtype: Any
     name: str
-    fault: Callable[[np.ndarray, dict[str, int]], str] = lambda values, sizes: ""
+    fault: Callable[[np.ndarray, Sizes], str] = lambda values, sizes: ""
 
 
-def _outside_unit(values: np.ndarray, sizes: dict[str, int]) -> str:
+def _outside_unit(values: np.ndarray, sizes: Sizes) -> str:
     wrong = ~((values >= -TOLERANCE) & (values <= 1 + TOLERANCE))
     if not wrong.any():
         return ""
     return f"must hold probabilities, in [0, 1], but holds {values[wrong][0]:.3g}"
 
 
-def _no_distribution(values: np.ndarray, sizes: dict[str, int]) -> str:
+def _no_distribution(values: np.ndarray, sizes: Sizes) -> str:
     outside = _outside_unit(values, sizes)
     if outside:
         return f"{outside}; take the softmax of logits first"
@@ -52,7 +57,7 @@ def _no_distribution(values: np.ndarray, sizes: dict[str, int]) -> str:
     return f"must sum to 1 over the last axis, but the sum at {place} is {sums[place]:.3g}"
 
 
-def _outside_pixels(values: np.ndarray, sizes: dict[str, int], least: int = 0) -> str:
+def _outside_pixels(values: np.ndarray, sizes: Sizes, least: int = 0) -> str:
     wrong = (values < least) | (values >= sizes["n"])
     if not wrong.any():
         return ""
@@ -112,7 +117,7 @@ def _to_array(name: str, value: Any, kind: Kind) -> ArrayLike:
     return array
 
 
-def check_shapes(**arrays: tuple[ArrayLike, str]) -> dict[str, int]:
+def check_shapes(**arrays: tuple[ArrayLike, str]) -> Sizes:
     """Bind the axis letters of several arrays and return their sizes.
 
     Each keyword is an argument's name with its array and its layout, such as
@@ -121,7 +126,7 @@ def check_shapes(**arrays: tuple[ArrayLike, str]) -> dict[str, int]:
     Raises:
       ValueError: an array has another rank than its layout, or a letter has two sizes.
     """
-    sizes: dict[str, int] = {}
+    sizes: Sizes = {}
     for name, (array, layout) in arrays.items():
         letters = layout.removeprefix("... ").split()
         any_more = layout.startswith("... ") and array.ndim > len(letters)
@@ -139,7 +144,7 @@ def check_shapes(**arrays: tuple[ArrayLike, str]) -> dict[str, int]:
     return sizes
 
 
-def _check_values(name: str, array: ArrayLike, kind: Kind, sizes: dict[str, int]) -> None:
+def _check_values(name: str, array: ArrayLike, kind: Kind, sizes: Sizes) -> None:
     if isinstance(array, jax.core.Tracer):
         return
     if isinstance(array, Array) and not array.is_fully_addressable:
@@ -204,16 +209,18 @@ def index_below(name: str, value: Any, count: int) -> Any:
     return number
 
 
-def grid_shape(name: str, value: Sequence[int]) -> tuple[int, int]:
-    """The value as (height, width).
+def grid_shape(name: str, value: Sequence[Any]) -> GridShape:
+    """The value as (height, width), which may be symbols in a program for any size.
 
     Raises:
       ValueError: it is not a pair of positive integers.
     """
     try:
-        height, width = (operator.index(size) for size in value)
+        height, width = (
+            size if jax.export.is_symbolic_dim(size) else operator.index(size) for size in value
+        )
     except (TypeError, ValueError):
         height, width = 0, 0
-    if min(height, width) < 1:
+    if height < 1 or width < 1:
         raise ValueError(f"{name} must be positive integers (height, width), but is {value!r}")
     return height, width

@@ -5,11 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int64
 
-from ranet_jax.ops.checks import FLOATS, ArrayLike, as_arrays, grid_shape, positive_integer
+from ranet_jax.ops.checks import (
+    FLOATS,
+    ArrayLike,
+    GridShape,
+    as_arrays,
+    grid_shape,
+    positive_integer,
+)
 
 
 def resize_bilinear(
-    x: Float[ArrayLike, "*b h w c"], shape: tuple[int, int], align_corners: bool = True
+    x: Float[ArrayLike, "*b h w c"],
+    shape: GridShape,
+    align_corners: bool = True,
 ) -> Float[Array, "*b H W c"]:
     """Resize maps bilinearly so that the corner pixels stay in the corners (align corners).
 
@@ -19,7 +28,7 @@ def resize_bilinear(
 
     Args:
       x: maps of any float dtype, which the result keeps.
-      shape: (H, W) in pixels.
+      shape: (H, W) in pixels, which may be symbols of `jax.export`.
       align_corners: if False, the outer edges of the corner pixels stay in place, and o reads
         (o + 1/2) * in / out - 1/2, or the closest pixel where that is outside.
 
@@ -30,15 +39,15 @@ def resize_bilinear(
       ValueError: `x` has fewer than three axes, or a size is not positive.
     """
     (x,) = as_arrays(x=(x, FLOATS, "... h w c"))
-    shape = grid_shape("shape", shape)
+    sizes = grid_shape("shape", shape)
 
     if not align_corners:
         precise = x if x.dtype == jnp.float64 else x.astype(jnp.float32)
-        whole = (*x.shape[:-3], *shape, x.shape[-1])
+        whole = (*x.shape[:-3], *sizes, x.shape[-1])
         return jax.image.resize(precise, whole, "linear", antialias=False).astype(x.dtype)
 
     scaled = []
-    for axis, size in zip((x.ndim - 3, x.ndim - 2), shape, strict=True):
+    for axis, size in zip((x.ndim - 3, x.ndim - 2), sizes, strict=True):
         if size == 1:
             x = jax.lax.slice_in_dim(x, 0, 1, axis=axis)
         elif x.shape[axis] == 1:
@@ -52,7 +61,7 @@ def resize_bilinear(
     scale = jnp.array([(size - 1) / (x.shape[axis] - 1) for axis, size in scaled], precise.dtype)
     resized = jax.image.scale_and_translate(
         precise,
-        (*x.shape[:-3], *shape, x.shape[-1]),
+        (*x.shape[:-3], *sizes, x.shape[-1]),
         tuple(axis for axis, _ in scaled),
         scale,
         # scale_and_translate counts from the pixels' outer edges, half a pixel further out.

@@ -1,15 +1,11 @@
 """What mmsegmentation's checkpoints say of their network beside its weights, under "meta"."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ranet_jax.errors import UserError
-from ranet_jax.files.paths import as_path, local_copy
 from ranet_jax.pipeline.metadata import DatasetMetadata, default_color
-from ranet_jax.porting.files import read_file
-from ranet_jax.porting.shards import find_index
 
 
 @dataclass(frozen=True)
@@ -45,20 +41,12 @@ class Description:
             return DatasetMetadata(name, self.class_names, tuple(map(default_color, numbers)))
 
 
-def read_description(path: str | os.PathLike[str]) -> Description:
-    """What a file of weights says of its network; nothing unless it is a single one of PyTorch's.
+def describe(found: Any) -> Description:
+    """What the content of a file of weights says of its network.
 
     In versions 1.x "dataset_meta" holds "classes" and "palette", and "cfg" the text of the config;
     in 0.x they are "CLASSES", "PALETTE" and "config".
-
-    Raises:
-      UserError: the file cannot be read.
     """
-    path = as_path(path)
-    if find_index(path) is not None or path.suffix in (".npz", ".safetensors"):
-        return Description()
-    with local_copy(path) as copy:
-        found = read_file(copy)
     meta = found.get("meta") if isinstance(found, Mapping) else None
     if not isinstance(meta, Mapping):
         return Description()

@@ -9,6 +9,7 @@ others). That of a segmenter has `config.json` and
 
 import hashlib
 import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from ranet_jax import checkpoints
 from ranet_jax.checkpoints.manifests import write_manifest
 from ranet_jax.checkpoints.workdirs import describe
 from ranet_jax.errors import UserError
-from ranet_jax.files import new_directory, paths, read_json, write_json
+from ranet_jax.files import new_directory, paths, read_json, write_json, write_text
 from ranet_jax.files.paths import as_path
 from ranet_jax.pipeline.metadata import DatasetMetadata, numbered_classes
 from ranet_jax.porting.coverage import to_tensors
@@ -25,6 +26,7 @@ from ranet_jax.porting.files import StateDict, read_tensors, write_state_dict
 from ranet_jax.porting.name_patterns import Naming
 from ranet_jax.porting.networks import Network, find_network
 from ranet_jax.porting.port import Ported, flatten
+from ranet_jax.porting.published import load_variables
 from ranet_jax.porting.shards import weight_files
 
 Path = str | os.PathLike[str]
@@ -34,7 +36,11 @@ FIELDS = {"network": str, "naming": str, "fresh": list}
 
 
 def write_ported(
-    directory: Path, ported: Ported, source: Path, dataset: DatasetMetadata | None = None
+    directory: Path,
+    ported: Ported,
+    source: Path,
+    dataset: DatasetMetadata | None = None,
+    card: Callable[[dict[str, Any], DatasetMetadata | None], str] | None = None,
 ) -> None:
     """Write a ported network, whole or not at all.
 
@@ -43,6 +49,7 @@ def write_ported(
       ported: the network.
       source: file that its weights come from.
       dataset: categories of a segmenter; numbered ones if not given.
+      card: gives the text of a model card, of the fields of `port.json` and the categories.
 
     Raises:
       UserError: the directory exists, or the data set has another number of categories.
@@ -71,6 +78,8 @@ def write_ported(
             "sha256": _sha256(as_path(source)),
         }
         write_json(partial / "port.json", description)
+        if card is not None:
+            write_text(partial / "README.md", card(description, dataset))
         write_manifest(partial)
 
 
@@ -106,7 +115,7 @@ def reverse(checkpoint: Path, output: Path, naming: str | None = None) -> tuple[
 
     Args:
       checkpoint: directory of a ported network, working directory, one checkpoint of it, or an
-        exported model.
+        exported or published model.
       output: new file, .pth or .safetensors.
       naming: whose names the tensors get; those they came with if not given, or the first that
         the network has.
@@ -124,7 +133,7 @@ def reverse(checkpoint: Path, output: Path, naming: str | None = None) -> tuple[
         network = find_network(ported["network"])
         variables = checkpoints.read_variables(paths.absolute(checkpoint) / "variables")
     else:
-        stored = checkpoints.load_variables(checkpoint)
+        stored = load_variables(checkpoint)
         network, variables = find_network(stored.config), stored.variables
     kept: StateDict = {}
     fresh: list[str] = []
@@ -132,10 +141,37 @@ def reverse(checkpoint: Path, output: Path, naming: str | None = None) -> tuple[
         fresh, naming = ported["fresh"], naming or ported["naming"]
         if naming == ported["naming"] and paths.is_file(checkpoint / KEPT):
             kept = read_tensors(checkpoint / KEPT)
-    arrays = {p: np.asarray(array) for p, array in flatten(variables).items() if p not in fresh}
+    return write_weights(output, network, variables, naming, kept, fresh), fresh
+
+
+def write_weights(
+    output: Path,
+    network: Network,
+    variables: dict[str, Any],
+    naming: str | None = None,
+    kept: StateDict | None = None,
+    left_out: Sequence[str] = (),
+) -> str:
+    """Write the variables of a network as a state dict.
+
+    Args:
+      output: new file, .pth or .safetensors.
+      network: whose variables they are.
+      variables: its "params" and "batch_stats".
+      naming: whose names the tensors get; the first that the network has if not given.
+      kept: tensors that no array can give back bit by bit.
+      left_out: paths of arrays that the file is to lack.
+
+    Returns:
+      The name of the naming.
+
+    Raises:
+      UserError: the network has no such naming, or the file cannot be written.
+    """
+    arrays = {p: np.asarray(array) for p, array in flatten(variables).items() if p not in left_out}
     chosen = find_naming(network, naming)
     write_state_dict(output, to_tensors(arrays, chosen, kept))
-    return chosen.name, fresh
+    return chosen.name
 
 
 def find_naming(network: Network, name: str | None) -> Naming:

@@ -16,6 +16,7 @@ from ranet_jax.errors import UserError
 from ranet_jax.files import paths, reason, replacing
 from ranet_jax.files.paths import as_path, check_bucket, exists, local_copy
 from ranet_jax.porting.array_files import read_npz, read_safetensors
+from ranet_jax.porting.descriptions import Description, describe
 from ranet_jax.porting.pickled_types import Refused
 from ranet_jax.porting.shards import find_index, read_shards
 from ranet_jax.porting.stored import BFLOAT16, Damaged, Stored, Tensors, as_array
@@ -23,6 +24,14 @@ from ranet_jax.porting.torch_files import read_torch
 from ranet_jax.porting.wrappers import choose_state_dict, without_prefixes
 
 StateDict = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors of a file by name, and what the file says of its network besides."""
+
+    tensors: Tensors
+    description: Description
 
 
 @dataclass
@@ -85,8 +94,17 @@ def open_state_dict(
     Of a file many times larger than a network only that network's tensors take memory. They can
     be read until the context is left.
     """
+    with open_weights(path, prefix, part) as weights:
+        yield weights.tensors
+
+
+@contextlib.contextmanager
+def open_weights(
+    path: str | os.PathLike[str], prefix: str | None = None, part: str | None = None
+) -> Iterator[Weights]:
+    """The same with what the file says of its network, of which an index says nothing."""
     with contextlib.ExitStack() as copies:
-        tensors = _open(as_path(path), part, copies)
+        tensors, description = _open(as_path(path), part, copies)
         if prefix is not None:
             taken = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             if not taken:
@@ -97,32 +115,35 @@ def open_state_dict(
             tensors = taken
         for tensor in tensors.values():
             tensor.check()
-        yield without_prefixes(tensors)
+        yield Weights(without_prefixes(tensors), description)
 
 
 def read_tensors(path: paths.Path) -> StateDict:
     """Tensors of a file by all of their names."""
     with contextlib.ExitStack() as copies:
-        return {name: tensor.read() for name, tensor in _open(path, None, copies).items()}
+        tensors, _ = _open(path, None, copies)
+        return {name: tensor.read() for name, tensor in tensors.items()}
 
 
-def _open(path: paths.Path, part: str | None, copies: contextlib.ExitStack) -> dict[str, _Named]:
-    """Tensors of a file or an index; copies of what is on a store last as long as the stack."""
+def _open(
+    path: paths.Path, part: str | None, copies: contextlib.ExitStack
+) -> tuple[dict[str, _Named], Description]:
+    """A file or an index; copies of what is on a store last as long as the stack."""
     index = find_index(path)
     if index is not None:
-        return read_shards(index, lambda shard: _open(shard, part, copies))
+        return read_shards(index, lambda shard: _open(shard, part, copies)[0]), Description()
     return _open_file(copies.enter_context(local_copy(path)), part)
 
 
-def _open_file(path: pathlib.Path, part: str | None) -> dict[str, _Named]:
-    found = read_file(path)
+def _open_file(path: pathlib.Path, part: str | None) -> tuple[dict[str, _Named], Description]:
+    found = _read_file(path)
     try:
-        return _named(choose_state_dict(found, part, path), path)
+        return _named(choose_state_dict(found, part, path), path), describe(found)
     except Damaged as error:
         raise _damaged(path) from error
 
 
-def read_file(path: pathlib.Path) -> Any:
+def _read_file(path: pathlib.Path) -> Any:
     """What a file on this machine holds; arrays of PyTorch's files are still to be read.
 
     Raises:
@@ -223,10 +244,31 @@ def write_state_dict(path: str | os.PathLike[str], tensors: StateDict) -> None:
     try:
         with replacing(path) as partial:
             WRITERS[path.suffix](partial, tensors)
+            _compare(path, READERS[path.suffix](partial), tensors)
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise UserError(
             f"{path} cannot be written ({reason(error)}); choose another file."
         ) from error
+
+
+def _compare(path: paths.Path, found: Mapping[str, Any], tensors: StateDict) -> None:
+    """Refuse what was written, still without its name, unless it is the same bit for bit."""
+    wrong = [name for name in tensors if name not in found]
+    wrong += [
+        name
+        for name, tensor in found.items()
+        if name not in tensors or not _same(as_array(tensor), tensors[name])
+    ]
+    if wrong:
+        raise UserError(
+            f"{path} is not written: read again, {wrong[0]!r} is not what it was; see that the disk"
+            " is sound."
+        )
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    same_kind = (one.dtype, one.shape) == (other.dtype, other.shape)
+    return same_kind and one.tobytes() == other.tobytes()
 
 
 def _write_torch(path: pathlib.Path, tensors: StateDict) -> None:
@@ -235,9 +277,12 @@ def _write_torch(path: pathlib.Path, tensors: StateDict) -> None:
 
 
 def _write_safetensors(path: pathlib.Path, tensors: StateDict) -> None:
+    path.touch()
+    mode = path.stat().st_mode  # that of all new files, where safetensors' are the owner's alone
     safetensors.numpy.save_file(
         {name: np.array(value, order="C") for name, value in tensors.items()}, path
     )
+    path.chmod(mode)
 
 
 WRITERS: dict[str, Callable[[pathlib.Path, StateDict], None]] = {

@@ -15,8 +15,7 @@ from ml_collections import ConfigDict
 from ranet_jax.errors import UserError
 from ranet_jax.porting.advice import advise
 from ranet_jax.porting.coverage import Misfit, choose_naming, to_arrays
-from ranet_jax.porting.descriptions import read_description
-from ranet_jax.porting.files import StateDict, open_state_dict
+from ranet_jax.porting.files import StateDict, open_weights
 from ranet_jax.porting.modules import (
     IMAGES,
     array_shapes,
@@ -120,9 +119,11 @@ def port(
     Raises:
       UserError: the file cannot be read or is not of this network.
     """
-    text = read_description(path).config
-    with open_state_dict(path, prefix, part) as tensors:
-        ported = port_state_dict(tensors, model, output_stride, allow_missing, num_classes, text)
+    with open_weights(path, prefix, part) as found:
+        text = found.description.config
+        ported = port_state_dict(
+            found.tensors, model, output_stride, allow_missing, num_classes, text
+        )
     return ported.module, ported.variables
 
 

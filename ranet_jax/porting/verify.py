@@ -1,6 +1,7 @@
 """Proof that a ported network computes what PyTorch computes, stage by stage."""
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -85,7 +86,7 @@ def passes(differences: list[Difference]) -> bool:
     return all(difference.float32 <= TOLERANCE for difference in differences)
 
 
-def report(differences: list[Difference]) -> str:
+def report(differences: Sequence[Difference]) -> str:
     """Lines of the differences."""
     lines = [f"{'stage':<16}{'shape':<22}{'float32':>10}{'float64':>10}"]
     lines += [
@@ -95,13 +96,13 @@ def report(differences: list[Difference]) -> str:
     return "\n".join([*lines, MEANING])
 
 
-def tables(differences: list[Difference]) -> str:
+def tables(differences: Sequence[Difference]) -> str:
     """The same as a table in Markdown."""
     header = ("stage", "shape", "float32", "float64")
     return f"{table(header, _cells(differences))}\n\n{MEANING}"
 
 
-def _cells(differences: list[Difference]) -> list[tuple[str, str, str, str]]:
+def _cells(differences: Sequence[Difference]) -> list[tuple[str, str, str, str]]:
     return [
         (d.stage, " x ".join(map(str, d.shape[1:])), f"{d.float32:.1e}", f"{d.float64:.1e}")
         for d in differences

@@ -12,6 +12,7 @@ from ranet_jax.checkpoints.workdirs import find_config
 from ranet_jax.errors import UserError
 from ranet_jax.files.paths import Path, absolute, as_path, is_dir
 from ranet_jax.porting.directories import read_description
+from ranet_jax.porting.published import is_published, load_description, load_variables
 
 
 class Start(NamedTuple):
@@ -29,6 +30,9 @@ def describe_start(directory: str) -> Start:
       UserError: there is no such directory, or nothing that says what it holds.
     """
     path = absolute(as_path(directory))
+    if is_published(path):
+        config = load_description(path)[0]
+        return Start(path, config.model.backbone, config)
     workdir = checkpoints.workdir_of(path)
     config, ported = find_config(workdir), read_description(path)
     if config is not None:
@@ -118,7 +122,7 @@ def initialize(model: ConfigDict, variables: dict[str, Any]) -> tuple[dict[str, 
 def _read(start: Start) -> dict[str, Any]:
     """The variables to start from."""
     if start.config is not None:
-        variables = checkpoints.load_variables(start.path).variables
+        variables = load_variables(start.path).variables
     else:
         variables = checkpoints.read_variables(start.path / "variables")
     if not isinstance(variables, dict) or "params" not in variables:

@@ -7,15 +7,17 @@ import re
 import numpy as np
 import onnxruntime
 import pytest
+import yaml
 
 from helpers.exports import small_model
 from helpers.fakes import primary_image
+from helpers.port_command import assert_same_bits, read_back
 from helpers.small_models import small_config
 from ranet_jax import export, load
 from ranet_jax.cli import export as command
 from ranet_jax.cli import main
 from ranet_jax.errors import UserError
-from ranet_jax.inference.export import FORMATS
+from ranet_jax.inference.export import FORMATS, WEIGHTS
 from ranet_jax.models.context import BLOCKS
 
 PLAIN = next(block for block in BLOCKS if block.name == "none")
@@ -34,7 +36,9 @@ def test_a_model_is_written_and_predicts_the_same(exported, tmp_path, capsys):
     words = f"export {exported} --format onnx --size 17 30 --output {output} --no-cache"
     assert main(words.split()) == 0
     said = capsys.readouterr().out
-    assert re.match(rf"Written to {re.escape(str(output))}\. In ONNX Runtime .* differ by", said)
+    assert re.match(
+        rf"Written to {re.escape(str(output))}, .*\. In ONNX Runtime .* differ by", said
+    )
     image = primary_image(17, 30)
     session = onnxruntime.InferenceSession(output, providers=["CPUExecutionProvider"])
     labels, probabilities = session.run(["labels", "probabilities"], {"images": image[None]})
@@ -46,13 +50,48 @@ def test_a_model_is_written_and_predicts_the_same(exported, tmp_path, capsys):
 def test_every_format_can_be_chosen():
     listed = re.search(r"choices=\((.*)\)", pathlib.Path(command.__file__).read_text())
     assert listed is not None
-    assert re.findall(r'"(\w+)"', listed[1]) == [each.name for each in FORMATS]
+    assert re.findall(r'"(\w+)"', listed[1]) == [*(each.name for each in FORMATS), *WEIGHTS]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", WEIGHTS)
+def test_weights_alone_are_those_of_port_reverse(exported, tmp_path, capsys, format):
+    output, back = tmp_path / f"x.{format}", tmp_path / f"back.{format}"
+    assert main(f"export {exported} --format {format} --output {output}".split()) == 0
+    assert "in the names of ranet_jax; read again, they are the same.\n" in capsys.readouterr().out
+    assert main(f"port {exported} --reverse --format {format} --output {back}".split()) == 0
+    result = export(load(exported), tmp_path / f"api.{format}", format)
+    assert result.comparison is None
+    expected = read_back(back)
+    for path in (output, tmp_path / f"api.{format}"):
+        assert_same_bits(read_back(path), expected)
+
+
+@pytest.mark.slow
+def test_a_card_lies_beside_the_file_and_is_not_overwritten(exported, tmp_path, capsys, refusal):
+    words = f"export {exported} --format onnx --size 17 30 --output {tmp_path}/x.onnx --no-cache"
+    (tmp_path / "x.onnx.md").write_text("mine")
+    assert "x.onnx.md exists already" in refusal(*words.split())
+    (tmp_path / "x.onnx.md").unlink()
+    assert main(words.split()) == 0
+    text = (tmp_path / "x.onnx.md").read_text()
+    assert yaml.safe_load(text.split("---\n")[1])["library_name"] == "ranet_jax"
+    assert 'onnxruntime.InferenceSession("x.onnx")' in text
+    assert '{"images": images}' in text
+    assert "of 17 x 30 pixels." in text
+    assert "In ONNX Runtime its probabilities differ by" in text
 
 
 @pytest.mark.parametrize(
     "words, sentence",
     [
         ("onnx --size 8 8 --output x.tflite", "x.tflite does not end in .onnx; give both"),
+        ("onnx --size 8 --output x.onnx", "--size takes a height and a width in pixels"),
+        ("onnx --size a b --output x.onnx", "--size takes a height and a width in pixels"),
+        ("onnx --output x.onnx", "--size takes a height and a width in pixels"),
+        ("pth --size 8 8 --output x.pth", "--size has no meaning for pth, which holds the"),
+        ("pth --output x.safetensors", "x.safetensors does not end in .pth; give both one"),
+        ("pth --output x.pth --config.eval.flip=True", "A field of the config has no meaning"),
         ("onnx --size 0 8 --output x.onnx", "The images are 0 x 8; choose a size of 1 x 1"),
         ("onnx --size 8 8 --output no/x.onnx", "Directory no is missing; make it first."),
         ("onnx --size 8 8 --output there.onnx", "there.onnx exists already; choose another"),

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from helpers.port_command import CONFIG, assert_same_bits, command, files, read_back
 from helpers.torch_networks import randomised, timm
 from ranet_jax import checkpoints, porting
+from ranet_jax.porting.files import READERS
 
 pytestmark = pytest.mark.slow
 
@@ -67,8 +68,27 @@ def ported(source):
 # --------------------------------------------------------------------------------- what it writes
 
 
+def test_a_card_tells_where_the_weights_are_from(source, ported, tmp_path):
+    text = (ported / "README.md").read_text()
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    assert f"come from the file `resnet18.pth` of SHA-256 `{digest}`." in text
+    assert "The weights of `resnet18`, in the names of torchvision," in text
+    assert text.rstrip().endswith("They were not compared with PyTorch.")
+    compared = tmp_path / "compared"
+    assert command(source, "--model", "resnet18", "--output", compared, "--verify") == 0
+    table = (compared / "README.md").read_text().split("```")[1]
+    assert {"stem", "layer1", "layer4"} <= {line.split()[0] for line in table.strip().splitlines()}
+
+
+def test_the_file_is_opened_once(source, tmp_path, monkeypatch):
+    read, paths = READERS[".pth"], []
+    monkeypatch.setitem(READERS, ".pth", lambda path: paths.append(path) or read(path))
+    assert command(source, "--model", "resnet18", "--output", tmp_path / "ported") == 0
+    assert paths == [source]
+
+
 def test_a_backbone_s_directory(source, ported, model):
-    names = {"variables", "port.json", "kept.safetensors", "manifest.json"}
+    names = {"variables", "port.json", "kept.safetensors", "manifest.json", "README.md"}
     assert {path.name for path in ported.iterdir()} == names
     assert json.loads((ported / "port.json").read_text()) == {
         "network": "resnet18",

@@ -1,5 +1,7 @@
 """Models to export, small and with numbers of the size that trained ones have."""
 
+import dataclasses
+
 import jax
 import numpy as np
 
@@ -33,8 +35,12 @@ def small_model(config, seed=0):
 
 
 def brightest(region_path=None):
-    """`brightest_channel_model`, that needs no other order of the pairs of pixels for a format."""
+    """`brightest_channel_model`, that needs no other order of the pairs of pixels for a format.
+
+    Its images may have any number of pixels.
+    """
     model = brightest_channel_model()
+    model.settings = dataclasses.replace(model.settings, max_pixels=None)
     if region_path is not None:
         model.config.model.region_path = region_path
     return model

@@ -140,9 +140,20 @@ def test_weights_of_another_network_are_reported(copy):
 
 
 def test_directories_of_something_else(run, published, tmp_path):
-    with pytest.raises(UserError, match=r"published model; read it with `ranet_jax\.from_pretr"):
-        ranet_jax.load(published)
     assert "read runs and exported models with `ranet_jax.load`" in refusal(run)
-    assert f"{tmp_path} holds no published model, as it lacks config.json" in refusal(tmp_path)
-    assert f"There is no directory {tmp_path / 'none'} " in refusal(tmp_path / "none")
-    assert "which has no revisions" in refusal(tmp_path, revision="main")
+    for directory in (tmp_path, tmp_path / "none"):
+        assert f"{directory} holds no published model; name a directory" in refusal(directory)
+    assert "which has no revisions" in refusal(published, revision="main")
+
+
+def test_a_published_directory_is_read_as_a_run_is(model, published):
+    loaded = ranet_jax.load(published, lambda config: config)
+    assert fingerprint(loaded.variables) == fingerprint(model.variables)
+    assert (loaded.dataset, loaded.step) == (DATASET, STEP)
+    with pytest.raises(UserError, match=r"config\.model\.channels cannot be set here"):
+        ranet_jax.load(published, change_channels)
+
+
+def change_channels(config):
+    config.model.channels = 9
+    return config

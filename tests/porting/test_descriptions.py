@@ -6,10 +6,15 @@ import torch
 
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline.metadata import default_color
-from ranet_jax.porting import read_description
+from ranet_jax.porting import open_weights
 
 NAMES, COLOURS = ("road", "sky"), [[128, 64, 128], [70, 130, 180]]
 STATE = {"conv.weight": torch.ones(2, 2, 1, 1)}
+
+
+def read_description(path):
+    with open_weights(path) as weights:
+        return weights.description
 
 
 def said(tmp_path, meta):

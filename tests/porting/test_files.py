@@ -22,6 +22,7 @@ from helpers.state_dict_files import (
 )
 from ranet_jax.errors import UserError
 from ranet_jax.porting import read_state_dict, write_state_dict
+from ranet_jax.porting.files import WRITERS
 
 # ------------------------------------------------------------------------------------- reading
 
@@ -209,3 +210,26 @@ def test_without_pytorch_other_files_are_read_and_written(tmp_path, without_torc
         assert_same(read_state_dict(tmp_path / name), VALUES)
     write_state_dict(tmp_path / "new.safetensors", VALUES)
     assert_same(read_state_dict(tmp_path / "new.safetensors"), VALUES)
+
+
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+def test_new_files_have_the_usual_mode(tmp_path, ending):
+    (tmp_path / "usual").touch()
+    write_state_dict(tmp_path / f"w{ending}", {"weight": np.ones(3, np.float32)})
+    mode = (tmp_path / f"w{ending}").stat().st_mode
+    assert mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    "other", [{"weight": np.zeros(3, np.float32)}, {}, {"weight": np.ones(3, np.float64)}]
+)
+def test_what_reads_back_as_something_else_is_not_written(tmp_path, ending, other, monkeypatch):
+    write = WRITERS[ending]
+    monkeypatch.setitem(
+        WRITERS, ending, lambda path, tensors: write(path, other | {"b": np.ones(1)})
+    )
+    tensors = {"weight": np.ones(3, np.float32), "b": np.ones(1)}
+    with pytest.raises(UserError, match="is not written: read again, 'weight' is not what it was"):
+        write_state_dict(tmp_path / f"w{ending}", tensors)
+    assert list(tmp_path.iterdir()) == []

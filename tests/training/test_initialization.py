@@ -14,6 +14,7 @@ from ranet_jax.checkpoints.steps import read_state
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
 from ranet_jax.files import write_json
+from ranet_jax.hub import save_pretrained
 from ranet_jax.inference.model import load
 from ranet_jax.models import build_model
 from ranet_jax.porting import port_state_dict, reverse, write_ported
@@ -125,6 +126,15 @@ def test_a_working_directory_gives_its_best_checkpoint(tmp_path, donor, fresh):
             checkpoints.save(manager, step, state, miou)
     variables, _ = initialize(model_config(init_from=str(tmp_path / "run")), fresh)
     assert_equal(variables, donor)
+
+
+def test_a_published_directory_gives_all_its_arrays(exported, donor, fresh, tmp_path):
+    save_pretrained(load(exported), tmp_path / "published")
+    variables, sentence = initialize(model_config(init_from=str(tmp_path / "published")), fresh)
+    assert_equal(variables, donor)
+    assert ", 0 anew; " in sentence
+    with pytest.raises(UserError, match="holds the weights of resnet18, but config"):
+        initialize(model_config(init_from=str(tmp_path / "published"), backbone="resnet34"), fresh)
 
 
 def test_a_backbone_gives_the_backbone_alone(backbone, donor, fresh):

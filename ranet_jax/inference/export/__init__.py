@@ -4,9 +4,13 @@ A new format is a file that declares itself, and a name in `FORMATS`.
 """
 
 import importlib.util
+import operator
 import os
 import pathlib
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from ranet_jax.errors import UserError, first_sentence
 from ranet_jax.files import explained, paths, replacing, write_json
@@ -15,14 +19,21 @@ from ranet_jax.inference.export import onnx, savedmodel, stablehlo, tflite
 from ranet_jax.inference.export.comparison import Comparison, compare
 from ranet_jax.inference.export.format import Format
 from ranet_jax.inference.export.program import (
+    SMALLEST,
     Program,
     describe,
     whole_image_model,
     with_region_path,
 )
+from ranet_jax.inference.export.quantization import BOUNDS, EXACT, Bound, with_half_kernels
 from ranet_jax.inference.model import Model
+from ranet_jax.porting.directories import write_weights
+from ranet_jax.porting.networks import find_network
 
-__all__ = ["FORMATS", "Comparison", "Exported", "Format", "export", "find_format"]
+__all__ = [
+    *("FORMATS", "WEIGHTS", "Comparison", "Exported", "Format"),
+    *("export", "find_format", "refuse_existing"),
+]
 
 FORMATS: list[Format] = [
     stablehlo.FORMAT,
@@ -30,15 +41,25 @@ FORMATS: list[Format] = [
     savedmodel.FORMAT,
     tflite.FORMAT,
 ]
+# The weights alone, in PyTorch's layout, in files of these endings.
+WEIGHTS = ("pth", "safetensors")
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export` wrote, and how far its runtime is from `Model.predict`."""
+    """What `export` wrote.
 
-    format: Format
-    comparison: Comparison
-    remark: str
+    Attributes:
+      comparison: how far its runtime is from `Model.predict`; None for weights alone.
+      report: what the user should know of the file, in sentences.
+      usage: Python code that runs `{file}`; empty for weights alone.
+      sizes: of which sizes images are taken; empty for weights alone.
+    """
+
+    comparison: Comparison | None
+    report: str
+    usage: str = ""
+    sizes: str = ""
 
 
 def find_format(name: str) -> Format:
@@ -51,52 +72,69 @@ def find_format(name: str) -> Format:
         if each.name == name:
             break
     else:
-        names = ", ".join(each.name for each in FORMATS)
+        names = ", ".join((*(each.name for each in FORMATS), *WEIGHTS))
         raise UserError(f"Format {name!r} is not known; choose one of {names}.")
-    for package in each.packages:
-        if importlib.util.find_spec(package) is None:
-            raise UserError(
-                f"Format {name} needs the package {package}; install it with"
-                f" `pip install 'ranet_jax[{each.extra}]'`."
-            )
+    _check_packages(each, each.packages)
     return each
 
 
-def export(
-    model: Model, output: str | os.PathLike[str], format: str, size: tuple[int, int]
-) -> Exported:
-    """Write a model as a program for another runtime, whole or not at all.
+def _check_packages(chosen: Format, packages: Sequence[str]) -> None:
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"Format {chosen.name} needs the package {package}; install it with"
+                f" `pip install 'ranet_jax[{chosen.extra}]'`."
+            )
 
-    The program takes uint8 RGB images [b, H, W, 3] of one size, and gives the labels [b, H, W] and
+
+def export(
+    model: Model,
+    output: str | os.PathLike[str],
+    format: str,
+    size: tuple[int, int] | Literal["dynamic"] | None = None,
+    quantize: str | None = None,
+) -> Exported:
+    """Write a model as a program for another runtime, or its weights alone; whole or not at all.
+
+    The program takes uint8 RGB images [b, H, W, 3], and gives the labels [b, H, W] and
     probabilities [b, H, W, c] that `Model.predict` gives in one pass over the whole image. Before
-    the file has its name it is loaded in its own runtime and compared with `Model.predict`.
+    the file has its name it is loaded in its own runtime and compared with `Model.predict`; weights
+    are read again.
 
     Args:
       model: as `load` gives it.
       output: new file, or new directory of a SavedModel.
-      format: name of one of `FORMATS`.
-      size: (H, W) of the images in pixels.
+      format: name of one of `FORMATS`, or one of `WEIGHTS`.
+      size: (H, W) of the images in pixels, or "dynamic" for images of any size; not of weights.
+      quantize: "int8" or "float16" for smaller kernels, as the format has it.
 
     Raises:
       UserError: the format, the size or the output will not do, a package is missing, the format
         lacks an operation of the network, or its runtime computes something else.
     """
-    chosen = find_format(format)
-    if min(size) < 1:
-        raise UserError(f"The images are {size[0]} x {size[1]}; choose a size of 1 x 1 or more.")
     target = as_path(output)
+    if format in WEIGHTS:
+        return _export_weights(model, target, format, size, quantize)
+    chosen = find_format(format)
+    fixed = _fixed_size(size, chosen)
+    bound = _bound(quantize, chosen)
     beside = target.with_name(f"{target.name}.json")
     _check_output(target, chosen)
     if not chosen.holds_description:
-        _refuse_existing(beside)
+        refuse_existing(beside)
     whole = whole_image_model(model)
     suited = whole if chosen.region_path is None else with_region_path(whole, chosen.region_path)
-    program = Program(suited, size)
-    description = describe(program, chosen.any_batch)
+    program = Program(suited, fixed)
+    program.check_sizes()
+    description = describe(program, chosen.any_batch, quantize)
     with explained(target, "make room or choose another output"), replacing(target) as partial:
         remark = chosen.write(program, description, partial)
-        comparison = _compare(whole, chosen, partial, size)
-        if not comparison.passes:
+        sizes = [_num_bytes(partial)]
+        if quantize is not None:
+            _quantize(chosen, program, description, partial)
+            sizes.append(_num_bytes(partial))
+        comparison = _compare(whole, chosen, partial, fixed)
+        if not comparison.passes(bound):
             raise UserError(
                 f"{chosen.runtime} computes something else of the {format} file than"
                 f" `Model.predict` (probabilities differ by up to {comparison.probabilities:.2g},"
@@ -104,11 +142,89 @@ def export(
             )
         if not chosen.holds_description:
             write_json(beside, description)
-    return Exported(chosen, comparison, remark)
+    report = (
+        f"In {chosen.runtime} its probabilities differ by {comparison.probabilities:.1e} at most"
+        f" from those of `ranet predict`, and {comparison.labels:.2%} of the labels."
+    )
+    if quantize is not None:
+        before, after = (f"{size / 1e6:.2f} MB" for size in sizes)
+        report += f" Quantised, it takes {after}, and {before} without."
+    sizes_taken = f"{SMALLEST} pixels a side or more"
+    if fixed is not None:
+        sizes_taken = f"{fixed[0]} x {fixed[1]} pixels"
+    return Exported(comparison, f"{report} {remark}".rstrip(), chosen.usage, sizes_taken)
+
+
+def _export_weights(
+    model: Model, target: paths.Path, format: str, size: Any, quantize: str | None
+) -> Exported:
+    if size is not None or quantize is not None:
+        raise UserError(
+            f"Format {format} holds the weights alone, as they are; leave"
+            f" {'the size' if size is not None else 'the quantisation'} out."
+        )
+    check_suffix(target, f".{format}")
+    naming = write_weights(target, find_network(model.config), model.variables)
+    return Exported(None, f"The weights have the names of {naming}; read again, they are the same.")
+
+
+def _bound(quantize: str | None, chosen: Format) -> Bound:
+    """How far an export may be from the model.
+
+    Raises:
+      UserError: there is no such quantisation of the format, or a package that it needs is missing.
+    """
+    if quantize is None:
+        return EXACT
+    if quantize != chosen.quantization:
+        raise UserError(
+            f"Format {chosen.name} is not quantised to {quantize!r}; choose {chosen.quantization!r}"
+            " or leave the quantisation out."
+        )
+    _check_packages(chosen, chosen.quantize_packages)
+    return BOUNDS[quantize]
+
+
+def _quantize(
+    chosen: Format, program: Program, description: dict[str, Any], partial: pathlib.Path
+) -> None:
+    if chosen.quantize is not None:
+        chosen.quantize(partial)
+        return
+    if partial.is_dir():
+        shutil.rmtree(partial)
+    chosen.write(with_half_kernels(program), description, partial)
+
+
+def _num_bytes(path: pathlib.Path) -> int:
+    """Of a file, or of all files of a directory."""
+    files = [path] if path.is_file() else (each for each in path.rglob("*") if each.is_file())
+    return sum(each.stat().st_size for each in files)
+
+
+def _fixed_size(size: Any, chosen: Format) -> tuple[int, int] | None:
+    """The one size of the images; None for any."""
+    if size == "dynamic":
+        if not chosen.any_size:
+            others = " or ".join(each.name for each in FORMATS if each.any_size)
+            raise UserError(
+                f"Format {chosen.name} takes images of one size; give a height and a width, or"
+                f" choose {others}."
+            )
+        return None
+    try:
+        height, width = (operator.index(side) for side in size)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"The size of the images is {size!r}; give a height and a width, or 'dynamic'."
+        ) from None
+    if min(height, width) < 1:
+        raise UserError(f"The images are {height} x {width}; choose a size of 1 x 1 or more.")
+    return height, width
 
 
 def _compare(
-    model: Model, chosen: Format, partial: pathlib.Path, size: tuple[int, int]
+    model: Model, chosen: Format, partial: pathlib.Path, size: tuple[int, int] | None
 ) -> Comparison:
     """What the runtime makes of a file, beside `Model.predict`.
 
@@ -128,14 +244,21 @@ def _compare(
 
 def _check_output(target: paths.Path, chosen: Format) -> None:
     """Refuse, before work is done for it, a path to which the format is not written."""
-    if target.suffix != chosen.suffix and chosen.suffix:
-        raise UserError(f"{target} does not end in {chosen.suffix}; give both one format.")
+    if chosen.suffix:
+        check_suffix(target, chosen.suffix)
     paths.check_bucket(target)
-    _refuse_existing(target)
+    refuse_existing(target)
     if not paths.is_store(target) and not target.absolute().parent.is_dir():
         raise UserError(f"Directory {target.parent} is missing; make it first.")
 
 
-def _refuse_existing(target: paths.Path) -> None:
+def check_suffix(target: paths.Path, suffix: str) -> None:
+    """Raise `UserError` unless a path has the ending of its format."""
+    if target.suffix != suffix:
+        raise UserError(f"{target} does not end in {suffix}; give both one format.")
+
+
+def refuse_existing(target: paths.Path) -> None:
+    """Raise `UserError` if there is something at a path already."""
     if paths.exists(target):
         raise UserError(f"{target} exists already; choose another output.")

@@ -4,13 +4,12 @@ import json
 import pathlib
 from typing import Any
 
-import numpy as np
-
 from ranet_jax.errors import UserError
-from ranet_jax.inference.export.format import Format, Labels, Probabilities, Runtime
+from ranet_jax.inference.export.format import Format
 from ranet_jax.inference.export.program import Program
+from ranet_jax.inference.export.quantization import quantize_onnx
+from ranet_jax.inference.runtimes import OUTPUTS, open_onnx
 
-NAMES = ("labels", "probabilities")
 # What protocol buffers hold.
 MAX_BYTES = 2**31 - 1
 
@@ -20,7 +19,7 @@ def _write(program: Program, description: dict[str, Any], path: pathlib.Path) ->
 
     from ranet_jax.inference.export.onnx_lowering import OPSET, to_onnx
 
-    model = to_onnx(program, program.images(), "images", NAMES)
+    model = to_onnx(program, program.images(any_batch=False), "images", OUTPUTS)
     onnx.helper.set_model_props(model, {k: _text(value) for k, value in description.items()})
     if model.ByteSize() > MAX_BYTES:
         raise UserError(
@@ -35,27 +34,24 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _open(path: pathlib.Path) -> Runtime:
-    import onnxruntime
+USAGE = """\
+import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-
-    def run(images: np.ndarray) -> tuple[Labels, Probabilities]:
-        labels, probabilities = session.run(list(NAMES), {"images": images})
-        return labels, probabilities
-
-    return run
-
+session = onnxruntime.InferenceSession("{file}")
+labels, probabilities = session.run(["labels", "probabilities"], {{"images": images}})
+"""
 
 FORMAT = Format(
     "onnx",
     "ONNX Runtime",
     _write,
-    _open,
+    open_onnx,
+    USAGE,
     suffix=".onnx",
     packages=("onnx", "onnxruntime"),
     extra="onnx",
     any_batch=False,
     holds_description=True,
     region_path="planes",
+    quantize=quantize_onnx,
 )

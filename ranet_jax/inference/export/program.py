@@ -5,24 +5,33 @@ import importlib.metadata
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, UInt8
 
+from ranet_jax.errors import UserError
 from ranet_jax.inference.model import Model
 from ranet_jax.inference.probabilities import fit_whole, resized_softmax
 from ranet_jax.models import build_model
 
+# The coarsest maps of a network, a 32nd of the image, have then two pixels a side.
+SMALLEST = 33
+
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A function of images of one size [b, H, W, 3], which holds the weights of a model.
+    """A function of images [b, H, W, 3], which holds the weights of a model.
 
     It gives what `Model.predict` gives in one pass over the whole image: the labels, and the
     probabilities of the categories.
+
+    Attributes:
+      model: the weights' own.
+      size: (H, W) of all images in pixels; None for any from `SMALLEST` on.
     """
 
     model: Model
-    size: tuple[int, int]
+    size: tuple[int, int] | None
 
     def __call__(
         self, images: UInt8[Array, "b H W 3"]
@@ -31,20 +40,44 @@ class Program:
         model = self.model
         normalized = model.normalization(images.astype(jnp.float32))
         seen = fit_whole(normalized, model.settings.max_pixels)
-        scores = model.forward(model.variables, seen).fine
-        probabilities = resized_softmax(scores, self.size)
+        variables = jax.tree.map(_widen, model.variables)
+        scores = model.forward(variables, seen).fine
+        probabilities = resized_softmax(scores, images.shape[1:3])
         return jnp.argmax(probabilities, axis=-1).astype(jnp.uint8), probabilities
 
-    def images(self, batch: Any = 1) -> jax.ShapeDtypeStruct:
-        """Shape and dtype of the images it takes."""
-        return jax.ShapeDtypeStruct((batch, *self.size, 3), jnp.uint8)
+    def images(self, any_batch: bool) -> jax.ShapeDtypeStruct:
+        """Shape and dtype of the images it takes, in batches of any size or of one."""
+        batch, *size = jax.export.symbolic_shape("b, h, w", constraints=self.constraints)
+        return jax.ShapeDtypeStruct((batch if any_batch else 1, *(self.size or size), 3), jnp.uint8)
+
+    @property
+    def constraints(self) -> tuple[str, ...]:
+        """What is known of sides that are not given."""
+        return () if self.size else tuple(f"{side} >= {SMALLEST}" for side in ("h", "w"))
+
+    def check_sizes(self) -> None:
+        """Raise `UserError` if the program is for images of any size, which its network is not."""
+        if self.size is not None:
+            return
+        try:
+            jax.eval_shape(self, self.images(any_batch=True))
+        except Exception as error:  # of whatever part of the network needs to know the size
+            network = self.model.config.model
+            raise UserError(
+                f"A network of {network.backbone} and context {network.context!r} is exported for"
+                " images of one size alone; give a height and a width."
+            ) from error
+
+
+def _widen(array: Any) -> Array:
+    """An array in float32, by an operation of the program if it is stored in half precision."""
+    return jax.lax.convert_element_type(jnp.asarray(array), jnp.float32)
 
 
 def whole_image_model(model: Model) -> Model:
     """The model with settings of one pass over the whole image, at its own scale."""
-    whole = Model(model.config, model.module, model.variables, model.dataset, model.step)
-    whole.settings = dataclasses.replace(model.settings, mode="whole", scales=(1.0,), flip=False)
-    return whole
+    settings = dataclasses.replace(model.settings, mode="whole", scales=(1.0,), flip=False)
+    return model.copy(settings=settings)
 
 
 def with_region_path(model: Model, region_path: str) -> Model:
@@ -54,19 +87,19 @@ def with_region_path(model: Model, region_path: str) -> Model:
     config = model.config.copy_and_resolve_references()
     config.model.region_path = region_path
     module = build_model(config, model.dataset.num_classes)
-    other = Model(config, module, model.variables, model.dataset, model.step)
-    other.settings = model.settings  # the most pixels that are seen are those of the model itself
-    return other
+    # The most pixels that are seen, which are in the settings, are those of the model itself.
+    return model.copy(config=config, module=module)
 
 
-def describe(program: Program, any_batch: bool) -> dict[str, Any]:
+def describe(program: Program, any_batch: bool, quantize: str | None = None) -> dict[str, Any]:
     """What a user of the file needs to know besides the numbers, as values of JSON."""
-    model, (height, width) = program.model, program.size
+    model, (height, width) = program.model, program.size or ("any", "any")
     dataset, normalization = model.dataset, model.normalization
     batch = "any" if any_batch else 1
     return {
         "ranet_jax": importlib.metadata.version("ranet_jax"),
-        "input": {"name": "images", "dtype": "uint8", "shape": [batch, height, width, 3]},
+        "input": {"name": "images", "dtype": "uint8", "shape": [batch, height, width, 3]}
+        | ({} if program.size else {"smallest_side": SMALLEST}),
         "outputs": {
             "labels": {"dtype": "uint8", "shape": [batch, height, width]},
             "probabilities": {
@@ -86,4 +119,5 @@ def describe(program: Program, any_batch: bool) -> dict[str, Any]:
         },
         "network": model.config.model.to_dict(),
         "step": model.step,
+        "quantization": quantize,
     }

@@ -5,12 +5,11 @@ import os
 import pathlib
 from typing import Any
 
-import numpy as np
-
-from ranet_jax.inference.export.format import Format, Labels, Probabilities, Runtime
+from ranet_jax.inference.export.format import Format
 from ranet_jax.inference.export.program import Program
 from ranet_jax.inference.export.rewriting import rewritten, top_k_by_sorting
-from ranet_jax.inference.export.stablehlo import any_batch, lowered_platforms, remark
+from ranet_jax.inference.export.stablehlo import lowered_platforms, remark
+from ranet_jax.inference.runtimes import SIGNATURE, open_savedmodel
 
 DESCRIPTION = "description.json"
 
@@ -22,10 +21,12 @@ def _write(program: Program, description: dict[str, Any], path: pathlib.Path) ->
 
     # TensorFlow 2.21 does not read what JAX 0.10 makes of `top_k`.
     function = rewritten(program, {"top_k": top_k_by_sorting})
-    platforms = lowered_platforms(function, program.images(any_batch()))
+    images = program.images(any_batch=True)
+    platforms = lowered_platforms(function, images)
     converted = jax2tf.convert(
         function,
-        polymorphic_shapes=["(b, ...)"],
+        polymorphic_shapes=[str(images.shape)],
+        polymorphic_constraints=program.constraints,
         with_gradient=False,
         native_serialization_platforms=platforms,
     )
@@ -35,11 +36,12 @@ def _write(program: Program, description: dict[str, Any], path: pathlib.Path) ->
         return {"labels": labels, "probabilities": probabilities}
 
     module = tf.Module()
-    images = tf.TensorSpec((None, *program.size, 3), tf.uint8, name="images")
-    module.segment = tf.function(segment, input_signature=[images], autograph=False)
+    shape = (None, *(program.size or (None, None)), 3)
+    signature = [tf.TensorSpec(shape, tf.uint8, name="images")]
+    module.segment = tf.function(segment, input_signature=signature, autograph=False)
     path.mkdir(parents=True)
     tf.saved_model.save(
-        module, str(path), signatures={"serving_default": module.segment.get_concrete_function()}
+        module, str(path), signatures={SIGNATURE: module.segment.get_concrete_function()}
     )
     assets = path / "assets.extra"
     assets.mkdir()
@@ -47,24 +49,21 @@ def _write(program: Program, description: dict[str, Any], path: pathlib.Path) ->
     return remark(platforms)
 
 
-def _open(path: pathlib.Path) -> Runtime:
-    import tensorflow as tf
+USAGE = """\
+import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(path))
-
-    def run(images: np.ndarray) -> tuple[Labels, Probabilities]:
-        outputs = loaded.signatures["serving_default"](images=tf.constant(images))
-        return outputs["labels"].numpy(), outputs["probabilities"].numpy()
-
-    return run
-
+segment = tf.saved_model.load("{file}").signatures["serving_default"]
+outputs = segment(images=tf.constant(images))  # "labels" and "probabilities"
+"""
 
 FORMAT = Format(
     "savedmodel",
     "TensorFlow",
     _write,
-    _open,
+    open_savedmodel,
+    USAGE,
     packages=("tensorflow",),
     extra="data",
+    any_size=True,
     holds_description=True,
 )

@@ -5,10 +5,10 @@ from typing import Any
 
 import jax
 import jax.export
-import numpy as np
 
-from ranet_jax.inference.export.format import Format, Labels, Probabilities, Runtime
+from ranet_jax.inference.export.format import Format
 from ranet_jax.inference.export.program import Program
+from ranet_jax.inference.runtimes import open_stablehlo
 
 # A program that does not lower for all of them is for the others.
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -23,12 +23,6 @@ def lowered_platforms(function: Any, images: jax.ShapeDtypeStruct) -> tuple[str,
     return PLATFORMS
 
 
-def any_batch() -> Any:
-    """A dimension for batches of any size."""
-    (batch,) = jax.export.symbolic_shape("b")
-    return batch
-
-
 def remark(platforms: tuple[str, ...]) -> str:
     """For which machines a program is, in one sentence."""
     if platforms == PLATFORMS:
@@ -40,22 +34,21 @@ def remark(platforms: tuple[str, ...]) -> str:
 
 
 def _write(program: Program, description: dict[str, Any], path: pathlib.Path) -> str:
-    images = program.images(any_batch())
+    images = program.images(any_batch=True)
     platforms = lowered_platforms(program, images)
     exported = jax.export.export(jax.jit(program), platforms=platforms)(images)
     path.write_bytes(exported.serialize())
     return remark(platforms)
 
 
-def _open(path: pathlib.Path) -> Runtime:
-    exported = jax.export.deserialize(bytearray(path.read_bytes()))
-    call = jax.jit(exported.call)
+USAGE = """\
+import jax
+import jax.export
 
-    def run(images: np.ndarray) -> tuple[Labels, Probabilities]:
-        labels, probabilities = jax.device_get(call(images))
-        return labels, probabilities
+exported = jax.export.deserialize(bytearray(open("{file}", "rb").read()))
+labels, probabilities = jax.jit(exported.call)(images)
+"""
 
-    return run
-
-
-FORMAT = Format("stablehlo", "jax.export", _write, _open, suffix=".stablehlo")
+FORMAT = Format(
+    "stablehlo", "jax.export", _write, open_stablehlo, USAGE, suffix=".stablehlo", any_size=True
+)

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ranet_jax.errors import UserError
-from ranet_jax.inference.export.format import Format, Labels, Probabilities, Runtime
+from ranet_jax.inference.export.format import Format
 from ranet_jax.inference.export.program import Program
+from ranet_jax.inference.export.quantization import quantize_tflite
 from ranet_jax.inference.export.rewriting import evaluate, missing, rewritten
-
-SIGNATURE = "serving_default"
+from ranet_jax.inference.runtimes import OUTPUTS, SIGNATURE, open_tflite
 
 
 def _write(program: Program, description: dict[str, Any], path: pathlib.Path) -> str:
@@ -24,7 +24,9 @@ def _write(program: Program, description: dict[str, Any], path: pathlib.Path) ->
     from litert_converter.mlir._mlir_libs import converter_api_ext as converter
 
     function = rewritten(program, RULES, fold=True)
-    exported = jax.export.export(jax.jit(function), platforms=["cpu"])(program.images())
+    exported = jax.export.export(jax.jit(function), platforms=["cpu"])(
+        program.images(any_batch=False)
+    )
     context = ir.Context()
     converter.prepare_mlir_context(context)
     config = converter.ConvertToTFLConfig()
@@ -36,7 +38,7 @@ def _write(program: Program, description: dict[str, Any], path: pathlib.Path) ->
             module.operation,
             signature_name=SIGNATURE,
             input_names=["images"],
-            output_names=["labels", "probabilities"],
+            output_names=list(OUTPUTS),
         )
         try:
             converter.run_convert_to_tfl_passes(module, passmanager.PassManager(), config)
@@ -58,18 +60,6 @@ def _refused(text: str, module: Any) -> str:
     if left:
         return f"the operations {', '.join(sorted(set(left)))}"
     return "an operation that its converter does not name"
-
-
-def _open(path: pathlib.Path) -> Runtime:
-    from ai_edge_litert.interpreter import Interpreter
-
-    runner = Interpreter(model_path=str(path)).get_signature_runner(SIGNATURE)
-
-    def run(images: np.ndarray) -> tuple[Labels, Probabilities]:
-        outputs = runner(images=images)
-        return outputs["labels"], outputs["probabilities"]
-
-    return run
 
 
 def _sort(*operands: Any, dimension: int, num_keys: int, **_: Any) -> Sequence[jax.Array]:
@@ -224,14 +214,24 @@ RULES = {
     "scatter-max": _scatter("max"),
 }
 
+USAGE = """\
+from ai_edge_litert.interpreter import Interpreter
+
+segment = Interpreter("{file}").get_signature_runner()
+outputs = segment(images=images)  # "labels" and "probabilities"
+"""
+
 FORMAT = Format(
     "tflite",
     "LiteRT",
     _write,
-    _open,
+    open_tflite,
+    USAGE,
     suffix=".tflite",
     packages=("litert_converter", "ai_edge_litert"),
     extra="tflite",
     any_batch=False,
     region_path="dense",
+    quantize=quantize_tflite,
+    quantize_packages=("ai_edge_quantizer",),
 )
