@@ -12,7 +12,7 @@ from helpers.explored import explored_image, explored_model
 from ranet_jax.cli import main
 
 
-@pytest.mark.slow
+@pytest.mark.browser
 def test_the_command_serves_the_page_until_ctrl_c(tmp_path):
     explored_model("none").save(tmp_path / "model")
     Image.fromarray(explored_image()).save(tmp_path / "tiles.png")

@@ -17,13 +17,13 @@ DATASET = DatasetMetadata(
     "three", ("sky", "road", "tree"), ((90, 150, 220), (128, 64, 128), (60, 140, 40))
 )
 SIZE = (56, 72)
-BOUNDARY_BIAS, CATEGORY_SCALE = 3.0, 2.0
+BOUNDARY_BIAS, CATEGORY_SCALE = 1.0, 3.0
 
 
 def explored_model(context="ranet", **settings) -> Model:
     """A model of random weights whose scores are far apart enough for some pixels to be linked."""
     block = next(b for b in BLOCKS if b.name == context and b.variant in (None, "paper"))
-    config = small_config(block, output_stride=8, **settings)
+    config = small_config(block, output_stride=8, stages=2, **settings)
     module = build_model(config, DATASET.num_classes)
     variables = _spread(random_variables(module))
     if context == "ranet":  # boundaries at the edges of tiles, and categories that differ

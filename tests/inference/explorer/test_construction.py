@@ -45,7 +45,10 @@ def test_own_settings_give_the_networks_regions(model, scene):
         np.testing.assert_array_equal(mine, theirs)
 
 
-@pytest.mark.parametrize(("threshold", "num_regions", "per_region"), [(0.3, 3, 2), (0.95, 12, 6)])
+@pytest.mark.parametrize(
+    ("threshold", "num_regions", "per_region"),
+    [(0.3, 3, 2), pytest.param(0.95, 12, 6, marks=pytest.mark.long)],
+)
 def test_other_settings_give_the_regions_of_the_tables(scene, threshold, num_regions, per_region):
     settings = RegionSettings(threshold, num_regions, per_region)
     found = construction.find_regions(scene, settings, MOST)
