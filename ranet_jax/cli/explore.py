@@ -2,7 +2,10 @@
 
 import argparse
 import contextlib
+import os
 import socket
+import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,9 +13,9 @@ from ranet_jax.cli import compilation_cache
 from ranet_jax.cli.arguments import PathText, with_examples
 from ranet_jax.cli.document import show_document
 from ranet_jax.config_files import override
-from ranet_jax.display.output import tell
+from ranet_jax.display.output import note, tell
 from ranet_jax.display.tables import show
-from ranet_jax.errors import UserError
+from ranet_jax.errors import Interrupted, UserError
 
 EXAMPLES = (
     "ranet explore runs/demo",
@@ -67,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.images and not files:
         raise UserError("All that is named are videos; name an image, or nothing.")
     with _listening(arguments.host, arguments.port) as listener:
+        note(f"loading {arguments.checkpoint}.")
         model = load(
             arguments.checkpoint, configure=lambda config: override(config, arguments.overrides)
         )
@@ -104,6 +108,15 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def _serve(application: Any, listener: socket.socket) -> None:
+    """Answer until Ctrl-C or SIGTERM, which end the program whatever it is computing for a page."""
     import uvicorn
 
-    uvicorn.Server(uvicorn.Config(application, log_level="warning")).run([listener])
+    server = uvicorn.Server(uvicorn.Config(application, log_level="critical"))
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    try:
+        thread.join()
+    except (KeyboardInterrupt, Interrupted) as stop:
+        # Python would wait for the threads that compute, which may take minutes.
+        print(f"ranet: {str(stop) or 'interrupted.'}", file=sys.stderr, flush=True)
+        os._exit(stop.status if isinstance(stop, Interrupted) else 130)

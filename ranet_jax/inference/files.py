@@ -48,7 +48,7 @@ def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
     """The files named, and the images and videos in the directories named, each once, in order.
 
     Raises:
-      UserError: a directory holds none of them, or two files share a name but for the extension.
+      UserError: a directory holds none of them.
     """
     known = Image.registered_extensions()
     extensions = EXTENSIONS | {end for end, kind in known.items() if kind in Image.OPEN}
@@ -68,8 +68,13 @@ def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
                 )
         files |= {resolved(file): file for file in inside}
 
+    return list(files.values())
+
+
+def _check_names(files: Sequence[Path]) -> None:
+    """Raise `UserError` if the pictures of two files would have one name."""
     first_targets: dict[str, Path] = {}
-    for file in files.values():
+    for file in files:
         target = f"{file.stem}_overlay.mp4" if is_video(file) else f"{file.stem}_labels.png"
         if target in first_targets:
             raise UserError(
@@ -77,7 +82,6 @@ def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
                 " of them or predict them into different directories."
             )
         first_targets[target] = file
-    return list(files.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +129,7 @@ def predict_files(
     check_alpha(alpha)
     check_limits(max_pixels, max_frames)
     files = find_images(paths)
+    _check_names(files)
     directory = as_path(output_dir)
     targets = [_targets(file, directory, frame_labels) for file in files]
     _check_outputs(files, targets)

@@ -38,7 +38,7 @@ def test_the_command_serves_the_page_until_ctrl_c(tmp_path):
         program.send_signal(signal.SIGINT)
         _, errors = program.communicate(timeout=60)
     assert network["title"] == "model" and network["images"] == ["tiles.png"]
-    assert (program.returncode, errors) == (130, "ranet: interrupted.\n")
+    assert (program.returncode, errors) == (130, "ranet: loading model.\nranet: interrupted.\n")
 
 
 def test_a_port_that_is_taken_is_refused_before_anything_is_loaded(tmp_path, capsys):

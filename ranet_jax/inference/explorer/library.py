@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -30,8 +30,10 @@ class Library:
         self._scenes: OrderedDict[str, Scene] = OrderedDict()
         self._lock = threading.Lock()
         self.note = ""
+        repeated = Counter(file.name for file in files)
         for file in files:
-            self._sources[file.name] = functools.partial(self._of_file, file)
+            key = file.name if repeated[file.name] == 1 else str(file)
+            self._sources[key] = functools.partial(self._of_file, file)
         if split is not None:
             self._add_examples(split)
 

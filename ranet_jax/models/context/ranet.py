@@ -51,7 +51,7 @@ CONTEXT_UNIT = 4.0
 def group_kernel(deviation: Float[Array, "k k"]) -> Float[Array, "k k"]:
     """W^g of Eq. 4: the k x k kernel with 1 in the middle, plus its learned deviation."""
     middle = deviation.shape[0] // 2
-    return (DEVIATION_UNIT * deviation).at[middle, middle].add(1.0)
+    return (DEVIATION_UNIT * jnp.asarray(deviation)).at[middle, middle].add(1.0)
 
 
 class RegionConstructionBlock(nn.Module):

@@ -268,6 +268,12 @@ def test_a_network_without_regions_says_of_a_pixel_what_it_is(image_file):
         server.stop()
 
 
+def test_files_of_one_name_have_their_paths_for_keys(model, tmp_path):
+    files = [tmp_path / name for name in ("a/one.png", "b/one.png", "b/two.png")]
+    keys = explorer_of(model, files).library.keys
+    assert keys == [str(files[0]), str(files[1]), "two.png"]
+
+
 def test_uploads_and_scenes_that_are_kept_are_bounded(model, monkeypatch):
     monkeypatch.setattr(library, "KEPT_UPLOADS", 2)
     shelf = explorer_of(model).library

@@ -152,13 +152,14 @@ def test_sliders_make_the_regions_anew(server, open_page):
     page.locator("#threshold").fill("0.3")
     said = server.json("regions", image="tiles0.png", threshold=0.3)
     expect(page.locator("#caption")).to_have_text(said["caption"])
+    expect(page.locator("#heard")).to_be_hidden()  # one region is all there is
+    page.get_by_role("button", name="As trained").click()
+    expect(page.locator("#threshold")).to_have_value("0.8")
+    expect(page.locator("#heard tbody tr")).to_have_count(3)
     page.locator("#representatives").fill("1")
     expect(page.locator("#places tbody tr")).to_have_count(1)
     page.locator("#regions").fill("2")
     expect(page.locator("#heard tbody tr")).to_have_count(1)
-    page.get_by_role("button", name="As trained").click()
-    expect(page.locator("#threshold")).to_have_value("0.8")
-    expect(page.locator("#places tbody tr")).to_have_count(2)
 
 
 def test_layers_classes_and_opacity_change_the_view(server, open_page):
@@ -244,11 +245,31 @@ def test_faults_are_said_in_a_sentence(server, open_page, tmp_path):
     expect(alert).to_be_hidden()
 
 
-def test_a_link_to_an_image_that_is_gone_says_so(server, browser):
+def test_a_link_to_an_image_that_is_gone_says_so_and_others_can_be_opened(server, browser):
     page = browser.new_page()
     page.goto(f"{server.address}/#image=gone.png")
     expect(page.get_by_role("alert")).to_contain_text("There is no image 'gone.png' here")
+    page.locator("#image").select_option("tiles0.png")
+    expect(page.locator("#likely tbody tr").first).to_be_visible(timeout=WAIT)
+    expect(page.get_by_role("alert")).to_be_hidden()
     page.close()
+
+
+def test_what_makes_no_sense_in_a_link_is_passed_over(server, open_page):
+    page = open_page(
+        server, pixel=-1, other=3.5, threshold=7, regions=0, representatives="x", hidden="a,9"
+    )
+    expect(page.locator("#error")).to_be_hidden()
+    expect(page.locator("#threshold")).to_have_value("0.8")
+    page.locator("#view").click(position=place_of(page, 1, 1))
+    expect(page.locator("#readout")).to_contain_text("Row 1, column 1")
+
+
+def test_another_link_in_the_same_tab_is_followed(server, open_page):
+    page = open_page(server, pixel=34)
+    page.goto(f"{server.address}/#image=tiles1.png&pixel=20")
+    expect(page.locator("#image")).to_have_value("tiles1.png")
+    expect(page.locator("#row")).to_have_value("2", timeout=WAIT)
 
 
 def test_a_network_without_regions(files, open_page):
@@ -267,9 +288,9 @@ def test_a_network_without_regions(files, open_page):
 
 def test_a_phone_has_room_for_it(server, open_page):
     page = open_page(server, width=360, height=740)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    page.locator("#view").click()
+    page.locator("#view").click(position=place_of(page, 3, 4))
     expect(page.locator("#readout")).to_contain_text("Row 3, column 4")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -294,10 +315,11 @@ def test_pointing_at_97_x_97_pixels(open_page, tmp_path, capsys):
         server.json("pixel", image="large.png", pixel=0)  # compiles what pointing needs
         page = open_page(server)
         page.locator("#view").focus()
+        start = page.locator("#readout").inner_text()
         for step in range(20):
             page.keyboard.press("ArrowRight" if step % 2 else "ArrowDown")
-            expect(page.locator("#busy")).to_be_empty()
-            page.wait_for_timeout(100)
+            expect(page.locator("#readout")).not_to_contain_text(start.split(":")[0])
+            start = page.locator("#readout").inner_text()
         entries = "performance.getEntriesByName('pointing to picture').map(e => e.duration)"
         durations = page.evaluate(entries)[1:]
         page.context.close()

@@ -17,48 +17,76 @@ const TITLES = {
 let network;
 let scene = null; // sizes, layers and the photograph of the image
 let facts = {}; // regions, and the pixel
+let turn = 0; // of what was asked for last
 const askRegions = newest(), askPixel = newest();
 
 // ------------------------------------------------------------------------------ requests
 
-async function guarded(work, waiting = "") {
+// Work that ends after other work was begun leaves the messages to that.
+async function guarded(work, waiting) {
+  const own = ++turn;
   element("busy").textContent = waiting;
+  element("error").hidden = true;
   try {
     await work();
-    element("error").hidden = true;
   } catch (error) {
-    if (error.name === "AbortError") return;
+    if (error.name === "AbortError" || own !== turn) return;
     element("error").textContent = error.message;
     element("error").hidden = false;
   }
+  if (own !== turn) return;
   element("busy").textContent = "";
+  document.body.classList.remove("opening");
+}
+
+function open(work, name) {
+  document.body.classList.add("opening");
+  guarded(work, `Segmenting ${name} … The first image of a size takes longer, for the network is compiled for it.`);
+}
+
+// What is asked of the image that is open; nothing while another is being opened.
+function act(work, waiting = "") {
+  if (scene !== null && !document.body.classList.contains("opening")) guarded(work, waiting);
 }
 
 async function openImage(key) {
+  const own = turn;
+  chooseInList(key);
   const found = await ask("scene", { image: key });
   const [picture, ...layers] = await Promise.all([
     askPicture(key), ...found.layers.map((name) => askBytes("layer", { image: key, name })),
   ]);
+  if (own !== turn) return;
   const changed = state.image !== null && key !== state.image;
   scene = { ...found, picture, gridOnView: new Grid(found.grid, found.view) };
   scene.maps = Object.fromEntries(found.layers.map((name, i) => [name, layers[i]]));
   facts = {};
   state.image = key;
   if (changed) Object.assign(state, { pixel: null, other: null, place: null });
-  chooseInList(key);
   element("with-regions").hidden = element("settings").hidden = !scene.has_regions;
   element("without-regions").hidden = scene.has_regions;
   const [height, width] = scene.grid;
   for (const id of ["row", "other-row"]) element(id).max = height - 1;
   for (const id of ["column", "other-column"]) element(id).max = width - 1;
   const count = height * width;
-  if (state.pixel === null || state.pixel >= count) state.pixel = Math.floor(height / 2) * width + Math.floor(width / 2);
+  if (state.pixel >= count) state.pixel = null;
   if (state.other >= count) state.other = null;
   showLayers();
   repaint();
   if (scene.has_regions) facts.regions = await askRegions("regions", regionParameters());
+  state.pixel ??= middleOfLargest(height, width);
   repaint();
   await point(state.pixel, state.other, state.place);
+}
+
+// The pixel of the largest region that is closest to its middle; without regions, the image's middle.
+function middleOfLargest(height, width) {
+  const root = facts.regions?.regions[0]?.root;
+  const pixels = Array.from({ length: height * width }, (_, i) => i).filter((i) => root === undefined || facts.regions.labels[i] === root);
+  const mean = (of) => pixels.reduce((sum, i) => sum + of(i), 0) / pixels.length;
+  const row = mean((i) => Math.floor(i / width)), column = mean((i) => i % width);
+  const distance = (i) => (Math.floor(i / width) - row) ** 2 + ((i % width) - column) ** 2;
+  return pixels.reduce((best, i) => (distance(i) < distance(best) ? i : best));
 }
 
 async function point(pixel, other, place = null) {
@@ -97,7 +125,9 @@ function overlay() {
 function repaint() {
   if (scene === null) return;
   paintView(view, scene, overlay(), facts);
-  element("caption").textContent = facts.regions?.caption ?? "";
+  const caption = facts.regions?.caption ?? "";
+  const purity = caption.includes("purity") ? " (share of the pixels of their region's most frequent true class)" : "";
+  element("caption").textContent = caption + purity;
   writeAddress();
 }
 
@@ -115,7 +145,7 @@ function showPixel() {
   panel.showMaps(facts, scene, network, chooseLayer);
   panel.showSegment(facts);
   panel.showRegion(facts, network);
-  panel.showPlaces(facts, (place) => guarded(() => point(state.pixel, state.other, place)));
+  panel.showPlaces(facts, (place) => act(() => point(state.pixel, state.other, place)));
   panel.showHeard(facts, network);
 }
 
@@ -152,11 +182,8 @@ function showList() {
   element("image").replaceChildren(...network.images.map((key) => new Option(key, key)));
 }
 
+// Of an image that is not in the list nothing is chosen, so that any of the list can be.
 function chooseInList(key) {
-  if (!network.images.includes(key)) {
-    network.images.push(key);
-    showList();
-  }
   element("image").value = key;
 }
 
@@ -196,7 +223,7 @@ function placeOf(event) {
 
 function pointAt(pixel, second) {
   const [chosen, other] = second ? [state.pixel, pixel] : [pixel, state.other];
-  if (chosen !== state.pixel || other !== state.other) guarded(() => point(chosen, other));
+  if (chosen !== state.pixel || other !== state.other) act(() => point(chosen, other));
 }
 
 function move(event) {
@@ -221,7 +248,12 @@ function typed(rowId, columnId, second) {
 }
 
 function openFile(file) {
-  guarded(async () => openImage(await upload(file, network.max_bytes)), `Segmenting ${file.name} …`);
+  open(async () => {
+    const key = await upload(file, network.max_bytes);
+    if (!network.images.includes(key)) network.images.push(key);
+    showList();
+    await openImage(key);
+  }, file.name);
 }
 
 function step(direction) {
@@ -234,7 +266,7 @@ function step(direction) {
 
 function choose() {
   const key = element("image").value;
-  guarded(() => openImage(key), `Segmenting ${key} …`);
+  open(() => openImage(key), key);
 }
 
 function saveView() {
@@ -288,13 +320,15 @@ function listen() {
   }
   for (const name of SLIDERS) {
     element(name).addEventListener("input", (event) => { state[name] = Number(event.target.value); showSettings(); });
-    element(name).addEventListener("change", () => guarded(reconstruct, "Regions anew …"));
+    element(name).addEventListener("change", () => act(reconstruct, "Regions anew …"));
   }
   element("reset").addEventListener("click", () => {
     Object.assign(state, network.settings);
     showSettings();
-    guarded(reconstruct, "Regions anew …");
+    act(reconstruct, "Regions anew …");
   });
+  addEventListener("hashchange", () => location.reload()); // another link was pasted
+  addEventListener("resize", repaint);
   element("save").addEventListener("click", saveView);
   element("link").addEventListener("click", copyLink);
 }
@@ -302,7 +336,7 @@ function listen() {
 async function start() {
   network = await ask("network");
   Object.assign(state, network.settings);
-  readAddress();
+  readAddress(network.largest);
   document.title = `ranet explore ${network.title}`;
   element("title").textContent = network.title;
   element("note").textContent = network.note;
@@ -319,4 +353,4 @@ async function start() {
   if (key !== undefined) await openImage(key);
 }
 
-guarded(start, "Segmenting the first image …");
+open(start, "the image");

@@ -97,7 +97,8 @@ export function paintView(canvas, scene, overlay, facts) {
     else context.drawImage(overlay.picture, 0, 0);
     context.globalAlpha = 1;
   }
-  const unit = Math.max(height, width) / 800; // about a pixel of the screen
+  // A pixel of the screen, in those of the image.
+  const unit = Math.max(width / (canvas.clientWidth || width), height / (canvas.clientHeight || height));
   if (state.contours && facts.regions) drawContours(context, scene.gridOnView, facts.regions, unit);
   if (state.marks && facts.pixel) drawMarks(context, scene.gridOnView, facts.pixel, unit);
 }

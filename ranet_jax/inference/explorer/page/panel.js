@@ -74,7 +74,7 @@ export function showMaps(facts, scene, network, choose) {
     canvas.getContext("2d").drawImage(picture, 0, 0);
     const other = facts.pixel.segment.other;
     const at = other === facts.pixel.pixel ? "" : `; second pixel ${values[other].toFixed(3)}`;
-    button.querySelector(".hint").textContent = `dark 0, bright ${largest.toPrecision(2)}${at}`;
+    button.querySelector(".hint").textContent = `dark 0, bright ${largest.toPrecision(3)}${at}`;
   }
 }
 
@@ -112,7 +112,7 @@ export function showSegment({ pixel }) {
     draw("circle", { class: "largest", cx: x(largest), cy: y(scores[largest]), r: 4 }),
   );
   const [row, column] = positions[largest];
-  caption.textContent = `D = ${scores[largest].toFixed(3)}: the largest of ${scores.length} samples of the boundary score between the two pixels is number ${largest}, at row ${row}, column ${column}.`;
+  caption.textContent = `D = ${scores[largest].toFixed(3)}: the largest of ${scores.length} samples of the boundary score between the two pixels is that at t = ${largest}, at row ${row}, column ${column}.`;
 }
 
 export function showRegion({ pixel, regions }, network) {

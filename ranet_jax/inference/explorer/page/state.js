@@ -7,14 +7,20 @@ export const state = {
   pixel: null, other: null, threshold: null, regions: null, representatives: null, place: null,
 };
 
-export function readAddress() {
+// Values that make no sense are passed over: `largest` are those of the settings.
+export function readAddress(largest) {
   const given = new URLSearchParams(location.hash.slice(1));
+  const limits = { opacity: 1, threshold: 1, regions: largest.regions, representatives: largest.representatives };
   for (const [name, text] of given) {
     if (!(name in state)) continue;
     if (NUMBERS.includes(name)) {
-      if (text !== "" && Number.isFinite(Number(text))) state[name] = Number(text);
-    } else if (name === "hidden") state.hidden = text.split(",").filter(Boolean).map(Number);
-    else if (name === "contours" || name === "marks") state[name] = text === "true";
+      const number = text === "" ? NaN : Number(text);
+      const isWhole = name === "opacity" || name === "threshold" || Number.isInteger(number);
+      const least = name === "regions" || name === "representatives" ? 1 : 0;
+      if (isWhole && number >= least && number <= (limits[name] ?? Infinity)) state[name] = number;
+    } else if (name === "hidden") {
+      state.hidden = text.split(",").filter((each) => /^\d+$/.test(each)).map(Number);
+    } else if (name === "contours" || name === "marks") state[name] = text === "true";
     else state[name] = text;
   }
 }
