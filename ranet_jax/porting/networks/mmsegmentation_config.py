@@ -19,11 +19,16 @@ REFUSED = (
     r"recurrence=(?!2\b)\d+",
     r"query_scales=[(\[](?!1,?[)\]])[^)\]]*[)\]]",
     r"\bout_channels=1\b",
+    r"psa_type='(?:collect|distribute)'",
+    r"\bcompact=True",
+    r"shrink_factor=(?!2\b)\d+",
+    r"normalization_factor=(?!1(?:\.0*)?[,)])[^,)]+",
+    r"psa_softmax=False",
 )
 
 
 def adapt(config: ConfigDict, text: str) -> None:
-    """Set a segmenter's config to what mmsegmentation's says: output stride, rates and corners.
+    """Set a segmenter's config to what mmsegmentation's says: stride, rates, corners and masks.
 
     Args:
       config: of the segmenter, which is changed.
@@ -49,6 +54,9 @@ def adapt(config: ConfigDict, text: str) -> None:
     rates = [numbers for numbers in _tuples("dilations", text) if numbers[:2] != (1, 1)]
     if rates and config.model.aspp_rates:
         config.model.aspp_rates = rates[0][1:]
+    masks = [size for size in _tuples("mask_size", text) if len(size) == 2]
+    if masks and config.model.context == "psanet":
+        config.model.mask_size = masks[0]
 
 
 def _tuples(name: str, text: str) -> list[tuple[int, ...]]:
