@@ -23,7 +23,7 @@ def published(name, crop="512x1024", classes=4, **head):
     Where there is none, that of the file which such configs begin with. `head` are further settings
     of its head.
     """
-    library = _with_operators()
+    library = with_operators()
     configs = _configs()
     base = configs / f"_base_/models/{name}.py"
     path = min(configs.glob(f"*/{name}_*k_cityscapes-{crop}.py"), default=base)
@@ -40,7 +40,7 @@ def published(name, crop="512x1024", classes=4, **head):
     return model
 
 
-def _with_operators():
+def with_operators():
     """The library, with our own operator where mmcv-lite has none."""
     library = import_mmsegmentation()
     operators = sys.modules["mmcv._ext"]
