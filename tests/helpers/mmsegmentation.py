@@ -4,6 +4,7 @@ import itertools
 import pathlib
 import sys
 import warnings
+from typing import Any
 
 import torch
 
@@ -43,7 +44,7 @@ def published(name, crop="512x1024", classes=4, **head):
 def with_operators():
     """The library, with our own operator where mmcv-lite has none."""
     library = import_mmsegmentation()
-    operators = sys.modules["mmcv._ext"]
+    operators: Any = sys.modules["mmcv._ext"]
     if operators.psamask_forward is None:
         operators.psamask_forward = lay_out_masks
     return library

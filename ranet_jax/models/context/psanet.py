@@ -24,25 +24,26 @@ MASK_SIZE = (97, 97)
 def pair_logits(offsets: Float[Array, "h w r"], mask_size: tuple[int, int]) -> Float[Array, "n n"]:
     """Logits of pairs of pixels, a row a pixel, from its mask of r logits, one for each offset.
 
-    The mask is centred on the pixel, or the middle of an even side half a pixel behind it: with M
-    entries a side and c = (M - 1) // 2, the offset (dy, dx) has entry (c + dy, c + dx). A pixel
-    outside of the mask has logit 0. In a row of three pixels, a mask of 1 x 3 gives
+    In a mask of H x W, the offset (dy, dx) has entry ((H - 1) // 2 + dy, (W - 1) // 2 + dx); a
+    pixel outside of the mask has logit 0. In a row of three pixels, masks of 1 x 3 give
 
         pixel 0   a b c          b c 0
         pixel 1   d e f    to    d e f
         pixel 2   g h i          0 g h
     """
     height, width, _ = offsets.shape
-    sides = tuple(zip((height, width), mask_size, strict=True))
-    before = [max(0, size - 1 - (side - 1) // 2) for size, side in sides]
-    after = [max(0, size + (side - 1) // 2 - side) for size, side in sides]
+    beyond, centre = [], []
+    for size, side in zip((height, width), mask_size, strict=True):
+        middle = (side - 1) // 2
+        before, after = max(0, size - 1 - middle), max(0, size + middle - side)
+        beyond.append((before, after))
+        centre.append(before + middle)
     table = offsets.reshape(height * width, *mask_size)
-    table = jnp.pad(table, ((0, 0), *zip(before, after, strict=True)))
-    y, x = ((side - 1) // 2 + more for side, more in zip(mask_size, before, strict=True))
+    table = jnp.pad(table, ((0, 0), *beyond))
     pixels = jnp.arange(height * width)
 
     def row(table: Array, pixel: Array) -> Array:
-        start = (y - pixel // width, x - pixel % width)
+        start = (centre[0] - pixel // width, centre[1] - pixel % width)
         return jax.lax.dynamic_slice(table, start, (height, width)).reshape(-1)
 
     return jax.vmap(row)(table, pixels)
@@ -63,13 +64,13 @@ def distribute(features: Float[Array, "n m"], logits: Float[Array, "n n"]) -> Fl
 GATHERERS = {"collect": collect, "distribute": distribute}
 
 
-def halved(shape: tuple[int, int], even: bool = False) -> tuple[tuple[int, int], bool]:
-    """Size of maps at half the resolution, and whether to resize with corners aligned.
+def halved(shape: tuple[int, int], down: bool = False) -> tuple[tuple[int, int], bool]:
+    """Height and width of half the resolution, and whether to resize with corners aligned.
 
-    A pixel of an odd side stays, and corners are aligned. `even`, as in mmsegmentation, this is so
-    where both sides are odd alone; otherwise the pixel goes (but for the last), and they are not.
+    Halves are rounded up, and corners aligned. With `down`, as in mmsegmentation, this holds where
+    both sides are odd; otherwise halves are rounded down, to 1 at least, and corners not aligned.
     """
-    if even and any(side % 2 == 0 for side in shape):
+    if down and any(side % 2 == 0 for side in shape):
         return (max(1, shape[0] // 2), max(1, shape[1] // 2)), False
     return ((shape[0] + 1) // 2, (shape[1] + 1) // 2), True
 
@@ -83,7 +84,7 @@ class PSAContext(nn.Module):
     any size. The tables of all pairs of pixels make memory O(n^2).
 
     `padded`, as in mmsegmentation, the 1 x 1 convolution pads what is gathered by a pixel, and
-    maps of even sides are halved without aligned corners.
+    maps with an even side are halved without aligned corners.
     """
 
     stage: str
@@ -101,7 +102,7 @@ class PSAContext(nn.Module):
         shared = {"dtype": self.dtype, "axis_name": self.axis_name}
         stage = features[self.stage]
         shape = (stage.shape[1], stage.shape[2])
-        half, align_corners = halved(shape, even=self.padded)
+        half, align_corners = halved(shape, down=self.padded)
         branches = []
         for name, gather in GATHERERS.items():
             reduce = ConvBN(self.channels, 1, name=f"{name}_reduce", **shared)

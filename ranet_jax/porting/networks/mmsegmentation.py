@@ -58,9 +58,9 @@ def _fits(head: Head, model: ConfigDict) -> bool:
 
 
 def fit_masks(model: ConfigDict, source: Source) -> None:
-    """Set a PSANet's `mask_size` to a square of as many entries as the masks of a state dict have.
+    """Set a PSANet's `mask_size` to a square of as many entries as a state dict's masks have.
 
-    Masks of as many entries as the config says have its height and width.
+    Where the config's has as many, it stays.
 
     Args:
       model: the `model` section of a config, which is changed.

@@ -54,7 +54,7 @@ def test_collection_and_distribution_equal_numpy():
 
 
 @pytest.mark.parametrize(
-    ("shape", "usual", "even"),
+    ("shape", "usual", "down"),
     [
         ((5, 7), ((3, 4), True), ((3, 4), True)),
         ((5, 6), ((3, 3), True), ((2, 3), False)),
@@ -63,8 +63,8 @@ def test_collection_and_distribution_equal_numpy():
         ((1, 2), ((1, 1), True), ((1, 1), False)),
     ],
 )
-def test_maps_are_halved(shape, usual, even):
-    assert (halved(shape), halved(shape, even=True)) == (usual, even)
+def test_maps_are_halved(shape, usual, down):
+    assert (halved(shape), halved(shape, down=True)) == (usual, down)
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (7, 7)])
