@@ -109,7 +109,7 @@ def scores_of(model, pixels):
     """The library's scores of an image, at the image's size."""
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     images = ((pixels / 255 - mean) / std)[None]
-    fine = run(model, images, {"fine": HEADS["fine"]}, F64)["fine"]
+    fine = run(run_heads(model), images, {"fine": HEADS["fine"]}, F64)["fine"]
     model.float()
     return torch.nn.functional.interpolate(
         torch.from_numpy(fine.transpose(0, 3, 1, 2).copy()),
