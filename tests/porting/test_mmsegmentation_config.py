@@ -97,6 +97,12 @@ def test_published_configs_say_whether_corners_are_aligned(path, name, changed):
     assert model.to_dict() == plain.to_dict()
 
 
+@pytest.mark.parametrize("size", ["(0, 97)", "(97, 97, 97)", "(99999999999, 1)"])
+def test_masks_of_no_size_are_refused(size):
+    with pytest.raises(UserError, match=r"config\.model\.mask_size .*; choose 2 whole numbers"):
+        adapted(f"mask_size={size}", "psanet_r50-d8")
+
+
 @pytest.mark.parametrize(
     ("path", "size"),
     [("4xb4-80k_ade20k-512x512", (66, 66)), ("4xb2-40k_cityscapes-769x769", (97, 97))],

@@ -92,7 +92,7 @@ def _segmenter(
         config,
         backbone.namings[0],
         others,
-        published.optional_auxiliary,
-        published.twin,
-        published.fit_shapes,
+        optional_auxiliary=published.optional_auxiliary,
+        twin=published.twin,
+        fit_shapes=published.fit_shapes,
     )

@@ -5,6 +5,7 @@ import re
 
 from ml_collections import ConfigDict
 
+from ranet_jax.config import check_value
 from ranet_jax.errors import UserError
 
 _NUMBERS = r"[(\[]((?:\d+,?)+)[)\]]"
@@ -35,7 +36,7 @@ def adapt(config: ConfigDict, text: str) -> None:
       text: of mmsegmentation's config.
 
     Raises:
-      UserError: it says what no network here has.
+      UserError: it says what no network here has, or masks of no size.
     """
     text = re.sub(r"\s", "", text)
     for pattern in REFUSED:
@@ -54,8 +55,9 @@ def adapt(config: ConfigDict, text: str) -> None:
     rates = [numbers for numbers in _tuples("dilations", text) if numbers[:2] != (1, 1)]
     if rates and config.model.aspp_rates:
         config.model.aspp_rates = rates[0][1:]
-    masks = [size for size in _tuples("mask_size", text) if len(size) == 2]
+    masks = _tuples("mask_size", text)
     if masks and config.model.context == "psanet":
+        check_value("model.mask_size", masks[0])
         config.model.mask_size = masks[0]
 
 
