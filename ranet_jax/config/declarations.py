@@ -170,6 +170,13 @@ FIELDS: dict[str, Field] = {
         "weights",
         "Whether `psp`, `deeplabv3plus` and HRNet's last features resize with corners aligned.",
     ),
+    "model.mask_size": Field(
+        (97, 97),
+        "weights",
+        "Height and width of the mask of offsets around a pixel that `psanet` weighs, in pixels of"
+        " half the features' resolution.",
+        Range(1, 2**10, whole=True),
+    ),
     "model.channels": Field(
         512, "weights", "Channels of the context block.", Range(1, 2**14, whole=True)
     ),

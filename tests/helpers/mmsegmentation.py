@@ -1,7 +1,10 @@
 """mmsegmentation's own networks, of the configs that it is installed with."""
 
+import itertools
 import pathlib
+import sys
 import warnings
+from typing import Any
 
 import torch
 
@@ -9,28 +12,60 @@ from helpers.torch_networks import randomised
 from ranet_jax.porting.networks.pytorch import import_mmsegmentation
 
 STAGES = {"stem": "backbone.stem", **{f"layer{n}": f"backbone.layer{n}" for n in (1, 2, 3, 4)}}
-# Weights that start at 0, so that what they multiply would not be compared.
+# Weights that start at 0, so that what they multiply would not be compared, and those of PSANet's
+# masks, which start so small that each pixel gathers from all alike.
 ZEROS = ("gamma.scale", "out_project.weight", "conv_out.bn.weight")
+SMALL = ("attention.1.weight", "attention_p.1.weight")
 
 
-def published(name, crop="512x1024", classes=4):
+def published(name, crop="512x1024", classes=4, **head):
     """The network of a Cityscapes config, with random weights and statistics.
 
-    Where there is none, that of the file which such configs begin with.
+    Where there is none, that of the file which such configs begin with. `head` are further settings
+    of its head.
     """
-    library = import_mmsegmentation()
+    library = with_operators()
     configs = _configs()
     base = configs / f"_base_/models/{name}.py"
     path = min(configs.glob(f"*/{name}_*k_cityscapes-{crop}.py"), default=base)
     with warnings.catch_warnings(action="ignore"):
         config = _read(path).model.to_dict()
         config |= {"data_preprocessor": None, "pretrained": None}
+        if head:
+            config["decode_head"] |= head
         torch.manual_seed(0)
         model = randomised(library.build_segmentor(_for_one_process(config, classes)))
     for parameter, values in model.named_parameters():
-        if parameter.endswith(ZEROS):
+        if parameter.endswith(ZEROS + SMALL):
             torch.nn.init.normal_(values, std=0.2)
     return model
+
+
+def with_operators():
+    """The library, with our own operator where mmcv-lite has none."""
+    library = import_mmsegmentation()
+    operators: Any = sys.modules["mmcv._ext"]
+    if operators.psamask_forward is None:
+        operators.psamask_forward = lay_out_masks
+    return library
+
+
+def lay_out_masks(
+    masks, pairs, psa_type, num_, h_feature, w_feature, h_mask, w_mask, half_h_mask, half_w_mask
+):
+    """What mmcv's compiled `psamask_forward` does, written anew from PSANet's definition.
+
+    Entry (p, q) of the mask of a pixel (y, x) is of the pixel (y + p - half, x + q - half). It
+    collects (type 0) from this one, which is the channel of the pairs then, or distributes to it.
+    """
+    masks = masks.view(num_, h_mask, w_mask, h_feature, w_feature)
+    pairs = pairs.view(num_, h_feature, w_feature, h_feature, w_feature)
+    rows, columns = range(h_feature), range(w_feature)
+    for y, x, v, u in itertools.product(rows, columns, rows, columns):
+        p, q = v - y + half_h_mask, u - x + half_w_mask
+        if 0 <= p < h_mask and 0 <= q < w_mask:
+            place = (v, u, y, x) if psa_type == 0 else (y, x, v, u)
+            pairs[:, *place] = masks[:, p, q, y, x]
 
 
 def config_text(path):

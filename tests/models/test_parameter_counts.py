@@ -178,6 +178,9 @@ LAYERS = {
 }
 
 
+LAYERS["psanet_mmsegmentation"] = LAYERS["psanet"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("block", BLOCKS, ids=block_id)
 def test_parameters_are_those_of_the_layers(block):

@@ -1,20 +1,28 @@
 """mmsegmentation's segmenters against its own, of its own configs: scores, files, predictions."""
 
 import sys
+import warnings
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax.traverse_util import unflatten_dict
 
 import ranet_jax
-from helpers.mmsegmentation import STAGES, published, run_heads
+from helpers.mmsegmentation import STAGES, published, run_heads, with_operators
 from helpers.port_command import assert_same_bits, command, read_back
-from helpers.torch_networks import apply, assert_close, image, run
+from helpers.torch_networks import apply, assert_close, image, randomised, run
 from ranet_jax.errors import UserError
 from ranet_jax.models import build_model
+from ranet_jax.models.context.psanet import PSAContext
 from ranet_jax.porting import Misfit, port, port_state_dict
+from ranet_jax.porting.coverage import to_arrays
+from ranet_jax.porting.modules import flatten
+from ranet_jax.porting.name_patterns import Naming
 from ranet_jax.porting.networks import find_network, mmsegmentation, mmsegmentation_hrnet
+from ranet_jax.porting.networks.mmsegmentation_heads import PSANET
 from ranet_jax.porting.networks.pytorch import import_mmsegmentation
 from ranet_jax.porting.verify import verify
 from ranet_jax.training.initialization import initialize
@@ -48,11 +56,11 @@ def assert_equal(model, ported, size, dtype="float64"):
         assert_close(ours[stage], expected, dtype, stage)
 
 
-def checkpoint(path, model, aligned=False):
-    """A file as version 1.x writes it."""
+def checkpoint(path, model, aligned=False, settings=""):
+    """A file as version 1.x writes it, with further settings in the text of its config."""
     meta = {
         "dataset_meta": {"classes": CLASSES, "palette": PALETTE},
-        "cfg": f"decode_head=dict(align_corners={aligned})",
+        "cfg": f"decode_head=dict(align_corners={aligned}, {settings})",
         "mmengine_version": "0.10.7",
     }
     torch.save({"meta": meta, "state_dict": model.state_dict(), "message_hub": {}}, path)
@@ -83,11 +91,13 @@ def test_pspnet_is_ported_verified_and_comes_back_bit_for_bit(psp, tmp_path, cap
 
 
 @pytest.mark.long
-def test_a_ported_segmenter_segments_as_the_library_s(psp, tmp_path):
-    source, output = checkpoint(tmp_path / "w.pth", psp), tmp_path / "out"
-    assert command(source, "--model", "pspnet_r18-d8", "--output", output) == 0
+@pytest.mark.parametrize("name", ["pspnet_r18-d8", "psanet_r50-d8"])
+def test_a_ported_segmenter_segments_as_the_library_s(name, tmp_path):
+    model = published(name)
+    source, output = checkpoint(tmp_path / "w.pth", model), tmp_path / "out"
+    assert command(source, "--model", name, "--output", output) == 0
     pixels = np.random.default_rng(0).integers(0, 256, (65, 49, 3)).astype(np.uint8)
-    scores = scores_of(psp, pixels)
+    scores = scores_of(model, pixels)
     first, second = np.sort(scores, axis=0)[:-3:-1]
     clear = first - second > 1e-4 * np.abs(scores).max()
     assert clear.mean() > 0.99
@@ -99,7 +109,7 @@ def scores_of(model, pixels):
     """The library's scores of an image, at the image's size."""
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     images = ((pixels / 255 - mean) / std)[None]
-    fine = run(model, images, {"fine": HEADS["fine"]}, F64)["fine"]
+    fine = run(run_heads(model), images, {"fine": HEADS["fine"]}, F64)["fine"]
     model.float()
     return torch.nn.functional.interpolate(
         torch.from_numpy(fine.transpose(0, 3, 1, 2).copy()),
@@ -205,7 +215,81 @@ def test_other_output_strides(name, stride):
     assert all(difference.float64 < 1e-9 for difference in differences)
 
 
+# ------------------------------------------------------------------------------------- masks
+
+
+@pytest.mark.parametrize(
+    ("mask_size", "size"),
+    [
+        ((4, 5), (9, 6)),
+        pytest.param((4, 7), (5, 7), marks=pytest.mark.long),
+        pytest.param((11, 12), (6, 8), marks=pytest.mark.long),
+        pytest.param((1, 1), (9, 4), marks=pytest.mark.long),
+    ],
+)
+def test_psanet_s_head_has_the_features_of_the_library_s(mask_size, size):
+    """Of few channels, with masks smaller and larger than its maps."""
+    head = psanet_head(mask_size)
+    stage = np.random.default_rng(0).normal(size=(2, *size, 5))
+    with warnings.catch_warnings(action="ignore"):  # of sizes for aligned corners
+        theirs = run(head, stage, {"features": "bottleneck"}, F64)["features"]
+    context = PSAContext("layer4", 6, mask_size, padded=True)
+    inputs = {"layer4": jax.ShapeDtypeStruct(stage.shape, np.float32)}
+    expected = flatten(jax.eval_shape(context.init, jax.random.key(0), inputs))
+    shapes = {path: array.shape for path, array in expected.items()}
+    tensors = {k: v.float().numpy() for k, v in head.state_dict().items() if "conv_seg" not in k}
+    found, _, fresh = to_arrays(tensors, Naming("head", PSANET), shapes, [])
+    assert not fresh
+    with jax.enable_x64(True):
+        variables = unflatten_dict({k: v.astype(np.float64) for k, v in found.items()}, sep="/")
+        apply_exactly = jax.jit(context.clone(dtype=np.float64).apply)
+        ours = np.asarray(apply_exactly(variables, {"layer4": jnp.asarray(stage)}).features)
+    assert_close(ours, theirs, "float64")
+
+
+def psanet_head(mask_size):
+    torch.manual_seed(0)
+    settings = {"in_channels": 5, "channels": 6, "num_classes": 3, "norm_cfg": {"type": "BN"}}
+    with warnings.catch_warnings(action="ignore"):
+        head = randomised(
+            with_operators().build_head(settings | {"type": "PSAHead", "mask_size": mask_size})
+        )
+    head.forward = lambda stage, forward=head.forward: forward([stage])
+    return head
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("mask_size", "text"), [((66, 66), None), ((60, 45), "mask_size=(60, 45)")]
+)
+def test_psanets_of_other_masks(mask_size, text, tmp_path):
+    """A square one is seen in the shapes of the tensors; another, the file's config must say."""
+    model = published("psanet_r50-d8", mask_size=mask_size)
+    ported = port_state_dict(arrays(model), "psanet_r50-d8", config_text=text)
+    assert ported.module.context.mask_size == mask_size
+    assert_equal(model, ported, (97, 161))
+    source, output, back = checkpoint(tmp_path / "w.pth", model), tmp_path / "o", tmp_path / "b.pth"
+    if text is not None:
+        complaint = r"masks have 2700 entries in the file, which make no square; name a file with"
+        with pytest.raises(UserError, match=complaint):
+            port_state_dict(arrays(model), "psanet_r50-d8")
+        assert command(source, "--model", "psanet_r50-d8", "--output", output) == 1
+        assert not output.exists()
+        source = checkpoint(tmp_path / "said.pth", model, settings=text)
+    assert command(source, "--model", "psanet_r50-d8", "--output", output) == 0
+    assert ranet_jax.load(output).config.model.mask_size == mask_size
+    assert command(output, "--reverse", "--format", "pth", "--output", back) == 0
+    assert_same_bits(read_back(back), model.state_dict())
+
+
 # ------------------------------------------------------------------------------- what is refused
+
+
+def test_verifying_without_a_compiled_operator_names_what_to_install(monkeypatch):
+    import_mmsegmentation()
+    monkeypatch.setattr(sys.modules["mmcv._ext"], mmsegmentation.MASK_OPERATOR, None)
+    with pytest.raises(UserError, match=r"^mmcv-lite has no psamask_forward, .* install mmcv in"):
+        import_mmsegmentation(mmsegmentation.MASK_OPERATOR)
 
 
 @pytest.mark.long

@@ -49,6 +49,12 @@ def test_settings_are_taken_over(text, changed):
         "recurrence=3",
         "query_scales=(1, 2)",
         "out_channels=1",
+        "psa_type='collect'",
+        "compact=True",
+        "shrink_factor=1",
+        "normalization_factor=None",
+        "normalization_factor=1.5",
+        "psa_softmax=False",
     ],
 )
 def test_settings_that_no_network_here_has_are_refused(text):
@@ -62,18 +68,48 @@ def test_blocks_without_rates_get_none():
 
 
 @pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("", (97, 97)),
+        ("mask_size=(\n 60,\n 45,\n), compact=False, shrink_factor=2", (60, 45)),
+        ("psa_type='bi-direction', psa_softmax=True, mask_size=(66, 66)", (66, 66)),
+        ("normalization_factor=1.0, x)", (97, 97)),
+        ("dict(normalization_factor=1)", (97, 97)),
+    ],
+)
+def test_masks_are_taken_over(text, size):
+    assert adapted(text, "psanet_r50-d8").mask_size == size
+    assert adapted(text, "pspnet_r50-d8").mask_size == (97, 97)
+
+
+@pytest.mark.parametrize(
     ("path", "name", "changed"),
     [
         ("pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-769x769.py", "pspnet_r18-d8", True),
         ("ocrnet/ocrnet_hr18_4xb2-40k_cityscapes-512x1024.py", "ocrnet_hr18", False),
     ],
 )
-def test_published_configs(path, name, changed):
+def test_published_configs_say_whether_corners_are_aligned(path, name, changed):
     model, plain = adapted(config_text(path), name), find_network(name).config.model
     assert (model.align_corners, plain.align_corners) == (changed, False)
     with plain.unlocked():
         plain.align_corners = changed
     assert model.to_dict() == plain.to_dict()
+
+
+@pytest.mark.parametrize("size", ["(0, 97)", "(97, 97, 97)", "(99999999999, 1)"])
+def test_masks_of_no_size_are_refused(size):
+    with pytest.raises(UserError, match=r"config\.model\.mask_size .*; choose 2 whole numbers"):
+        adapted(f"mask_size={size}", "psanet_r50-d8")
+
+
+@pytest.mark.parametrize(
+    ("path", "size"),
+    [("4xb4-80k_ade20k-512x512", (66, 66)), ("4xb2-40k_cityscapes-769x769", (97, 97))],
+)
+def test_published_configs_say_how_large_masks_are(path, size):
+    text = config_text(f"psanet/psanet_r50-d8_{path}.py")
+    assert adapted(text, "psanet_r50-d8").mask_size == size
 
 
 @pytest.mark.parametrize(

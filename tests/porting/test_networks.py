@@ -33,7 +33,11 @@ CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("[!_]*.py"
 
 def shapes(network, last=(7,)):
     """Shapes of the network's arrays with seven classes; `last` decides on a deep stem's kind."""
-    module = network.build(network.output_stride, 7, lambda path: last)
+
+    def source(path):
+        return (97**2,) if path.endswith("_offsets/kernel") else last
+
+    module = network.build(network.output_stride, 7, source)
     return flatten(jax.eval_shape(module.init, jax.random.PRNGKey(0), IMAGES))
 
 
@@ -250,6 +254,17 @@ SPOTS = {
         "decode_head.context.stages.0.query_project.bn.weight": None,
         "decode_head.context.stages.0.out_project.bias": "params/context/project/bias",
     },
+    NAMING["psanet"]: {
+        "decode_head.reduce.bn.weight": "params/context/collect_reduce/bn/scale",
+        "decode_head.reduce_p.conv.weight": "params/context/distribute_reduce/conv/kernel",
+        "decode_head.attention.1.weight": "params/context/collect_offsets/kernel",
+        "decode_head.attention_p.0.bn.running_var": (
+            "batch_stats/context/distribute_attention/bn/var"
+        ),
+        "decode_head.attention_p.1.weight": "params/context/distribute_offsets/kernel",
+        "decode_head.proj.conv.weight": "params/context/project/conv/kernel",
+        "decode_head.bottleneck.bn.bias": "params/context/fuse/bn/bias",
+    },
     NAMING["ocrnet"]: {
         "decode_head.0.conv_seg.bias": "params/context/semantic_logit/bias",
         "decode_head.1.conv_seg.bias": "params/fine_logit/bias",
@@ -316,6 +331,7 @@ NETWORK_OF_TABLE = {
     NAMING["pspnet"]: "pspnet_r18-d8",
     NAMING["deeplabv3plus"]: "deeplabv3plus_r18-d8",
     NAMING["ann"]: "ann_r50-d8",
+    NAMING["psanet"]: "psanet_r50-d8",
     NAMING["ocrnet"]: "ocrnet_r50-d8",
     **{naming: name for name, naming in SMP.items()},
     released_ranet.RELEASED: "ranet_released",

@@ -39,6 +39,7 @@ BLOCKS: list[ContextBlock] = [
     ccnet.BLOCK,
     danet.BLOCK,
     psanet.BLOCK,
+    psanet.PADDED,
     ocr.BLOCK,
     ocr.SHARED,
     psp.BLOCK,

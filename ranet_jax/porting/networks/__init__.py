@@ -65,7 +65,7 @@ def find_network(model: str | ConfigDict, config_text: str | None = None) -> Net
         config = published.config()
         if config_text is not None and published.adapt is not None:
             published.adapt(config, config_text)
-        return _segmenter(model, config, published.optional_auxiliary, published.twin)
+        return _segmenter(model, config, published)
     raise UserError(
         f"There is no network {model!r} to carry over; choose one of {', '.join(NETWORKS)},"
         " or a file of configs/."
@@ -73,16 +73,26 @@ def find_network(model: str | ConfigDict, config_text: str | None = None) -> Net
 
 
 def _segmenter(
-    name: str, config: ConfigDict, optional_auxiliary: bool = False, twin: Twin | None = None
+    name: str, config: ConfigDict, published: PublishedSegmenter | None = None
 ) -> Network:
     backbone = BACKBONES.get(config.model.backbone)
     if backbone is None:
         raise UserError(f"There are no names for config.model.backbone {config.model.backbone!r}.")
     fitting = [
         naming
-        for published in SEGMENTERS.values()
-        if published.fits(config.model)
-        for naming in (published.naming, *published.older)
+        for known in SEGMENTERS.values()
+        if known.fits(config.model)
+        for naming in (known.naming, *known.older)
     ]
     others = tuple(dict.fromkeys(fitting))
-    return segmenter(name, config, backbone.namings[0], others, optional_auxiliary, twin)
+    if published is None:
+        return segmenter(name, config, backbone.namings[0], others)
+    return segmenter(
+        name,
+        config,
+        backbone.namings[0],
+        others,
+        optional_auxiliary=published.optional_auxiliary,
+        twin=published.twin,
+        fit_shapes=published.fit_shapes,
+    )

@@ -1,5 +1,6 @@
 """mmsegmentation's segmenters on ResNets with a v1c stem."""
 
+import math
 import warnings
 from functools import partial
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ranet_jax.config import default_config
+from ranet_jax.errors import UserError
 from ranet_jax.porting.name_patterns import Naming
 from ranet_jax.porting.networks import resnet
 from ranet_jax.porting.networks.mmsegmentation_config import adapt
@@ -18,7 +20,10 @@ VARIANT = "mmsegmentation"
 # Of the heads, by the ResNet's depth.
 CHANNELS = {18: 128, 34: 128, 50: 512, 101: 512}
 # What a config can change in the library's network.
-SETTINGS = ("align_corners", "aspp_rates")
+SETTINGS = ("align_corners", "aspp_rates", "mask_size")
+# What PSANet compares pairs of pixels by, and mmcv's compiled operator which lays them out.
+MASKS = "params/context/collect_offsets/kernel"
+MASK_OPERATOR = "psamask_forward"
 
 
 def _config(head: Head, depth: int) -> ConfigDict:
@@ -52,6 +57,30 @@ def _fits(head: Head, model: ConfigDict) -> bool:
     )
 
 
+def fit_masks(model: ConfigDict, source: Source) -> None:
+    """Set a PSANet's `mask_size` to a square of as many entries as a state dict's masks have.
+
+    Where the config's has as many, it stays.
+
+    Args:
+      model: the `model` section of a config, which is changed.
+      source: shapes of the state dict.
+
+    Raises:
+      UserError: there is no such square.
+    """
+    shape = source(MASKS)
+    if not shape or shape[0] == math.prod(model.mask_size):
+        return
+    side = math.isqrt(shape[0])
+    if side**2 != shape[0] or side == 0:
+        raise UserError(
+            f"PSANet's masks have {shape[0]} entries in the file, which make no square; name a file"
+            " with the config of mmsegmentation that says their mask_size."
+        )
+    model.mask_size = (side, side)
+
+
 def _twin(
     head: Head,
     depth: int,
@@ -60,8 +89,9 @@ def _twin(
     source: Source,
     align_corners: bool,
     aspp_rates: tuple[int, ...],
+    mask_size: tuple[int, int],
 ) -> Any:
-    library = import_mmsegmentation()
+    library = import_mmsegmentation(MASK_OPERATOR if head.has_masks else None)
     width = CHANNELS[depth]
     stages = [channels * (1 if depth < 50 else 4) for channels in (64, 128, 256, 512)]
     shared: dict[str, Any] = {
@@ -75,6 +105,8 @@ def _twin(
     last |= head.settings(stages, width)
     if head.has_rates:
         last["dilations"] = (1, *aspp_rates)
+    if head.has_masks:
+        last["mask_size"] = mask_size
     strides, dilations = _strides(output_stride)
     settings: dict[str, Any] = {
         "type": "EncoderDecoder",
@@ -137,6 +169,7 @@ def _segmenter(head: Head, naming: Naming, depth: int) -> PublishedSegmenter:
         optional_auxiliary=not head.is_cascade,
         twin=Twin(partial(_twin, head, depth), places, naming, settings=SETTINGS),
         adapt=adapt,
+        fit_shapes=fit_masks if head.has_masks else None,
     )
 
 

@@ -5,6 +5,7 @@ import re
 
 from ml_collections import ConfigDict
 
+from ranet_jax.config import check_value
 from ranet_jax.errors import UserError
 
 _NUMBERS = r"[(\[]((?:\d+,?)+)[)\]]"
@@ -19,18 +20,23 @@ REFUSED = (
     r"recurrence=(?!2\b)\d+",
     r"query_scales=[(\[](?!1,?[)\]])[^)\]]*[)\]]",
     r"\bout_channels=1\b",
+    r"psa_type='(?:collect|distribute)'",
+    r"\bcompact=True",
+    r"shrink_factor=(?!2\b)\d+",
+    r"normalization_factor=(?!1(?:\.0*)?[,)])[^,)]+",
+    r"psa_softmax=False",
 )
 
 
 def adapt(config: ConfigDict, text: str) -> None:
-    """Set a segmenter's config to what mmsegmentation's says: output stride, rates and corners.
+    """Set a segmenter's config to what mmsegmentation's says: stride, rates, corners and masks.
 
     Args:
       config: of the segmenter, which is changed.
       text: of mmsegmentation's config.
 
     Raises:
-      UserError: it says what no network here has.
+      UserError: it says what no network here has, or masks of no size.
     """
     text = re.sub(r"\s", "", text)
     for pattern in REFUSED:
@@ -49,6 +55,10 @@ def adapt(config: ConfigDict, text: str) -> None:
     rates = [numbers for numbers in _tuples("dilations", text) if numbers[:2] != (1, 1)]
     if rates and config.model.aspp_rates:
         config.model.aspp_rates = rates[0][1:]
+    masks = _tuples("mask_size", text)
+    if masks and config.model.context == "psanet":
+        check_value("model.mask_size", masks[0])
+        config.model.mask_size = masks[0]
 
 
 def _tuples(name: str, text: str) -> list[tuple[int, ...]]:

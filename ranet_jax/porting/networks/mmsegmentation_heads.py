@@ -117,6 +117,19 @@ DANET = (
     Entry("cam.gamma.scale", "params/channel_gamma"),
     *conv_module("cam_out_conv", "channel_fuse"),
 )
+PSANET = (
+    *(
+        entry
+        for source, branch in (("", "collect"), ("_p", "distribute"))
+        for entry in (
+            *conv_module(f"reduce{source}", f"{branch}_reduce"),
+            *conv_module(f"attention{source}.0", f"{branch}_attention"),
+            *conv(f"attention{source}.1", f"{branch}_offsets"),
+        )
+    ),
+    *conv_module("proj", "project"),
+    *conv_module("bottleneck", "fuse"),
+)
 BRANCHES = (
     *conv("decode_head.pam_conv_seg", "position_logit"),
     *conv("decode_head.cam_conv_seg", "channel_logit"),
@@ -178,6 +191,11 @@ class Head:
     def has_rates(self) -> bool:
         """Whether the block has an ASPP."""
         return self.context in ("aspp", "deeplabv3plus")
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether the block has masks of offsets, of a size for each data set."""
+        return self.context == "psanet"
 
 
 HEADS = (
@@ -241,6 +259,13 @@ HEADS = (
         DANET,
         lambda stages, width: {"type": "DAHead", "pam_channels": width // 8},
         branches=BRANCHES,
+    ),
+    Head(
+        "psanet",
+        "psanet",
+        PSANET,
+        lambda stages, width: {"type": "PSAHead"},
+        has_variant=True,
     ),
     Head(
         "ocrnet",

@@ -73,6 +73,7 @@ class PublishedSegmenter:
       twin: the library's implementation, if it can be had.
       adapt: changes the config to what the text of a config of the library says.
       older: what the library called the tensors before.
+      fit_shapes: changes the `model` section of the config to what the shapes of a state dict say.
     """
 
     name: str
@@ -83,3 +84,4 @@ class PublishedSegmenter:
     twin: Twin | None = None
     adapt: Callable[[ConfigDict, str], None] | None = None
     older: tuple[Naming, ...] = ()
+    fit_shapes: Callable[[ConfigDict, Source], None] | None = None

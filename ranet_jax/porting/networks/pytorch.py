@@ -53,11 +53,14 @@ class _Operators(types.ModuleType):
         return None
 
 
-def import_mmsegmentation() -> Any:
+def import_mmsegmentation(operator: str | None = None) -> Any:
     """Import mmsegmentation's networks, also beside mmcv-lite, which has no compiled operators.
 
+    Args:
+      operator: the compiled operator of mmcv that is needed, if one is.
+
     Raises:
-      UserError: it is not installed.
+      UserError: it is not installed, or the operator is not.
     """
     import_torchvision()  # which timm imports, which it imports
     purpose, packages = "verify a network", "mmsegmentation 'mmcv-lite<2.2' ftfy regex"
@@ -65,4 +68,10 @@ def import_mmsegmentation() -> Any:
         import_optional("mmcv", purpose, packages)
         if "mmcv._ext" not in sys.modules and importlib.util.find_spec("mmcv._ext") is None:
             sys.modules["mmcv._ext"] = _Operators("mmcv._ext")
-        return import_optional("mmseg.models", purpose, packages)
+        library = import_optional("mmseg.models", purpose, packages)
+    if operator is not None and getattr(sys.modules["mmcv._ext"], operator, None) is None:
+        raise UserError(
+            f"mmcv-lite has no {operator}, without which mmsegmentation cannot run the network to"
+            " compare with; install mmcv in its place, or leave the comparison out."
+        )
+    return library

@@ -1,7 +1,7 @@
 """Segmenters of a config: this package's own names, and those of libraries that have their like."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 from ml_collections import ConfigDict
@@ -25,6 +25,7 @@ def segmenter(
     others: Sequence[Naming],
     optional_auxiliary: bool = False,
     twin: Twin | None = None,
+    fit_shapes: Callable[[ConfigDict, Source], None] | None = None,
 ) -> Network:
     """The network of a config's segmenter.
 
@@ -35,6 +36,7 @@ def segmenter(
       others: namings of the whole segmenter besides this package's own.
       optional_auxiliary: whether it has an auxiliary head if the state dict holds one.
       twin: what to compare it with.
+      fit_shapes: changes the `model` section of the config to what the shapes of a state dict say.
     """
     config = copy.deepcopy(config)  # which what is found in a state dict changes
     model = config.model
@@ -59,6 +61,8 @@ def segmenter(
             model.dtype = "float32"
             if optional_auxiliary:
                 model.auxiliary = source("params/auxiliary/logit/bias") is not None
+            if fit_shapes is not None:
+                fit_shapes(model, source)
         return build_model(config, num_classes)
 
     return Network(name, namings, model.output_stride, CLASSIFIER, build, config, twin)

@@ -20,7 +20,8 @@ LONG = pytest.mark.long
 
 # Blocks that need the size of the image: for pairs of pixels, bins of pooling, or sums of stages.
 OF_ONE_SIZE = {
-    *("ranet", "released", "nonlocal", "nonlocal_mmsegmentation", "danet", "psanet"),
+    *("ranet", "released", "nonlocal", "nonlocal_mmsegmentation", "danet"),
+    *("psanet", "psanet_mmsegmentation"),
     *("asymmetric", "psp", "psp_segmentation_models", "unet", "fpn"),
 }
 

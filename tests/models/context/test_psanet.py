@@ -8,35 +8,37 @@ import torch
 
 from helpers.numpy_layers import random_variables, softmax
 from helpers.torch_layers import channels_first, channels_last, conv, conv_bn_relu, resize
-from ranet_jax.models.context.psanet import PSAContext, collect, distribute, pair_logits
+from ranet_jax.models.context.psanet import PSAContext, collect, distribute, halved, pair_logits
 
 
-def expected_logits(offsets, reach):
-    """From the definition of the entries, 0 beyond the reach."""
+def expected_logits(offsets, mask_size):
+    """From the definition of the entries, 0 outside of the mask."""
     height, width, _ = offsets.shape
     places = [(y, x) for y in range(height) for x in range(width)]
     logits = np.zeros((len(places), len(places)))
+    masks = offsets.reshape(height, width, *mask_size)
     for i, (y, x) in enumerate(places):
         for j, (v, u) in enumerate(places):
-            dy, dx = v - y, u - x
-            if abs(dy) < reach and abs(dx) < reach:
-                logits[i, j] = offsets[y, x, (reach - 1 + dy) * (2 * reach - 1) + reach - 1 + dx]
+            p, q = v - y + (mask_size[0] - 1) // 2, u - x + (mask_size[1] - 1) // 2
+            if p in range(mask_size[0]) and q in range(mask_size[1]):
+                logits[i, j] = masks[y, x, p, q]
     return logits
 
 
+@pytest.mark.parametrize("mask_size", [(5, 5), (4, 4), (2, 7), (1, 2)])
 @pytest.mark.parametrize("shape", [(1, 1), (2, 3), (3, 3), (5, 2), (4, 6)])
-def test_logits_of_pairs_equal_numpy(shape):
-    """Within a reach of 3, and beyond it."""
-    offsets = np.random.default_rng(0).normal(size=(*shape, 25)).astype(np.float32)
-    found = pair_logits(jnp.asarray(offsets), 3)
-    np.testing.assert_array_equal(found, expected_logits(offsets, 3).astype(np.float32))
+def test_logits_of_pairs_equal_numpy(shape, mask_size):
+    """Of masks that are larger than the maps, and smaller, of odd and of even sides."""
+    entries = mask_size[0] * mask_size[1]
+    offsets = np.random.default_rng(0).normal(size=(*shape, entries)).astype(np.float32)
+    found = pair_logits(jnp.asarray(offsets), mask_size)
+    np.testing.assert_array_equal(found, expected_logits(offsets, mask_size).astype(np.float32))
 
 
 def test_a_row_of_three_pixels_is_the_docstring_s():
     a, b, c, d, e, f, g, h, i = range(1, 10)
-    offsets = np.zeros((1, 3, 3, 3), np.float32)
-    offsets[0, :, 1] = [[a, b, c], [d, e, f], [g, h, i]]
-    found = pair_logits(jnp.asarray(offsets.reshape(1, 3, 9)), 2)
+    offsets = np.array([[[a, b, c], [d, e, f], [g, h, i]]], np.float32)
+    found = pair_logits(jnp.asarray(offsets), (1, 3))
     np.testing.assert_array_equal(found, [[b, c, 0], [d, e, f], [0, g, h]])
 
 
@@ -51,10 +53,24 @@ def test_collection_and_distribution_equal_numpy():
         )
 
 
+@pytest.mark.parametrize(
+    ("shape", "usual", "down"),
+    [
+        ((5, 7), ((3, 4), True), ((3, 4), True)),
+        ((5, 6), ((3, 3), True), ((2, 3), False)),
+        ((6, 8), ((3, 4), True), ((3, 4), False)),
+        ((1, 1), ((1, 1), True), ((1, 1), True)),
+        ((1, 2), ((1, 1), True), ((1, 1), False)),
+    ],
+)
+def test_maps_are_halved(shape, usual, down):
+    assert (halved(shape), halved(shape, down=True)) == (usual, down)
+
+
 @pytest.mark.parametrize("shape", [(4, 5), (7, 7)])
 def test_context_equals_pytorch(shape):
-    """Of the reach's size and of a larger one."""
-    module = PSAContext("layer4", 6, reach=3)
+    """Of the size at which all pixels see each other, and of a larger one."""
+    module = PSAContext("layer4", 6, mask_size=(5, 5))
     values = np.random.default_rng(1).normal(size=(2, *shape, 5))
     inputs = {"layer4": jnp.asarray(values, jnp.float32)}
     variables = random_variables(module, inputs)
@@ -69,7 +85,7 @@ def test_context_equals_pytorch(shape):
         offsets = channels_last(conv(hidden, variables["params"][f"{name}_offsets"]))
         gathered = []
         for image, maps in zip(channels_last(reduced), offsets, strict=True):
-            logits = expected_logits(maps, 3)
+            logits = expected_logits(maps, (5, 5))
             logits = logits if name == "collect" else logits.T
             weights = np.stack([softmax(row) for row in logits])
             gathered.append((weights @ image.reshape(-1, 6)).reshape(image.shape))
