@@ -59,5 +59,5 @@ def test_a_port_that_is_taken_is_refused_before_anything_is_loaded(tmp_path, cap
 )
 def test_what_cannot_be_is_refused_in_a_sentence(tmp_path, capsys, arguments, said):
     assert main(["explore", str(tmp_path / "missing"), *arguments]) == 1
-    refusal = capsys.readouterr().err
+    refusal = capsys.readouterr().err.removeprefix(f"ranet: loading {tmp_path / 'missing'}.\n")
     assert said in refusal and refusal.count("\n") == 1
