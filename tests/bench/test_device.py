@@ -80,6 +80,7 @@ def test_the_maps_that_are_compared_have_regions_that_link_some_pixels():
     assert counts.max() > 20
 
 
+@pytest.mark.long
 def test_a_schedule_that_differs_ends_in_an_error(files, monkeypatch, capsys):
     """A planes schedule whose scores are a thousandth too large."""
     paths = device.construct
@@ -102,6 +103,7 @@ def test_arrays_need_a_config_and_a_place(files, capsys):
     assert "--arrays, --train-config and --workdir go together" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_deeplabv3_of_pytorch_trains():
     step = device.deeplabv3_step(3)
     rng = np.random.default_rng(0)

@@ -87,6 +87,7 @@ def test_processes_that_share_no_file_system_train_on_a_store(tmp_path, bucket):
     assert [list((tmp_path / str(index)).glob("ranet_jax_*")) for index in range(2)] == [[], []]
 
 
+@pytest.mark.long
 def test_an_error_of_one_process_ends_the_other(tmp_path):
     port = free_port()
     processes = [start(tmp_path, port, index, FAULT="1:3") for index in range(2)]

@@ -150,7 +150,7 @@ def test_a_ported_segmenter_segments_as_torchvision_s(fcn, image, tmp_path):
     assert command(tmp_path / "fcn.pth", "--model", "fcn_resnet101", "--output", output) == 0
     assert {path.name for path in output.iterdir()} == {
         *("variables", "port.json", "kept.safetensors", "config.json", "dataset.json"),
-        "manifest.json",
+        *("manifest.json", "README.md"),
     }
     model = ranet_jax.load(output)
     assert model.dataset.num_classes == 4

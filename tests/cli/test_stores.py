@@ -282,7 +282,7 @@ def test_a_directory_of_something_else_is_not_trained_in(filled, bucket, refusal
     [
         (("prepare", "shapes", "--data-dir=ftp://x/y"), "ftp://x/y cannot be read or written"),
         (("train", "--config=configs/shapes.py", "--workdir=gs:/b"), "gs:/b lacks a slash"),
-        (("predict", "run", "s3://b/x", "http://a", "--output=x"), "http://a cannot be read"),
+        (("predict", "run", "s3://b/x", "ftp://a", "--output=x"), "ftp://a cannot be read"),
         (
             ("prepare", "shapes", "--data-dir=s3://no-such-bucket/a"),
             "There is no bucket s3://no-su",

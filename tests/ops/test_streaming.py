@@ -22,7 +22,8 @@ CASES = [
     *(("streaming", shape, 1.0) for shape in SHAPES),
     *(("planes", shape, 1.0) for shape in SHAPES[:-1]),
     pytest.param("planes", SHAPES[-1], 1.0, marks=pytest.mark.long),
-    *(("kernel", shape, 1.0) for shape in ((1, 1), (1, 9), (8, 5), (12, 9))),
+    *(("kernel", shape, 1.0) for shape in ((1, 1), (1, 9), (8, 5))),
+    pytest.param("kernel", (12, 9), 1.0, marks=pytest.mark.long),
 ]
 by_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
 by_kind = pytest.mark.parametrize("kind", inputs.MAPS, ids=lambda kind: kind.__name__)
@@ -147,7 +148,10 @@ def test_a_side_of_more_than_256_pixels(monkeypatch):
 
 
 @pytest.mark.slow
-@by_schedule
+@pytest.mark.parametrize(
+    "schedule",
+    [pytest.param(name, marks=pytest.mark.long if name == "kernel" else ()) for name in SCHEDULES],
+)
 def test_vmap_equals_a_loop(schedule):
     batch = [inputs.smooth_maps(seed, (8, 5)) for seed in range(3)]
     boundary, probabilities = (np.stack(x) for x in zip(*batch, strict=True))

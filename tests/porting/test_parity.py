@@ -112,6 +112,7 @@ def test_deep_stems(tmp_path, timm_name, rename):
     compare(module, variables, model, RESNET_STAGES, (33, 50), "float64")
 
 
+@pytest.mark.long
 @both_dtypes
 def test_mobilenetv2(tmp_path, dtype):
     model = randomised(tv.models.mobilenet_v2())
@@ -177,7 +178,7 @@ def upsampled(branch, shape):
         pytest.param("fcn_resnet101", 2, False, "float32", marks=pytest.mark.long),
         pytest.param("deeplabv3_resnet101", 21, True, "float32", marks=pytest.mark.long),
         pytest.param("deeplabv3_resnet101", 5, False, "float64", marks=pytest.mark.long),
-        ("deeplabv3_resnet50", 3, True, "float64"),
+        pytest.param("deeplabv3_resnet50", 3, True, "float64", marks=pytest.mark.long),
     ],
 )
 def test_segmenters_down_to_their_scores(tmp_path, name, classes, auxiliary, dtype):
