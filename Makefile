@@ -23,7 +23,7 @@ test-all: $(VENV)/.installed-test lint
 
 # The explorer's page, in a Chromium that is installed or named by the variable CHROMIUM.
 test-browser: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest -m 'browser and not long'
 
 # Without what compiles or trains networks; for the time between two edits.
 test-fast: $(VENV)/.installed-test

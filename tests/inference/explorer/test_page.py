@@ -304,6 +304,7 @@ def test_axe_finds_nothing_to_object_to(server, browser, scheme):
     context.close()
 
 
+@pytest.mark.long
 def test_pointing_at_97_x_97_pixels(open_page, tmp_path, capsys):
     """Time from pointing to picture, printed rather than judged: it is the machine's too."""
     image = np.kron(explored_image(), np.ones((14, 14, 1), np.uint8))[:769, :769]
