@@ -1,12 +1,14 @@
 """Small videos, written and read with PyAV alone."""
 
 import contextlib
+import signal
 import wave
 from fractions import Fraction
 
 import av
 import numpy as np
 from av.codec.context import Flags
+from PIL import Image
 
 MILLISECOND = Fraction(1, 1000)
 
@@ -63,3 +65,25 @@ def write_sound(path):
         file.setsampwidth(2)
         file.setframerate(8000)
         file.writeframes(bytes(16000))
+
+
+def labels_of(directory):
+    found = []
+    for path in sorted(directory.iterdir()):
+        with Image.open(path) as labels:
+            assert labels.mode == "P"
+            found.append(np.asarray(labels))
+    return found
+
+
+def interrupting(model, monkeypatch, after):
+    """Let Ctrl-C come while the frame after so many is awaited."""
+    predict = model.predict
+
+    def interrupted(frames, with_regions):
+        for count, prediction in enumerate(predict(frames, with_regions)):
+            if count == after:
+                signal.raise_signal(signal.SIGINT)
+            yield prediction
+
+    monkeypatch.setattr(model, "predict", interrupted)

@@ -1,12 +1,9 @@
 """Videos and cameras: what is written, compared with frames decoded and drawn one by one."""
 
-import functools
-import http.server
 import os
 import re
 import signal
 import sys
-import threading
 from fractions import Fraction
 
 import av
@@ -14,44 +11,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.clips import moving_blocks, read_clip, write_clip, write_sound
+from helpers.clips import interrupting, labels_of, moving_blocks, read_clip, write_clip, write_sound
 from helpers.fakes import brightest_channel_model
 from ranet_jax.errors import UserError
 from ranet_jax.inference import video, video_streams
-from ranet_jax.inference.files import predict_camera, predict_files
+from ranet_jax.inference.files import predict_files
 from ranet_jax.inference.pictures import overlay
 
 # Of ITU-T H.273: the matrix that makes 0.2126 red + 0.7152 green + 0.0722 blue the brightness.
 BT709 = 1
 
 
-@pytest.fixture(autouse=True)
-def _ctrl_c_interrupts():
-    """As in a terminal, also where the tests run in the background of a shell."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture(scope="module")
 def model():
     return brightest_channel_model()
-
-
-@pytest.fixture
-def clip(tmp_path):
-    """Twelve frames of moving blocks."""
-    write_clip(tmp_path / "clip.mp4", moving_blocks(12))
-    return tmp_path / "clip.mp4"
-
-
-def labels_of(directory):
-    found = []
-    for path in sorted(directory.iterdir()):
-        with Image.open(path) as labels:
-            assert labels.mode == "P"
-            found.append(np.asarray(labels))
-    return found
 
 
 def assert_close(pictures, expected):
@@ -260,19 +233,6 @@ def test_labels_that_are_there_already_are_kept(model, clip, tmp_path):
 # ------------------------------------------------------------------------------ interruptions
 
 
-def interrupting(model, monkeypatch, after):
-    """Let Ctrl-C come while the frame after so many is awaited."""
-    predict = model.predict
-
-    def interrupted(frames, with_regions):
-        for count, prediction in enumerate(predict(frames, with_regions)):
-            if count == after:
-                signal.raise_signal(signal.SIGINT)
-            yield prediction
-
-    monkeypatch.setattr(model, "predict", interrupted)
-
-
 def test_after_an_interruption_what_was_done_can_be_played(
     model, clip, tmp_path, monkeypatch, capsys
 ):
@@ -315,93 +275,3 @@ def test_a_full_disk_ends_in_one_sentence(model, clip, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"clip\.mp4 cannot be written to .*No space left"):
         predict_files(model, [clip], tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
-
-
-# ------------------------------------------------------------------------------------- cameras
-
-
-@pytest.fixture
-def camera(monkeypatch):
-    """FFmpeg's test picture in place of cameras: that of number N lasts N seconds."""
-    pattern = "testsrc=size=64x48:rate=10:duration={}"
-    monkeypatch.setitem(video_streams.CAMERAS, sys.platform, ("lavfi", pattern))
-
-
-@pytest.mark.slow
-def test_a_camera_is_segmented_until_it_ends(model, camera, tmp_path):
-    result = predict_camera(model, "camera:1", tmp_path, frame_labels=True)
-    assert (result.input, result.error, result.frames) == ("camera:1", None, 10)
-    assert re.fullmatch(r"camera1_\d{8}_\d{6}_overlay\.mp4", result.files["overlay"].name)
-    shown, times, _ = read_clip(result.files["overlay"])
-    assert shown[0].shape == (48, 64, 3)
-    assert times == pytest.approx([n / 10 for n in range(10)])
-    assert len(labels_of(result.files["labels"])) == 10
-
-
-def test_ctrl_c_is_the_end_of_a_camera(model, camera, tmp_path, monkeypatch):
-    interrupting(model, monkeypatch, 4)
-    result = predict_camera(model, "camera:1000", tmp_path)
-    assert (result.error, result.frames) == (None, 4)
-    assert len(read_clip(result.files["overlay"])[0]) == 4
-
-
-def test_a_camera_that_keeps_one_waiting(model, camera, tmp_path, monkeypatch):
-    """A camera without a new frame says so, and is asked again."""
-    opened = av.open
-
-    class Hesitant:
-        def __init__(self, container):
-            self._container, self.streams, self._asked = container, container.streams, 0
-
-        def demux(self, stream):
-            self._asked += 1
-            if self._asked % 2:
-                raise av.error.BlockingIOError(11, "Resource temporarily unavailable")
-            yield next(self._container.demux(stream))
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *exception):
-            self._container.close()
-
-    def hesitant(place, *arguments, format=None, **settings):
-        container = opened(place, *arguments, format=format, **settings)
-        return Hesitant(container) if format == "lavfi" else container
-
-    monkeypatch.setattr(av, "open", hesitant)
-    assert predict_camera(model, "camera:9", tmp_path, max_frames=1).frames == 1
-
-
-@pytest.mark.slow
-def test_a_stream_is_read_from_its_address(model, clip, tmp_path):
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments):
-            pass
-
-    handler = functools.partial(Quiet, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}"
-        result = predict_camera(model, f"{address}/clip.mp4", tmp_path / "out")
-        assert result.frames == 12
-        assert result.files["overlay"].name.startswith("stream_")
-        with pytest.raises(UserError, match=r"missing\.mp4 cannot be opened \(.*404"):
-            predict_camera(model, f"{address}/missing.mp4", tmp_path / "out")
-        server.shutdown()
-
-
-@pytest.mark.parametrize(
-    ("name", "sentence"),
-    [
-        ("camera:77", r"camera:77 cannot be opened \(No such file or directory\); see that it is"),
-        ("camera:x", "camera:x is no camera here; name camera:0"),
-        ("/dev/null", r"/dev/null cannot be opened \("),
-        ("rtsp://127.0.0.1:9/x", r"rtsp://127\.0\.0\.1:9/x cannot be opened \(Connection refused"),
-    ],
-)
-@pytest.mark.skipif(sys.platform != "linux", reason="cameras are devices of Linux here")
-def test_a_camera_that_is_not_there(model, tmp_path, name, sentence):
-    with pytest.raises(UserError, match=sentence):
-        predict_camera(model, name, tmp_path)
-    assert list(tmp_path.iterdir()) == []
