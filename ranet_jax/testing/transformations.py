@@ -1,6 +1,6 @@
 """Checks of an operation under JAX's transformations, and on batches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -59,16 +59,14 @@ def check_vmap(
     count = _count_examples(batches, axes)
     mapped = jax.jit(jax.vmap(operation, in_axes=tuple(axes)))(*batches)
     alone = jax.jit(operation)
-    for number in range(count):
-        compare(
-            "check_vmap",
-            f"the result of example {number} of the batch",
-            jax.tree.map(lambda x, number=number: x[number], mapped),
-            "the example alone",
-            alone(*_take(batches, axes, number)),
-            rtol,
-            atol,
-        )
+    _compare_each(
+        "check_vmap",
+        count,
+        lambda number: jax.tree.map(lambda x: x[number], mapped),
+        lambda number: alone(*_take(batches, axes, number)),
+        rtol,
+        atol,
+    )
 
 
 def check_batch(
@@ -97,16 +95,28 @@ def check_batch(
     batches, axes = to_jax(batches), for_each(in_axes, len(batches))
     count = _count_examples(batches, axes)
     together = operation(*batches)
+    _compare_each(
+        "check_batch",
+        count,
+        lambda number: jax.tree.map(lambda x: x[number : number + 1], together),
+        lambda number: operation(*_take(batches, axes, [number])),
+        rtol,
+        atol,
+    )
+
+
+def _compare_each(
+    check: str,
+    count: int,
+    in_batch: Callable[[int], Any],
+    alone: Callable[[int], Any],
+    rtol: float,
+    atol: float,
+) -> None:
+    """Compare the results of the examples of a batch, by number, with those of each alone."""
     for number in range(count):
-        compare(
-            "check_batch",
-            f"the result of example {number} of the batch",
-            jax.tree.map(lambda x, number=number: x[number : number + 1], together),
-            "the example alone",
-            operation(*_take(batches, axes, [number])),
-            rtol,
-            atol,
-        )
+        name = f"the result of example {number} of the batch"
+        compare(check, name, in_batch(number), "the example alone", alone(number), rtol, atol)
 
 
 def _take(batches: Sequence[Any], axes: Sequence[int | None], index: int | list[int]) -> list[Any]:
