@@ -6,6 +6,7 @@ status, and in place of such a stack it prints one sentence and ends with status
 """
 
 import contextlib
+import math
 import os
 import pathlib
 import re
@@ -22,6 +23,8 @@ from ranet_jax.training.process_options import LOST
 
 VARIABLE = "RANET_JAX_SUPERVISOR"
 FATAL = b"Terminating process because the JAX distributed service"
+# Seconds between a stop of the command and the child's own, and some.
+STOPS_WITHIN = 5
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGCONT)
 
 
@@ -63,8 +66,12 @@ def supervise(workdir: Path, timeout: int, lost_after: int) -> int:
     """
     child: subprocess.Popen[bytes] | None = None
     early: list[int] = []
+    continued = -math.inf  # when this process was, after a stop
 
     def forward(number: int, frame: object) -> None:
+        nonlocal continued
+        if number == signal.SIGCONT:
+            continued = time.monotonic()
         if child is None:
             early.append(number)
         else:
@@ -84,7 +91,13 @@ def supervise(workdir: Path, timeout: int, lost_after: int) -> int:
         held: list[bytes] = []
         relay = threading.Thread(target=_relay, args=(child.stderr, held), daemon=True)
         relay.start()
-        status = child.wait()
+        # In turns: a signal that another thread takes, such as one of NumPy's, interrupts no wait.
+        while (status := child.poll()) is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(1)
+            # The child looked before, and stops itself after, it was told to go on.
+            if time.monotonic() - continued < STOPS_WITHIN:
+                child.send_signal(signal.SIGCONT)
         relay.join(5)
     finally:
         for number, handler in previous.items():

@@ -1,5 +1,6 @@
 """The command and its child: signals, exit statuses, and what is said of them."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -26,16 +27,25 @@ exec(sys.argv[2])
 GO_ON = "no step is saved; run the same command again in every process to go on.\n"
 
 
-def start(tmp_path, child):
+@pytest.fixture
+def start(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    return subprocess.Popen(
-        [sys.executable, program, tmp_path / "run", child],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    with contextlib.ExitStack() as commands:
+
+        def start(child):
+            command = subprocess.Popen(
+                [sys.executable, program, tmp_path / "run", child],
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            commands.enter_context(command)
+            commands.callback(command.kill)
+            return command
+
+        yield start
 
 
 @pytest.mark.parametrize(
@@ -61,13 +71,14 @@ def start(tmp_path, child):
         ),
     ],
 )
-def test_how_the_child_ended(tmp_path, child, status, told):
-    command = start(tmp_path, child)
+def test_how_the_child_ended(start, child, status, told):
+    command = start(child)
     assert command.communicate(timeout=60)[1] == told
     assert command.returncode == status
 
 
-def test_a_signal_reaches_the_child_once(tmp_path):
+@pytest.mark.parametrize("thread", [0, 1], ids=["main", "another"])
+def test_a_signal_reaches_the_child_once(start, thread):
     child = """
 caught = []
 signal.signal(signal.SIGTERM, lambda *_: caught.append(1))
@@ -77,9 +88,11 @@ while not caught:
 time.sleep(0.2)
 sys.exit(100 + len(caught))
 """
-    command = start(tmp_path, child)
+    command = start(child)
     assert command.stdout.readline() == "ready\n"
-    command.terminate()
+    threads = sorted(int(path.name) for path in pathlib.Path(f"/proc/{command.pid}/task").iterdir())
+    assert len(threads) > 1
+    os.kill(threads[thread], signal.SIGTERM)  # Linux gives it to that thread
     command.communicate(timeout=60)
     assert command.returncode == 101
 
@@ -103,16 +116,16 @@ def wait_for(condition):
         time.sleep(0.05)
 
 
-def test_the_child_ends_when_the_command_is_killed(tmp_path):
-    command = start(tmp_path, FOLLOWING)
+def test_the_child_ends_when_the_command_is_killed(start):
+    command = start(FOLLOWING)
     child = int(command.stdout.readline())
     command.kill()
     command.communicate()
     wait_for(lambda: state(child) in (None, "Z"))
 
 
-def test_the_child_stops_and_goes_on_with_the_command(tmp_path):
-    command = start(tmp_path, FOLLOWING)
+def test_the_child_stops_and_goes_on_with_the_command(start):
+    command = start(FOLLOWING)
     child = int(command.stdout.readline())
     command.send_signal(signal.SIGSTOP)
     wait_for(lambda: state(child) == "T")
