@@ -15,7 +15,13 @@ from ranet_jax.bench.random_batch import (
     random_batch,
     random_convolution,
 )
-from ranet_jax.bench.torch_twin import torch_convolution, torch_network, torch_scores, torch_step
+from ranet_jax.bench.torch_twin import (
+    check_twin,
+    torch_convolution,
+    torch_network,
+    torch_scores,
+    torch_step,
+)
 from ranet_jax.display.progress import track
 from ranet_jax.display.tables import table
 from ranet_jax.training.local_step import build_step
@@ -63,6 +69,7 @@ def compare_steps(config: ConfigDict, num_classes: int, repeats: int) -> Compari
       RuntimeError: the losses differ.
     """
     check_counts({"number of categories": num_classes, "number of repeats": repeats})
+    check_twin(config)
     config = config.copy_and_resolve_references()
     config.model.dropout = 0.0
     variables, step = build_step(config, num_classes)

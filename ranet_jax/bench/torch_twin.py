@@ -91,20 +91,29 @@ def torch_step(config: ConfigDict, network: Any) -> TorchStep:
     )
 
 
+def check_twin(config: ConfigDict) -> None:
+    """Raise `UserError` unless PyTorch's step is that of the config's network."""
+    fields = config.model
+    unlike = {"context": "none", "stem": "conv7", "stages": 4, "width": 64, "dtype": "float32"}
+    wrong = [f"{name}={value}" for name, value in unlike.items() if fields[name] != value]
+    wrong = [f"config.model.{each}" for each in wrong]
+    if not fields.backbone.startswith("resnet"):
+        wrong.append("config.model.backbone to a ResNet")
+    parts = {"microbatches": 1, "max_device_batch": None}
+    wrong += [f"config.train.{name}={x}" for name, x in parts.items() if config.train[name] != x]
+    if wrong:
+        raise UserError(
+            "PyTorch's step is of a ResNet without a context block, in one part; set"
+            f" {', '.join(wrong)}."
+        )
+
+
 def _segmenter(config: ConfigDict, num_classes: int) -> Any:
     """The network, its modules named as ours, with weights of its own."""
     nn = import_optional("torch", PURPOSE).nn
     import_torchvision()  # which timm imports
     timm = import_optional("timm", PURPOSE)
     fields = config.model
-    unlike = {"context": "none", "stem": "conv7", "stages": 4, "width": 64, "dtype": "float32"}
-    wrong = [f"{name}={value}" for name, value in unlike.items() if fields[name] != value]
-    if wrong or not fields.backbone.startswith("resnet") or config.train.microbatches > 1:
-        needed = ", ".join(f"config.model.{each}" for each in wrong)
-        raise UserError(
-            "PyTorch's step is of a ResNet without a context block, in one part; set"
-            f" {needed or 'config.model.backbone to a ResNet and config.train.microbatches to 1'}."
-        )
 
     def conv_bn(inputs: int) -> Any:
         conv = nn.Conv2d(inputs, fields.channels, 3, padding=1, bias=False)

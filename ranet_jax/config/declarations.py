@@ -322,6 +322,13 @@ FIELDS: dict[str, Field] = {
         "Parts of each device's share of a batch, one after another, whose gradients are added.",
         Range(1, 2**20, whole=True),
     ),
+    "train.max_device_batch": Field(
+        None,
+        "training",
+        "Most crops that a device takes at once: where fewer devices share the batch, the parts"
+        " become more; None for no limit.",
+        Range(1, 2**20, whole=True),
+    ),
     "train.parallel": Field(
         "pmap",
         "running",

@@ -84,7 +84,8 @@ class Naming:
                 copy_of=entry.copy_of and entry.copy_of.format(**fields),
             )
             for entry in _candidates(self._by_source, source)
-            if (fields := _fields(entry.source, source)) is not None
+            if (match := _pattern(entry.source).fullmatch(source))
+            for fields in [match.groupdict()]
         ]
         arrays = (entry for entry in fitting if entry.target is None or exists(entry.target))
         return next(arrays, fitting[0] if fitting else None)
@@ -92,19 +93,19 @@ class Naming:
     def to_source(self, target: str) -> Entry | None:
         """The first entry that fits an array's path, filled in."""
         for entry in _candidates(self._by_target, target):
-            fields = _fields(entry.target or "", target)
-            if fields is not None:
-                return replace(entry, source=entry.source.format(**fields), target=target)
+            if match := _pattern(entry.target or "").fullmatch(target):
+                source = entry.source.format(**match.groupdict())
+                return replace(entry, source=source, target=target)
         return None
 
     def with_copies(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The tensors, and those that repeat them."""
         copies = {
-            entry.source.format(**fields): tensor
+            entry.source.format(**match.groupdict()): tensor
             for entry in self.entries
             if entry.copy_of is not None
             for name, tensor in tensors.items()
-            if (fields := _fields(entry.copy_of, name)) is not None
+            if (match := _pattern(entry.copy_of).fullmatch(name))
         }
         return {**tensors, **copies}
 
@@ -136,11 +137,6 @@ def _candidates(index: _Index, text: str) -> list[Entry]:
     names, others = index
     found = [*names.get(text, ()), *others]
     return [entry for _, entry in sorted(found, key=lambda numbered: numbered[0])]
-
-
-def _fields(template: str, text: str) -> dict[str, str] | None:
-    match = _pattern(template).fullmatch(text)
-    return None if match is None else match.groupdict()
 
 
 @cache

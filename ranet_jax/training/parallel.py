@@ -34,6 +34,20 @@ def check_batch_size(train: ConfigDict, devices: int) -> None:
         )
 
 
+def count_parts(share: int, train: ConfigDict) -> int:
+    """Parts of a device's share of the batch, in crops: the fewest that the config allows.
+
+    They are of one size, at least `train.microbatches` of them, and none has more than
+    `train.max_device_batch` crops, where that is given.
+    """
+    most = train.max_device_batch or share
+    return next(
+        parts
+        for parts in range(train.microbatches, share + 1)
+        if share % parts == 0 and share // parts <= most
+    )
+
+
 def map_step(step: Step, mode: str, devices: Sequence[jax.Device] | None = None) -> Step:
     """Compile `step` over `devices` (all by default); it then takes this host's whole batch.
 

@@ -15,7 +15,7 @@ from ranet_jax.config import check_config
 from ranet_jax.pipeline.batching import Batch
 from ranet_jax.training.losses import TERMS, BoundaryLoss, count_valid, segmentation_loss
 from ranet_jax.training.optimizer import check_optimizer
-from ranet_jax.training.parallel import AXIS, check_batch_size
+from ranet_jax.training.parallel import AXIS, check_batch_size, count_parts
 
 
 @struct.dataclass
@@ -77,12 +77,12 @@ def make_step(
     weights = {name: config.loss[name] for name in TERMS}
     class_weights = config.loss.class_weights
     boundary_loss = BoundaryLoss.from_config(config.loss)
-    parts = config.train.microbatches
     ema_decay = config.optimizer.ema_decay
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         count = jax.lax.psum(count_valid(batch["label"], ignore_label), AXIS)
         step_rng = jax.random.fold_in(state.rng, state.step)
+        parts = count_parts(len(batch["label"]), config.train)
 
         def loss(params: Any, batch_stats: Any, part: Batch, rng: Array) -> tuple[Array, Any]:
             outputs, updated = model.apply(

@@ -9,7 +9,7 @@ from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
 from ranet_jax.models import build_model
 from ranet_jax.training.optimizer import build_optimizer
-from ranet_jax.training.parallel import AXIS, lower_step, map_step
+from ranet_jax.training.parallel import AXIS, count_parts, lower_step, map_step
 from ranet_jax.training.step import create_state, init_variables, make_step
 
 pytestmark = pytest.mark.slow
@@ -99,7 +99,18 @@ def test_training_moves_every_parameter(one_device):
     assert unmoved == []
 
 
-def test_microbatches_of_equal_halves_change_nothing():
+@pytest.mark.parametrize(
+    "share, microbatches, most, parts",
+    [(6, 1, None, 1), (6, 1, 6, 1), (8, 1, 6, 2), (12, 2, 5, 3), (7, 1, 6, 7), (6, 3, 4, 3)],
+)
+def test_a_device_takes_no_more_crops_at_once_than_it_may(share, microbatches, most, parts):
+    train = tiny_config().train
+    train.update(microbatches=microbatches, max_device_batch=most)
+    assert count_parts(share, train) == parts
+
+
+@pytest.mark.parametrize("halves", [{"microbatches": 2}, {"max_device_batch": 7}])
+def test_microbatches_of_equal_halves_change_nothing(halves):
     """BatchNorm sees each part alone, so the halves are the same images."""
     config = tiny_config()
     config.model.context, config.model.dropout = "none", 0.0
@@ -107,7 +118,7 @@ def test_microbatches_of_equal_halves_change_nothing():
     for batch in batches(2, size=4):
         data.append({name: np.concatenate([x, x]) for name, x in batch.items()})
     whole, expected = run(config, "pmap", jax.devices()[:1], data)
-    config.train.microbatches = 2
+    config.train.update(halves)
     split, state = run(config, "pmap", jax.devices()[:1], data)
     for a, b in zip(whole, split, strict=True):
         np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)

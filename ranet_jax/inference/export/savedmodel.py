@@ -8,7 +8,7 @@ from typing import Any
 from ranet_jax.inference.export.format import Format
 from ranet_jax.inference.export.program import Program
 from ranet_jax.inference.export.rewriting import rewritten, top_k_by_sorting
-from ranet_jax.inference.export.stablehlo import lowered_platforms, remark
+from ranet_jax.inference.export.stablehlo import PLATFORMS, REMARK
 from ranet_jax.inference.runtimes import SIGNATURE, open_savedmodel
 
 DESCRIPTION = "description.json"
@@ -22,13 +22,12 @@ def _write(program: Program, description: dict[str, Any], path: pathlib.Path) ->
     # TensorFlow 2.21 does not read what JAX 0.10 makes of `top_k`.
     function = rewritten(program, {"top_k": top_k_by_sorting})
     images = program.images(any_batch=True)
-    platforms = lowered_platforms(function, images)
     converted = jax2tf.convert(
         function,
         polymorphic_shapes=[str(images.shape)],
         polymorphic_constraints=program.constraints,
         with_gradient=False,
-        native_serialization_platforms=platforms,
+        native_serialization_platforms=PLATFORMS,
     )
 
     def segment(images: Any) -> dict[str, Any]:
@@ -46,7 +45,7 @@ def _write(program: Program, description: dict[str, Any], path: pathlib.Path) ->
     assets = path / "assets.extra"
     assets.mkdir()
     (assets / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    return remark(platforms)
+    return REMARK
 
 
 USAGE = """\

@@ -8,11 +8,10 @@ kernel     TPUs      d rows apart, and keeps them on the chip: a Pallas kernel
 
 from typing import Any
 
-import jax
-
 from ranet_jax.ops.schedules.kernel import kernel_schedule
 from ranet_jax.ops.schedules.planes import PLANES
-from ranet_jax.ops.schedules.schedule import Inputs, Schedule
+from ranet_jax.ops.schedules.platforms import by_platform
+from ranet_jax.ops.schedules.schedule import RESULTS, Inputs, Schedule
 from ranet_jax.ops.schedules.windows import WINDOWS
 
 
@@ -21,9 +20,7 @@ def _by_platform(default: Schedule, **others: Schedule) -> Schedule:
 
     def choose(name: str) -> Any:
         choices = {platform: getattr(schedule, name) for platform, schedule in others.items()}
-        return lambda *arguments: jax.lax.platform_dependent(
-            *arguments, default=getattr(default, name), **choices
-        )
+        return by_platform(RESULTS[name], getattr(default, name), **choices)
 
     return Schedule(*map(choose, Schedule._fields))
 

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -51,6 +52,16 @@ class Schedule(NamedTuple):
     pointers: Callable[[Inputs, Array, Array], Int[Array, "h w"]]
     sum_together: Callable[[Inputs, Array, Array], Float[Array, "h w"]]
     gradients: Callable[[Inputs, Array, Array, Array], Gradients]
+
+
+# What the passes return, as shapes, from the shapes of what they take.
+RESULTS: dict[str, Callable[..., Any]] = {
+    "pointers": lambda inputs, *rest: jax.ShapeDtypeStruct(inputs.boundary.shape, jnp.int32),
+    "sum_together": lambda inputs, *rest: inputs.boundary,
+    "gradients": lambda inputs, weight, *rest: Gradients(
+        inputs.boundary, inputs.probabilities, weight
+    ),
+}
 
 
 def logarithms(probabilities: Array) -> Array:

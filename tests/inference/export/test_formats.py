@@ -13,9 +13,9 @@ from helpers.score_maps import interpolate, softmax
 from helpers.small_models import block_id, small_config
 from ranet_jax.errors import UserError
 from ranet_jax.inference import export as exports
-from ranet_jax.inference.export import FORMATS, export, find_format, stablehlo
-from ranet_jax.inference.export.program import Program, whole_image_model
+from ranet_jax.inference.export import FORMATS, export, find_format
 from ranet_jax.models.context import BLOCKS
+from ranet_jax.ops.schedules import SCHEDULES
 
 pytestmark = pytest.mark.slow
 LONG = pytest.mark.long
@@ -98,15 +98,15 @@ def test_regions_survive(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "region_path, platforms",
-    [("auto", ("cpu", "cuda")), pytest.param("planes", ("cpu", "cuda", "tpu"), marks=LONG)],
+    "region_path", ["auto", *(pytest.param(name, marks=LONG) for name in SCHEDULES)]
 )
-def test_regions_lower_for_batches_of_any_size(region_path, platforms):
+def test_a_file_with_regions_is_for_every_platform(tmp_path, region_path):
     config = small_config(RANET)
     config.model.region_path = region_path
-    program = Program(whole_image_model(small_model(config)), SIZE)
-    images = program.images(any_batch=True)
-    assert stablehlo.lowered_platforms(program, images) == platforms
+    path = tmp_path / "x.stablehlo"
+    export(small_model(config), path, "stablehlo", SIZE)
+    exported = jax.export.deserialize(bytearray(path.read_bytes()))
+    assert exported.platforms == ("cpu", "cuda", "tpu")
 
 
 @LONG
