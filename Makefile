@@ -51,10 +51,11 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/compilers libtpu==0.0.41
 	touch $@
 
-# The documentation, in build/site; every warning is an error, and so is a cell of a notebook that
-# fails. Notebooks call `ranet`.
+# The documentation, in build/site; every warning is an error, and so is a cell of a notebook or an
+# example of a command that fails. Both call `ranet`.
 docs: $(VENV)-docs/.installed
-	rm -rf build/site build/jupyter_execute
+	rm -rf build/site build/jupyter_execute build/examples
+	PATH="$(abspath $(VENV)-docs/bin):$$PATH" $(VENV)-docs/bin/python docs/command_examples.py build/examples
 	PATH="$(abspath $(VENV)-docs/bin):$$PATH" $(VENV)-docs/bin/sphinx-build --fail-on-warning --keep-going --quiet --builder html docs build/site
 	@echo "The documentation is in build/site/index.html."
 

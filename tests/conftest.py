@@ -20,6 +20,8 @@ def pytest_configure(config):
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": cache.name,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+        # What operations in lowered programs come from, which takes time to write, nobody reads.
+        "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
     }
 
     import jax

@@ -77,18 +77,29 @@ def test_configs_that_are_named_exist(page):
 
 
 def test_every_option_is_described(options):
-    """Those that all commands have in a section of their own, others in that of their command."""
-    text = (ROOT / "docs/commands.md").read_text()
-    sections = {
-        section.partition("\n")[0]: set(re.findall(r"--[a-z][a-z-]*", section))
-        for section in re.split(r"^## ", text, flags=re.MULTILINE)
-    }
-    common = options("") - {"--print-completion", "--help"}
+    """Those that all commands have on the page of commands, others on that of their command."""
+
+    def described(page):
+        return set(re.findall(r"--[a-z][a-z-]*", (ROOT / "docs" / page).read_text()))
+
+    common = options("") - {"--print-completion"}
     assert common
-    assert common <= sections["Output"]
+    assert common <= described("commands.md") | {"--help"}
     for command in COMMANDS:
-        described = sections[f"ranet {command.split()[0]}"] | common | {"--help"}
-        assert not options(command) - described, command
+        page = f"commands/{command.split()[0]}.md"
+        assert options(command) <= described(page) | common, command
+
+
+def test_every_command_has_a_page_with_an_example_that_is_run():
+    names = {command.split()[0] for command in COMMANDS}
+    script = runpy.run_path(str(ROOT / "docs/command_examples.py"))
+    assert script["EXAMPLES"].keys() | {"explore"} == names | {"ranet"}
+    assert {path.stem for path in (ROOT / "docs/commands").iterdir()} == names
+    for name in names:
+        text = (ROOT / f"docs/commands/{name}.md").read_text()
+        assert text.startswith(f"# ranet {name}\n")
+        assert f"../../build/examples/{name}.txt" in text
+        assert f"](commands/{name}.md)" in (ROOT / "docs/commands.md").read_text()
 
 
 def test_every_config_and_data_set_has_a_row():

@@ -124,6 +124,7 @@ def test_it_inspects_a_config_that_came_with_it(installed):
     assert "parameters in all" in installed.ranet("inspect", "--config", "configs/shapes.py")
 
 
+@pytest.mark.long
 def test_it_finds_the_experiment_that_a_table_starts_from(installed):
     output = installed.python(
         "from ranet_jax.reproduce import base_config; print(base_config('camvid'))"

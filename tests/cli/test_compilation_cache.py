@@ -76,6 +76,7 @@ def test_a_second_start_compiles_nothing(predict, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_without_a_cache_nothing_is_written(predict, tmp_path):
     own = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "own")}
     home = {"XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
@@ -84,6 +85,7 @@ def test_without_a_cache_nothing_is_written(predict, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_cache_that_cannot_be_written_is_done_without(predict, tmp_path):
     (tmp_path / "file").touch()
     assert predict({"XDG_CACHE_HOME": str(tmp_path / "file")})[1:] == (0, 0)

@@ -347,7 +347,7 @@ def test_double_precision_comes_back_in_double_precision(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+@pytest.mark.parametrize("ending", ["pth", pytest.param("safetensors", marks=pytest.mark.long)])
 def test_half_precision_comes_back_in_half_precision(tmp_path, dtype, ending):
     model = timm.create_model("resnet18", num_classes=2).to(getattr(torch, dtype))
     save_file(model.state_dict(), tmp_path / "w.safetensors")

@@ -165,6 +165,7 @@ def test_a_ported_segmenter_segments_as_torchvision_s(fcn, image, tmp_path):
     np.testing.assert_array_equal(labels[clear], expected[clear])
 
 
+@pytest.mark.long
 def test_a_segmenter_on_mobilenetv3_segments_and_starts_a_training(image, tmp_path):
     """Its labels are torchvision's, and another number of classes renews its two classifiers."""
     torch.manual_seed(0)

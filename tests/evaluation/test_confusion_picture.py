@@ -26,7 +26,7 @@ def test_rows_sum_to_one_or_hold_nothing():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_classes", [1, 2, 24, 25, 171])
+@pytest.mark.parametrize("num_classes", [1, 2, 24, 25, pytest.param(171, marks=pytest.mark.long)])
 def test_every_class_is_named_and_small_matrices_hold_numbers(num_classes, tmp_path, monkeypatch):
     drawn, write = [], Figure.savefig
 

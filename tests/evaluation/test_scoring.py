@@ -163,6 +163,7 @@ def test_what_is_compiled_for_images_of_many_sizes_is_dropped(mode, monkeypatch)
     assert max(kept[4:]) <= 4
 
 
+@pytest.mark.long
 def test_every_scale_counts_among_what_is_compiled(monkeypatch):
     """Of five sizes, at two scales and for the regions, two sizes are kept at a time at most."""
     monkeypatch.setattr(forward, "COMPILED_SIZES", 6)

@@ -16,24 +16,11 @@ from PIL import Image
 from ranet_jax.inference.explorer.application import make_application
 
 
-class Server:
-    """The application on a port of this machine."""
+class Client:
+    """Asks an explorer at an address."""
 
-    def __init__(self, explorer):
-        application = make_application(explorer, ("127.0.0.1",))
-        self._server = uvicorn.Server(
-            uvicorn.Config(application, port=0, log_level="error", ws="none")
-        )
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-        self._thread.start()
-        while not self._server.started:
-            self._thread.join(0.01)
-        port = self._server.servers[0].sockets[0].getsockname()[1]
-        self.address = f"http://127.0.0.1:{port}"
-
-    def stop(self):
-        self._server.should_exit = True
-        self._thread.join()
+    def __init__(self, address):
+        self.address = address
 
     def bytes(self, path, data=None, headers=None, **parameters):
         query = urllib.parse.urlencode(parameters)
@@ -49,6 +36,26 @@ class Server:
             self.json(path, data, **parameters)
         with refused.value as response:
             return response.code, json.loads(response.read())["error"]
+
+
+class Server(Client):
+    """The application on a port of this machine."""
+
+    def __init__(self, explorer):
+        application = make_application(explorer, ("127.0.0.1",))
+        self._server = uvicorn.Server(
+            uvicorn.Config(application, port=0, log_level="error", ws="none")
+        )
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        while not self._server.started:
+            self._thread.join(0.01)
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        super().__init__(f"http://127.0.0.1:{port}")
+
+    def stop(self):
+        self._server.should_exit = True
+        self._thread.join()
 
 
 def revived(fields):

@@ -24,11 +24,13 @@ def block_id(block):
     return block.variant if block.variant == "released" else block.name
 
 
-# Other arrangements of a block's layers repeat what the block shows.
+# One of each kind: regions, attention over pixels and over regions, pyramids, a decoder, and none.
+# The others, and other arrangements of a block's layers, repeat what these show.
+ALWAYS = {"ranet", "released", "psanet", "danet", "ocr", "psp", "deeplabv3plus", "unet", "none"}
 every_block = pytest.mark.parametrize(
     "block",
     [
-        pytest.param(block, marks=pytest.mark.long if block.variant in LIBRARIES else ())
+        pytest.param(block, marks=() if block_id(block) in ALWAYS else pytest.mark.long)
         for block in BLOCKS
     ],
     ids=block_id,

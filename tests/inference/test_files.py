@@ -101,7 +101,11 @@ def test_regions_and_boundary_lie_side_by_side_under_captions(model, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "width", "height"),
-    [((640, 960), 960, 640), ((1200, 1920), 960, 600), ((1300, 4), 160, 960)],
+    [
+        ((640, 960), 960, 640),
+        pytest.param((1200, 1920), 960, 600, marks=pytest.mark.long),
+        ((1300, 4), 160, 960),
+    ],
 )
 def test_pictures_of_regions_are_neither_small_nor_huge(model, shape, width, height, tmp_path):
     Image.fromarray(primary_image(*shape)).save(tmp_path / "image.png")

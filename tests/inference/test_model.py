@@ -145,10 +145,10 @@ def assert_same(prediction, expected):
     ("collect", "settings"),
     [
         (np.stack, {}),
-        (list, {}),
+        pytest.param(list, {}, marks=pytest.mark.long),
         (tuple, {}),
         (iter, {}),
-        (np.stack, {"flip": True}),
+        pytest.param(np.stack, {"flip": True}, marks=pytest.mark.long),
     ],
 )
 def test_several_images_are_predicted_as_one_by_one(tiny_model, collect, settings):

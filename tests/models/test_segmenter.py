@@ -139,6 +139,7 @@ def test_decoders_score_at_the_size_of_the_image_and_of_its_pyramid(settings, si
         assert shapes == {"fine": (2, *size, CLASSES)}
 
 
+@pytest.mark.long
 def test_hrnet_scores_at_stride_4():
     settings = {"backbone": "hrnetv2_w48", "width": 64, "output_stride": 4, "context": "fcn"}
     assert output_shapes(tiny_model(**settings), (64, 96)) == {"fine": (2, 16, 24, CLASSES)}

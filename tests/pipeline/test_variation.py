@@ -101,7 +101,10 @@ def test_draws_depend_on_seed_and_number_and_spread_over_the_range(config):
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["tensorflow", "arrays"])
-@pytest.mark.parametrize("field", ["rotation", "hue", "blur", "function"])
+@pytest.mark.parametrize(
+    "field",
+    ["rotation", "function", *(pytest.param(f, marks=pytest.mark.long) for f in ("hue", "blur"))],
+)
 def test_each_changes_batches_and_is_the_same_again_and_after_resuming(
     config, pipelines, field, kind
 ):

@@ -35,6 +35,7 @@ def test_a_forgotten_prefix_is_said_first(resnet18, prefix):
     assert second.startswith("The weights do not fit the network: 100 of its arrays are missing,")
 
 
+@pytest.mark.long
 def test_a_prefix_is_said_even_if_some_tensor_is_missing_behind_it(resnet18):
     state = behind("backbone.", {k: v for k, v in resnet18.items() if k != "bn1.bias"}) | HEAD
     assert "give the prefix backbone. to take only" in report(state)[0]
@@ -58,7 +59,7 @@ NAMINGS = {"resnet50_v1c": "timm"}
 
 
 @pytest.mark.parametrize("network", FILES)
-@pytest.mark.parametrize("prefix", ["", "backbone."])
+@pytest.mark.parametrize("prefix", ["", pytest.param("backbone.", marks=pytest.mark.long)])
 def test_weights_of_another_network_are_recognised(network, prefix):
     state = behind(prefix, arrays(FILES[network]()))
     if prefix:

@@ -55,6 +55,7 @@ def test_the_same_number_of_classes_keeps_the_classifier(resnet18):
     np.testing.assert_array_equal(kernel, resnet18["fc.weight"].T)
 
 
+@pytest.mark.long
 def test_another_number_of_classes_allows_nothing_else_to_be_missing(resnet18):
     _, line = report(without(resnet18, r"^bn1\.bias"), num_classes=3)
     assert line == "  missing: bn1.bias (64,) of the network"

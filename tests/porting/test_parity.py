@@ -55,7 +55,7 @@ def compare(module, variables, model, stages, size, dtype):
     ("name", "output_stride", "size"),
     [
         ("resnet18", 8, (65, 98)),
-        ("resnet34", 16, (64, 33)),
+        pytest.param("resnet34", 16, (64, 33), marks=pytest.mark.long),
         ("resnet50", 32, (97, 64)),
         pytest.param("resnet101", 8, (41, 64), marks=pytest.mark.long),
     ],

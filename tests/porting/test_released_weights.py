@@ -262,6 +262,7 @@ def test_the_coarse_scores_are_those_of_torch_s_functions(tensors, ported):
 # ------------------------------------------------------------------------------ there and back
 
 
+@pytest.mark.long
 def test_the_way_back_gives_the_file_bit_by_bit(tmp_path, tensors, ported):
     source = tmp_path / "source.npz"
     source.write_bytes(b"which is here only to be summed")

@@ -25,10 +25,12 @@ NETWORKS = {
     "resnet18": lambda: timm.create_model("resnet18", features_only=True, out_indices=(1, 2, 3)),
 }
 
+ALWAYS = ("lraspp_mobilenet_v3_large", "resnet18")
+
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.long if "50" in name else ()) for name in NETWORKS],
+    [pytest.param(name, marks=() if name in ALWAYS else pytest.mark.long) for name in NETWORKS],
 )
 def test_back_bit_for_bit(name, tmp_path):
     state = randomised(NETWORKS[name]()).state_dict()
@@ -64,6 +66,7 @@ def test_every_stage_is_that_of_torchvision(name, stride):
     assert last.shape == (1, -(-height // stride), -(-width // stride), 960)
 
 
+@pytest.mark.long
 def test_resnet_d_is_that_of_timm():
     """Shortcuts average pixels: at odd ends of strides fewer, and dilated ones zeros beyond."""
     model = randomised(NETWORKS["resnet50d"]())

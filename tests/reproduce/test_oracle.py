@@ -46,6 +46,7 @@ def test_true_maps_of_a_small_label_map():
     np.testing.assert_allclose(categories, expected, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_regions_are_those_of_the_truth_whatever_the_weights():
     config = network_config()
     plain, oracle = build_model(config, CLASSES), build_oracle(config, CLASSES)

@@ -304,6 +304,7 @@ def first_params(workdir):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_training_starts_from_these_weights_and_goes_on_without_them(
     tmp_path, exported, donor, capsys
 ):

@@ -66,7 +66,13 @@ def whole(tmp_path_factory):
     return workdir
 
 
-@pytest.mark.parametrize("error", [ValueError("the disk of the images is gone"), MemoryError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("the disk of the images is gone"),
+        pytest.param(MemoryError(), marks=pytest.mark.long),
+    ],
+)
 def test_an_evaluation_that_fails_loses_no_step_and_is_made_up_for(whole, tmp_path, error):
     def broken():
         yield from training.eval_batches()[:1]
@@ -80,7 +86,9 @@ def test_an_evaluation_that_fails_loses_no_step_and_is_made_up_for(whole, tmp_pa
     assert_same_run(tmp_path, whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+)
 def test_a_signal_ends_an_evaluation(whole, tmp_path, number):
     seen = []
 
@@ -97,6 +105,7 @@ def test_a_signal_ends_an_evaluation(whole, tmp_path, number):
     assert_same_run(tmp_path, whole)
 
 
+@pytest.mark.long
 def test_a_middle_evaluation_is_made_up_for_before_the_next_step(tmp_path):
     given = config(eval_every=2)
     run(tmp_path / "whole", given=given)
@@ -192,7 +201,8 @@ def test_a_second_training_is_refused(whole, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "place", ["line", pytest.param("flush", marks=pytest.mark.long), "board", "begin"]
+    "place",
+    ["board", *(pytest.param(each, marks=pytest.mark.long) for each in ("line", "flush", "begin"))],
 )
 @pytest.mark.parametrize("error", [errno.ENOSPC])
 def test_records_that_cannot_be_written(whole, tmp_path, monkeypatch, place, error):

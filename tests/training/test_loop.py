@@ -113,7 +113,7 @@ def test_keeps_the_latest_and_the_best(tmp_path):
     [
         (signal.SIGTERM, 1, 143),
         pytest.param(signal.SIGTERM, 5, 143, marks=pytest.mark.long),
-        (signal.SIGINT, 3, 130),
+        pytest.param(signal.SIGINT, 3, 130, marks=pytest.mark.long),
     ],
 )
 def test_a_signal_saves_and_the_rest_is_identical(whole, tmp_path, sent, stop, status):
@@ -294,6 +294,7 @@ def test_a_directory_without_a_checkpoint_takes_the_mended_config(tmp_path):
     assert load_variables(tmp_path).config.optimizer.learning_rate == 0.01
 
 
+@pytest.mark.long
 def test_a_run_whose_evaluation_failed_goes_on_with_smaller_batches(whole, tmp_path):
     """The step is saved already: only the evaluation is made again."""
 

@@ -109,7 +109,9 @@ def test_a_device_takes_no_more_crops_at_once_than_it_may(share, microbatches, m
     assert count_parts(share, train) == parts
 
 
-@pytest.mark.parametrize("halves", [{"microbatches": 2}, {"max_device_batch": 7}])
+@pytest.mark.parametrize(
+    "halves", [pytest.param({"microbatches": 2}, marks=pytest.mark.long), {"max_device_batch": 7}]
+)
 def test_microbatches_of_equal_halves_change_nothing(halves):
     """BatchNorm sees each part alone, so the halves are the same images."""
     config = tiny_config()

@@ -3,7 +3,9 @@
 import os
 import re
 import shutil
+import signal
 import statistics
+import subprocess
 import urllib.parse
 
 import numpy as np
@@ -12,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 from helpers.explored import SIZE, explored_image, explored_model, explorer_of
-from helpers.explorer_server import Server, encoded
+from helpers.explorer_server import Client, Server, encoded
 
 pytestmark = pytest.mark.browser
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -304,28 +306,36 @@ def test_axe_finds_nothing_to_object_to(server, browser, scheme):
     context.close()
 
 
-@pytest.mark.long
-def test_pointing_at_97_x_97_pixels(open_page, tmp_path, capsys):
-    """Time from pointing to picture, printed rather than judged: it is the machine's too."""
+@pytest.fixture
+def explored_in_a_program(tmp_path):
+    """`ranet explore` with an image of 97 x 97 feature pixels, without the flags of the tests."""
     image = np.kron(explored_image(), np.ones((14, 14, 1), np.uint8))[:769, :769]
     (tmp_path / "large.png").write_bytes(encoded(image, format="PNG"))
-    model = explored_model(channels=512, num_regions=64, per_region=8)
-    server = Server(explorer_of(model, [tmp_path / "large.png"]))
-    try:
-        assert server.json("scene", image="large.png")["grid"] == [97, 97]
-        server.json("pixel", image="large.png", pixel=0)  # compiles what pointing needs
-        page = open_page(server)
-        page.locator("#view").focus()
+    explored_model(channels=512, num_regions=64, per_region=8).save(tmp_path / "model")
+    with subprocess.Popen(
+        ["ranet", "explore", tmp_path / "model", tmp_path / "large.png", "--port", "0"],
+        env={name: value for name, value in os.environ.items() if name != "XLA_FLAGS"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as program:
+        yield Client(program.stdout.readline().split()[1].rstrip("/"))
+        program.send_signal(signal.SIGINT)
+
+
+def test_pointing_at_97_x_97_pixels(open_page, explored_in_a_program, capsys):
+    """Time from pointing to picture, printed rather than judged: it is the machine's too."""
+    client = explored_in_a_program
+    assert client.json("scene", image="large.png")["grid"] == [97, 97]
+    client.json("pixel", image="large.png", pixel=0)  # compiles what pointing needs
+    page = open_page(client)
+    page.locator("#view").focus()
+    start = page.locator("#readout").inner_text()
+    for step in range(20):
+        page.keyboard.press("ArrowRight" if step % 2 else "ArrowDown")
+        expect(page.locator("#readout")).not_to_contain_text(start.split(":")[0])
         start = page.locator("#readout").inner_text()
-        for step in range(20):
-            page.keyboard.press("ArrowRight" if step % 2 else "ArrowDown")
-            expect(page.locator("#readout")).not_to_contain_text(start.split(":")[0])
-            start = page.locator("#readout").inner_text()
-        entries = "performance.getEntriesByName('pointing to picture').map(e => e.duration)"
-        durations = page.evaluate(entries)[1:]
-        page.context.close()
-    finally:
-        server.stop()
+    entries = "performance.getEntriesByName('pointing to picture').map(e => e.duration)"
+    durations = page.evaluate(entries)[1:]
     assert len(durations) >= 15
     with capsys.disabled():
         print(

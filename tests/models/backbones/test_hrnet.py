@@ -136,6 +136,7 @@ class NumpyHRNet:
         return features
 
 
+@pytest.mark.long
 def test_network_equals_numpy_in_float64():
     """Branches of 9 x 16, 5 x 8, 3 x 4 and 2 x 2 pixels: whole factors on one axis alone."""
     image = images(0, (1, 33, 64, 3))
@@ -153,7 +154,9 @@ def test_network_equals_numpy_in_float64():
 @pytest.mark.parametrize(
     "size, num_classes, sizes",
     [
-        ((96, 128), 1000, ((24, 32), (12, 16), (6, 8), (3, 4))),
+        pytest.param(
+            *((96, 128), 1000, ((24, 32), (12, 16), (6, 8), (3, 4))), marks=pytest.mark.long
+        ),
         ((97, 130), None, ((25, 33), (13, 17), (7, 9), (4, 5))),
     ],
 )

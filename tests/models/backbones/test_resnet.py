@@ -76,7 +76,7 @@ def block(x, variables, name, bottleneck, stride, first_dilation, dilation):
     return relu(y + shortcut)
 
 
-@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("depth", [18, pytest.param(50, marks=pytest.mark.long)])
 def test_stages_equal_numpy(depth):
     """Strides and dilations written out: output stride 8 of a 17 x 24 image, by hand."""
     network, variables = build(depth=depth, output_stride=8, stages=3)
@@ -97,7 +97,7 @@ def test_stages_equal_numpy(depth):
 
 
 @pytest.mark.parametrize("stride", [8, 16, 32])
-@pytest.mark.parametrize("size", [(33, 33), (31, 46)])
+@pytest.mark.parametrize("size", [(31, 46), pytest.param((33, 33), marks=pytest.mark.long)])
 def test_smaller_stride_subsampled_equals_larger(stride, size):
     """The stride-s/2 features at even positions are the stride-s features of the same weights."""
     network, variables = build(depth=18, output_stride=stride)

@@ -83,6 +83,7 @@ def test_a_config_is_fitted_and_every_choice_is_told(arrays):
     assert all(line.endswith(".") for line in told)
 
 
+@pytest.mark.long
 def test_images_of_many_sizes_are_scored_through_windows(arrays):
     config = base(**{"data.eval_split": "sizes", "train.steps": 7})
     kept = {"train.steps", "data.eval_split", *TINY}

@@ -1,0 +1,89 @@
+"""Train on a Ray cluster that loses hosts and gets them back, with Ray Train's JAX trainer.
+
+    python launch/ray_train.py --workers 3 4 --gpus 8 -- --config CONFIG --workdir SHARED_DIR
+
+runs `ranet train` with what follows `--` in one process a worker. When a worker is lost, Ray begins
+anew with those that are left, at least the first number of `--workers`; when the cluster has room
+again, with more of them, at most the second. Each time training goes on from the last checkpoint.
+"""
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+
+import ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context, report
+from ray.train.collective import broadcast_from_rank_zero
+from ray.train.v2.jax import JaxConfig, JaxTrainer
+
+from ranet_jax.cli.supervise import VARIABLE
+
+# Of an error that a new beginning does not mend, such as one of the config.
+FAILED = 1
+
+
+def train(options: list[str]) -> None:
+    """Be one process of the training, on a worker; raise an exception if it has to begin anew."""
+    context = get_context()
+    processes = {
+        "coordinator": broadcast_from_rank_zero(_free_address()),
+        "num-processes": context.get_world_size(),
+        "process-id": context.get_world_rank(),
+    }
+    told = [f"--{name}={value}" for name, value in processes.items()]
+    # This worker stands for the command that supervises the process: when it ends, so does that.
+    status = subprocess.run(
+        [sys.executable, "-m", "ranet_jax", "train", "--distributed", *told, *options],
+        env=os.environ | {VARIABLE: str(os.getpid())},
+    ).returncode
+    if status not in (0, FAILED):
+        raise RuntimeError(f"Process {context.get_world_rank()} ended with exit status {status}.")
+    report({"status": status})
+
+
+def _free_address() -> str:
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return f"{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
+
+
+def main() -> int:
+    """Read the command line, train, and return the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workers", type=int, nargs=2, required=True, metavar=("LEAST", "MOST"))
+    parser.add_argument("--cpus", type=int, default=1, help="of a worker (default: 1)")
+    parser.add_argument("--gpus", type=int, default=0, help="of a worker (default: 0)")
+    parser.add_argument(
+        "--resize-every",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="time between two looks whether more workers fit (default: 300)",
+    )
+    parser.add_argument(
+        "--restarts", type=int, default=100, help="how often to begin anew (default: 100)"
+    )
+    parser.add_argument("options", nargs="+", help="of `ranet train`, after --")
+    arguments = parser.parse_args()
+    trainer = JaxTrainer(
+        train,
+        train_loop_config=arguments.options,
+        # Processes meet in `ranet train`; Ray shall not let them do so before.
+        jax_config=JaxConfig(),
+        scaling_config=ScalingConfig(
+            num_workers=tuple(arguments.workers),
+            use_gpu=arguments.gpus > 0,
+            resources_per_worker={"CPU": arguments.cpus, "GPU": arguments.gpus},
+            elastic_resize_monitor_interval_s=arguments.resize_every,
+        ),
+        run_config=RunConfig(failure_config=FailureConfig(max_failures=arguments.restarts)),
+    )
+    return int(trainer.fit().metrics["status"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
