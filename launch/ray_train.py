@@ -14,7 +14,13 @@ import subprocess
 import sys
 
 import ray
-from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context, report
+from ray.train import (
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+    get_context,
+)
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.v2.jax import JaxConfig, JaxTrainer
 
@@ -24,8 +30,12 @@ from ranet_jax.cli.supervise import VARIABLE
 FAILED = 1
 
 
-def train(options: list[str]) -> None:
-    """Be one process of the training, on a worker; raise an exception if it has to begin anew."""
+def train(options: list[str]) -> int:
+    """Be one process of the training, on a worker, and return its exit status.
+
+    Raises:
+      RuntimeError: it has to begin anew, as when another process was lost.
+    """
     context = get_context()
     processes = {
         "coordinator": broadcast_from_rank_zero(_free_address()),
@@ -40,7 +50,7 @@ def train(options: list[str]) -> None:
     ).returncode
     if status not in (0, FAILED):
         raise RuntimeError(f"Process {context.get_world_rank()} ended with exit status {status}.")
-    report({"status": status})
+    return status
 
 
 def _free_address() -> str:
@@ -82,7 +92,10 @@ def main() -> int:
         ),
         run_config=RunConfig(failure_config=FailureConfig(max_failures=arguments.restarts)),
     )
-    return int(trainer.fit().metrics["status"])
+    try:
+        return int(trainer.fit().return_value)
+    except TrainingFailedError as error:
+        sys.exit(f"ray_train: The training began anew {arguments.restarts} times; {error}")
 
 
 if __name__ == "__main__":

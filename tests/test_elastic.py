@@ -10,16 +10,18 @@ import time
 
 import numpy as np
 import pytest
-from ray.cluster_utils import Cluster
 
-from helpers import xla
+from helpers import ray_cluster, xla
 from helpers.camvid_source import CONFIG, make_source
+from ranet_jax.checkpoints.steps import finished_steps
 from ranet_jax.cli import main
+from ranet_jax.files.paths import as_path
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 PROGRAM = pathlib.Path(__file__).parents[1] / "launch" / "ray_train.py"
-STEPS = 600
+STEPS = 300
+ENVIRONMENT = os.environ | {"XLA_FLAGS": xla.flags(1), "RAY_DEDUP_LOGS": "0"}
 PATIENCE = 240  # seconds
 
 
@@ -30,18 +32,37 @@ def options(tmp_path):
     data = tmp_path / "tfds"
     assert main(["prepare", "camvid", "--source", str(source), "--data-dir", str(data)]) == 0
     (tmp_path / "config.py").write_text(CONFIG.format(data_dir=str(data)))
-    fields = {"steps": STEPS, "batch_size": 12, "checkpoint_every": 20, "eval_every": STEPS}
+    fields = {"steps": STEPS, "batch_size": 12, "checkpoint_every": 10, "eval_every": STEPS}
     fields = {f"train.{name}": value for name, value in fields.items()}
     fields |= {"data.shared_order": True, "model.dropout": 0.0}
     given = [f"--config.{name}={value}" for name, value in fields.items()]
     return ["--config", str(tmp_path / "config.py"), *given]
 
 
+class Cluster:
+    """A Ray cluster without hosts, to which one adds some."""
+
+    def __init__(self, program):
+        self.program = program
+        self.address = program.stdout.readline().strip()
+
+    def tell(self, word):
+        self.program.stdin.write(f"{word}\n")
+        self.program.stdin.flush()
+
+
 @pytest.fixture
 def cluster():
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    yield cluster
-    cluster.shutdown()
+    with subprocess.Popen(
+        [sys.executable, ray_cluster.__file__],
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as program:
+        yield Cluster(program)
+        program.stdin.close()
 
 
 def losses(workdir):
@@ -52,32 +73,39 @@ def losses(workdir):
     return np.array(list(steps.values()))
 
 
-def wait_for(text, log, process):
+def trainings(log):
+    """On how many processes each beginning trained."""
+    return [int(count) for count in re.findall(r"training on (\d) x cpu", log.read_text())]
+
+
+def wait_for(condition, log, process):
     end = time.monotonic() + PATIENCE
-    while text not in log.read_text():
+    while not condition():
         assert process.poll() is None and time.monotonic() < end, log.read_text()[-5000:]
         time.sleep(0.5)
 
 
 def test_a_training_goes_on_with_three_hosts_and_with_four_again(tmp_path, options, cluster):
     elastic, log = tmp_path / "elastic", tmp_path / "log.txt"
-    hosts = [cluster.add_node(num_cpus=1) for _ in range(4)]
+    for _ in range(4):
+        cluster.tell("add")
     command = [sys.executable, PROGRAM, "--workers", "3", "4", "--resize-every", "10", "--"]
     with (
         log.open("w") as file,
         subprocess.Popen(
             [*command, *options, "--workdir", elastic, "--lost-after", "8"],
-            env=os.environ | {"RAY_ADDRESS": cluster.address, "XLA_FLAGS": xla.flags(1)},
+            env=ENVIRONMENT | {"RAY_ADDRESS": cluster.address, "HOME": str(tmp_path)},
             stdout=file,
             stderr=subprocess.STDOUT,
         ) as process,
     ):
-        wait_for("train: 40/", log, process)
-        cluster.remove_node(hosts[0], allow_graceful=False)
-        wait_for("on 3 x ", log, process)
-        cluster.add_node(num_cpus=1)
+        checkpoints = as_path(elastic / "checkpoints")
+        wait_for(lambda: max(finished_steps(checkpoints), default=0) >= 20, log, process)
+        cluster.tell("kill")
+        wait_for(lambda: trainings(log)[-1] == 3, log, process)
+        cluster.tell("add")
         assert process.wait(PATIENCE) == 0, log.read_text()[-5000:]
-    assert re.findall(r"training on (\d) x", log.read_text()) == ["4", "3", "4"]
+    assert trainings(log) == [4, 3, 4]
     alone = tmp_path / "alone"
     assert main(["train", *options, "--workdir", str(alone)]) == 0
     np.testing.assert_allclose(losses(elastic), losses(alone), rtol=1e-3)

@@ -171,8 +171,12 @@ def _arrays(dataset: Any, builder: Builder, variation: Variation | None = None) 
     fault, which TensorFlow reports as an error of its own.
     """
     tf, _ = import_tensorflow()
+    # Of an iterator that TensorFlow 2.21 tunes, the end may wait for the next look at the tuning,
+    # which after some minutes comes once a minute.
+    options = tf.data.Options()
+    options.autotune.enabled = False
     try:
-        yield from dataset.as_numpy_iterator()
+        yield from dataset.with_options(options).as_numpy_iterator()
     except tf.errors.OpError as error:
         if variation is not None and variation.fault is not None:
             raise variation.fault from error

@@ -8,6 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from helpers.blocks import (
@@ -120,6 +121,19 @@ def test_resumed_stream_is_the_uninterrupted_one(config, builder, start):
     augmented(config)
     whole = take(data_input.train_batches(config, builder), 12)
     assert_same(whole[start:], take(data_input.train_batches(config, builder, start), 12 - start))
+
+
+def test_no_stream_is_tuned_whose_end_would_wait_for_it(config, builder, monkeypatch):
+    iterate, tuned = tf.data.Dataset.as_numpy_iterator, []
+
+    def noted(dataset):
+        tuned.append(dataset.options().autotune.enabled)
+        return iterate(dataset)
+
+    monkeypatch.setattr(tf.data.Dataset, "as_numpy_iterator", noted)
+    next(data_input.train_batches(config, builder))
+    next(iter(data_input.evaluation_batches(config, builder, "val")))
+    assert tuned == [False, False]
 
 
 def test_one_example_is_augmented_anew_in_each_epoch(config, builder):
