@@ -57,7 +57,7 @@ def run(command: str, environment: dict[str, str]) -> str:
     )
     if done.returncode:
         sys.exit(f"`{command}` ended with status {done.returncode}:\n{done.stdout}")
-    return done.stdout
+    return done.stdout.replace(f"{pathlib.Path.cwd()}/", "")
 
 
 def explore(environment: dict[str, str]) -> str:
@@ -72,7 +72,7 @@ def explore(environment: dict[str, str]) -> str:
     assert explorer.stdout is not None
     told = explorer.stdout.readline()
     explorer.send_signal(signal.SIGINT)
-    if explorer.wait(60) or not told:
+    if explorer.wait(60) != 128 + signal.SIGINT or not told:
         sys.exit(f"`{EXPLORE}` ended with status {explorer.returncode} and told {told!r}.")
     return told
 

@@ -20,7 +20,7 @@ from ranet_jax.files.paths import as_path
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 PROGRAM = pathlib.Path(__file__).parents[1] / "launch" / "ray_train.py"
-STEPS = 300
+STEPS = 160
 ENVIRONMENT = os.environ | {"XLA_FLAGS": xla.flags(1), "RAY_DEDUP_LOGS": "0"}
 PATIENCE = 240  # seconds
 
@@ -73,6 +73,11 @@ def losses(workdir):
     return np.array(list(steps.values()))
 
 
+def last_step(workdir):
+    """The last step that is saved, or 0."""
+    return max(finished_steps(as_path(workdir / "checkpoints")), default=0)
+
+
 def trainings(log):
     """On how many processes each beginning trained."""
     return [int(count) for count in re.findall(r"training on (\d) x cpu", log.read_text())]
@@ -99,10 +104,11 @@ def test_a_training_goes_on_with_three_hosts_and_with_four_again(tmp_path, optio
             stderr=subprocess.STDOUT,
         ) as process,
     ):
-        checkpoints = as_path(elastic / "checkpoints")
-        wait_for(lambda: max(finished_steps(checkpoints), default=0) >= 20, log, process)
+        wait_for(lambda: last_step(elastic) >= 20, log, process)
         cluster.tell("kill")
         wait_for(lambda: trainings(log)[-1] == 3, log, process)
+        saved = last_step(elastic)
+        wait_for(lambda: last_step(elastic) >= saved + 20, log, process)
         cluster.tell("add")
         assert process.wait(PATIENCE) == 0, log.read_text()[-5000:]
     assert trainings(log) == [4, 3, 4]

@@ -94,6 +94,9 @@ def pixel_attention(
     for a in range(size):
         for b in range(size):
             filtered += kernel[a, b] * padded[a : a + height, b : b + width]
+            if a == b == reach:
+                reverse += kernel[a, b] * attention
+                continue
             row, column = pixel // width + a - reach, pixel % width + b - reach
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
             met = rows(jnp.where(inside, row * width + column, 0))[2]

@@ -124,7 +124,7 @@ function overlay() {
 
 function repaint() {
   if (scene === null) return;
-  paintView(view, scene, overlay(), facts);
+  paintView(view, scene, facts, panel.mapValues(facts, state.layer), overlay);
   const caption = facts.regions?.caption ?? "";
   const purity = caption.includes("purity") ? " (share of the pixels of their region's most frequent true class)" : "";
   element("caption").textContent = caption + purity;

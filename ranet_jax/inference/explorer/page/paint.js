@@ -80,27 +80,46 @@ export function zoomOf({ view }) {
   return Math.max(1, Math.round(PAINTED / Math.max(...view)));
 }
 
-export function paintView(canvas, scene, overlay, facts) {
+// `overlay()` gives the layer that lies over the photograph, or null; `values` are those it shows of
+// a pixel, if it does.
+export function paintView(canvas, scene, facts, values, overlay) {
   const [height, width] = scene.view;
   const zoom = zoomOf(scene);
   if (canvas.width !== zoom * width || canvas.height !== zoom * height) {
     Object.assign(canvas, { width: zoom * width, height: zoom * height });
   }
+  // A pixel of the screen, in those of the image.
+  const unit = Math.max(width / (canvas.clientWidth || width), height / (canvas.clientHeight || height));
+  const context = canvas.getContext("2d");
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  context.drawImage(backdrop(scene, facts.regions, values, overlay, zoom, unit), 0, 0);
+  context.setTransform(zoom, 0, 0, zoom, 0, 0);
+  if (state.marks && facts.pixel) drawMarks(context, scene.gridOnView, facts.pixel, unit);
+}
+
+let kept = { of: [], canvas: null };
+
+// What lies under the marks, painted anew only where something of it has changed.
+function backdrop(scene, regions, values, overlay, zoom, unit) {
+  const { layer, hidden, opacity, contours } = state;
+  const of = [scene, regions, values, layer, String(hidden), opacity, contours, unit];
+  if (kept.canvas !== null && of.every((each, i) => each === kept.of[i])) return kept.canvas;
+  const [height, width] = scene.view;
+  const canvas = new OffscreenCanvas(zoom * width, zoom * height);
   const context = canvas.getContext("2d");
   context.setTransform(zoom, 0, 0, zoom, 0, 0);
   context.imageSmoothingEnabled = false;
-  context.globalAlpha = 1;
   context.drawImage(scene.picture, 0, 0);
-  if (overlay !== null) {
-    context.globalAlpha = state.opacity;
-    if (overlay.onGrid) scene.gridOnView.draw(context, overlay.picture);
-    else context.drawImage(overlay.picture, 0, 0);
+  const over = overlay();
+  if (over !== null) {
+    context.globalAlpha = opacity;
+    if (over.onGrid) scene.gridOnView.draw(context, over.picture);
+    else context.drawImage(over.picture, 0, 0);
     context.globalAlpha = 1;
   }
-  // A pixel of the screen, in those of the image.
-  const unit = Math.max(width / (canvas.clientWidth || width), height / (canvas.clientHeight || height));
-  if (state.contours && facts.regions) drawContours(context, scene.gridOnView, facts.regions, unit);
-  if (state.marks && facts.pixel) drawMarks(context, scene.gridOnView, facts.pixel, unit);
+  if (contours && regions) drawContours(context, scene.gridOnView, regions, unit);
+  kept = { of, canvas };
+  return canvas;
 }
 
 // Around regions that are large enough to count as one.
