@@ -89,8 +89,7 @@ def main(directory: pathlib.Path) -> None:
         started = time.monotonic()
         pathlib.Path(f"{name}.txt").write_text(f"$ {command}\n{run(command, environment)}")
         print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
-    command = EXPLORE.replace(" --port 0", "")
-    pathlib.Path("explore.txt").write_text(f"$ {command}\n{explore(environment)}")
+    pathlib.Path("explore.txt").write_text(f"$ {EXPLORE}\n{explore(environment)}")
 
 
 if __name__ == "__main__":
