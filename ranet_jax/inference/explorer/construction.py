@@ -78,9 +78,9 @@ def find_regions(scene: Scene, settings: RegionSettings, most: RegionSettings) -
     kept = ops.Representatives(
         jnp.where(has_slot, chosen.roots, -1), jnp.where(valid, chosen.indices, 0), valid
     )
-    return RegionMap(
-        np.asarray(labels).reshape(scene.grid), np.asarray(score).reshape(scene.grid), kept
-    )
+    # On the host, where facts look at one representative after the other.
+    labels, score, kept = jax.device_get((labels, score, kept))
+    return RegionMap(labels.reshape(scene.grid), score.reshape(scene.grid), kept)
 
 
 def exchange(scene: Scene, regions: RegionMap) -> Construction:
