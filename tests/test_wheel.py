@@ -102,7 +102,7 @@ def test_the_metadata_names_licence_extras_and_the_paper(wheel):
     assert "License-Expression: Apache-2.0" in lines
     extras = {line.split(": ")[1] for line in lines if line.startswith("Provides-Extra: ")}
     assert extras == {
-        *("aot", "cuda", "data", "docs", "explore", "gcs", "hub", "onnx"),
+        *("aot", "cuda", "data", "docs", "elastic", "explore", "gcs", "hub", "onnx"),
         *("s3", "tflite", "tiff", "torch", "tpu", "video"),
     }
     assert any(line.startswith("Project-URL: Paper, https://papers.nips.cc/") for line in lines)
