@@ -26,8 +26,8 @@ from ray.train.v2.jax import JaxConfig, JaxTrainer
 
 from ranet_jax.cli.supervise import VARIABLE
 
-# Of an error that a new beginning does not mend, such as one of the config.
-FAILED = 1
+# Of errors that a new beginning does not mend, such as one of the config or of the command line.
+FAILED = (1, 2)
 
 
 def train(options: list[str]) -> int:
@@ -48,7 +48,7 @@ def train(options: list[str]) -> int:
         [sys.executable, "-m", "ranet_jax", "train", "--distributed", *told, *options],
         env=os.environ | {VARIABLE: str(os.getpid())},
     ).returncode
-    if status not in (0, FAILED):
+    if status not in (0, *FAILED):
         raise RuntimeError(f"Process {context.get_world_rank()} ended with exit status {status}.")
     return status
 
@@ -79,13 +79,16 @@ def main() -> int:
     )
     parser.add_argument("options", nargs="+", help="of `ranet train`, after --")
     arguments = parser.parse_args()
+    least, most = arguments.workers
+    if not 1 <= least <= most:
+        parser.error(f"--workers is {least} {most}; give at least 1, and the larger number last.")
     trainer = JaxTrainer(
         train,
         train_loop_config=arguments.options,
         # Processes meet in `ranet train`; Ray shall not let them do so before.
         jax_config=JaxConfig(),
         scaling_config=ScalingConfig(
-            num_workers=tuple(arguments.workers),
+            num_workers=(least, most),
             use_gpu=arguments.gpus > 0,
             resources_per_worker={"CPU": arguments.cpus, "GPU": arguments.gpus},
             elastic_resize_monitor_interval_s=arguments.resize_every,
@@ -94,8 +97,11 @@ def main() -> int:
     )
     try:
         return int(trainer.fit().return_value)
-    except TrainingFailedError as error:
-        sys.exit(f"ray_train: The training began anew {arguments.restarts} times; {error}")
+    except TrainingFailedError:
+        sys.exit(
+            "ray_train: Ray has given up, for the reason that it says above; run the same command"
+            " again to go on from the last checkpoint, or allow more beginnings with --restarts."
+        )
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def pixel_attention(
     for a in range(size):
         for b in range(size):
             filtered += kernel[a, b] * padded[a : a + height, b : b + width]
-            if a == b == reach:
+            if a == b == reach:  # the pixel's own row, which is there already
                 reverse += kernel[a, b] * attention
                 continue
             row, column = pixel // width + a - reach, pixel % width + b - reach

@@ -76,17 +76,13 @@ class Naming:
 
         Where none leads to one, the first that fits.
         """
-        fitting = [
-            replace(
-                entry,
-                source=source,
-                target=entry.target and entry.target.format(**fields),
-                copy_of=entry.copy_of and entry.copy_of.format(**fields),
-            )
-            for entry in _candidates(self._by_source, source)
-            if (match := _pattern(entry.source).fullmatch(source))
-            for fields in [match.groupdict()]
-        ]
+        fitting = []
+        for entry in _candidates(self._by_source, source):
+            if match := _pattern(entry.source).fullmatch(source):
+                fields = match.groupdict()
+                target = entry.target and entry.target.format(**fields)
+                copy_of = entry.copy_of and entry.copy_of.format(**fields)
+                fitting.append(replace(entry, source=source, target=target, copy_of=copy_of))
         arrays = (entry for entry in fitting if entry.target is None or exists(entry.target))
         return next(arrays, fitting[0] if fitting else None)
 

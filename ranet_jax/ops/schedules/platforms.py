@@ -14,8 +14,6 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
-Orders = tuple[tuple[str, Callable[..., Any]], ...]
-
 
 class _Operation(NamedTuple):
     """What to compute on flat arguments, and of which structure the arguments are.
@@ -25,7 +23,7 @@ class _Operation(NamedTuple):
     """
 
     default: Callable[..., Any]
-    orders: Orders
+    orders: tuple[tuple[str, Callable[..., Any]], ...]
     results: Callable[..., Any]
     structure: Any
     levels: tuple[tuple[bool, ...], ...] = ()
