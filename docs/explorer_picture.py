@@ -16,7 +16,7 @@ VIEW = "image=val+3&layer=regions&pixel=100&other=190"
 
 def main(run: str, output: str) -> None:
     """Serve the page, open it, and write what it looks like."""
-    command = [sys.executable, "-m", "ranet_jax.cli", "explore", run, "--port", "0"]
+    command = [sys.executable, "-m", "ranet_jax", "explore", run, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
         try:
             assert program.stdout is not None

@@ -77,7 +77,7 @@ def test_what_makes_no_sense(arguments, sentence, one_cpu, capsys):
 def test_region_construction_stays_within_its_bounds_on_a_tpu(tpu_compiler, tmp_path):
     """As loops of XLA, in the order for CPUs, it had 1.1e9 and 2.8e9 cycles at this size."""
     path = tmp_path / "regions.json"
-    command = [sys.executable, "-m", "ranet_jax.cli", "bench", "regions", "--target", "v5e:2x2"]
+    command = [sys.executable, "-m", "ranet_jax", "bench", "regions", "--target", "v5e:2x2"]
     command += ["--size", "33", "33", "--parts", "construction", "--output", str(path)]
     done = subprocess.run(command, env=tpu_compiler, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -16,16 +16,7 @@ from ranet_jax.cli import main
 def test_the_command_serves_the_page_until_ctrl_c(tmp_path):
     explored_model("none").save(tmp_path / "model")
     Image.fromarray(explored_image()).save(tmp_path / "tiles.png")
-    command = [
-        sys.executable,
-        "-m",
-        "ranet_jax.cli",
-        "explore",
-        "model",
-        "tiles.png",
-        "--port",
-        "0",
-    ]
+    command = [sys.executable, "-m", "ranet_jax", "explore", "model", "tiles.png", "--port", "0"]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as program:

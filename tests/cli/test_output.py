@@ -126,7 +126,7 @@ def test_an_inspection_in_pipes_terminals_and_as_json(config, capsys, monkeypatc
     assert document["features"]["fine"] == list(found.features["fine"])
     assert sum(np.prod(shape) for shape in document["parameters"].values()) == found.total
 
-    shown = run_in_terminal("-m", "ranet_jax.cli", *map(str, arguments), columns=60)
+    shown = run_in_terminal("-m", "ranet_jax", *map(str, arguments), columns=60)
     assert "────" in shown
     assert "|" not in shown
     assert f"{found.total:,}" in shown
@@ -138,7 +138,7 @@ def test_the_overview_in_a_terminal_is_that_of_a_pipe(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     assert run() == 0
     text = capsys.readouterr().out
-    assert run_in_terminal("-m", "ranet_jax.cli", columns=60) == text
+    assert run_in_terminal("-m", "ranet_jax", columns=60) == text
     assert run("--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["data_sets"], document["runs"], document["ported_weights"]) == ([], [], [])

@@ -13,16 +13,8 @@ from ranet_jax.errors import Interrupted
 
 @pytest.mark.slow
 def test_the_program_ends_in_one_sentence(tmp_path):
-    program = [
-        sys.executable,
-        "-m",
-        "ranet_jax.cli",
-        "predict",
-        "nothing",
-        "a.png",
-        "--output",
-        "o",
-    ]
+    command = ["predict", "nothing", "a.png", "--output", "o"]
+    program = [sys.executable, "-m", "ranet_jax", *command]
     finished = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True)
     assert finished.returncode == 1
     assert finished.stdout == ""

@@ -6,6 +6,7 @@ import shutil
 import signal
 import statistics
 import subprocess
+import sys
 import urllib.parse
 
 import numpy as np
@@ -312,8 +313,9 @@ def explored_in_a_program(tmp_path):
     image = np.kron(explored_image(), np.ones((14, 14, 1), np.uint8))[:769, :769]
     (tmp_path / "large.png").write_bytes(encoded(image, format="PNG"))
     explored_model(channels=512, num_regions=64, per_region=8).save(tmp_path / "model")
+    command = [sys.executable, "-m", "ranet_jax", "explore"]
     with subprocess.Popen(
-        ["ranet", "explore", tmp_path / "model", tmp_path / "large.png", "--port", "0"],
+        [*command, tmp_path / "model", tmp_path / "large.png", "--port", "0"],
         env={name: value for name, value in os.environ.items() if name != "XLA_FLAGS"},
         stdout=subprocess.PIPE,
         text=True,
