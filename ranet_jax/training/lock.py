@@ -22,6 +22,7 @@ FILE = ".lock"
 # On an object store, seconds between the signs of a training that it is under way, and those
 # without a sign after which it counts as ended.
 SIGN_EVERY, SILENCE = 10.0, 45.0
+SIGNER = "signs of a training"  # name of a thread
 
 
 @contextlib.contextmanager
@@ -110,7 +111,7 @@ def _signs(directory: epath.Path) -> Iterator[Callable[[], None]]:
         time.sleep(min(1.0, SIGN_EVERY))  # in which another one that starts just now signs too
         if token not in (now := _read(place)):
             raise _in_use(directory, _owner(now))
-    thread = threading.Thread(target=go_on, daemon=True)
+    thread = threading.Thread(target=go_on, name=SIGNER, daemon=True)
     thread.start()
     try:
         yield check

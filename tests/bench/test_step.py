@@ -19,7 +19,7 @@ from ranet_jax.config import default_config
 def get_config():
     config = default_config()
     config.data.crop_size = (32, 40)
-    config.model.update(backbone="resnet18", width=4, stages=2, channels=8, num_regions=4)
+    config.model.update(backbone="resnet18", width=4, stages=1, channels=8, num_regions=4)
     config.model.update(per_region=2)
     config.loss.class_weights = (1.0, 2.0, 3.0)
     config.train.update(steps=10, batch_size=4, parallel="shard_map")

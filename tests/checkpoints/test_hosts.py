@@ -44,7 +44,10 @@ with checkpoints.open_manager(workdir, 3) as manager:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "blind, outcome",
-    [("0", "step 2"), ("1", "cannot be read by process 1, though the first one can")],
+    [
+        pytest.param("0", "step 2", marks=pytest.mark.long),
+        ("1", "cannot be read by process 1, though the first one can"),
+    ],
 )
 def test_hosts_agree_on_the_step(tmp_path, blind, outcome):
     with checkpoints.open_manager(tmp_path, 3) as manager:

@@ -34,6 +34,7 @@ def packed(tmp_path_factory):
     return root
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_training_needs_no_tensorflow(packed, tmp_path):
     """In a process where it cannot be imported, as on a machine that lacks it."""

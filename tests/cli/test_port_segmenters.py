@@ -144,6 +144,7 @@ def fcn(image):
     return model
 
 
+@pytest.mark.long
 def test_a_ported_segmenter_segments_as_torchvision_s(fcn, image, tmp_path):
     torch.save(fcn.float().state_dict(), tmp_path / "fcn.pth")
     output = tmp_path / "out"

@@ -230,6 +230,7 @@ TINY_STEPS = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_training_on_a_store_is_that_of_a_disk(filled, bucket, place, monkeypatch, capsys):
     """Stopped by a signal and started again, it leaves what an undisturbed one leaves on a disk."""

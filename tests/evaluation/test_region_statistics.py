@@ -259,23 +259,23 @@ def tiny_model(crop_size):
     config = default_config()
     config.data.mean = (0.0, 0.0, 0.0)
     config.data.std = (64.0, 64.0, 64.0)
-    config.model.update(backbone="resnet18", width=4, stages=2, channels=8)
-    config.model.update(num_regions=4, threshold=0.2)
+    config.model.update(backbone="resnet18", width=4, stages=1, channels=8)
+    config.model.update(num_regions=4, threshold=0.1)
     module = build_model(config, DATASET.num_classes)
     variables = jax.tree.map(np.asarray, init_variables(module, jax.random.PRNGKey(0), crop_size))
     scores = variables["params"]["context"]["rcb"]
     for name in ("boundary_logit", "semantic_logit"):
-        scores[name] = jax.tree.map(lambda x: 100 * x, scores[name])
+        scores[name] = jax.tree.map(lambda x: 30 * x, scores[name])
     return Model(config, module, variables, DATASET)
 
 
 @pytest.mark.slow
 def test_counts_are_those_of_predicting_image_by_image():
-    model = tiny_model((48, 56))
+    model = tiny_model((24, 28))
     generator = np.random.default_rng(0)
     colors = generator.integers(0, 256, (5, 6, 7, 3)).astype(np.uint8)
-    images = colors.repeat(8, axis=1).repeat(8, axis=2)
-    labels = generator.integers(0, 3, (5, 3, 2)).astype(np.uint8).repeat(16, 1).repeat(28, 2)
+    images = colors.repeat(4, axis=1).repeat(4, axis=2)
+    labels = generator.integers(0, 3, (5, 3, 2)).astype(np.uint8).repeat(8, 1).repeat(14, 2)
     expected = RegionCounts()
     for image, truth in zip(images, labels, strict=True):
         regions = model.predict(image).regions

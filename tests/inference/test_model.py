@@ -146,7 +146,7 @@ def assert_same(prediction, expected):
     [
         (np.stack, {}),
         pytest.param(list, {}, marks=pytest.mark.long),
-        (tuple, {}),
+        pytest.param(tuple, {}, marks=pytest.mark.long),
         (iter, {}),
         pytest.param(np.stack, {"flip": True}, marks=pytest.mark.long),
     ],

@@ -75,6 +75,7 @@ def psp():
     return published("pspnet_r18-d8")
 
 
+@pytest.mark.long
 def test_pspnet_is_ported_verified_and_comes_back_bit_for_bit(psp, tmp_path, capsys):
     source = checkpoint(tmp_path / "w.pth", psp)
     output, back = tmp_path / "out", tmp_path / "back.pth"

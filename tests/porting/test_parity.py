@@ -67,9 +67,9 @@ def test_resnets(tmp_path, name, output_stride, size, dtype):
     compare(module, variables, model, RESNET_STAGES, size, dtype)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
-    ("output_stride", "dilate"),
-    [(8, (False, True, True)), pytest.param(32, (False,) * 3, marks=pytest.mark.long)],
+    ("output_stride", "dilate"), [(8, (False, True, True)), (32, (False, False, False))]
 )
 def test_torchvision_s_own_resnet(tmp_path, output_stride, dilate):
     model = randomised(tv.models.resnet50(replace_stride_with_dilation=dilate))
@@ -120,7 +120,8 @@ def test_mobilenetv2(tmp_path, dtype):
     compare(module, variables, model, MOBILENET_STAGES, (97, 66), dtype)
 
 
-@pytest.mark.parametrize("output_stride", [8, pytest.param(16, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("output_stride", [8, 16])
 def test_dilated_mobilenetv2(tmp_path, output_stride):
     model = randomised(tv.models.mobilenet_v2(num_classes=2))
     path = saved(tmp_path, model.state_dict())

@@ -153,6 +153,7 @@ def test_scales_are_absolute_weights_and_an_epsilon(tensors, ported):
         assert found.min() >= EPSILON
 
 
+@pytest.mark.long
 def test_weights_that_lack_a_part_do_not_fit(tensors):
     state = {name: tensor for name, tensor in tensors.items() if name != "rib.query_conv.1.weight"}
     state["rib.value_conv.0.weight"] = np.zeros((512, 512, 1, 1), np.float32)
@@ -208,6 +209,7 @@ def stages(torch_backbone):
     return run(torch_backbone, image(SIZE), {"stem": "act1", **LAYERS}, torch.float64)
 
 
+@pytest.mark.long
 def test_the_backbone_computes_what_pytorch_s_does(ported, stages):
     variables = {collection: arrays["backbone"] for collection, arrays in ported.variables.items()}
     module = ported.module.backbone.clone(dtype=np.dtype("float64"))

@@ -41,13 +41,14 @@ def test_back_bit_for_bit(name, tmp_path):
     assert_same_bits(read_back(back), state)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "stride"),
     [
-        pytest.param("mobilenetv3_large", 8, marks=pytest.mark.long),
+        ("mobilenetv3_large", 8),
         ("lraspp_mobilenet_v3_large", 16),
-        pytest.param("mobilenetv3_large", 32, marks=pytest.mark.long),
-        pytest.param("deeplabv3_mobilenet_v3_large", 16, marks=pytest.mark.long),
+        ("mobilenetv3_large", 32),
+        ("deeplabv3_mobilenet_v3_large", 16),
     ],
 )
 def test_every_stage_is_that_of_torchvision(name, stride):

@@ -105,7 +105,8 @@ def test_deeplabv3_in_the_names_of_before():
     assert_same_bits(to_tensors(flatten(old.variables), old.naming, old.kept), renamed)
 
 
-@pytest.mark.parametrize("name", each(NAMES, "smp_pspnet_resnet18"))
+@pytest.mark.long
+@pytest.mark.parametrize("name", NAMES)
 def test_it_predicts_as_the_package_s_and_starts_a_training(name, tmp_path):
     """Through the command and its files, there and back."""
     model, image = segmenter(name), np.random.default_rng(0).integers(0, 256, (64, 96, 3))

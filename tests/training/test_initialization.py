@@ -322,6 +322,7 @@ def test_training_starts_from_these_weights_and_goes_on_without_them(
     assert_equal(load(workdir).variables["params"], donor["params"])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_training_that_was_cut_off_goes_on_without_the_directory(tmp_path, exported, donor):
     """The process ends after two of four steps."""

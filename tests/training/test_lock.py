@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+import threading
 
 import pytest
 
@@ -104,8 +104,10 @@ def test_a_training_that_was_stopped_finds_its_store_taken_and_sends_nothing(buc
         (mirror.local / "a").write_bytes(b"1")
         mirror.send()
         other = b'{"owner": "process 2 on elsewhere", "token": "1", "time": 0}'
-        bucket.put("run/.lock", other)
-        time.sleep(0.3)  # in which this one would sign
+        (signer,) = (t for t in threading.enumerate() if t.name == lock.SIGNER)
+        while signer.is_alive():  # it may be about to sign, over the other's sign
+            bucket.put("run/.lock", other)
+            signer.join(0.1)
         if ended:
             bucket.client.delete_object(Bucket=bucket.name, Key="run/.lock")
         (mirror.local / "a").write_bytes(b"22")

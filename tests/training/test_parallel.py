@@ -22,7 +22,7 @@ def tiny_config(**train):
     config = default_config()
     config.data.crop_size = (32, 40)
     config.model.update(
-        backbone="resnet18", width=4, stages=2, channels=8, num_regions=4, per_region=2
+        backbone="resnet18", width=4, stages=1, channels=8, num_regions=4, per_region=2
     )
     config.optimizer.learning_rate = 0.05
     config.optimizer.clip_norm = 1.0
@@ -69,7 +69,7 @@ def one_device():
 
 @pytest.mark.parametrize(
     "mode, count",
-    [("pmap", 8), ("shard_map", 8), pytest.param("shard_map", 1, marks=pytest.mark.long)],
+    [("pmap", 8), *(pytest.param("shard_map", n, marks=pytest.mark.long) for n in (1, 8))],
 )
 def test_devices_change_nothing(one_device, mode, count):
     """RANet with dropout, clipping, EMA and unequal ignored pixels: equal to 1e-5."""

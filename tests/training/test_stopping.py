@@ -50,6 +50,7 @@ def test_evaluations_since_the_best_are_counted_from_the_records(tmp_path, mious
         assert log.evaluations_since_best(10) == 0
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_training_stops_when_patience_is_used_up_and_does_not_go_on(tmp_path, capsys):
     """A learning rate of nearly 0 learns nothing that could score better."""

@@ -151,12 +151,11 @@ def test_network_equals_numpy_in_float64():
         np.testing.assert_allclose(features[name][0], value, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "size, num_classes, sizes",
     [
-        pytest.param(
-            *((96, 128), 1000, ((24, 32), (12, 16), (6, 8), (3, 4))), marks=pytest.mark.long
-        ),
+        ((96, 128), 1000, ((24, 32), (12, 16), (6, 8), (3, 4))),
         ((97, 130), None, ((25, 33), (13, 17), (7, 9), (4, 5))),
     ],
 )

@@ -138,6 +138,7 @@ def test_stages_equal_numpy():
     equal("logits", x.mean(axis=(0, 1)) @ dense["kernel"] + dense["bias"])
 
 
+@pytest.mark.long
 def test_smaller_stride_subsampled_equals_larger():
     """The stride-s/2 features at even positions are the stride-s features of the same weights."""
     image = images(2, (1, 33, 46, 3))

@@ -71,6 +71,7 @@ def test_excitation_by_hand():
     np.testing.assert_allclose(scaled, [[[[0.0, 0.0], [2.0, 0.0]]]])
 
 
+@pytest.mark.long
 def test_training_moves_every_statistic_slowly_and_drops():
     """A running average keeps 0.99 of what it was, as torchvision's momentum of 0.01 says."""
     network = MobileNetV3(output_stride=16, num_classes=5)
