@@ -20,7 +20,7 @@ def get_config():
     config = default_config()
     config.data.crop_size = (32, 40)
     config.model.update(backbone="resnet18", width=4, stages=1, channels=8, num_regions=4)
-    config.model.update(per_region=2)
+    config.model.update(per_region=2, region_path="dense")
     config.loss.class_weights = (1.0, 2.0, 3.0)
     config.train.update(steps=10, batch_size=4, parallel="shard_map")
     return config

@@ -260,7 +260,7 @@ def tiny_model(crop_size):
     config.data.mean = (0.0, 0.0, 0.0)
     config.data.std = (64.0, 64.0, 64.0)
     config.model.update(backbone="resnet18", width=4, stages=1, channels=8)
-    config.model.update(num_regions=4, threshold=0.1)
+    config.model.update(num_regions=4, threshold=0.1, region_path="dense")
     module = build_model(config, DATASET.num_classes)
     variables = jax.tree.map(np.asarray, init_variables(module, jax.random.PRNGKey(0), crop_size))
     scores = variables["params"]["context"]["rcb"]

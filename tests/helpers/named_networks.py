@@ -5,13 +5,14 @@ import functools
 import jax
 import pytest
 
-from ranet_jax.porting.networks import find_network, mmsegmentation
+from ranet_jax.porting.networks import NETWORKS, find_network, mmsegmentation
 from ranet_jax.porting.networks import segmentation_models as smp
 from ranet_jax.porting.port import IMAGES, flatten
 
-# Of a library's many, all but those that `test_names_by_hand` looks at.
+# Of a library's many, all but those that `test_names_by_hand` looks at; and deeper ones.
 REPEATED = {segmenter.name for segmenter in (*mmsegmentation.SEGMENTERS, *smp.SEGMENTERS)}
 REPEATED |= {"hrnetv2_w18", "hrnetv2_w48", "ocrnet_hr18", "ocrnet_hr48"}
+REPEATED |= {name for name in NETWORKS if "resnet101" in name}
 REPEATED -= {"pspnet_r18-d8", "deeplabv3plus_r18-d8"}
 REPEATED -= {"smp_unet_resnet18", "smp_fpn_mobilenetv2", "smp_pspnet_mobilenetv2"}
 REPEATED -= {"smp_deeplabv3plus_resnet18"}

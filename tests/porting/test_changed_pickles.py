@@ -26,7 +26,7 @@ def modules():
     return {name for name in sys.modules if not name.startswith("encodings.")}
 
 
-@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("protocol", [pytest.param(2, marks=pytest.mark.long), 4])
 def test_changed_files_end_in_a_sentence_or_in_tensors(tmp_path, toolbox, protocol):
     """Nothing is imported, nothing runs, and nothing takes long."""
     path = tmp_path / "w.pth"

@@ -56,7 +56,7 @@ def compare(module, variables, model, stages, size, dtype):
     [
         ("resnet18", 8, (65, 98)),
         pytest.param("resnet34", 16, (64, 33), marks=pytest.mark.long),
-        ("resnet50", 32, (97, 64)),
+        pytest.param("resnet50", 32, (97, 64), marks=pytest.mark.long),
         pytest.param("resnet101", 8, (41, 64), marks=pytest.mark.long),
     ],
 )

@@ -142,6 +142,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path, capsys):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.long
 def test_sigterm_at_an_evaluation_loses_no_score(tmp_path):
     def terminate(number):
         if number == 3:

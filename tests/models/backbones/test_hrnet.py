@@ -170,6 +170,7 @@ def test_feature_sizes_and_names(size, num_classes, sizes):
     assert {name: x.shape for name, x in shapes.items()} == expected
 
 
+@pytest.mark.long
 def test_published_parameter_count():
     """77,469,864 parameters, the number of the published W48 of 1,000 classes."""
     _, variables = shapes_of_w48((96, 128), 1000)
