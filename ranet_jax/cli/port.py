@@ -129,13 +129,14 @@ def _reverse(arguments: argparse.Namespace) -> int:
     checkpoint = arguments.source
     name = f"{paths.absolute(checkpoint).name}.{arguments.format}"
     output = paths.as_path(arguments.output or name)
-    return write_state_dict(checkpoint, output, arguments.format, arguments.naming)
+    write_state_dict(checkpoint, output, arguments.format, arguments.naming)
+    return 0
 
 
 def write_state_dict(
     checkpoint: paths.Path, output: paths.Path, format: str, naming: str | None
-) -> int:
-    """Write the weights of a checkpoint, and print whose names they have."""
+) -> str:
+    """Write the weights of a checkpoint; print and return whose names they have."""
     from ranet_jax import porting
 
     if output.suffix != f".{format}":
@@ -145,4 +146,4 @@ def write_state_dict(
     if left_out:
         tell(f"{len(left_out)} arrays that its source lacked are left out.")
     show_document({"output": output, "naming": chosen, "left_out": left_out})
-    return 0
+    return chosen

@@ -16,6 +16,14 @@ from ranet_jax.porting import Ported
 from ranet_jax.porting.published import LIBRARY
 from ranet_jax.porting.verify import Difference, report
 
+# How files of weights are read in PyTorch, by their endings.
+READERS = {
+    ".pth": 'import torch\n\nstate_dict = torch.load("{file}", weights_only=True)\n',
+    ".safetensors": (
+        'from safetensors.torch import load_file\n\nstate_dict = load_file("{file}")\n'
+    ),
+}
+
 
 def export_card(output: str | os.PathLike[str]) -> Path:
     """Where the card of an exported file or directory lies: beside it."""
@@ -40,6 +48,26 @@ def write_export_card(
         use += " The scores below are those of the model that was exported."
     card = Card(name, scores, use=use, sizes=exported.sizes)
     write_text(export_card(output), write_card(whole_image_model(model), card))
+
+
+def write_weights_card(
+    output: str | os.PathLike[str], model: Model, naming: str, scores: tuple[Score, ...]
+) -> None:
+    """Write the card of a file of weights beside it.
+
+    Args:
+      output: the file, .pth or .safetensors.
+      model: whose weights they are.
+      naming: whose names the tensors have.
+      scores: of the model's evaluations.
+    """
+    file = as_path(output)
+    reader = READERS[file.suffix].format(file=file.name)
+    use = (
+        "The weights alone, in PyTorch's layout. The tensors have the names of"
+        f" {naming}:\n\n```python\n{reader}```"
+    )
+    write_text(export_card(output), write_card(model, Card(file.name, scores, use=use)))
 
 
 def port_card(

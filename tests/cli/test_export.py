@@ -3,6 +3,7 @@
 import importlib.util
 import pathlib
 import re
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -65,6 +66,20 @@ def test_weights_alone_are_those_of_port_reverse(exported, tmp_path, capsys, for
     expected = read_back(back)
     for path in (output, tmp_path / f"api.{format}"):
         assert_same_bits(read_back(path), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", WEIGHTS)
+def test_weights_alone_have_a_card_whose_code_reads_them(exported, tmp_path, monkeypatch, format):
+    monkeypatch.chdir(tmp_path)
+    assert main(f"export {exported} --format {format} --output x.{format}".split()) == 0
+    card = pathlib.Path(f"x.{format}.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    assert_same_bits(read_back(pathlib.Path(f"x.{format}")), found["state_dict"])
+    assert "it tells" in card.lower()
+    assert "names of ranet_jax" in card
 
 
 @pytest.mark.slow

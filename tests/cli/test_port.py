@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from helpers.port_command import CONFIG, assert_same_bits, command, files, read_back
 from helpers.torch_networks import randomised, timm
 from ranet_jax import checkpoints, porting
+from ranet_jax.cli import main
 from ranet_jax.porting.files import READERS
 
 pytestmark = pytest.mark.slow
@@ -323,6 +324,13 @@ def test_there_and_back_is_the_same_to_the_bit(ported, model, tmp_path, capsys, 
     assert command(ported, "--reverse", "--format", ending, "--output", output) == 0
     expected = f"Written to {output}, in the names of torchvision; read again, they are the same.\n"
     assert capsys.readouterr().out == expected
+    assert_same_bits(read_back(output), model.state_dict())
+
+
+def test_an_export_of_a_backbone_has_no_card(ported, model, tmp_path):
+    output = tmp_path / "back.pth"
+    assert main(["export", str(ported), "--format", "pth", "--output", str(output)]) == 0
+    assert list(tmp_path.iterdir()) == [output]
     assert_same_bits(read_back(output), model.state_dict())
 
 

@@ -141,7 +141,8 @@ def test_a_network_without_regions_has_no_scores_of_them(settings):
     assert passes == ([True] if settings.single_pass else [False, False])
 
 
-@pytest.mark.parametrize("mode", ["whole", pytest.param("slide", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["whole", "slide"])
 def test_what_is_compiled_for_images_of_many_sizes_is_dropped(mode, monkeypatch):
     """Of nine sizes no more than four are kept at a time; the counts are the same."""
     monkeypatch.setattr(forward, "COMPILED_SIZES", 4)

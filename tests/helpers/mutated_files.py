@@ -1,18 +1,26 @@
-"""Reads files that are changed at random, and watches what is done and taken for it."""
+"""Reads files that are changed at random, and watches what is done and taken for it.
+
+PYTHONPATH=tests python -m helpers.mutated_files COUNT [KIND ...]
+
+changes a file of each kind so many times.
+"""
 
 import codecs
 import collections
 import json
 import os
+import pathlib
 import pickle
 import random
 import sys
+import tempfile
 import tracemalloc
 
 import numpy as np
 
 from helpers import mutations
 from helpers.state_dict_files import save_legacy, save_npz, save_safetensors, save_zip, tensors
+from ranet_jax.display.progress import track
 from ranet_jax.errors import UserError
 from ranet_jax.porting import read_state_dict
 
@@ -131,7 +139,7 @@ def check(name, directory, count):
     outcomes: collections.Counter[str] = collections.Counter()
     tracemalloc.start()
     try:
-        for number in range(-len(contents), count):
+        for number in track(range(-len(contents), count), desc=name, unit="file"):
             content = contents[number % len(contents)]
             if number >= 0:  # the first are read as they are, for what is imported on the way
                 content = rng.choice(changes)(content, rng)
@@ -157,4 +165,14 @@ def check(name, directory, count):
         tracemalloc.stop()
     assert min(outcomes["refused"], outcomes["read"]) > count / 100
     assert sorted(entry.name for entry in directory.iterdir()) == others
-    print(name, dict(outcomes))
+    print(name, dict(outcomes), flush=True)
+
+
+def main(count, *names):
+    for name in names or KINDS:
+        with tempfile.TemporaryDirectory() as directory:
+            check(name, pathlib.Path(directory), int(count))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

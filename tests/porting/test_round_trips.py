@@ -25,7 +25,7 @@ NETWORKS = {
     "resnet18": lambda: timm.create_model("resnet18", features_only=True, out_indices=(1, 2, 3)),
 }
 
-ALWAYS = ("lraspp_mobilenet_v3_large", "resnet18")
+ALWAYS = ("resnet18",)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,8 @@ def block(x, variables, name, bottleneck, stride, first_dilation, dilation):
     return relu(y + shortcut)
 
 
-@pytest.mark.parametrize("depth", [18, pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("depth", [18, 50])
 def test_stages_equal_numpy(depth):
     """Strides and dilations written out: output stride 8 of a 17 x 24 image, by hand."""
     network, variables = build(depth=depth, output_stride=8, stages=3)
