@@ -57,6 +57,7 @@ def test_interaction_flops_are_those_of_its_blocks():
     assert regions.interaction_flops(9409, backward=True) < 4.5e9
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_command_measures_both_paths(tmp_path, monkeypatch, capsys):
     """What is compiled and timed elsewhere is only traced here."""

@@ -5,12 +5,15 @@ python tests/helpers/training.py WORKDIR STEPS [SECONDS A BATCH TAKES [MODE [HOS
 With the last two it is one of two processes that share each batch.
 """
 
+import json
+import pathlib
 import sys
 import time
 
 import jax
 import numpy as np
 
+from ranet_jax.checkpoints import load_variables
 from ranet_jax.config import default_config
 from ranet_jax.pipeline.metadata import DatasetMetadata
 from ranet_jax.training.loop import train
@@ -63,6 +66,24 @@ def share(batches):
     for one in batches:
         own = np.split(np.arange(8), jax.process_count())[jax.process_index()]
         yield {name: array[own] for name, array in one.items()}
+
+
+def records(workdir):
+    lines = (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def assert_same_run(workdir, expected, rtol=0.0):
+    found, wanted = records(workdir), records(expected)
+    assert [r["step"] for r in found] == [r["step"] for r in wanted]
+    for a, b in zip(found, wanted, strict=True):
+        assert a.keys() == b.keys()
+        np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=rtol, err_msg=str(a))
+    one, other = (load_variables(path) for path in (workdir, expected))
+    assert one.step == other.step
+    leaves = (jax.tree.leaves(each.variables) for each in (one, other))
+    for a, b in zip(*leaves, strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
 
 
 def main(workdir, steps, pause="0", mode="pmap", coordinator=None, process=None):

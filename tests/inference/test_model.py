@@ -147,7 +147,7 @@ def assert_same(prediction, expected):
         (np.stack, {}),
         pytest.param(list, {}, marks=pytest.mark.long),
         pytest.param(tuple, {}, marks=pytest.mark.long),
-        (iter, {}),
+        pytest.param(iter, {}, marks=pytest.mark.long),
         pytest.param(np.stack, {"flip": True}, marks=pytest.mark.long),
     ],
 )

@@ -178,7 +178,7 @@ def test_a_larger_kernel_equals_the_reference():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("schedule", ["streaming", "planes"])
+@pytest.mark.parametrize("schedule", [pytest.param("streaming", marks=pytest.mark.long), "planes"])
 def test_double_precision_changes_nothing(schedule):
     boundary, probabilities = inputs.smooth_maps(7, (3, 2))
     arguments = (boundary, probabilities, np.ones((1, 1), np.float32), np.ones(6, np.float32))

@@ -120,6 +120,7 @@ def scores_of(model, pixels):
     )[0].numpy()
 
 
+@pytest.mark.long
 def test_deeplabv3plus_has_the_features_of_its_published_config():
     """On the library's own backbone, as the other test compares that."""
     model = published("deeplabv3plus_r18-d8")

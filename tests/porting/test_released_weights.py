@@ -223,6 +223,7 @@ def test_the_backbone_computes_what_pytorch_s_does(ported, stages):
         assert_close(ours[stage], expected, "float64", stage)
 
 
+@pytest.mark.long
 def test_the_coarse_scores_are_those_of_torch_s_functions(tensors, ported):
     """dsn, written out: convolution with bias, normalisation, two classifiers."""
     rng = np.random.default_rng(1)

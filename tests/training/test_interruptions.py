@@ -1,17 +1,16 @@
 """What ends a training loses no step that was saved, and writes over nothing."""
 
 import errno
-import json
 import os
 import pathlib
 import shutil
 import signal
 
 import jax
-import numpy as np
 import pytest
 
 from helpers import damage, training
+from helpers.training import assert_same_run
 from ranet_jax import checkpoints
 from ranet_jax.checkpoints import steps
 from ranet_jax.errors import Interrupted, UserError
@@ -43,20 +42,8 @@ def contents(directory):
     return {name: path.read_bytes() for name, path in damage.files(directory).items()}
 
 
-def recorded(workdir):
-    lines = (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
 def saved(workdir):
     return steps.finished_steps(pathlib.Path(workdir) / "checkpoints")
-
-
-def assert_same_run(workdir, expected):
-    assert recorded(workdir) == recorded(expected)
-    found, wanted = (checkpoints.load_variables(path) for path in (workdir, expected))
-    assert found.step == wanted.step
-    jax.tree.map(np.testing.assert_array_equal, found.variables, wanted.variables)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +68,7 @@ def test_an_evaluation_that_fails_loses_no_step_and_is_made_up_for(whole, tmp_pa
     with pytest.raises(type(error)):
         run(tmp_path, eval_batches=broken)
     assert saved(tmp_path) == [2, STEPS]
-    assert all("loss" in record for record in recorded(tmp_path))
+    assert all("loss" in record for record in training.records(tmp_path))
     run(tmp_path)
     assert_same_run(tmp_path, whole)
 
@@ -117,7 +104,7 @@ def test_a_middle_evaluation_is_made_up_for_before_the_next_step(tmp_path):
         run(tmp_path / "run", eval_batches=broken, given=given)
     run(tmp_path / "run", given=given)
     assert_same_run(tmp_path / "run", tmp_path / "whole")
-    scores = [r["fine_miou"] for r in recorded(tmp_path / "run") if "fine_miou" in r]
+    scores = [r["fine_miou"] for r in training.records(tmp_path / "run") if "fine_miou" in r]
     for step, score in zip((2, 4), scores, strict=True):
         assert steps.read_score(tmp_path / "run" / "checkpoints" / str(step)) == score
 
@@ -231,7 +218,7 @@ def test_records_that_cannot_be_written(whole, tmp_path, monkeypatch, place, err
         with pytest.raises(UserError, match=said):
             run(tmp_path, given=given)
     run(tmp_path, given=given)
-    assert [r["step"] for r in recorded(tmp_path)] == [1, 2, 3, 4, 4]
+    assert [r["step"] for r in training.records(tmp_path)] == [1, 2, 3, 4, 4]
 
 
 def test_a_directory_that_is_removed_is_not_said_to_be_saved(tmp_path):

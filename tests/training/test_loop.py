@@ -1,6 +1,5 @@
 """The training loop: interruption and exact resumption, records, and what stops it."""
 
-import json
 import os
 import pathlib
 import re
@@ -11,12 +10,12 @@ import subprocess
 import sys
 import time
 
-import jax
 import numpy as np
 import pytest
 
 from helpers import training, xla
 from helpers.tensorboard import pictures_of_events
+from helpers.training import assert_same_run, records
 from ranet_jax.checkpoints import load_variables
 from ranet_jax.errors import Interrupted, UserError
 from ranet_jax.pipeline.metadata import DatasetMetadata
@@ -39,11 +38,6 @@ def run(workdir, config=None, dataset=training.DATASET, on_batch=lambda number: 
     )
 
 
-def records(workdir):
-    lines = (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
 def steps_saved(workdir):
     names = (path.name for path in (pathlib.Path(workdir) / "checkpoints").iterdir())
     return sorted(int(name) for name in names if name.isdigit())
@@ -54,20 +48,6 @@ def whole(tmp_path_factory):
     """An uninterrupted run on eight devices."""
     workdir = tmp_path_factory.mktemp("whole")
     return workdir, run(workdir)
-
-
-def assert_same_run(workdir, expected, rtol=0.0):
-    found, wanted = records(workdir), records(expected)
-    assert [r["step"] for r in found] == [r["step"] for r in wanted]
-    for a, b in zip(found, wanted, strict=True):
-        assert a.keys() == b.keys()
-        np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=rtol, err_msg=str(a))
-    for a, b in zip(
-        jax.tree.leaves(load_variables(workdir).variables),
-        jax.tree.leaves(load_variables(expected).variables),
-        strict=True,
-    ):
-        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
 
 
 def test_records_every_step_and_learns(whole):

@@ -21,6 +21,7 @@ def traces(workdir):
     return list(workdir.glob("profile/plugins/profile/*/*.xplane.pb"))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_trace_is_written_of_the_steps_and_once(tmp_path, capsys):
     run(tmp_path, (2, 3))

@@ -1,0 +1,54 @@
+"""A training that is killed again and again, at any moment, loses and changes nothing."""
+
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+
+from helpers import training, xla
+from ranet_jax.display.progress import track
+
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+
+KILLS = 100
+STEPS = 40
+
+
+def start(workdir):
+    """A process that trains, or goes on training."""
+    return subprocess.Popen(
+        [sys.executable, training.__file__, str(workdir), str(STEPS), "0.1"],
+        env=os.environ | {"XLA_FLAGS": xla.flags(1)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kill_until_it_ends(workdir, rng):
+    """How many processes were killed before one came to the end."""
+    kills = 0
+    while True:
+        process = start(workdir)
+        try:
+            _, errors = process.communicate(timeout=rng.uniform(1, 12))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+        else:
+            assert process.returncode == 0, errors
+            return kills
+
+
+def test_a_hundred_kills_lose_and_change_nothing(tmp_path):
+    """About a quarter of an hour, in trainings that end every now and then."""
+    rng = random.Random(0)
+    assert start(tmp_path / "whole").wait() == 0
+    with track(desc="kill", unit="kill", total=KILLS) as progress:
+        while progress.n < KILLS:
+            workdir = tmp_path / str(progress.n)
+            progress.update(kill_until_it_ends(workdir, rng))
+            training.assert_same_run(workdir, tmp_path / "whole")
