@@ -13,6 +13,8 @@ from ranet_jax.checkpoints import steps
 from ranet_jax.checkpoints.manifests import MANIFEST
 from ranet_jax.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 SCORES = {2: 0.5, 4: 0.7, 6: 0.6, 8: None}
 
 
@@ -75,7 +77,6 @@ def names_of(made):
     return [name for name in damage.files(step_of(made, 4)) if name != steps.SCORES]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", damage.KINDS)
 def test_one_damaged_file_hides_no_other_checkpoint(made, workdir, capsys, kind):
     for name in names_of(made):

@@ -23,6 +23,8 @@ from ranet_jax.pipeline import examples
 from ranet_jax.pipeline.arrays import ArrayDataset
 from ranet_jax.training.initialization import initialize
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
@@ -126,7 +128,6 @@ def test_a_source_that_is_bad_is_named_as_it_was_typed(filled, bucket, refusal):
     assert bucket.files("tfds/") == {}
 
 
-@pytest.mark.slow
 def test_a_run_is_evaluated_where_it_is(filled, place):
     for run in (filled.url("run"), "run"):
         assert main(["evaluate", run, "--pictures=1"]) == 0
@@ -145,7 +146,6 @@ def test_a_run_is_evaluated_where_it_is(filled, place):
     assert there["evaluation_val.png"] == here["evaluation_val.png"]
 
 
-@pytest.mark.slow
 def test_images_are_predicted_from_and_to_a_store(filled, place):
     images = filled.url("source/test"), filled.url("source/val/e.png")
     assert main(["predict", filled.url("run"), *images, f"--output={filled.url('seen/')}"]) == 0
@@ -231,7 +231,6 @@ TINY_STEPS = (
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_a_training_on_a_store_is_that_of_a_disk(filled, bucket, place, monkeypatch, capsys):
     """Stopped by a signal and started again, it leaves what an undisturbed one leaves on a disk."""
     options = ["--config=config.py", f"--config.data.data_dir={filled.url('tfds')}", *TINY_STEPS]

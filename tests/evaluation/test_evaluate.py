@@ -18,6 +18,8 @@ from ranet_jax.errors import UserError
 from ranet_jax.evaluation import evaluate, scoring
 from ranet_jax.evaluation.evaluate import _report_name, evaluate_checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def saved_model(tmp_path, monkeypatch):

@@ -19,6 +19,8 @@ from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.models import build_model
 from ranet_jax.pipeline.images import ImageRows
 
+pytestmark = pytest.mark.slow
+
 SLIDE = InferenceSettings(mode="slide", crop_size=(8, 12))
 SETTINGS = {
     "usual": SLIDE,

@@ -12,6 +12,8 @@ from ranet_jax.errors import UserError
 from ranet_jax.inference import files as predict
 from ranet_jax.inference.files import find_images, predict_files
 
+pytestmark = pytest.mark.slow
+
 # Files that macOS and Windows leave in folders of images.
 LEFT_BY_SYSTEMS = ("._a.png", ".DS_Store", ".hidden.jpg", "Thumbs.db", "desktop.ini")
 
@@ -98,7 +100,6 @@ def test_regions_and_boundary_lie_side_by_side_under_captions(model, tmp_path):
     assert (sheet[top + 480 :] < 100).any()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "width", "height"),
     [

@@ -15,6 +15,8 @@ from ranet_jax.inference.files import predict_files
 from ranet_jax.inference.label_png import save_label_png, save_label_rows
 from ranet_jax.inference.pictures import overlay_with_legend
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (37, 53)
 
 

@@ -10,6 +10,8 @@ from helpers.score_maps import interpolate, softmax
 from ranet_jax.inference.probabilities import predict_probabilities
 from ranet_jax.inference.settings import InferenceSettings
 
+pytestmark = pytest.mark.slow
+
 
 def identity(images):
     """Logits whose softmax is the image, and another map that mirrors its channels."""
@@ -52,7 +54,6 @@ def test_an_identity_network_comes_back_unchanged(name, shape):
     assert result["fine"].dtype == np.float32
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["whole flipped", "slide flipped", "slide in a large crop"])
 def test_an_identity_network_keeps_an_affine_image_through_scales(name):
     images = affine_distributions(9, 7)

@@ -8,6 +8,8 @@ import torch
 
 from ranet_jax.models import pooling
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((1, 2), (1, 2))])
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (9, 12), (16, 7)])

@@ -27,6 +27,8 @@ from ranet_jax.errors import NotPreparedError, UserError
 from ranet_jax.pipeline import examples as data_input
 from ranet_jax.pipeline import preparation
 
+pytestmark = pytest.mark.slow
+
 
 class FewNames(Blocks):
     METADATA = tfds.core.MetadataDict(class_names=["a", "b", "c"], palette=[(0, 0, 0)] * 3)
@@ -114,7 +116,6 @@ def test_same_seed_gives_the_same_batches_and_another_seed_others(config, builde
     assert any((a["image"] != b["image"]).any() for a, b in zip(first, other, strict=True))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("start", [1, 2, 3, 7, 9])
 def test_resumed_stream_is_the_uninterrupted_one(config, builder, start):
     """Within the first epoch, at the first batch across epochs, and epochs later."""
@@ -170,7 +171,6 @@ def test_host_resumes_too(config, builder):
     assert_same(whole[5:], take(data_input.train_batches(config, builder, 5, 1, 2), 3))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("hosts", [2, 3])
 def test_a_shared_order_gives_hosts_the_batches_of_one(config, builder, hosts):
     augmented(config)
@@ -355,7 +355,6 @@ def test_unwritable_directory_is_named(tmp_path):
         preparation.prepare("shapes", None, str(occupied))
 
 
-@pytest.mark.slow
 def test_what_a_killed_preparation_left_is_removed(tmp_path, monkeypatch):
     """SIGKILL while records are written; TFDS would leave them where they are for ever."""
     program = (

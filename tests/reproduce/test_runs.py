@@ -19,6 +19,8 @@ from ranet_jax.pipeline.training_data import TrainingData
 from ranet_jax.reproduce import TABLES, base_config, reproduce, runs
 from ranet_jax.reproduce.oracle import build_oracle
 
+pytestmark = pytest.mark.slow
+
 ROWS = [(name, row) for name, table in TABLES.items() for row in table.rows]
 
 

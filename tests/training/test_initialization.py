@@ -22,6 +22,8 @@ from ranet_jax.porting.files import read_state_dict
 from ranet_jax.training.initialization import initialize
 from ranet_jax.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 
 def flatten(variables):
     return flax.traverse_util.flatten_dict(variables, sep="/")
@@ -181,7 +183,6 @@ def test_arrays_that_no_one_asked_for_are_counted(backbone, donor, fresh):
     assert sentence.endswith("; 3 of its arrays are not of this network.")
 
 
-@pytest.mark.slow
 def test_a_backbone_ported_from_pytorch(tmp_path, fresh):
     """A ResNet-18's names through a file and `ranet port`'s directory."""
     config = default_config()
@@ -303,7 +304,6 @@ def first_params(workdir):
     return read_state(workdir / "checkpoints" / "1")["params"]
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_training_starts_from_these_weights_and_goes_on_without_them(
     tmp_path, exported, donor, capsys
@@ -323,7 +323,6 @@ def test_training_starts_from_these_weights_and_goes_on_without_them(
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_training_that_was_cut_off_goes_on_without_the_directory(tmp_path, exported, donor):
     """The process ends after two of four steps."""
 

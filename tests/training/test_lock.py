@@ -17,6 +17,8 @@ from ranet_jax.files.mirror import mirrored
 from ranet_jax.files.paths import as_path
 from ranet_jax.training import lock
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import pathlib, sys, time
 from ranet_jax.training.lock import locked

@@ -15,6 +15,8 @@ from ranet_jax.training.losses import (
     segmentation_loss,
 )
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = {"fine": 1.0, "coarse": 0.4, "boundary": 0.08, "fine_boundary": 0.2}
 
 
@@ -98,7 +100,6 @@ def test_terms_and_weights():
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "border", "pixels"), [(255, False, (4, 4, 2)), (1, True, (4, 4, 4))]
 )
@@ -116,7 +117,6 @@ def test_cells_learn_whether_they_hold_a_boundary(column, border, pixels):
     np.testing.assert_allclose(terms["boundary"], expected, rtol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("target", ["cells", "pixels"])
 def test_boundary_losses_weigh_and_focus(target):
     rng = np.random.default_rng(5)
@@ -135,7 +135,6 @@ def test_boundary_losses_weigh_and_focus(target):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-@pytest.mark.slow
 def test_focused_loss_of_a_sure_and_right_score_has_a_finite_gradient():
     scores = jnp.array([[[[200.0, -200.0]]]])
     labels = jnp.zeros((1, 1, 1), jnp.uint8)
@@ -195,7 +194,6 @@ def test_class_weights_scale_the_losses_of_their_categories():
     assert terms["boundary"] == plain["boundary"]
 
 
-@pytest.mark.slow
 def test_scores_are_resized_to_the_labels():
     """A 2 x 2 map whose corners keep their place: the corner pixels have the map's own loss."""
     fine = np.random.default_rng(3).normal(size=(1, 2, 2, 3)).astype(np.float32)

@@ -10,6 +10,8 @@ from helpers.numpy_layers import random_variables, softmax
 from helpers.torch_layers import channels_first, channels_last, conv, conv_bn_relu, resize
 from ranet_jax.models.context.psanet import PSAContext, collect, distribute, halved, pair_logits
 
+pytestmark = pytest.mark.slow
+
 
 def expected_logits(offsets, mask_size):
     """From the definition of the entries, 0 outside of the mask."""
