@@ -27,13 +27,13 @@ def start(workdir):
     )
 
 
-def kill_until_it_ends(workdir, rng):
-    """How many processes were killed before one came to the end."""
+def kill_until_it_ends(workdir, patience):
+    """How many processes were killed, after `patience()` seconds, before one came to the end."""
     kills = 0
     while True:
         process = start(workdir)
         try:
-            _, errors = process.communicate(timeout=rng.uniform(1, 12))
+            _, errors = process.communicate(timeout=patience())
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -46,9 +46,9 @@ def kill_until_it_ends(workdir, rng):
 def test_a_hundred_kills_lose_and_change_nothing(tmp_path):
     """About a quarter of an hour, in trainings that end every now and then."""
     rng = random.Random(0)
-    assert start(tmp_path / "whole").wait() == 0
+    assert kill_until_it_ends(tmp_path / "whole", lambda: None) == 0
     with track(desc="kill", unit="kill", total=KILLS) as progress:
         while progress.n < KILLS:
             workdir = tmp_path / str(progress.n)
-            progress.update(kill_until_it_ends(workdir, rng))
+            progress.update(kill_until_it_ends(workdir, lambda: rng.uniform(1, 12)))
             training.assert_same_run(workdir, tmp_path / "whole")
