@@ -12,7 +12,8 @@ demo: $(VENV)/.installed
 	XLA_FLAGS=--xla_force_host_platform_device_count=2 $(BIN)/ranet train --config configs/shapes.py --workdir $(RUN)
 	$(BIN)/ranet evaluate $(RUN) --pictures 6
 
-# Files in their order: by their number of tests, few but long ones would come last, on one core.
+# Files in the order of tests/conftest.py: ordered by their number of tests, a few long ones would come
+# last, on one core.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.installed-test lint
 	$(PYTEST) -m 'not long and not browser'
@@ -25,7 +26,7 @@ test-all: $(VENV)/.installed-test lint
 test-browser: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m 'browser and not long'
 
-# Without what compiles or trains networks; for the time between two edits.
+# Without what takes a second and more; for the time between two edits.
 test-fast: $(VENV)/.installed-test
 	$(PYTEST) -m 'not slow and not long and not browser'
 

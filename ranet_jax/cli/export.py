@@ -10,7 +10,7 @@ from ranet_jax.cli.port import write_state_dict
 from ranet_jax.config_files import override
 from ranet_jax.display.output import tell
 from ranet_jax.errors import UserError
-from ranet_jax.files import paths
+from ranet_jax.files import check_suffix
 
 EXAMPLES = (
     "ranet export runs/demo --format onnx --size 128 128 --output demo.onnx",
@@ -97,22 +97,21 @@ def _write_weights(arguments: argparse.Namespace) -> int:
     if arguments.overrides:
         raise UserError(f"A field of the config {why}; leave it out.")
 
-    from ranet_jax.checkpoints import workdir_of
     from ranet_jax.hub.cards import export_card, write_weights_card
     from ranet_jax.hub.pretrained import scores_of
     from ranet_jax.inference.export import refuse_existing
     from ranet_jax.inference.model import load
+    from ranet_jax.porting import is_backbone
 
     checkpoint, output = arguments.checkpoint, arguments.output
-    refuse_existing(export_card(output))
-    if not paths.is_file(workdir_of(paths.absolute(checkpoint)) / "config.json"):
-        # A ported backbone, which scores no classes: the card in its directory says what it is.
-        write_state_dict(checkpoint, output, arguments.format, None)
+    check_suffix(output, f".{arguments.format}")
+    if is_backbone(checkpoint):  # which has a card in its directory, and no classes to tell of
+        write_state_dict(checkpoint, output)
         return 0
+    refuse_existing(export_card(output))
     model = load(checkpoint)
     scores = scores_of(model, checkpoint)
-    naming = write_state_dict(checkpoint, output, arguments.format, None)
-    write_weights_card(output, model, naming, scores)
+    write_weights_card(output, model, write_state_dict(checkpoint, output), scores)
     tell(f"Its model card is {export_card(output)}.")
     return 0
 

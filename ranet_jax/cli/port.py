@@ -11,7 +11,7 @@ from ranet_jax.config_files import read_config
 from ranet_jax.display.output import tell
 from ranet_jax.display.tables import show
 from ranet_jax.errors import UserError
-from ranet_jax.files import paths
+from ranet_jax.files import check_suffix, paths
 
 EXAMPLES = (
     "ranet port resnet101.pth --model resnet101 --output weights/resnet101 --verify",
@@ -129,18 +129,15 @@ def _reverse(arguments: argparse.Namespace) -> int:
     checkpoint = arguments.source
     name = f"{paths.absolute(checkpoint).name}.{arguments.format}"
     output = paths.as_path(arguments.output or name)
-    write_state_dict(checkpoint, output, arguments.format, arguments.naming)
+    check_suffix(output, f".{arguments.format}")
+    write_state_dict(checkpoint, output, arguments.naming)
     return 0
 
 
-def write_state_dict(
-    checkpoint: paths.Path, output: paths.Path, format: str, naming: str | None
-) -> str:
+def write_state_dict(checkpoint: paths.Path, output: paths.Path, naming: str | None = None) -> str:
     """Write the weights of a checkpoint; print and return whose names they have."""
     from ranet_jax import porting
 
-    if output.suffix != f".{format}":
-        raise UserError(f"{output} does not end in .{format}; give both one format.")
     chosen, left_out = porting.reverse(checkpoint, output, naming)
     tell(f"Written to {output}, in the names of {chosen}; read again, they are the same.")
     if left_out:

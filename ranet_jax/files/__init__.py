@@ -33,6 +33,12 @@ def check_json_output(path: str | os.PathLike[str], contents: str) -> None:
         raise UserError(f"Directory {path.parent} for the {contents} is missing; make it first.")
 
 
+def check_suffix(path: paths.Path, suffix: str) -> None:
+    """Raise `UserError` unless a path has the ending of its format."""
+    if path.suffix != suffix:
+        raise UserError(f"{path} does not end in {suffix}; give both one format.")
+
+
 def make_directory(directory: paths.Path, other: str) -> None:
     """Make a directory and those above it, unless it is there; stores have a bucket alone.
 

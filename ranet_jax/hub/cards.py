@@ -16,8 +16,8 @@ from ranet_jax.porting import Ported
 from ranet_jax.porting.published import LIBRARY
 from ranet_jax.porting.verify import Difference, report
 
-# How files of weights are read in PyTorch, by their endings.
-READERS = {
+# Code that reads weights in PyTorch, by the endings of files.
+READING = {
     ".pth": 'import torch\n\nstate_dict = torch.load("{file}", weights_only=True)\n',
     ".safetensors": (
         'from safetensors.torch import load_file\n\nstate_dict = load_file("{file}")\n'
@@ -62,7 +62,7 @@ def write_weights_card(
       scores: of the model's evaluations.
     """
     file = as_path(output)
-    reader = READERS[file.suffix].format(file=file.name)
+    reader = READING[file.suffix].format(file=file.name)
     use = (
         "The weights alone, in PyTorch's layout. The tensors have the names of"
         f" {naming}:\n\n```python\n{reader}```\n\nNo mean or deviation is in them: the program that"

@@ -2,7 +2,7 @@
 
 from ranet_jax.porting.coverage import Misfit
 from ranet_jax.porting.descriptions import Description
-from ranet_jax.porting.directories import reverse, write_ported
+from ranet_jax.porting.directories import is_backbone, reverse, write_ported
 from ranet_jax.porting.files import (
     Weights,
     open_state_dict,
@@ -17,6 +17,7 @@ __all__ = [
     "Misfit",
     "Ported",
     "Weights",
+    "is_backbone",
     "open_state_dict",
     "open_weights",
     "port",

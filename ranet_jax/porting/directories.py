@@ -110,6 +110,12 @@ def read_description(directory: Path) -> dict[str, Any] | None:
     return fields
 
 
+def is_backbone(directory: Path) -> bool:
+    """Whether a directory holds a ported backbone, which scores no classes: it has no config."""
+    directory = as_path(directory)
+    return paths.is_file(directory / "port.json") and not paths.is_file(directory / "config.json")
+
+
 def reverse(checkpoint: Path, output: Path, naming: str | None = None) -> tuple[str, list[str]]:
     """Write the weights of a checkpoint as a state dict.
 
@@ -129,7 +135,7 @@ def reverse(checkpoint: Path, output: Path, naming: str | None = None) -> tuple[
     """
     checkpoint = as_path(checkpoint)
     ported = read_description(checkpoint)
-    if ported is not None and not paths.is_file(checkpoint / "config.json"):
+    if ported is not None and is_backbone(checkpoint):
         network = find_network(ported["network"])
         variables = checkpoints.read_variables(paths.absolute(checkpoint) / "variables")
     else:

@@ -145,9 +145,7 @@ def assert_same(prediction, expected):
     ("collect", "settings"),
     [
         (np.stack, {}),
-        pytest.param(list, {}, marks=pytest.mark.long),
-        pytest.param(tuple, {}, marks=pytest.mark.long),
-        pytest.param(iter, {}, marks=pytest.mark.long),
+        *(pytest.param(collect, {}, marks=pytest.mark.long) for collect in (list, tuple, iter)),
         pytest.param(np.stack, {"flip": True}, marks=pytest.mark.long),
     ],
 )

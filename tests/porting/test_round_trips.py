@@ -25,12 +25,10 @@ NETWORKS = {
     "resnet18": lambda: timm.create_model("resnet18", features_only=True, out_indices=(1, 2, 3)),
 }
 
-ALWAYS = ("resnet18",)
-
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if name in ALWAYS else pytest.mark.long) for name in NETWORKS],
+    [pytest.param(name, marks=() if name == "resnet18" else pytest.mark.long) for name in NETWORKS],
 )
 def test_back_bit_for_bit(name, tmp_path):
     state = randomised(NETWORKS[name]()).state_dict()

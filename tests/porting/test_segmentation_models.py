@@ -21,11 +21,6 @@ pytestmark = pytest.mark.slow
 NAMES = [name for name in NETWORKS if name.startswith("smp_")]
 
 
-def each(names, *short):
-    """Names of networks, all but the short ones marked."""
-    return [n if n in short else pytest.param(n, marks=pytest.mark.long) for n in names]
-
-
 def arrays_of(model):
     return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 
@@ -39,7 +34,10 @@ def verified(ported, tensors):
     return {difference.stage: difference.shape for difference in differences}
 
 
-@pytest.mark.parametrize("name", each(NAMES, "smp_unet_resnet18"))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n == "smp_unet_resnet18" else pytest.mark.long) for n in NAMES],
+)
 def test_every_stage_is_the_package_s_and_every_tensor_comes_back(name):
     """With random weights and statistics: small relative differences, and the same bits."""
     model = segmenter(name)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ranet_jax.errors import UserError, first_sentence
-from ranet_jax.files import explained, paths, replacing, write_json
+from ranet_jax.files import check_suffix, explained, paths, replacing, write_json
 from ranet_jax.files.paths import as_path
 from ranet_jax.inference.export import onnx, savedmodel, stablehlo, tflite
 from ranet_jax.inference.export.comparison import Comparison, compare
@@ -250,12 +250,6 @@ def _check_output(target: paths.Path, chosen: Format) -> None:
     refuse_existing(target)
     if not paths.is_store(target) and not target.absolute().parent.is_dir():
         raise UserError(f"Directory {target.parent} is missing; make it first.")
-
-
-def check_suffix(target: paths.Path, suffix: str) -> None:
-    """Raise `UserError` unless a path has the ending of its format."""
-    if target.suffix != suffix:
-        raise UserError(f"{target} does not end in {suffix}; give both one format.")
 
 
 def refuse_existing(target: paths.Path) -> None:

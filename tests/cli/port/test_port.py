@@ -1,70 +1,19 @@
-"""`ranet port`: what it writes, what it refuses and leaves undone, and the way back."""
+"""`ranet port`: what it writes, and what it refuses and leaves undone."""
 
 import hashlib
 import json
-import shutil
 
 import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 import torch
-from safetensors.torch import load_file, save_file
 
 from helpers.port_command import CONFIG, assert_same_bits, command, files, read_back
-from helpers.torch_networks import randomised, timm
 from ranet_jax import checkpoints, porting
-from ranet_jax.cli import main
 from ranet_jax.porting.files import READERS
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def refusal(capsys):
-    """Run a command that must fail, and return its complaint and what it had said before."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        assert command(*arguments) == 1
-        shown = capsys.readouterr()
-        assert shown.err.startswith("ranet: ")
-        return shown.err.removeprefix("ranet: ").rstrip("\n"), shown.out
-
-    return run
-
-
-@pytest.fixture
-def sentence(refusal):
-    def run(*arguments):
-        complaint, said = refusal(*arguments)
-        assert said == ""
-        assert "\n" not in complaint
-        assert complaint.endswith(".")
-        return complaint
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def model():
-    torch.manual_seed(0)
-    return randomised(timm.create_model("resnet18", num_classes=3))
-
-
-@pytest.fixture(scope="module")
-def source(model, tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
-    torch.save({"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}, path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def ported(source):
-    directory = source.with_name("ported")
-    assert command(source, "--model", "resnet18", "--output", directory) == 0
-    return directory
-
 
 # --------------------------------------------------------------------------------- what it writes
 
@@ -154,21 +103,21 @@ def test_an_output_that_exists_is_left_as_it_is(source, tmp_path, sentence):
     assert files(output) == {output / "notes": b"precious"}
 
 
-def test_weights_that_do_not_fit_leave_no_directory(source, tmp_path, refusal):
+def test_weights_that_do_not_fit_leave_no_directory(source, tmp_path, failure):
     output = tmp_path / "out"
-    complaint, said = refusal(source, "--model", "resnet34", "--output", output, "--verify")
+    complaint, said = failure(source, "--model", "resnet34", "--output", output, "--verify")
     assert "  missing: layer1.2.conv1.weight (3, 3, 64, 64) of the network" in complaint
     assert said == ""
     assert list(tmp_path.iterdir()) == []
 
 
-def test_reports_are_short_unless_all_is_asked_for(source, tmp_path, refusal):
+def test_reports_are_short_unless_all_is_asked_for(source, tmp_path, failure):
     arguments = (source, "--model", "resnet101", "--output", tmp_path / "out")
-    complaint, _ = refusal(*arguments)
+    complaint, _ = failure(*arguments)
     first, *lines = complaint.splitlines()
     assert first.startswith("These weights are of resnet18, in the names of torchvision; you asked")
     assert len(lines) < 40
-    everything, _ = refusal(*arguments, "--all")
+    everything, _ = failure(*arguments, "--all")
     assert len(everything.splitlines()) > 400
     assert list(tmp_path.iterdir()) == []
 
@@ -293,11 +242,11 @@ def falsify(change):
 
 @pytest.mark.parametrize("change", [lambda x: x + 0.1, lambda x: x * np.float32(np.nan)])
 def test_a_network_that_computes_something_else_is_not_written(
-    source, tmp_path, refusal, monkeypatch, change
+    source, tmp_path, failure, monkeypatch, change
 ):
     monkeypatch.setattr(porting, "port_state_dict", falsify(change))
     output = tmp_path / "out"
-    complaint, said = refusal(source, "--model", "resnet18", "--output", output, "--verify")
+    complaint, said = failure(source, "--model", "resnet18", "--output", output, "--verify")
     assert complaint == (
         f"{source} computes something else here than in PyTorch (more than 0.0001 in float32);"
         " nothing is written."
@@ -308,94 +257,8 @@ def test_a_network_that_computes_something_else_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_output_stride_that_timm_lacks(source, tmp_path, refusal):
+def test_an_output_stride_that_timm_lacks(source, tmp_path, failure):
     options = ("--output-stride", 4, "--verify")
-    complaint, _ = refusal(source, "--model", "resnet18", "--output", tmp_path / "out", *options)
+    complaint, _ = failure(source, "--model", "resnet18", "--output", tmp_path / "out", *options)
     assert complaint.startswith("timm has no resnet18 of output stride 4 to compare with")
     assert list(tmp_path.iterdir()) == []
-
-
-# -------------------------------------------------------------------------------------- --reverse
-
-
-@pytest.mark.parametrize("ending", ["pth", "safetensors"])
-def test_there_and_back_is_the_same_to_the_bit(ported, model, tmp_path, capsys, ending):
-    output = tmp_path / f"back.{ending}"
-    assert command(ported, "--reverse", "--format", ending, "--output", output) == 0
-    expected = f"Written to {output}, in the names of torchvision; read again, they are the same.\n"
-    assert capsys.readouterr().out == expected
-    assert_same_bits(read_back(output), model.state_dict())
-
-
-def test_an_export_of_a_backbone_has_no_card(ported, model, tmp_path):
-    output = tmp_path / "back.pth"
-    assert main(["export", str(ported), "--format", "pth", "--output", str(output)]) == 0
-    assert list(tmp_path.iterdir()) == [output]
-    assert_same_bits(read_back(output), model.state_dict())
-
-
-def test_without_output_the_file_is_named_after_the_checkpoint(ported, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert command(ported, "--reverse", "--format", "safetensors") == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["ported.safetensors"]
-
-
-def test_double_precision_comes_back_in_double_precision(tmp_path):
-    """One tensor whose values float32 holds, and one whose values it does not."""
-    state = timm.create_model("resnet18", num_classes=2).state_dict()
-    state["fc.bias"] = torch.tensor([0.5, 2.0], dtype=torch.float64)
-    state["bn1.running_mean"] = torch.linspace(0, 1, 64, dtype=torch.float64)
-    state["bn1.bias"][:2] = torch.tensor([-0.0, torch.nan])
-    torch.save(state, tmp_path / "w.pth")
-    output = tmp_path / "out"
-    assert command(tmp_path / "w.pth", "--model", "resnet18", "--output", output) == 0
-    back = tmp_path / "back.pth"
-    assert command(output, "--reverse", "--format", "pth", "--output", back) == 0
-    assert_same_bits(read_back(back), state)
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("ending", ["pth", pytest.param("safetensors", marks=pytest.mark.long)])
-def test_half_precision_comes_back_in_half_precision(tmp_path, dtype, ending):
-    model = timm.create_model("resnet18", num_classes=2).to(getattr(torch, dtype))
-    save_file(model.state_dict(), tmp_path / "w.safetensors")
-    output, back = tmp_path / "out", tmp_path / f"back.{ending}"
-    assert command(tmp_path / "w.safetensors", "--model", "resnet18", "--output", output) == 0
-    assert command(output, "--reverse", "--format", ending, "--output", back) == 0
-    found = torch.load(back) if ending == "pth" else load_file(back)
-    for name, tensor in model.state_dict().items():
-        assert found[name].dtype == tensor.dtype
-        assert torch.equal(found[name], tensor), name
-
-
-def test_arrays_the_source_lacked_are_left_out_and_counted(source, tmp_path, capsys):
-    output, back = tmp_path / "ported", tmp_path / "back.safetensors"
-    arguments = (source, "--model", "resnet18", "--output", output, "--num-classes", "9")
-    assert command(*arguments) == 0
-    capsys.readouterr()
-    assert command(output, "--reverse", "--format", "safetensors", "--output", back) == 0
-    assert "\n2 arrays that its source lacked are left out.\n" in capsys.readouterr().out
-    assert not any(name.startswith("fc.") for name in load_file(back))
-
-
-@pytest.mark.parametrize("text", ["{}", "[]", '{"network": 1, "naming": "", "fresh": []}'])
-def test_a_description_that_is_malformed(ported, tmp_path, sentence, text):
-    copy = tmp_path / "copy"
-    shutil.copytree(ported, copy)
-    (copy / "port.json").write_text(text)
-    complaint = sentence(copy, "--reverse", "--format", "pth", "--output", tmp_path / "x.pth")
-    assert complaint.startswith(f"{copy / 'port.json'} lacks a field 'network' of type str; ")
-
-
-def test_files_and_namings_that_are_wrong(ported, tmp_path, sentence):
-    back = tmp_path / "back.pth"
-    reverse = (ported, "--reverse", "--format")
-    assert "does not end in .safetensors" in sentence(*reverse, "safetensors", "--output", back)
-    complaint = sentence(*reverse, "pth", "--output", back, "--naming", "keras")
-    assert complaint == "resnet18 has no naming 'keras'; choose one of torchvision."
-    assert list(tmp_path.iterdir()) == []
-    back.write_bytes(b"precious")
-    assert "exists already" in sentence(*reverse, "pth", "--output", back)
-    assert back.read_bytes() == b"precious"
-    nowhere = tmp_path / "nowhere"
-    assert "holds no checkpoint" in sentence(nowhere, *reverse[1:], "pth")
