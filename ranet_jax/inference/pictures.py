@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -232,9 +233,12 @@ class _Writing:
         return math.ceil(self.font.getlength(text))
 
     def block(self, text: str, width: int) -> Image.Image:
-        """Text broken between words into lines of a width; nothing for no text."""
+        """Text broken between words into lines of a width; nothing for no text.
+
+        A percent sign stays with its number.
+        """
         lines: list[str] = []
-        for word in text.split():
+        for word in re.findall(r"\S+(?: %)?", text):
             longer = f"{lines[-1]} {word}" if lines else word
             if lines and self.length(longer) <= width:
                 lines[-1] = longer

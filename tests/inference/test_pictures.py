@@ -9,6 +9,7 @@ from ranet_jax.inference.label_png import save_label_png
 from ranet_jax.inference.pictures import (
     STRIPES,
     Panel,
+    _Writing,
     check_alpha,
     colorize,
     contact_sheet,
@@ -192,3 +193,13 @@ def test_a_row_leaves_out_what_there_is_not():
     image = primary_image(8, 8)
     row = sheet_row(image, model.predict(image, with_regions=False), DATASET.palette)
     assert list(row) == ["image", "coarse", "fine", "boundary"]
+
+
+def test_a_percent_sign_stays_with_its_number():
+    writing = _Writing(12)
+    width = writing.length("largest 9") + 1  # in which the sign has no room
+    text = np.asarray(writing.block("largest 9 % of it", width))
+    word = np.asarray(writing.block("largest", width))
+    np.testing.assert_array_equal(text[: writing.line], word)
+    rest = np.asarray(writing.block("9 % of it", width))
+    np.testing.assert_array_equal(text[writing.line :], rest)
