@@ -12,6 +12,8 @@ from ranet_jax.bench.measure import Measurement
 from ranet_jax.cli import main
 from ranet_jax.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 SIZE, CLASSES, CHANNELS = (3, 5), 4, 6
 PIXELS = 15
 SLOTS, PER_REGION = 64, 8  # Q and K of the paper
@@ -36,7 +38,6 @@ def test_features_are_those_of_the_paper():
     assert released.features == more | one
 
 
-@pytest.mark.slow
 def test_the_papers_block(compared):
     counts = heads.count_head(compared[0])
     project, fuse = CHANNELS**2, convolution(2 * CHANNELS)
@@ -130,7 +131,6 @@ def counted_alone(monkeypatch):
     monkeypatch.setattr(heads, "measure_head", measure)
 
 
-@pytest.mark.slow
 def test_command(counted_alone, tmp_path, capsys):
     output = tmp_path / "heads.json"
     arguments = ["--size", "3", "5", "--num-classes", "4", "--output", str(output)]

@@ -13,6 +13,8 @@ from ranet_jax.cli import main
 from ranet_jax.ops import streaming
 from ranet_jax.ops.blocks import sort_into_blocks
 
+pytestmark = pytest.mark.slow
+
 
 def all_pairs(height, width):
     """Distances (rows, columns) of all unordered pairs of pixels."""
@@ -58,7 +60,6 @@ def test_interaction_flops_are_those_of_its_blocks():
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_the_command_measures_both_paths(tmp_path, monkeypatch, capsys):
     """What is compiled and timed elsewhere is only traced here."""
 
@@ -89,7 +90,6 @@ def test_the_command_measures_both_paths(tmp_path, monkeypatch, capsys):
     assert {cost["measured"]["temp_bytes"] for cost in costs} == {3_000_000}
 
 
-@pytest.mark.slow
 def test_cells_and_their_edges_are_regions_and_a_uniform_map_is_one():
     """Four cells of 9 x 9 pixels, and 76 pixels alone on the lines of the grid between them."""
     for scene, count in (("cells", 4 + 76), ("uniform", 1)):

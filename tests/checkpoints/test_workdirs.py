@@ -10,6 +10,8 @@ from ranet_jax import checkpoints
 from ranet_jax.checkpoints.workdirs import describe
 from ranet_jax.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 def contents(directory):
     return {name: path.read_bytes() for name, path in damage.files(directory).items()}

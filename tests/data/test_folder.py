@@ -25,6 +25,8 @@ from ranet_jax.pipeline import examples as data_input
 from ranet_jax.pipeline import preparation
 from ranet_jax.pipeline.metadata import default_color
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):

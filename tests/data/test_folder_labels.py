@@ -12,6 +12,8 @@ from helpers.images import deep_png, saved
 from ranet_jax.cli import main
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"train/a.png": (8, 10), "train/b.png": (8, 10), "val/c.png": (6, 7)}
 COLORS = [(0, 0, 0), (128, 64, 128), (70, 130, 180), (255, 255, 255)]
 NAMES = ["ground", "road", "sky", "void"]

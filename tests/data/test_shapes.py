@@ -9,6 +9,8 @@ from ranet_jax.config import default_config
 from ranet_jax.pipeline import examples as data_input
 from ranet_jax.pipeline import preparation
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def drawn() -> list[scenes.Scene]:

@@ -43,6 +43,7 @@ def test_confusion_matrix_matches_brute_force_eager_and_jit(ignore_label, label_
     np.testing.assert_array_equal(jitted, expected)
 
 
+@pytest.mark.slow
 def test_masking_an_image_equals_leaving_it_out():
     generator = np.random.default_rng(1)
     labels = generator.integers(0, 3, (4, 6, 6)).astype(np.uint8)

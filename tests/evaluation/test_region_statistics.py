@@ -170,6 +170,7 @@ def test_a_vector_holds_all_counts():
             RegionCounts.from_vector(wrong)
 
 
+@pytest.mark.slow
 def test_a_batch_is_counted_without_its_padding():
     logits = jnp.asarray(np.random.default_rng(0).normal(0, 1, (3, 4, 5, 2)), jnp.float32)
     truth = np.random.default_rng(1).integers(0, 3, (3, 6, 8)).astype(np.uint8)

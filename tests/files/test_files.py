@@ -18,6 +18,7 @@ for number in range(300):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_may_write_one_file(tmp_path):
     path = tmp_path / "table.json"
     writers = [

@@ -29,6 +29,7 @@ def test_a_local_directory_is_worked_in_itself(tmp_path):
         mirror.send()
 
 
+@pytest.mark.slow
 def test_changes_are_sent_and_nothing_else(bucket, monkeypatch):
     for name in ("a", "b/c", "board/old", ".lock", "d/e/f"):
         bucket.put(f"run/{name}", b"1")

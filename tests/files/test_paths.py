@@ -64,6 +64,7 @@ def test_a_package_that_is_missing_is_named(url, package, extra, monkeypatch):
     assert f"pip install 'ranet_jax[{extra}]'" in str(refusal.value)
 
 
+@pytest.mark.slow
 def test_both_kinds_answer_alike(bucket, tmp_path):
     for name, contents in {"a.txt": b"abc", "d/b.bin": b"\0" * 5, "d/e/c": b""}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,8 @@ from ranet_jax.errors import UserError
 from ranet_jax.inference import video_streams
 from ranet_jax.inference.files import predict_camera
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model():
@@ -28,7 +30,6 @@ def camera(monkeypatch):
     monkeypatch.setitem(video_streams.CAMERAS, sys.platform, ("lavfi", pattern))
 
 
-@pytest.mark.slow
 def test_a_camera_is_segmented_until_it_ends(model, camera, tmp_path):
     result = predict_camera(model, "camera:1", tmp_path, frame_labels=True)
     assert (result.input, result.error, result.frames) == ("camera:1", None, 10)
@@ -74,7 +75,6 @@ def test_a_camera_that_keeps_one_waiting(model, camera, tmp_path, monkeypatch):
     assert predict_camera(model, "camera:9", tmp_path, max_frames=1).frames == 1
 
 
-@pytest.mark.slow
 def test_a_stream_is_read_from_its_address(model, clip, tmp_path):
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *arguments):

@@ -20,6 +20,8 @@ from ranet_jax.inference.pictures import (
 from ranet_jax.inference.prediction import Prediction, RegionMap
 from ranet_jax.ops import Representatives
 
+pytestmark = pytest.mark.slow
+
 LABELS = np.array([[0, 1, 2], [2, 255, 0]], np.uint8)
 
 

@@ -18,6 +18,8 @@ from ranet_jax.inference import video, video_streams
 from ranet_jax.inference.files import predict_files
 from ranet_jax.inference.pictures import overlay
 
+pytestmark = pytest.mark.slow
+
 # Of ITU-T H.273: the matrix that makes 0.2126 red + 0.7152 green + 0.0722 blue the brightness.
 BT709 = 1
 
@@ -36,7 +38,6 @@ def assert_close(pictures, expected):
         assert (difference.max(axis=-1) < 24).mean() > 0.75
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "codec"), [("clip.mp4", "libx264"), ("clip.webm", "libvpx-vp9"), ("clip.mkv", "ffv1")]
 )
@@ -154,7 +155,6 @@ def refused(model, path, tmp_path):
     return result
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cut.mp4", "cut.webm"])
 def test_of_a_video_that_was_cut_off_the_beginning_is_segmented(model, tmp_path, name, capsys):
     codec = "libx264" if name == "cut.mp4" else "libvpx-vp9"

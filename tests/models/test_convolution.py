@@ -9,6 +9,8 @@ import torch
 from ranet_jax.models import convolution
 from ranet_jax.models.layers import conv
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("block_pixels", [512, 30, 1])
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from helpers.numpy_layers import convolve, normalise, random_variables
 from helpers.torch_layers import channels_first, channels_last, conv, functional
 from ranet_jax.models.layers import ChannelDropout, ConvBN, batch_norm, resize_nearest, score_map
 
+pytestmark = pytest.mark.slow
+
 DEVICES = 2
 
 

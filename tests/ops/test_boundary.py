@@ -168,16 +168,19 @@ def test_constant_scores_without_end_points(level):
     np.testing.assert_allclose(gradient.sum(), (span > 1).sum(), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_ties_go_to_the_pixel_of_smaller_index():
     check_ties(segment_max, jnp.full((3, 4), 0.5))
 
 
+@pytest.mark.slow
 def test_jit_and_vmap_equal_eager(rng):
     boundaries = rng.uniform(size=(2, 4, 5))
     check_jit(segment_max, boundaries[0], rtol=1e-7, atol=1e-7)
     check_vmap(segment_max, boundaries, rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_keeps_the_dtype(rng):
     check_dtypes(segment_max, rng.uniform(size=(3, 2)), dtypes=["bfloat16", "float64"])
 

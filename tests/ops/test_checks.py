@@ -292,6 +292,7 @@ def test_values_are_unknown_while_a_program_is_traced():
     jax.jit(ops.jensen_shannon)(logits)
 
 
+@pytest.mark.slow
 def test_probabilities_of_half_precision_are_taken():
     scores = 5 * RNG.normal(size=(50, 171))
     for dtype in (jnp.bfloat16, jnp.float16):

@@ -52,6 +52,7 @@ def test_equal_the_reference(threshold, size, rng):
     np.testing.assert_allclose(out, expected_out, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_categories_and_a_wall_make_three_regions_beside_the_wall():
     # Categories 0 0 0 1 1 in every row, and a wall in column 1 of category 0.
     category = jnp.tile(jnp.array([0, 0, 0, 1, 1]), (4, 1)).ravel()
@@ -66,6 +67,7 @@ def test_two_categories_and_a_wall_make_three_regions_beside_the_wall():
     assert grid[:, 1].tolist() == [1, 6, 11, 16]
 
 
+@pytest.mark.slow
 def test_degenerate_scores_have_finite_gradients(rng):
     features, _, _ = random_image(rng)
     boundary = jnp.zeros(SHAPE).at[:, 2].set(1.0)
@@ -75,6 +77,7 @@ def test_degenerate_scores_have_finite_gradients(rng):
     check_finite(in_jax, *arguments, scales=[1.0])
 
 
+@pytest.mark.slow
 def test_boundary_categories_and_kernel_learn_through_the_score(rng):
     arguments = (*random_image(rng), jnp.full((1, 1), 0.95))
 
@@ -86,6 +89,7 @@ def test_boundary_categories_and_kernel_learn_through_the_score(rng):
         assert np.abs(gradient).max() > 0
 
 
+@pytest.mark.slow
 def test_batch_equals_its_images(rng):
     images = [random_image(rng) for _ in range(2)]
     batch = [jnp.stack(arrays) for arrays in zip(*images, strict=True)]

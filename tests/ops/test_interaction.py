@@ -169,6 +169,7 @@ def test_regions_of_several_blocks(sizes):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e3, 1e6, 1e9])
 def test_large_logits_in_several_blocks(scale):
     problem = make_large("representatives alone")
@@ -177,6 +178,7 @@ def test_large_logits_in_several_blocks(scale):
     assert all(np.isfinite(gradient).all() for gradient in gradients_of(problem))
 
 
+@pytest.mark.slow
 def test_batch_equals_its_images():
     problems = [make_large(sizes) for sizes in SIZES]
     batch = jax.tree.map(lambda *x: jnp.stack(x), *problems)
@@ -268,6 +270,7 @@ def test_order_of_the_channels_does_not_matter():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["three regions", "all pixels represent", "singletons"])
 def test_finite_under_extreme_features(case):
     arguments = make(case)[:4]
@@ -289,6 +292,7 @@ def test_one_pixel_is_its_own_region():
     np.testing.assert_allclose(block_of(features, score, labels, chosen), expected)
 
 
+@pytest.mark.slow
 def test_bfloat16_features_with_a_float32_score():
     # Nothing but the result is rounded.
     exactly = {"dtypes": ["bfloat16"], "rtol": 0.0, "atol": 0.0}
@@ -309,6 +313,7 @@ def test_masked_softmax_docstring_table(docstring_table):
     np.testing.assert_allclose(weights, rows[:, 6:])
 
 
+@pytest.mark.slow
 def test_masked_softmax_equals_the_softmax_of_what_is_left():
     logits, mask = jnp.array([3.0, -1.0, 80.0, 2.0]), jnp.array([True, True, False, True])
     kept = np.flatnonzero(mask)
@@ -318,6 +323,7 @@ def test_masked_softmax_equals_the_softmax_of_what_is_left():
     check_masking(masked_softmax, logits, mask, out_axes=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("logits", [[1e4, -1e4], [-1e30, -1e30], [0.0, 0.0]])
 @pytest.mark.parametrize("mask", [[True, True], [False, True], [False, False]])
 def test_masked_softmax_has_finite_gradients(logits, mask):

@@ -18,6 +18,7 @@ def maps(rng, height, width, categories=3):
     return boundary, probabilities
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "size"),
     [

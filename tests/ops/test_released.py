@@ -147,6 +147,7 @@ def test_ties_go_to_the_smaller_index():
     assert chosen(np.full(6, 2.0), np.zeros(6, int), 4) == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_selection_jit_equals_eager():
     attention, labels = random_map(5)
     total = jnp.asarray(reference.scores(attention, labels)[0], jnp.float32)

@@ -100,6 +100,7 @@ def test_jit_and_vmap_equal_eager():
     check_vmap(jensen_shannon, batch, rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_keeps_the_dtype():
     probabilities = inputs.distributions(0, (4,), 3)
     check_dtypes(jensen_shannon, probabilities, dtypes=["bfloat16", "float64"])

@@ -117,6 +117,7 @@ def test_gradients_equal_finite_differences():
     check_gradients(score, boundary, probabilities, kernel, reference=oracle)
 
 
+@pytest.mark.slow
 @by_schedule
 def test_probabilities_of_zero_have_finite_gradients(schedule):
     boundary, probabilities = inputs.degenerate_maps(4, (8, 5))
@@ -236,6 +237,7 @@ def test_memory_stays_below_one_table():
     assert compiled.memory_analysis().temp_size_in_bytes < size**4  # a quarter of a table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("region_map", [streaming.region_map, dense.region_map])
 @pytest.mark.parametrize(
     ("shapes", "sentence"),

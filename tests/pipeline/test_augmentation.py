@@ -6,6 +6,8 @@ import pytest
 from helpers.blocks import CLASSES, HEIGHT, TRAIN, WIDTH, make_example, take
 from ranet_jax.pipeline import examples as data_input
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def builder(config):

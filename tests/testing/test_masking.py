@@ -20,6 +20,7 @@ def attend(queries, keys, mask):
     return weights @ keys
 
 
+@pytest.mark.slow
 def test_masks_that_delete_pass():
     check_masking(masked_softmax, LOGITS, MASK, out_axes=0)
     check_masking(attend, QUERIES, KEYS, MASK, in_axes=[None, 0, 0])

@@ -8,6 +8,8 @@ from PIL import Image
 from ranet_jax.errors import UserError
 from ranet_jax.training.curves import draw_curves
 
+pytestmark = pytest.mark.slow
+
 
 def figures_drawn(patch):
     """The figures that are written from now on."""

@@ -17,6 +17,8 @@ from helpers.torch_layers import (
 )
 from ranet_jax.models.context.asymmetric import AsymmetricContext, sample_pyramid
 
+pytestmark = pytest.mark.slow
+
 
 def pyramid(maps):
     """Rows of [b, c, h, w] maps' means over four grids."""

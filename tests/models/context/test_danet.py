@@ -3,10 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from helpers.numpy_layers import random_variables, softmax
 from helpers.torch_layers import channels_first, channels_last, conv, conv_bn_relu, tensor
 from ranet_jax.models.context.danet import DAContext, channel_attention, position_attention
+
+pytestmark = pytest.mark.slow
 
 
 def expected_positions(query, key, value):

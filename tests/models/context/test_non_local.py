@@ -13,6 +13,8 @@ from ranet_jax.models import Segmenter, build_model
 from ranet_jax.models.context.non_local import NonLocalContext, attend
 from ranet_jax.training.losses import segmentation_loss
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH, CHANNELS, STAGE_CHANNELS = 3, 4, 6, 5
 
 

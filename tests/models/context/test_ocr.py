@@ -3,11 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import torch
 
 from helpers.numpy_layers import random_variables
 from helpers.torch_layers import channels_first, channels_last, conv, conv_bn_relu, resize
 from ranet_jax.models.context.ocr import OCRContext, region_representations
+
+pytestmark = pytest.mark.slow
 
 CLASSES, CHANNELS = 3, 6
 

@@ -12,6 +12,8 @@ from helpers.torch_layers import channels_first, channels_last, conv_bn_relu, fu
 from ranet_jax.models.context.psp import PSPContext
 from ranet_jax.porting.networks.segmentation_models import PSPNET
 
+pytestmark = pytest.mark.slow
+
 STAGE_CHANNELS, CHANNELS = 10, 6
 
 

@@ -29,6 +29,7 @@ def partners(shape):
     return jax.jit(lambda: visit_pairs(visit, shape, maps, maps))()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shape", [(1, 1), (1, 6), (6, 1), (2, 2), (3, 5), (7, 4), (6, 6), (19, 18), (20, 20)]
 )
