@@ -3,6 +3,7 @@
 The only module that imports TensorFlow, and only when one of its functions is called.
 """
 
+import contextlib
 import importlib
 import os
 import pkgutil
@@ -65,7 +66,8 @@ def open_dataset(data: ml_collections.ConfigDict) -> Builder:
     """Open the newest prepared version of `data.name` under `data.data_dir`.
 
     Needs no builder code: what was written describes itself. Raises NotPreparedError if it is not
-    there. tf.data reads local files alone: of an object store, a copy is kept on this machine.
+    there, UserError if its description is damaged. tf.data reads local files alone: of an object
+    store, a copy is kept on this machine.
     """
     _, tfds = import_tensorflow()
     directory = default_data_dir() if data.data_dir is None else as_path(data.data_dir)
@@ -76,7 +78,24 @@ def open_dataset(data: ml_collections.ConfigDict) -> Builder:
         paths.check_bucket(directory)
         what = f"Data set {data.name!r} is not prepared in {directory}"
         raise NotPreparedError(what, data.name, data.data_dir)
-    return tfds.builder_from_directory(paths.kept_copy(root / str(max(versions))))
+    version = root / str(max(versions))
+    copy = paths.kept_copy(version)
+    with reading_description(data.name, version):
+        return tfds.builder_from_directory(copy)
+
+
+@contextlib.contextmanager
+def reading_description(name: str, directory: Path) -> Iterator[None]:
+    """Turn what TFDS raises of a damaged description, of which it checks nothing, into UserError."""
+    try:
+        yield
+    except (UserError, OSError):
+        raise
+    except Exception as error:
+        raise UserError(
+            f"The description of data set {name!r} in {directory} is damaged"
+            f" ({first_sentence(error)}); remove the directory and prepare the data set again."
+        ) from error
 
 
 def open_for_training(data: ml_collections.ConfigDict) -> Builder:
@@ -97,7 +116,8 @@ def dataset_metadata(builder: Builder) -> DatasetMetadata:
 
     Raises UserError if it carries none, or an ignore label other than 255.
     """
-    fields = builder.info.metadata
+    with reading_description(builder.name, as_path(builder.data_path)):
+        fields = builder.info.metadata
     missing = [key for key in ("class_names", "palette") if key not in (fields or {})]
     if missing:
         raise UserError(

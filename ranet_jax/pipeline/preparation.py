@@ -21,6 +21,7 @@ from ranet_jax.pipeline.examples import (
     default_data_dir,
     import_tensorflow,
     known_datasets,
+    reading_description,
 )
 from ranet_jax.pipeline.metadata import DatasetMetadata
 
@@ -57,7 +58,8 @@ def prepare(
     directory = default_data_dir() if data_dir is None else as_path(data_dir)
     paths.check_bucket(directory)
     with _place_to_write(directory) as place:
-        with _no_temporary_files():
+        called = own_name or name
+        with _no_temporary_files(), reading_description(called, directory / called):
             builder = _builder(name, place, own_name, val_fraction, seed)
         written = pathlib.Path(builder.data_path)
         target = directory / written.relative_to(place) if is_store(directory) else written
@@ -67,7 +69,9 @@ def prepare(
                 f"Data set {builder.name!r} is prepared{unread}; delete {target} to build it anew."
             )
             if is_store(target):
-                builder = tfds.builder_from_directory(paths.kept_copy(target))
+                copy = paths.kept_copy(target)
+                with reading_description(builder.name, target):
+                    builder = tfds.builder_from_directory(copy)
             return dataset_metadata(builder)
         _check_source(name, source, builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
         tell(f"Preparing data set {builder.name!r} in {target}.")

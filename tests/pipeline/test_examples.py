@@ -328,6 +328,27 @@ def test_a_data_set_that_is_not_prepared_is_named_with_its_place(config, tmp_pat
     assert caught.value.data_dir is None
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"name": 3}'])
+@pytest.mark.parametrize("file", ["dataset_info.json", "features.json", "metadata.json"])
+def test_a_damaged_description_is_named(config, data_dir, tmp_path, file, content):
+    shutil.copytree(data_dir / "blocks", tmp_path / "blocks")
+    (path,) = (tmp_path / "blocks").glob(f"*/{file}")
+    path.write_text(content)
+    config.data.data_dir = str(tmp_path)
+    with pytest.raises(UserError, match=f"{path.parent}"):
+        data_input.dataset_metadata(data_input.open_dataset(config.data))
+
+
+def test_what_is_prepared_but_damaged_is_not_taken_for_prepared(tmp_path):
+    path = tmp_path / "shapes" / str(shapes_dataset_builder.Builder.VERSION) / "features.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    (path.parent / "dataset_info.json").write_text("{}")
+    message = f"data set 'shapes' in {tmp_path}/shapes is damaged .*; remove the directory"
+    with pytest.raises(UserError, match=message):
+        preparation.prepare("shapes", None, str(tmp_path))
+
+
 def test_default_directory_is_read_when_called(config, data_dir, tmp_path, monkeypatch):
     config.data.data_dir = None
     monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
