@@ -86,7 +86,7 @@ def open_dataset(data: ml_collections.ConfigDict) -> Builder:
 
 @contextlib.contextmanager
 def reading_description(name: str, directory: Path) -> Iterator[None]:
-    """Turn what TFDS raises of a damaged description, of which it checks nothing, into UserError."""
+    """Raise UserError where TFDS, which checks nothing, fails on a damaged description."""
     try:
         yield
     except (UserError, OSError):

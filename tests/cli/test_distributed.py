@@ -1,59 +1,18 @@
 """`ranet train --distributed`: how processes meet, and what the others say of one that is lost."""
 
 import json
-import os
-import pathlib
 import socket
-import subprocess
-import sys
-import time
 
 import pytest
 
-from helpers import toy_command, xla
+from helpers.processes import ends, free_port, start, wait_for_step
 from ranet_jax.checkpoints.steps import finished_steps
 from ranet_jax.cli.supervise import what_was_lost
 from ranet_jax.files.paths import as_path
 
 pytestmark = pytest.mark.slow
 
-TESTS = pathlib.Path(toy_command.__file__).parents[1]
-PATH = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
 GO_ON = "run the same command again in every process to go on."
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
-
-
-def start(workdir, port, index, *options, **environment):
-    program = [sys.executable, toy_command.__file__, "train", "--config", toy_command.__file__]
-    program += ["--workdir", workdir, "--distributed", "--coordinator", f"localhost:{port}"]
-    program += ["--num-processes", "2", "--process-id", str(index), *options]
-    return subprocess.Popen(
-        program,
-        env=os.environ | {"XLA_FLAGS": xla.flags(1), "PYTHONPATH": PATH} | environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def ends(process):
-    """Exit status, and the sentence on standard error, which holds no stack of C++ or Python."""
-    told = process.communicate(timeout=150)[1].splitlines()
-    assert not [line for line in told if "@ " in line or "Traceback" in line], told
-    (sentence,) = [line.removeprefix("ranet: ") for line in told if line.startswith("ranet: ")]
-    return process.returncode, sentence
-
-
-def wait_for_step(workdir, processes):
-    while not finished_steps(workdir / "checkpoints"):
-        for process in processes:
-            assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.05)
 
 
 def test_the_other_process_says_which_is_gone_and_what_is_saved(tmp_path):
