@@ -50,6 +50,17 @@ def ranet(inputs, width, classes, kernel_size=1, reduction=None):
     return blocks + heads + classes * (width + 1)
 
 
+def unet(pyramid, width, classes):
+    """Two convolutions a step up, each step of half the channels, and a 3 x 3 classifier."""
+    *others, inputs = pyramid
+    count = 0
+    for step, skipped in enumerate((*reversed(others), 0)):
+        outputs = width // 2**step
+        count += conv_bn(3, inputs + skipped, outputs) + conv_bn(3, outputs, outputs)
+        inputs = outputs
+    return count + classes * (9 * inputs + 1)
+
+
 def deep_stem():
     """What a deep stem has more than a 7 x 7 one: itself, and 128 channels into layer1, not 64."""
     stem = conv_bn(3, 3, 64) + conv_bn(3, 64, 64) + conv_bn(3, 64, 128)
@@ -97,6 +108,7 @@ TABLE = {
     "ranet_resnet18_camvid_full_700": (11, resnet18(64, 3) + ranet(256, 128, 11)),
     "released_resnet101_cityscapes_769_40k": (19, RESNET101 + deep_stem() + released(512, 19)),
     "shapes": (7, resnet18(24, 2) + ranet(48, 64, 7)),
+    "unet_resnet18_camvid_1500": (11, resnet18(64, 3) + unet((64, 64, 128, 256), 128, 11)),
 }
 each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 

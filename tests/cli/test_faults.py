@@ -26,36 +26,22 @@ COMMANDS = (
     "prepare camvid --source source --data-dir new",
     "pack camvid --data-dir tfds --output a.npz --splits val test --quality 90",
     "train --config config.py --workdir run",
-    "train --config config.py --workdir fresh --minutes 1",
+    "train --config config.py --workdir fresh --profile 1:2",
     "evaluate run --split val --output scores.json --pictures 1 --alpha 0.5",
     "predict run image.png source/test --output pictures --alpha 0.5 --max-pixels 100000",
     "export run --format safetensors --output weights.safetensors",
     "export run --format stablehlo --size 24 32 --output run.stablehlo",
     "publish run --output published --license apache-2.0",
     "port weights.pth --model config.py --num-classes 11 --output ported",
-    "port run --reverse --output back.pth",
+    "port run --reverse --format pth --output back.pth",
     "inspect --config config.py --num-classes 11 --parameters",
     "reproduce table1 --data camvid --data-dir tfds --config config.py --steps 1 --seeds 1"
     " --rows none --output results",
 )
 OVERRIDDEN = ("train", "evaluate", "predict", "export", "inspect", "reproduce")
 NUMBERS = ("-1", "0", "0.5", "1e-300", "1e30", "1e400", "nan", "-inf", "9" * 30, "-" + "9" * 400)
-TEXTS = (
-    "",
-    " ",
-    "a" * 300,
-    "a\nb",
-    "\udcff",
-    "é: #",
-    "null",
-    "[]",
-    "()",
-    "{}",
-    "(1,",
-    "*",
-    "[",
-    "%s",
-)
+TEXTS = ("", " ", "a" * 300, "a\nb", "\udcff", "é: #", "%s")
+TEXTS += ("null", "[]", "()", "{}", "(1,", "*", "[")
 PLACES = (".", "..", "missing/file", "source", "tfds", "run", "config.py", "image.png")
 PLACES += ("weights.pth", "pipe", "loop", "/dev/null", "/dev/full", "/proc/self/mem")
 SPLITS = ("val[5:3]", "val[:-9]", "val+", "train+val", "test[0%:200%]")
@@ -69,13 +55,12 @@ def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     with contextlib.chdir(folder):
         make_source(folder / "source")
-        (folder / "config.py").write_text(CONFIG.format(data_dir="tfds"))
+        config = CONFIG.format(data_dir="tfds").replace("per_region=2", "per_region=8")
+        (folder / "config.py").write_text(config)
         shutil.copy("source/test/f.png", "image.png")
         assert main(["prepare", "camvid", "--source", "source", "--data-dir", "tfds"]) == 0
         assert main(["train", "--config", "config.py", "--workdir", "run"]) == 0
         assert main(["export", "run", "--format", "pth", "--output", "weights.pth"]) == 0
-        os.mkfifo("pipe")
-        os.symlink("loop", "loop")
     return folder
 
 
@@ -93,7 +78,7 @@ def place(whole, tmp_path, monkeypatch):
         for entry in whole.iterdir():
             if entry.is_dir():
                 shutil.copytree(entry, entry.name)
-            elif entry.is_file():
+            else:
                 shutil.copy(entry, entry.name)
         os.mkfifo("pipe")
         os.symlink("loop", "loop")
@@ -161,6 +146,12 @@ def assert_all_ended_well(statuses, faults):
     assert not faults, "\n".join(map(str, faults))
     assert min(statuses[0], statuses[1] + statuses[2]) > TRIES / 100, statuses
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < MEMORY
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_succeeds(place, capfd, command):
+    place()
+    assert ends(command.split(), capfd) == 0
 
 
 def test_a_command_with_wrong_arguments_ends_soon_and_changes_no_run(whole, place, capfd):
