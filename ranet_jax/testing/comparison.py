@@ -24,9 +24,14 @@ def compare(
       atol: allowed difference besides.
 
     Raises:
-      AssertionError: they differ; the sentence names the place where they differ most.
+      AssertionError: there are none, or they differ; the sentence names the place where they
+        differ most.
     """
     paths, expected_leaves = jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected)
+    if not paths and not expected_leaves:
+        raise AssertionError(
+            f"{check}: {subject} holds no array to check; return what the operation computes."
+        )
     if len(paths) != len(expected_leaves):
         raise AssertionError(
             f"{check}: {subject} has {len(paths)} arrays, but that of {source}"

@@ -15,6 +15,10 @@ def test_what_does_not_depend_on_jit_passes():
     check_jit(softmax, LOGITS)
 
 
+def test_a_result_without_an_array_is_found():
+    assert "the result under jit holds no array" in fails(check_jit, lambda x: None, LOGITS)
+
+
 def test_a_branch_that_depends_on_jit_is_found():
     def depends(x):
         return x if isinstance(x, jax.core.Tracer) else softmax(x)
