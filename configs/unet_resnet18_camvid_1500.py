@@ -1,7 +1,7 @@
 """U-Net on CamVid: ResNet-18 up to its third stage, ImageNet's weights, a decoder to full size.
 
-The training of `ranet_resnet18_camvid_2k.py` with U-Net's decoder in place of RANet's blocks: what
-RANet's network misses most, at an eighth of the images' size, is a few pixels wide.
+What RANet's network of `ranet_resnet18_camvid_2k.py` misses most, at an eighth of the images' size,
+is a few pixels wide. This one scores at full size, and is trained in fewer steps at a higher rate.
 
     ranet prepare camvid --source DIR
     ranet port resnet18.pth --model resnet18 --output weights/resnet18
