@@ -1,6 +1,10 @@
-"""The exceptions that speak to the user."""
+"""The exceptions that speak to the user, and checks of numbers that raise them."""
 
 import textwrap
+from collections.abc import Mapping
+
+# The largest side of an image, and number of anything else, that is taken at its word.
+LARGEST_COUNT = 32_768
 
 
 class UserError(ValueError):
@@ -33,6 +37,14 @@ class Interrupted(BaseException):
     def __init__(self, text: str, status: int):
         super().__init__(text)
         self.status = status
+
+
+def check_counts(counts: Mapping[str, int]) -> None:
+    """Raise `UserError` for the first of some named numbers that is not from 1 to 32,768."""
+    for name, count in counts.items():
+        if not 1 <= count <= LARGEST_COUNT:
+            remedy = "1 or more" if count < 1 else f"{LARGEST_COUNT} or less"
+            raise UserError(f"The {name} is {count}; choose {remedy}.")
 
 
 def first_sentence(error: BaseException | str) -> str:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from ranet_jax.display.tables import table
-from ranet_jax.errors import UserError
+from ranet_jax.errors import check_counts
 from ranet_jax.models import build_model
 
 
@@ -126,8 +126,7 @@ def inspect_config(config: ConfigDict, num_classes: int) -> Inspection:
     Raises:
       UserError: `config.model` describes no network, or there are no classes.
     """
-    if num_classes < 1:
-        raise UserError(f"The number of categories is {num_classes}; choose 1 or more.")
+    check_counts({"number of categories": num_classes})
     shapes = parameter_shapes(config, num_classes)
     height, width = config.data.crop_size
     return Inspection((height, width), num_classes, _features(config, num_classes), shapes)

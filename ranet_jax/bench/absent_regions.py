@@ -17,7 +17,6 @@ from ranet_jax.bench.compiled import (
     results,
     target_results,
 )
-from ranet_jax.bench.measure import check_counts
 from ranet_jax.bench.region_blocks import (
     CHANNELS,
     NUM_REGIONS,
@@ -30,6 +29,7 @@ from ranet_jax.bench.region_blocks import (
 from ranet_jax.bench.targets import Target
 from ranet_jax.display.progress import track
 from ranet_jax.display.tables import table
+from ranet_jax.errors import check_counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,10 +74,11 @@ def compile_regions(
     """Compile blocks for one device of `target`, with progress on standard error.
 
     Raises:
-      UserError: a number is less than 1.
+      UserError: a number is not from 1 to 32,768.
     """
     counts = {"height": size[0], "width": size[1], "number of images": batch}
-    check_counts(counts | {"number of categories": min(classes)})
+    for number in classes:
+        check_counts(counts | {"number of categories": number})
     costs = []
     cases = [case for case in _cases(size, classes, paths, batch) if case.part in parts]
     for case in track(cases, unit="case", desc="bench"):

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from ranet_jax.bench.measure import Timing, check_counts
+from ranet_jax.bench.measure import Timing
 from ranet_jax.bench.random_batch import (
     build_convolution,
     build_scores,
@@ -24,6 +24,7 @@ from ranet_jax.bench.torch_twin import (
 )
 from ranet_jax.display.progress import track
 from ranet_jax.display.tables import table
+from ranet_jax.errors import check_counts
 from ranet_jax.training.local_step import build_step
 from ranet_jax.training.timing import timed
 

@@ -13,11 +13,10 @@ import numpy as np
 from flax import serialization
 from ml_collections import ConfigDict
 
-from ranet_jax.bench.measure import check_counts
 from ranet_jax.checkpoints.manifests import find_damage, write_manifest
 from ranet_jax.checkpoints.steps import Manager, read_state
 from ranet_jax.display.tables import table
-from ranet_jax.errors import UserError
+from ranet_jax.errors import UserError, check_counts
 from ranet_jax.files import reason
 from ranet_jax.files.paths import as_path, is_store
 from ranet_jax.models import build_model
@@ -57,7 +56,7 @@ def measure_checkpoint(
         files).
 
     Raises:
-      UserError: `repeats` is less than 1, or there is no room for the checkpoint.
+      UserError: `repeats` is not from 1 to 32,768, or there is no room for the checkpoint.
     """
     check_counts({"number of repeats": repeats})
     if directory is not None:

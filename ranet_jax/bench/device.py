@@ -17,13 +17,14 @@ import numpy as np
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
-from ranet_jax.bench.measure import Timing, check_counts
+from ranet_jax.bench.measure import Timing
 from ranet_jax.bench.random_batch import random_batch, without_context
 from ranet_jax.bench.region_blocks import CHANNELS, construct, interact, with_gradient
 from ranet_jax.bench.regions import SCENES
 from ranet_jax.bench.torch_twin import deeplabv3_step
 from ranet_jax.display.progress import track
 from ranet_jax.display.tables import table
+from ranet_jax.errors import check_counts
 from ranet_jax.training.local_step import build_step
 from ranet_jax.training.timing import timed
 
@@ -95,7 +96,7 @@ def time_device(
       repeats: runs of each after the first.
 
     Raises:
-      UserError: a number is less than 1, or the config does not fit the devices.
+      UserError: a number is not from 1 to 32,768, or the config does not fit the devices.
     """
     counts = {"height": size[0], "width": size[1], "number of categories": num_classes}
     check_counts(counts | {"number of runs": repeats})

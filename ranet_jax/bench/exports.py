@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ranet_jax.bench.measure import Timing, check_counts
+from ranet_jax.bench.measure import Timing
 from ranet_jax.display.progress import track
 from ranet_jax.display.tables import table
-from ranet_jax.errors import UserError
+from ranet_jax.errors import UserError, check_counts
 from ranet_jax.files import paths
 from ranet_jax.inference.export import export, find_format
 from ranet_jax.inference.export.comparison import scenes
@@ -53,8 +53,8 @@ def measure_exports(
       repeats: timed predictions after the first.
 
     Raises:
-      UserError: a number is less than 1, a format is not known or cannot carry the model, or a
-        process fails.
+      UserError: a number is not from 1 to 32,768, a format is not known or cannot carry the model,
+        or a process fails.
     """
     check_counts({"height": size[0], "width": size[1], "number of predictions": repeats})
     chosen = [find_format(name) for name in formats]

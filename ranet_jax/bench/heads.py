@@ -15,7 +15,7 @@ from ranet_jax.bench.flops import count_flops
 from ranet_jax.bench.measure import Measurement, compile_and_measure
 from ranet_jax.bench.regions import region_flops
 from ranet_jax.display.tables import table
-from ranet_jax.errors import UserError
+from ranet_jax.errors import check_counts
 from ranet_jax.models.context.asymmetric import AsymmetricContext
 from ranet_jax.models.context.ccnet import CCContext
 from ranet_jax.models.context.danet import DAContext
@@ -90,12 +90,9 @@ def table3_heads(size: tuple[int, int], num_classes: int, channels: int = CHANNE
     it, and the asymmetric network, whose fusion block takes keys and values from it.
 
     Raises:
-      UserError: a number is less than 1.
+      UserError: a number is not from 1 to 32,768.
     """
-    numbers = {"height": size[0], "width": size[1], "number of categories": num_classes}
-    for name, value in numbers.items():
-        if value < 1:
-            raise UserError(f"The {name} is {value}; choose 1 or more.")
+    check_counts({"height": size[0], "width": size[1], "number of categories": num_classes})
 
     def stage(depth: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((1, *size, depth), jnp.float32)

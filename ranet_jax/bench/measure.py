@@ -4,7 +4,7 @@ import dataclasses
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -83,13 +83,6 @@ def _best_run(compiled: Callable[..., Any], arguments: Sequence[Any], repeats: i
     while len(runs) < repeats and sum(runs) < ENOUGH_SECONDS:
         runs.append(timed(lambda: jax.block_until_ready(compiled(*arguments)))[0])
     return min(runs, default=None)
-
-
-def check_counts(counts: Mapping[str, int]) -> None:
-    """Raise `UserError` for the first of some named numbers that is less than 1."""
-    for name, count in counts.items():
-        if count < 1:
-            raise UserError(f"The {name} is {count}; choose 1 or more.")
 
 
 def write_results(path: str | os.PathLike[str], results: Any) -> None:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ranet_jax.bench.measure import Measurement, check_counts, compile_and_measure
+from ranet_jax.bench.measure import Measurement, compile_and_measure
 from ranet_jax.bench.region_blocks import (
     CHANNELS,
     NUM_REGIONS,
@@ -30,6 +30,7 @@ from ranet_jax.bench.region_blocks import (
 )
 from ranet_jax.display.progress import track
 from ranet_jax.display.tables import table
+from ranet_jax.errors import check_counts
 from ranet_jax.ops.blocks import block_size
 from ranet_jax.ops.schedules.pairs import windows
 
@@ -128,10 +129,11 @@ def measure_regions(
     `scene` is one of `SCENES`.
 
     Raises:
-      UserError: a number is less than 1.
+      UserError: a number is not from 1 to 32,768.
     """
     counts = {"height": size[0], "width": size[1], "number of runs": repeats}
-    check_counts(counts | {"number of categories": min(classes)})
+    for number in classes:
+        check_counts(counts | {"number of categories": number})
     limit = _device_memory() * 3 // 4
     costs = []
     for case in track(list(_cases(size, classes, paths, scene)), unit="case", desc="bench"):

@@ -19,13 +19,13 @@ from ranet_jax.bench.compiled import (
     results,
     target_results,
 )
-from ranet_jax.bench.measure import check_counts
 from ranet_jax.bench.random_batch import without_context
 from ranet_jax.bench.scaling import NOTE, scaling
 from ranet_jax.bench.scaling import cells as scaling_cells
 from ranet_jax.bench.targets import Target
 from ranet_jax.display.progress import track
 from ranet_jax.display.tables import table
+from ranet_jax.errors import check_counts
 from ranet_jax.models import build_model
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
 from ranet_jax.training import parallel

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ranet_jax.checkpoints import fingerprint, workdir_of
 from ranet_jax.config import config_to_json
-from ranet_jax.errors import UserError
+from ranet_jax.errors import UserError, check_counts
 from ranet_jax.evaluation.confusion_picture import draw_confusion
 from ranet_jax.evaluation.journal import Journal
 from ranet_jax.evaluation.region_statistics import region_purity
@@ -78,8 +78,8 @@ def evaluate_checkpoint(
       UserError: no checkpoint, no data set or one with other classes, nothing labelled in the
         split, or the report cannot be written.
     """
-    if pictures < 0:
-        raise UserError(f"{pictures} pictures cannot be drawn; choose 0 or more.")
+    if pictures != 0:
+        check_counts({"number of pictures": pictures})
     check_alpha(alpha)
     place = absolute(as_path(path))
     model = load(place, configure)

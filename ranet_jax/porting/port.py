@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from ranet_jax.errors import UserError
+from ranet_jax.errors import UserError, check_counts
 from ranet_jax.porting.advice import advise
 from ranet_jax.porting.coverage import Misfit, choose_naming, to_arrays
 from ranet_jax.porting.files import StateDict, open_weights
@@ -139,8 +139,8 @@ def port_state_dict(
 
     `config_text` is the config of the library that a published segmenter is of, if the file has it.
     """
-    if num_classes is not None and num_classes < 1:
-        raise UserError(f"The number of classes is {num_classes}; choose 1 or more.")
+    if num_classes is not None:
+        check_counts({"number of classes": num_classes})
     allowed = [] if not allow_missing else [_compile(allow_missing)]
     network = find_network(model, config_text)
     try:

@@ -22,7 +22,7 @@ from ranet_jax.config import (
 from ranet_jax.config_files import packaged_config
 from ranet_jax.display.output import tell
 from ranet_jax.display.tables import table
-from ranet_jax.errors import UserError
+from ranet_jax.errors import UserError, check_counts
 from ranet_jax.files import make_directory, read_json, write_json, write_text
 from ranet_jax.files.paths import Path, as_path, is_file
 from ranet_jax.inference.settings import InferenceSettings
@@ -89,9 +89,8 @@ def reproduce(
     chosen = _chosen_rows(name, rows)
     _check_base(name, config)
     _check_protocol(chosen, config)
-    if seeds < (0 if name == "table3" else 1):
-        raise UserError(f"{seeds} trainings of each row make no {name}; choose 1 or more.")
-    if seeds > 0:
+    if seeds != 0 or name != "table3":
+        check_counts({"number of trainings of each row": seeds})
         open_training_data(config)  # before anything is written
     make_directory(directory, "output directory")
     costs = _costs({row.costs for row in TABLES[name].rows if row.costs is not None})

@@ -3,7 +3,7 @@
 import os
 import re
 
-from ranet_jax.errors import UserError
+from ranet_jax.errors import LARGEST_COUNT, UserError, check_counts
 
 # Exit status of a process that lost the others: started anew, all of them go on (EX_TEMPFAIL).
 LOST = os.EX_TEMPFAIL
@@ -41,10 +41,10 @@ def check_processes(
                 f"The coordinator {coordinator!r} is not HOST:PORT; give the host of process 0 and"
                 " a free port there from 1 to 65535, such as node0:12355."
             )
-    if count is not None and count < 1:
-        raise UserError(f"The number of processes is {count}; give at least 1.")
-    if index is not None and (index < 0 or (count is not None and index >= count)):
-        last = "number of processes - 1" if count is None else str(count - 1)
+    if count is not None:
+        check_counts({"number of processes": count})
+    last = (LARGEST_COUNT if count is None else count) - 1
+    if index is not None and not 0 <= index <= last:
         raise UserError(f"There is no process {index}; processes are numbered from 0 to {last}.")
     for name, seconds in (("wait for the processes", timeout), ("hear from a process", lost_after)):
         if not 1 <= seconds <= 100_000:

@@ -103,6 +103,10 @@ def test_cells_and_their_edges_are_regions_and_a_uniform_map_is_one():
     [
         (["--size", "0", "5"], "The height is 0; choose 1 or more."),
         (["--num-classes", "0"], "The number of categories is 0; choose 1 or more."),
+        (
+            ["--num-classes", "3", "99999"],
+            "The number of categories is 99999; choose 32768 or less.",
+        ),
         (["--repeats", "0"], "The number of runs is 0; choose 1 or more."),
         (["--output", "missing/regions.json"], "Directory missing for the results is missing"),
     ],

@@ -77,9 +77,11 @@ def test_a_coordinator_that_is_no_address(tmp_path, refusal, coordinator):
 @pytest.mark.parametrize(
     "options, said",
     [
-        (("--num-processes", "0"), "number of processes is 0; give at least 1"),
+        (("--num-processes", "0"), "number of processes is 0; choose 1 or more"),
+        (("--num-processes", "9" * 30), "number of processes is 9+; choose 32768 or less"),
         (("--num-processes", "2", "--process-id", "2"), "no process 2; .* from 0 to 1"),
         (("--process-id", "-1"), "no process -1"),
+        (("--process-id", "9" * 30), "no process 9+; processes are numbered from 0 to 32767"),
         (("--join-timeout", "0"), "is 0 s; give 1 to 100000"),
         (("--lost-after", "0"), "is 0 s; give 1 to 100000"),
         (("--profile", "5"), "'5' does not name steps; give START:STOP"),

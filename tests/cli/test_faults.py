@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 
+import jax
 import pytest
 
 from helpers import damage, mutations
@@ -102,6 +103,7 @@ def ends(arguments, capfd):
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+        jax.clear_caches()  # which end with a command's process
     told = capfd.readouterr().err
     assert "Traceback" not in told, told
     assert status in (0, 1, 2), status

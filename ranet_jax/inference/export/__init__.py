@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ranet_jax.errors import UserError, first_sentence
+from ranet_jax.errors import UserError, check_counts, first_sentence
 from ranet_jax.files import check_suffix, explained, paths, replacing, write_json
 from ranet_jax.files.paths import as_path
 from ranet_jax.inference.export import onnx, savedmodel, stablehlo, tflite
@@ -218,8 +218,7 @@ def _fixed_size(size: Any, chosen: Format) -> tuple[int, int] | None:
         raise UserError(
             f"The size of the images is {size!r}; give a height and a width, or 'dynamic'."
         ) from None
-    if min(height, width) < 1:
-        raise UserError(f"The images are {height} x {width}; choose a size of 1 x 1 or more.")
+    check_counts({"height of the images": height, "width of the images": width})
     return height, width
 
 
