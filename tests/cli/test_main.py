@@ -331,6 +331,9 @@ def test_what_a_checkpoint_cannot_be_asked_for(root, workdir, tmp_path, refusal)
     )
     assert "mode is 'tiles'" in refusal("evaluate", workdir, "--config.eval.mode=tiles")
     assert "no split 'trial'" in refusal("evaluate", workdir, "--split", "trial")
+    for count in ("-1", "9" * 30):
+        message = refusal("evaluate", workdir, "--pictures", count)
+        assert message.startswith(f"The number of pictures is {count}; choose ")
     message = refusal("evaluate", workdir, "--output", tmp_path / "missing" / "scores.json")
     assert "missing for the scores is missing" in message
     (tmp_path / "empty").mkdir()

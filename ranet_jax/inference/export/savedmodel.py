@@ -16,6 +16,8 @@ DESCRIPTION = "description.json"
 
 def _write(program: Program, description: dict[str, Any], path: pathlib.Path) -> str:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # oneDNN announces itself in spite of the level, and serves no operation that XLA compiles.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     import tensorflow as tf
     from jax.experimental import jax2tf
 
