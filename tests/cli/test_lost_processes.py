@@ -1,5 +1,6 @@
 """One of four processes is killed, again and again: the others say so, and nothing is lost."""
 
+import contextlib
 import random
 import time
 
@@ -16,35 +17,44 @@ COUNT = 4
 PATIENCE = 60  # seconds
 
 
-def start(workdir):
+@contextlib.contextmanager
+def started(workdir):
+    """Four processes that train, none of which stays."""
     port = processes.free_port()
-    options = ("--lost-after", "10", "--join-timeout", "40")
-    return [processes.start(workdir, port, index, *options, count=COUNT) for index in range(COUNT)]
+    options = ("--lost-after", "10", "--join-timeout", "25")
+    running = [
+        processes.start(workdir, port, index, *options, count=COUNT) for index in range(COUNT)
+    ]
+    try:
+        yield running
+    finally:
+        for process in running:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
 
 
 def train_to_the_end(workdir):
-    started = start(workdir)
-    assert [processes.ends(process, None) for process in started] == [(0, "")] * COUNT
+    with started(workdir) as running:
+        assert [processes.ends(process, None) for process in running] == [(0, "")] * COUNT
 
 
 def kill_one(workdir, index, after):
-    """Whether a process was killed so many seconds after all began, and the others had to end."""
-    started = start(workdir)
-    time.sleep(after)
-    started[index].kill()
-    killed = time.monotonic()
-    others = [process for process in started if process is not started[index]]
-    told = [processes.ends(process, PATIENCE) for process in others]
-    assert time.monotonic() - killed < PATIENCE
-    started[index].communicate()
-    if all(status == 0 for status, _ in told):
-        return False
+    """Kill a process so many seconds after all began; the others end, and say what is saved."""
+    with started(workdir) as running:
+        time.sleep(after)
+        killed = running.pop(index)
+        killed.kill()
+        killed.communicate()
+        end = time.monotonic() + PATIENCE
+        told = [processes.ends(process, end - time.monotonic()) for process in running]
+    if all(status == 0 for status, _ in told):  # the training was at its end
+        return
     saved = finished_steps(workdir / "checkpoints")
     last = f"step {saved[-1]} is saved last" if saved else "no step is saved"
     for status, sentence in told:
         assert status == 75, told
         assert last in sentence, told
-    return True
 
 
 def test_processes_killed_at_any_moment_lose_and_change_nothing(tmp_path):
@@ -55,6 +65,7 @@ def test_processes_killed_at_any_moment_lose_and_change_nothing(tmp_path):
         while progress.n < KILLS:
             workdir = tmp_path / str(progress.n)
             for _ in range(5):
-                progress.update(kill_one(workdir, rng.randrange(COUNT), rng.uniform(1, 30)))
+                kill_one(workdir, rng.randrange(COUNT), rng.uniform(1, 30))
+                progress.update()
             train_to_the_end(workdir)
             training.assert_same_run(workdir, tmp_path / "whole")
