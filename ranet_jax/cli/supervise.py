@@ -29,21 +29,24 @@ FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGCONT)
 
 
 def is_supervised() -> bool:
-    """Whether this process is such a child."""
-    return os.environ.get(VARIABLE) == str(os.getppid())
+    """Whether this process is such a child, of a command that may be gone by now."""
+    return VARIABLE in os.environ
 
 
 def follow_supervisor() -> None:
-    """Let this child end or stop when the command does, however that comes about."""
-    supervisor = os.getppid()
+    """Let this child end or stop when the command does, or did, however that comes about.
+
+    What the child starts is not such a child.
+    """
+    supervisor = int(os.environ.pop(VARIABLE))
 
     def follow() -> None:
         while True:
-            time.sleep(1)
             if os.getppid() != supervisor:
                 os.kill(os.getpid(), signal.SIGKILL)
             if _is_stopped(supervisor):
                 os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(1)
 
     threading.Thread(target=follow, daemon=True).start()
 

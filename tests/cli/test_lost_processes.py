@@ -66,6 +66,6 @@ def test_processes_killed_at_any_moment_lose_and_change_nothing(tmp_path):
             workdir = tmp_path / str(progress.n)
             for _ in range(5):
                 kill_one(workdir, rng.randrange(COUNT), rng.uniform(1, 30))
-                progress.update()
+                progress.update(1)
             train_to_the_end(workdir)
             training.assert_same_run(workdir, tmp_path / "whole")

@@ -116,8 +116,10 @@ def wait_for(condition):
         time.sleep(0.05)
 
 
-def test_the_child_ends_when_the_command_is_killed(start):
-    command = start(FOLLOWING)
+@pytest.mark.parametrize("before", ["", "print(os.getpid(), flush=True); time.sleep(2); "])
+def test_the_child_ends_when_the_command_is_killed(start, before):
+    """Were it before the child looks."""
+    command = start(before + FOLLOWING)
     child = int(command.stdout.readline())
     command.kill()
     command.communicate()
