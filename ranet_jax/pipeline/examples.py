@@ -78,9 +78,14 @@ def open_dataset(data: ml_collections.ConfigDict) -> Builder:
         paths.check_bucket(directory)
         what = f"Data set {data.name!r} is not prepared in {directory}"
         raise NotPreparedError(what, data.name, data.data_dir)
-    version = root / str(max(versions))
-    copy = paths.kept_copy(version)
-    with reading_description(data.name, version):
+    return open_version(data.name, root / str(max(versions)))
+
+
+def open_version(name: str, directory: Path) -> Builder:
+    """Open the directory of a version; UserError, with the data set's name, if it is damaged."""
+    _, tfds = import_tensorflow()
+    copy = paths.kept_copy(directory)
+    with reading_description(name, directory):
         return tfds.builder_from_directory(copy)
 
 

@@ -21,6 +21,7 @@ from ranet_jax.pipeline.examples import (
     default_data_dir,
     import_tensorflow,
     known_datasets,
+    open_version,
     reading_description,
 )
 from ranet_jax.pipeline.metadata import DatasetMetadata
@@ -54,7 +55,7 @@ def prepare(
         raise UserError(
             f"There is no data set {name!r}; choose one of {', '.join(known_datasets())}."
         )
-    _, tfds = import_tensorflow()  # which the builders need
+    import_tensorflow()  # which the builders need
     directory = default_data_dir() if data_dir is None else as_path(data_dir)
     paths.check_bucket(directory)
     with _place_to_write(directory) as place:
@@ -69,9 +70,7 @@ def prepare(
                 f"Data set {builder.name!r} is prepared{unread}; delete {target} to build it anew."
             )
             if is_store(target):
-                copy = paths.kept_copy(target)
-                with reading_description(builder.name, target):
-                    builder = tfds.builder_from_directory(copy)
+                builder = open_version(builder.name, target)
             return dataset_metadata(builder)
         _check_source(name, source, builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
         tell(f"Preparing data set {builder.name!r} in {target}.")
