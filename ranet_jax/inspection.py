@@ -124,7 +124,8 @@ def inspect_config(config: ConfigDict, num_classes: int) -> Inspection:
     """Sizes of the features of a training crop, and all parameters.
 
     Raises:
-      UserError: `config.model` describes no network, or there are no classes.
+      UserError: `config.model` describes no network, or the number of categories is not from 1 to
+        32,768.
     """
     check_counts({"number of categories": num_classes})
     shapes = parameter_shapes(config, num_classes)

@@ -76,7 +76,7 @@ def evaluate_checkpoint(
 
     Raises:
       UserError: no checkpoint, no data set or one with other classes, nothing labelled in the
-        split, or the report cannot be written.
+        split, more than 32,768 pictures, or the report cannot be written.
     """
     if pictures != 0:
         check_counts({"number of pictures": pictures})
