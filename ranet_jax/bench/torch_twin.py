@@ -101,9 +101,12 @@ def check_twin(config: ConfigDict) -> None:
         wrong.append("config.model.backbone to a ResNet")
     parts = {"microbatches": 1, "max_device_batch": None}
     wrong += [f"config.train.{name}={x}" for name, x in parts.items() if config.train[name] != x]
+    if config.loss.lovasz != 0:
+        wrong.append("config.loss.lovasz=0")
     if wrong:
         raise UserError(
-            "PyTorch's step is of a ResNet without a context block, in one part; set"
+            "PyTorch's step is of a ResNet without a context block, in one part, with"
+            " cross-entropy alone; set"
             f" {', '.join(wrong)}."
         )
 

@@ -259,6 +259,12 @@ FIELDS: dict[str, Field] = {
     "loss.branches": Field(
         1.0, "training", "Weight of the loss of each branch, which DANet alone has.", FACTOR
     ),
+    "loss.lovasz": Field(
+        0.0,
+        "training",
+        "Weight of the Lovász-softmax loss of the fine scores, which stands for 1 - IoU.",
+        FACTOR,
+    ),
     "loss.class_weights": Field(
         (),
         "training",

@@ -9,7 +9,16 @@ from jaxtyping import Float, Int
 from ranet_jax.files import replacing
 from ranet_jax.training.records import read_records
 
-LOSS_TERMS = ("loss", "fine", "coarse", "boundary", "fine_boundary", "position", "channel")
+LOSS_TERMS = (
+    "loss",
+    "fine",
+    "coarse",
+    "boundary",
+    "fine_boundary",
+    "position",
+    "channel",
+    "lovasz",
+)
 SCORES = {
     "fine_miou": "fine mIoU",
     "coarse_miou": "coarse mIoU",
@@ -62,7 +71,9 @@ def draw_curves(metrics_path: str | os.PathLike, picture_path: str | os.PathLike
             style = "--" if name in REGION_SCORES else "-"
             marker = "." if len(steps) <= MOST_MARKERS else ""
             scores.plot(steps, 100 * values, style, label=label, marker=marker, linewidth=1.2)
-    losses.set(title="training loss", xlabel="step", ylabel="cross-entropy (nats per pixel)")
+    losses.set(
+        title="training loss", xlabel="step", ylabel="loss (cross-entropy in nats per pixel)"
+    )
     losses.set_yscale("log", nonpositive="mask")
     losses.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     losses.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -1,4 +1,4 @@
-"""The losses of the design: cross-entropy on fine, coarse and boundary scores."""
+"""Losses of training: cross-entropy on fine, coarse and boundary scores, and Lovász-softmax."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from ranet_jax.models import Outputs
 
 Labels = UInt8[Array, "b H W"] | Int[Array, "b H W"]
 # Terms of the loss, each with a weight of its name in `config.loss`.
-TERMS = ("fine", "coarse", "boundary", "fine_boundary", "branches")
+TERMS = ("fine", "coarse", "boundary", "fine_boundary", "branches", "lovasz")
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,56 @@ def cross_entropy_sum(
     return jnp.sum(jnp.where(valid, losses, 0.0))
 
 
+def lovasz_softmax_sum(
+    logits: Float[Array, "b H W c"],
+    targets: Int[Array, "b H W"],
+    valid: Bool[Array, "b H W"],
+) -> Float[Array, ""]:
+    """Lovász-softmax loss (Berman et al., 2018) of each image times its valid pixels, summed.
+
+    For a category, the error of a pixel is 1 - p where the pixel is of the category and p where it
+    is not, with p the category's probability. Sorted from the largest on, the k-th error counts
+    with what the Jaccard loss (1 - IoU) grows by when the k-th pixel is wrong, too:
+
+        error  of the category  IoU if this pixel and those before are wrong  counts with
+         0.9         yes                          1 / 2                          1 / 2
+         0.6         no                           1 / 3                          1 / 6
+         0.2         yes                          0 / 3                          1 / 3
+
+    With probabilities 0 and 1 this is 1 - IoU. An image's loss is the mean over the categories
+    that are among its valid targets, between 0 and 1; other targets may hold any value.
+    """
+    categories = jnp.arange(logits.shape[-1])
+    probabilities = jnp.moveaxis(jax.nn.softmax(logits), -1, 0)
+
+    def of_image(probabilities: Array, targets: Array, valid: Array) -> Array:
+        hits = jax.vmap(lambda category: valid & (targets == category))(categories)
+        losses = jax.vmap(_jaccard_loss, (0, 0, None))(probabilities, hits, valid)
+        present = hits.any((1, 2))
+        count = jnp.maximum(jnp.sum(present, dtype=losses.dtype), 1.0)
+        return jnp.sum(valid, dtype=losses.dtype) * jnp.sum(losses, where=present) / count
+
+    return jnp.sum(jax.vmap(of_image, (1, 0, 0))(probabilities, targets, valid))
+
+
+def _jaccard_loss(
+    probability: Float[Array, "H W"], hits: Bool[Array, "H W"], valid: Bool[Array, "H W"]
+) -> Float[Array, ""]:
+    """The loss of one category in one image; `hits` are the valid pixels that are of it."""
+    errors = jnp.where(hits, 1.0 - probability, probability)
+    errors = jnp.where(valid, errors, 0.0).ravel()
+    # Pixels that are not valid come last, behind valid ones without an error.
+    order = jnp.argsort(jax.lax.stop_gradient(jnp.where(valid.ravel(), -errors, 1.0)))
+    sorted_hits = hits.ravel()[order]
+    total = jnp.sum(sorted_hits, dtype=errors.dtype)
+    intersection = total - jnp.cumsum(sorted_hits, dtype=errors.dtype)
+    union = total + jnp.cumsum(~sorted_hits, dtype=errors.dtype)
+    growth_of_miss = 1.0 / jnp.maximum(union, 1.0)
+    growth_of_intruder = intersection / jnp.maximum(union * (union - 1.0), 1.0)
+    growth = jnp.where(sorted_hits, growth_of_miss, growth_of_intruder)
+    return jnp.vdot(growth, errors[order])
+
+
 def count_valid(labels: Labels, ignore_label: int) -> Float[Array, ""]:
     """Number of labels that are not ignored."""
     return jnp.sum(labels != ignore_label, dtype=jnp.float32)
@@ -113,12 +163,13 @@ def segmentation_loss(
       outputs: score maps of the network.
       labels: categories; `ignore_label` takes no part in any of the losses.
       weights: factor by name of output: fine, coarse, boundary, fine_boundary, and branches for
-        each of them.
+        each of them; and lovasz, for the Lovász-softmax loss of the fine scores, a term that is
+        left out where it has none or 0.
       ignore_label: value of pixels without a category.
       count: pixels to average over: the valid ones of these labels or, where they are a part of
         a larger batch, of all of it. An all-ignored batch gives loss 0.
-      class_weights: factor by category of a pixel's losses but for boundaries; none for 1. They
-        do not change the number of pixels to average over.
+      class_weights: factor by category of a pixel's cross-entropy but for boundaries; none for 1.
+        They do not change the number of pixels to average over.
       boundary_loss: target and weighting of the boundary losses.
     """
     shape = (labels.shape[1], labels.shape[2])
@@ -136,6 +187,9 @@ def segmentation_loss(
         for name, scores in boundaries.items()
         if scores is not None
     }
+    if weights.get("lovasz", 0.0) > 0:
+        fine = ops.resize_bilinear(outputs.fine, shape)
+        sums["lovasz"] = lovasz_softmax_sum(fine, targets, valid)
     terms = {name: total / jnp.maximum(count, 1.0) for name, total in sums.items()}
     loss = jnp.float32(0)
     for name, term in terms.items():

@@ -92,6 +92,7 @@ def test_the_command_prints_and_writes_both(config_file, tmp_path, capsys):
         (["--config.model.context=ranet"], "set --config.model.context=none."),
         (["--config.model.stages=3"], "set --config.model.stages=4."),
         (["--config.model.backbone=mobilenetv2"], "set --config.model.backbone to a ResNet"),
+        (["--config.loss.lovasz=1.0"], "set --config.loss.lovasz=0."),
         (["--repeats", "0"], "number of repeats is 0"),
     ],
 )

@@ -1,5 +1,7 @@
 """Losses against NumPy float64 sums."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from ranet_jax.training.losses import (
     BoundaryLoss,
     count_valid,
     cross_entropy_sum,
+    lovasz_softmax_sum,
     segmentation_loss,
 )
 
@@ -219,3 +222,94 @@ def test_parts_with_the_whole_count_add_up():
         for i in range(2)
     ]
     np.testing.assert_allclose(parts[0] + parts[1], whole, rtol=1e-6)
+
+
+def choquet_integral(probabilities, labels):
+    """Mean over the labels' categories of the integral over t of 1 - IoU with errors >= t wrong."""
+    losses = []
+    for category in np.unique(labels[labels != 255]):
+        pixels = [
+            (abs((label == category) - p), label == category)
+            for p, label in zip(probabilities[..., category].ravel(), labels.ravel(), strict=True)
+            if label != 255
+        ]
+        levels = sorted({error for error, _ in pixels} | {0.0})
+        size = sum(hit for _, hit in pixels)
+        loss = 0.0
+        for below, level in itertools.pairwise(levels):
+            missed = sum(hit for error, hit in pixels if error >= level)
+            wrong = sum(not hit for error, hit in pixels if error >= level)
+            loss += (level - below) * (1 - (size - missed) / (size + wrong))
+        losses.append(loss)
+    return np.mean(losses)
+
+
+def test_lovasz_softmax_is_the_choquet_integral_of_each_image():
+    rng, labels = example(seed=6)
+    labels[1][labels[1] == 2] = 255  # a category that only the first image has
+    logits = rng.normal(scale=2.0, size=(*labels.shape, 3)).astype(np.float32)
+    found = lovasz_softmax_sum(
+        jnp.asarray(logits), jnp.asarray(labels, jnp.int32), jnp.asarray(labels != 255)
+    )
+    exponentials = np.exp(logits.astype(np.float64))
+    probabilities = exponentials / exponentials.sum(-1, keepdims=True)
+    expected = sum(
+        (image != 255).sum() * choquet_integral(p, image)
+        for p, image in zip(probabilities, labels, strict=True)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_lovasz_softmax_of_sure_scores_is_one_minus_iou():
+    """Three of four pixels of category 0 are found, and both of category 1: IoU 3/4 and 2/3."""
+    labels = jnp.array([[[0, 0, 0, 0, 1, 1, 255]]])
+    predicted = jnp.array([[[0, 0, 0, 1, 1, 1, 0]]])
+    logits = 1e3 * jax.nn.one_hot(predicted, 3)
+    found = lovasz_softmax_sum(logits, labels, labels != 255)
+    np.testing.assert_allclose(found / 6, 1 - (3 / 4 + 2 / 3) / 2, rtol=1e-6)
+
+
+def test_lovasz_softmax_has_the_gradient_of_finite_differences():
+    rng, labels = example(seed=7, shape=(1, 3, 4))
+    valid = jnp.asarray(labels != 255)
+
+    def loss(logits):
+        return lovasz_softmax_sum(logits, jnp.asarray(labels, jnp.int32), valid)
+
+    logits = jnp.asarray(rng.normal(size=(*labels.shape, 3)), jnp.float32)
+    gradient = jax.jit(jax.grad(loss))(logits)
+    assert np.all(gradient[~valid] == 0)
+    for _ in range(5):
+        direction = jnp.asarray(rng.normal(size=logits.shape), jnp.float32)
+        step = 1e-3 * direction
+        slope = (loss(logits + step) - loss(logits - step)) / 2e-3
+        np.testing.assert_allclose(jnp.vdot(gradient, direction), slope, rtol=2e-2, atol=2e-3)
+
+
+def test_lovasz_softmax_is_a_term_where_it_has_a_weight():
+    rng, labels = example(seed=8)
+    fine = jnp.asarray(rng.normal(size=(2, 3, 3, 3)), jnp.float32)
+    valid = jnp.asarray(labels != 255)
+    count = count_valid(jnp.asarray(labels), 255)
+    plain, without = segmentation_loss(Outputs(fine), jnp.asarray(labels), WEIGHTS, 255, count)
+    weights = WEIGHTS | {"lovasz": 0.5}
+    total, terms = segmentation_loss(Outputs(fine), jnp.asarray(labels), weights, 255, count)
+    full = ops.resize_bilinear(fine, labels.shape[1:])
+    expected = lovasz_softmax_sum(full, jnp.asarray(labels, jnp.int32), valid) / count
+    assert terms.keys() - without.keys() == {"lovasz"}
+    np.testing.assert_allclose(terms["lovasz"], expected, rtol=1e-6)
+    np.testing.assert_allclose(total, plain + 0.5 * expected, rtol=1e-6)
+    # Images apart, as on devices or in microbatches, add up to the batch.
+    parts = [
+        segmentation_loss(
+            Outputs(fine[i : i + 1]), jnp.asarray(labels[i : i + 1]), weights, 255, count
+        )
+        for i in range(2)
+    ]
+    np.testing.assert_allclose(sum(part[0] for part in parts), total, rtol=1e-5)
+    ignored = jnp.full((2, 5, 6), 255, jnp.uint8)
+    zero, gradient = jax.value_and_grad(
+        lambda x: segmentation_loss(Outputs(x), ignored, weights, 255, jnp.float32(0))[0]
+    )(fine)
+    assert zero == 0
+    assert np.all(gradient == 0)
