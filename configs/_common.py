@@ -1,4 +1,4 @@
-"""What experiments of one family share; each file of `configs/` sets what is its own."""
+"""Settings that the experiments of one family share; each file in `configs/` sets the rest."""
 
 from ml_collections import ConfigDict
 
@@ -8,7 +8,7 @@ from ranet_jax.config import default_config
 def paper_experiment(dataset: str, crop: int, steps: int) -> ConfigDict:
     """The paper's training on a data set: crops of `crop` x `crop` pixels, batches of 8.
 
-    Whole images are scored in windows of the size of the crops.
+    Whole images are scored through a sliding window of the size of the crops.
     """
     config = default_config()
     config.data.name = dataset
@@ -27,7 +27,7 @@ def paper_experiment(dataset: str, crop: int, steps: int) -> ConfigDict:
 
 
 def small_experiment(dataset: str, steps: int) -> ConfigDict:
-    """A data set on one machine without an accelerator: crops of 240 x 320, a narrow context."""
+    """Training on one machine without an accelerator: crops of 240 x 320, few context channels."""
     config = default_config()
     config.data.name = dataset
     config.data.crop_size = (240, 320)

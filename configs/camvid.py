@@ -1,7 +1,7 @@
 """RANet on CamVid: ResNet-101 at output stride 8, for one GPU.
 
-367 training, 101 validation and 233 test images of 360 x 480, 11 categories. From random weights:
-the paper's own recipes start from ImageNet's. Not yet run.
+367 training, 101 validation and 233 test images of 360 x 480, 11 categories. It starts from random
+weights; the paper's own recipes start from ImageNet weights. It has not been run yet.
 
     ranet prepare camvid --source DIR
     ranet train --config configs/camvid.py --workdir runs/camvid_r101

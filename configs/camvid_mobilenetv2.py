@@ -1,4 +1,4 @@
-"""RANet on CamVid with MobileNetV2 at output stride 16, for CPUs, from ImageNet's weights.
+"""RANet on CamVid with MobileNetV2 at output stride 16, for CPUs, from ImageNet weights.
 
 ranet prepare camvid --source DIR
 ranet port mobilenet_v2.pth --model mobilenetv2 --output weights/mobilenetv2

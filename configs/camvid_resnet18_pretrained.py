@@ -1,8 +1,8 @@
-"""RANet on CamVid for a CPU: ResNet-18 up to its third stage, ImageNet's weights, 300 steps.
+"""RANet on CamVid for a CPU: ResNet-18 up to its third stage, ImageNet weights, 300 steps.
 
-`ranet port` makes the weights' directory of a torchvision state dict; a file that ends at the
-third stage does, with --allow-missing. Trained without `config.model.init_from` it is the control
-from random weights.
+`ranet port` makes the directory of weights from a torchvision state dict; with --allow-missing, a
+file that ends at the third stage is enough. Training without `config.model.init_from` gives the
+control that starts from random weights.
 
     ranet prepare camvid --source DIR
     ranet port resnet18.pth --model resnet18 --output weights/resnet18

@@ -1,7 +1,7 @@
-"""RANet on a data set of your own: what `ranet train --data` starts from.
+"""RANet on a data set of your own: the config that `ranet train --data` starts from.
 
-It fits the class weights, the crop, the batch, the steps and the evaluations to the data and to the
-time that it is given, prints what it chose and stores it with the run.
+That command fits the class weights, the crop, the batch, the steps and the evaluations to the data
+and to the given time, prints its choices and stores them with the run.
 
     ranet prepare folder --source my_data --name mine --data-dir my_tfds
     ranet train --data mine --data-dir my_tfds --minutes 30 --workdir runs/mine
@@ -14,7 +14,7 @@ from ranet_configs._common import small_experiment
 
 
 def get_config() -> ConfigDict:
-    """The experiment, but for what is fitted."""
+    """The experiment, without the fields that are fitted to the data."""
     config = small_experiment("folder", 1000)
     config.data.contrast = 0.2
     config.data.saturation = 0.2

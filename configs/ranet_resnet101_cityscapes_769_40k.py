@@ -2,7 +2,7 @@
 
 ResNet-101 at output stride 8, crops of 769 x 769, batches of 8, 40,000 steps, learning rate 0.001
 decayed linearly; 2,975 training and 500 validation images of 1024 x 2048, 19 categories. The
-paper used eight GPUs with 12 GB and starts from ImageNet weights. This recipe has not been run.
+paper uses eight GPUs with 12 GB and starts from ImageNet weights. This recipe has not been run.
 
     ranet port resnet101.pth --model resnet101 --output weights/resnet101
     ranet train --config configs/ranet_resnet101_cityscapes_769_40k.py --workdir runs/cityscapes

@@ -1,7 +1,7 @@
 """RANet on COCO-Stuff 10k as the paper trains it (Section 4): 40.7 mIoU, multi-scale and flipped.
 
 ResNet-101 at output stride 8, crops of 520 x 520, batches of 8, 60,000 steps, learning rate 0.001
-decayed linearly; 9,000 training and 1,000 validation images, 171 categories. The paper used
+decayed linearly; 9,000 training and 1,000 validation images, 171 categories. The paper uses
 eight GPUs with 12 GB and starts from ImageNet weights.
 
     ranet port resnet101.pth --model resnet101 --output weights/resnet101

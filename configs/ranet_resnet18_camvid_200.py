@@ -1,8 +1,8 @@
-"""RANet on CamVid in 200 steps: where the rows of `ranet reproduce --data camvid` start from.
+"""RANet on CamVid in 200 steps: the base of the rows of `ranet reproduce --data camvid`.
 
-The network of `camvid_resnet18_pretrained.py`, with losses that weigh rare classes more and a fifth
-of the learning rate for the pretrained layers. At the full rate their gradients soon grow, most of
-all RANet's, which has two losses more.
+It trains the network of `camvid_resnet18_pretrained.py` at output stride 8, with losses that weigh
+rare classes more and a fifth of the learning rate for the pretrained layers. At the full rate the
+gradients of these layers soon grow, most of all with RANet, which has two more losses.
 
     ranet prepare camvid --source DIR
     ranet port resnet18.pth --model resnet18 --output weights/resnet18

@@ -1,7 +1,8 @@
-"""RANet on CamVid at output stride 8: ResNet-18 up to its third stage, ImageNet's weights.
+"""RANet on CamVid at output stride 8: ResNet-18 up to its third stage, ImageNet weights.
 
-The network of `ranet_resnet18_camvid_200.py`, for 44 epochs instead of 4, with images that differ
-more in brightness, contrast and saturation, as those of `test` do from those of `train`.
+It trains the network of `ranet_resnet18_camvid_200.py` for 44 epochs instead of 4 and varies
+brightness, contrast and saturation more, since the images of `test` differ from those of `train`
+in these.
 
     ranet prepare camvid --source DIR
     ranet port resnet18.pth --model resnet18 --output weights/resnet18
@@ -26,8 +27,8 @@ def get_config() -> ConfigDict:
     config.model.backbone = "resnet18"
     config.model.stages = 3
 
-    # Roots of 1 / ln(1.02 + share of the training pixels), the weights of the 200 steps: those gave
-    # rare classes more pixels than are theirs.
+    # Square roots of the weights that the config of 200 steps has, 1 / ln(1.02 + share of the
+    # training pixels); with those, networks gave rare classes too many pixels.
     config.loss.class_weights = (0.9, 0.8, 2.2, 0.7, 1.5, 1.1, 2.1, 2.1, 1.3, 2.3, 2.5)
 
     config.optimizer.learning_rate = 0.03

@@ -1,7 +1,7 @@
 """RANet on CamVid, trained further: the network of `ranet_resnet18_camvid_2k.py`, on whole images.
 
-It starts from that training's weights and sees crops of the images' full size, in colours that vary
-more: the drives of `test` were filmed in other light than those of `train`.
+It starts from the weights of that training and uses crops of the images' full size, in colours that
+vary more, since the drives of `test` were filmed in other light than those of `train`.
 
     ranet train --config configs/ranet_resnet18_camvid_2k.py --workdir runs/camvid_2k
     ranet train --config configs/ranet_resnet18_camvid_full_700.py --workdir runs/camvid_full

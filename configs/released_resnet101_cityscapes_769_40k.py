@@ -1,8 +1,8 @@
-"""RANet on Cityscapes as the authors' released code has it, which departs from their paper.
+"""RANet on Cityscapes as in the authors' released code, which departs from their paper.
 
-ResNet-101 with a deep stem, fourth stage dilated by 16, 32 and 64; images in BGR order less the
-mean, not divided; the coarse scores come from the third stage. Crops, batches and steps are the
-paper's. For those who carry the authors' weights over, or compare the two.
+ResNet-101 with a deep stem, fourth stage dilated by 16, 32 and 64; images in BGR order minus the
+mean, not divided by the deviation; the coarse scores come from the third stage. Crops, batches and
+steps are the paper's. This config is for porting the authors' weights, or for comparing the two.
 
     ranet train --config configs/released_resnet101_cityscapes_769_40k.py --workdir runs/released
     ranet evaluate runs/released

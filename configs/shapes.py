@@ -1,4 +1,4 @@
-"""A small RANet on the embedded data set of overlapping shapes: the demo.
+"""The demo: a small RANet on the built-in data set of overlapping shapes.
 
 ranet prepare shapes
 ranet train --config configs/shapes.py --workdir runs/demo

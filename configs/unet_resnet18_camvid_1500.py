@@ -1,7 +1,8 @@
-"""U-Net on CamVid: ResNet-18 up to its third stage, ImageNet's weights, a decoder to full size.
+"""U-Net on CamVid: ResNet-18 up to its third stage, ImageNet weights, a decoder to full size.
 
-What RANet's network of `ranet_resnet18_camvid_2k.py` misses most, at an eighth of the images' size,
-is a few pixels wide. This one scores at full size, and is trained in fewer steps at a higher rate.
+The RANet of `ranet_resnet18_camvid_2k.py` computes scores at an eighth of the images' size, and
+most of what it misses is only a few pixels wide. This network computes scores at full size and is
+trained in fewer steps at a higher rate.
 
     ranet prepare camvid --source DIR
     ranet port resnet18.pth --model resnet18 --output weights/resnet18

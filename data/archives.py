@@ -1,4 +1,4 @@
-"""Files of a data set's source, read out of an archive or of an unpacked folder alike."""
+"""Files of a data set's source, read from an archive or from an unpacked folder."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline.images import is_hidden
 
-# What the standard library raises on archives that are damaged, cut off or encrypted.
+# Errors that the standard library raises on archives that are damaged, cut off or encrypted.
 DAMAGED = (
     *(OSError, EOFError, RuntimeError, ValueError),
     *(zlib.error, zipfile.BadZipFile, tarfile.TarError),
@@ -22,7 +22,7 @@ DAMAGED = (
 
 
 class Member(NamedTuple):
-    """File of an archive, which reads as a `Path` does and prints as ARCHIVE/NAME."""
+    """File of an archive; it is read like a `Path` and printed as ARCHIVE/NAME."""
 
     archive: Path
     name: str
@@ -45,14 +45,15 @@ File = Path | Member
 class Tree:
     """Files of one folder of a download, by their path within it.
 
-    They are read out of the archive if the source has it, else out of the unpacked folder.
+    They are read from the archive if the source has it, else from the unpacked folder.
 
     Args:
       source: directory that holds the archive or the folder.
-      archive: name of a .zip or .tar, or of a compressed tar, which is held in memory.
-      folder: path in the archive, whatever comes before it there.
-      origin: where the archive comes from, as a sentence goes on after "from".
-      unpacked: paths in the source, the first of which that exists is read (default: `folder`).
+      archive: name of a .zip or .tar, or of a compressed tar; the files of the last are held in
+        memory.
+      folder: path of the folder in the archive; any parent folders may come before it.
+      origin: where the archive comes from, in words that can follow "from".
+      unpacked: paths in the source; the first one that exists is read (default: `folder`).
 
     Raises UserError if neither is there, or the archive cannot be read.
     """
@@ -83,7 +84,7 @@ class Tree:
         return (source / archive).is_file() or any((source / name).is_dir() for name in folders)
 
     def __getitem__(self, name: str) -> File:
-        """File of a path; UserError, which says where it comes from, if it is not there."""
+        """File at a path; UserError, which says where to download it, if it is missing."""
         try:
             return self.files[name]
         except KeyError:
@@ -92,7 +93,7 @@ class Tree:
             ) from None
 
     def stems(self, suffix: str) -> list[str]:
-        """Paths that end so, without that, in order; UserError if there is none."""
+        """Sorted paths that end with a suffix, without it; UserError if there are none."""
         found = [name.removesuffix(suffix) for name in self.files if name.endswith(suffix)]
         if not found:
             raise UserError(
@@ -102,7 +103,7 @@ class Tree:
 
 
 def files_under(folder: Path) -> list[Path]:
-    """Files in a folder and those below it, in order, links followed; nothing that is hidden."""
+    """Sorted files in a folder at any depth, without hidden ones; links are followed."""
     paths = (
         Path(directory) / name
         for directory, _, names in os.walk(folder, followlinks=True)
@@ -114,7 +115,7 @@ def files_under(folder: Path) -> list[Path]:
 
 
 def read_list(tree: Tree, name: str) -> list[str]:
-    """First word of each line of a list; UserError if there is none, or one twice."""
+    """First word of each line of a list; UserError if there are none, or one occurs twice."""
     words = [line.split()[0] for line in read_lines(tree[name])]
     if not words:
         raise UserError(f"{tree[name]} names no images; download {tree.archive} again.")
@@ -125,7 +126,7 @@ def read_list(tree: Tree, name: str) -> list[str]:
 
 
 def read_lines(file: File) -> list[str]:
-    """Lines of a text that are not blank; UserError if it is not text."""
+    """Lines of a text file that are not blank; UserError if it is not text."""
     try:
         lines = file.read_bytes().decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -134,7 +135,7 @@ def read_lines(file: File) -> list[str]:
 
 
 def _members_under(archive: Path, folder: str) -> Iterator[tuple[str, Member]]:
-    """Path within the folder of each file of an archive that lies there, and the file."""
+    """Files of an archive that lie in a folder, each after its path within the folder."""
     try:
         members = list(_zip_members(archive) if archive.suffix == ".zip" else _tar_members(archive))
     except DAMAGED as error:
@@ -173,7 +174,7 @@ def _read_range(path: Path, info: tarfile.TarInfo) -> bytes:
 
 
 def note_count(what: str, found: int, unit: str, official: int) -> None:
-    """Say on standard error that a part of a data set is not of the official size."""
+    """Report on standard error if a part of a data set does not have its official size."""
     if found != official:
         print(
             f"{what} has {found} {unit}; officially it has {official}. If the source should be"

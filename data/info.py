@@ -1,4 +1,4 @@
-"""What every builder's data set has: an image, a map of labels and a name; classes and colours."""
+"""Parts that all data sets share: image, label map and name of an example; classes and colours."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +15,8 @@ def segmentation_info(
 ) -> tfds.core.DatasetInfo:
     """Description of a data set of images and label maps of the same size.
 
-    `classes` are those of `class_metadata`; a builder that learns them from its source adds them to
-    `info.metadata` later.
+    `classes` is the result of `class_metadata`; a builder that reads the classes from its source
+    adds them to `info.metadata` later.
     """
     return builder.dataset_info_from_configs(
         features=tfds.features.FeaturesDict(
@@ -33,7 +33,7 @@ def segmentation_info(
 
 
 def class_metadata(class_names: Sequence[str], palette: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """Classes by number, their RGB colours, and the label that is ignored."""
+    """Metadata of a data set: classes by number, their RGB colours, and the ignored label."""
     return {
         "class_names": list(class_names),
         "palette": list(palette),

@@ -1,4 +1,4 @@
-"""Reading of image files and of masks of class numbers, with faults told by the file's name."""
+"""Reading of image files and of masks of class numbers; errors name the file."""
 
 import io
 import os
@@ -12,14 +12,14 @@ from ranet_jax.errors import UserError
 from ranet_jax.pipeline.examples import decode_stored
 from ranet_jax.pipeline.images import decode_image, load_image
 
-# How the files begin whose own bytes may be stored: JPEG and PNG.
+# First bytes of the files that may be stored as they are: JPEG and PNG.
 _STORED = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 # Place of the bit depth in a PNG file: its header comes first (PNG specification, 11.2.2).
 _PNG_BIT_DEPTH = 24
 
 
 def load_mask(path: File) -> Image.Image:
-    """Mask with its stored values; UserError if the file is damaged, or no PNG of eight bits."""
+    """Mask with its stored values; UserError if the file is damaged or not a PNG of eight bits."""
     encoded = path.read_bytes()
     image = load_image(encoded, path)
     if image.format != "PNG":
@@ -28,7 +28,7 @@ def load_mask(path: File) -> Image.Image:
             " its values as they are."
         )
     bits = encoded[_PNG_BIT_DEPTH]
-    if bits != 8 and image.mode != "P":  # values of which Pillow spreads over 0..255, or cuts off
+    if bits != 8 and image.mode != "P":  # Pillow scales such values to 0..255, or cuts them off
         raise UserError(
             f"{path} holds {bits}-bit values; save the mask as a grey PNG of 8 bits, or as an"
             " indexed one."
@@ -53,16 +53,18 @@ def read_mask(path: File) -> Image.Image:
 def labelled_example(
     name: str, image_file: File, label: np.ndarray, label_file: File, upright: bool = False
 ) -> tuple[str, dict[str, Any]]:
-    """A data set's example under its name, its image in bytes that training can decode.
+    """A data set's example with its name, its image in bytes that training can decode.
 
-    Those are the file's own if training reads from them what prediction reads, else those of a PNG.
+    The file's own bytes are used if training decodes them to the pixels that prediction reads;
+    otherwise the image is stored as a PNG.
 
     Args:
-      name: of the example.
-      image_file: its image.
+      name: name of the example.
+      image_file: file of its image.
       label: categories uint8 [H, W].
-      label_file: what they were read from.
-      upright: the label belongs to the image turned as its EXIF says, not to the stored pixels.
+      label_file: file that they were read from.
+      upright: whether the label belongs to the image turned as its EXIF says, not to the stored
+        pixels.
 
     Raises UserError if the image is damaged, or not of the size of its label.
     """
@@ -97,7 +99,7 @@ def _check_name(name: str, image_file: File) -> None:
 def _refuse_sizes(
     encoded: bytes, pixels: np.ndarray, image_file: File, label: np.ndarray, label_file: File
 ) -> NoReturn:
-    """Say how the sizes of an image and its label differ, and whether EXIF has a part in it."""
+    """Raise UserError with the sizes of an image and its label, and whether EXIF is the reason."""
     height, width = pixels.shape[:2]
     sizes = f"{width} x {height} but its label {label_file} is {label.shape[1]} x {label.shape[0]}"
     if label.shape == pixels.shape[1::-1] == decode_image(encoded, image_file, False).shape[:2]:
@@ -116,7 +118,7 @@ def read_matlab_labels(path: File, variable: str) -> np.ndarray:
         variables = loadmat(io.BytesIO(path.read_bytes()), variable_names=[variable])
     except UserError:
         raise
-    except Exception as error:  # of any kind: it trips over what it happens to meet
+    except Exception as error:  # on damaged files it raises errors of any kind
         raise UserError(f"{path} cannot be read as a MATLAB file ({error}).") from error
     labels = variables.get(variable)
     if not isinstance(labels, np.ndarray) or labels.ndim != 2 or labels.dtype.kind not in "uif":

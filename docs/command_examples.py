@@ -1,9 +1,9 @@
-"""Run an example of each command and write what it prints, which its page shows.
+"""Run an example of each command and write its output, which the page of the command shows.
 
     python docs/command_examples.py DIRECTORY
 
 works in DIRECTORY, which must be new, and leaves `prepare.txt`, `train.txt` and so on there.
-`make docs` runs it before the pages are built. Any command that fails ends it.
+`make docs` runs this script before the pages are built. The script ends if a command fails.
 """
 
 import os
@@ -19,7 +19,7 @@ from PIL import Image
 from ranet_data.shapes import scenes
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "shapes.py"
-# What uses a run comes after the training. After so few steps its figures mean nothing.
+# Commands that use a run come after the training. After so few steps, its figures mean nothing.
 EXAMPLES = {
     "prepare": "ranet prepare shapes",
     "train": (
@@ -46,7 +46,7 @@ EXPLORE = "ranet explore runs/shapes --port 0"
 
 
 def run(command: str, environment: dict[str, str]) -> str:
-    """What a command prints; if it fails, this program ends."""
+    """Return what a command prints; if the command fails, end this program."""
     done = subprocess.run(
         command,
         shell=True,
@@ -61,7 +61,7 @@ def run(command: str, environment: dict[str, str]) -> str:
 
 
 def explore(environment: dict[str, str]) -> str:
-    """What `ranet explore` prints until its page can be opened."""
+    """Return what `ranet explore` prints until its page can be opened."""
     explorer = subprocess.Popen(
         EXPLORE.split(),
         env=environment,
@@ -78,7 +78,7 @@ def explore(environment: dict[str, str]) -> str:
 
 
 def main(directory: pathlib.Path) -> None:
-    """Run all of them."""
+    """Run all examples in a new directory and write their output there."""
     directory.mkdir(parents=True)
     (directory / "configs").symlink_to(CONFIG.parent)
     os.chdir(directory)

@@ -1,8 +1,8 @@
-"""Settings of the documentation site: `make docs` builds it with Sphinx into build/site.
+"""Settings of the documentation site, which `make docs` builds with Sphinx into build/site.
 
 Pages are Markdown. Those of docs/notebooks/ are notebooks, which every build runs anew; a cell that
-fails ends it. The API pages are made from the source without importing it, so that a module that
-moves needs no edit here.
+fails ends the build. The API pages are generated from the source without importing it, so that no
+edit is needed here when a module moves.
 """
 
 import pathlib
@@ -24,7 +24,7 @@ highlight_language = "text"
 # Every heading can be linked to.
 myst_heading_anchors = 3
 
-# Notebooks run in folders of their own, so that what they write goes with the build.
+# Notebooks run in temporary folders, so that the files they write do not stay.
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
@@ -49,7 +49,7 @@ add_module_names = False
 python_maximum_signature_line_length = 88
 napoleon_use_ivar = True  # a class lists its attributes once
 
-# The static analysis does not see names that are assigned several at a time.
+# The static analysis does not see names if several are assigned at once.
 suppress_warnings = ["autoapi.python_import_resolution"]
 
 _HEADER = re.compile(r"[A-Z][a-z]+:$")
@@ -62,11 +62,11 @@ _JAXTYPING = re.compile(r"jaxtyping\.(\w+)\[([\w.]+(?: \| [\w.]+)*), ([^\[\]]*)\
 def docstring_as_markdown(
     app: Sphinx, what: str, name: str, object_: Any, options: Any, lines: list[str]
 ) -> None:
-    """Turn what docstrings owe to Markdown into reStructuredText, line by line and in place.
+    """Turn the Markdown in docstrings into reStructuredText, line by line and in place.
 
-    An indented block is code (it holds a table): it begins after a blank line and ends before a
-    line without indentation. Lines below a header such as "Args:" are not a block. Elsewhere |x| is
-    no substitution, a letter may follow a name in backticks, and "F." begins no list.
+    An indented block is code (for example a table): it begins after a blank line and ends before a
+    line without indentation. Lines below a header such as "Args:" are not a block. Elsewhere, |x|
+    is not a substitution, a letter may follow a name in backticks, and "F." does not begin a list.
     """
     result: list[str] = []
     code, paragraph = False, ""
@@ -106,6 +106,6 @@ def _quoted(text: str | None) -> str | None:
 
 
 def setup(app: Sphinx) -> None:
-    """Let docstrings pass here before napoleon, which has priority 500."""
+    """Process docstrings here before napoleon does, which has priority 500."""
     app.connect("autodoc-process-docstring", docstring_as_markdown, priority=400)
     app.connect("autoapi-skip-member", shapes_in_quotes)

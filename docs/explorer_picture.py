@@ -1,4 +1,4 @@
-"""docs/explore.png: the explorer's page on the demo's network, as Chromium shows it.
+"""Draw docs/explore.png: the explorer's page on the demo's network, as Chromium shows it.
 
     python docs/explorer_picture.py runs/demo docs/explore.png
 
@@ -15,7 +15,7 @@ VIEW = "image=val+3&layer=regions&pixel=100&other=190"
 
 
 def main(run: str, output: str) -> None:
-    """Serve the page, open it, and write what it looks like."""
+    """Serve the page, open it, and write its picture."""
     command = [sys.executable, "-m", "ranet_jax", "explore", run, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
         try:

@@ -6,7 +6,7 @@
 # multiply-adds, so one would guess the same time for each. Seen on two cores of an x86 CPU, 3 x 3,
 # 256 channels in and out, [8, 30, 40, 256], dilation 2, float32: 33 ms forward and 34 ms for the
 # images, but 181 ms for the kernel. Nine matrix products, one for each position of the kernel, give
-# the same gradient in 76 ms. With 64 channels the products win nothing.
+# the same gradient in 76 ms. With 64 channels the products gain nothing.
 #
 # Fails if the gradient by the kernel takes less than 2.5 times the forward pass, or if the products
 # are no faster than it.

@@ -2,13 +2,13 @@
 # etils 1.15.0: a path on S3 that epath reads through s3fs is no longer read once TensorFlow is
 # installed.
 #
-# epath documents s3:// paths, and with s3fs installed it lists a bucket. One would guess that another
-# package in the environment changes nothing. Seen with tensorflow-cpu 2.21.0 installed beside s3fs
-# 2026.9.0, and never imported by the program: epath hands the same path to TensorFlow's gfile, whose
-# builds carry no S3, and `exists()` raises "File system scheme 's3' not implemented".
+# epath documents s3:// paths, and with s3fs installed it lists a bucket. One would guess that
+# another package in the environment changes nothing. Seen with tensorflow-cpu 2.21.0 installed
+# beside s3fs 2026.9.0, and never imported by the program: epath hands the same path to TensorFlow's
+# gfile, which is built without S3, and `exists()` raises "File system scheme 's3' not implemented".
 #
-# The bucket is one of a server that runs on this machine (moto 5.2.5). Fails if the path is not read
-# without TensorFlow, or is read with it.
+# The bucket is on a server that runs on this machine (moto 5.2.5). Fails if the path cannot be read
+# without TensorFlow, or can be read with it.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

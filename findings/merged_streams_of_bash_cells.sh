@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# myst-nb 1.4.0 with IPython 9.18.1: what a `%%bash` cell prints is broken every 100 bytes.
+# myst-nb 1.4.0 with IPython 9.18.1: the output of a `%%bash` cell is broken every 100 bytes.
 #
-# With `nb_merge_streams = True`, myst-nb joins the pieces in which a cell's output arrives, and ends
-# each of them with a newline. Pieces of Python's `print` end with one anyway. But IPython hands the
-# output of a command over in pieces of 100 bytes, wherever a line ends, so that tables in the page
-# have lines broken in the middle of words. Without the option each piece becomes a block of its own,
-# which breaks them too. nbclient's option `coalesce_streams` joins correctly, but myst-nb does not
-# pass it on. A way around is one `print` of what `subprocess.run` returns.
+# With `nb_merge_streams = True`, myst-nb joins the pieces in which a cell's output arrives, and
+# ends each of them with a newline. Pieces of Python's `print` end with one anyway. But IPython
+# hands over the output of a command in pieces of 100 bytes, regardless of where lines end, so that
+# tables in the page have lines broken in the middle of words. Without the option each piece becomes
+# a separate block, which breaks lines too. nbclient's option `coalesce_streams` joins correctly,
+# but myst-nb does not pass it on. A workaround is one `print` of what `subprocess.run` returns.
 #
 # Fails if a line of 150 letters that a `%%bash` cell prints reaches the page whole.
 set -euo pipefail

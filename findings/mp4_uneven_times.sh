@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# FFmpeg in PyAV 18.1.0: an MP4 file with B-frames and uneven times says that it ends too early.
+# FFmpeg in PyAV 18.1.0: an MP4 file with B-frames and uneven times states an end that is too early.
 #
 # One would guess that a frame that is written with a time and a duration lies within the duration
-# that the file states. With x264's default B-frames, the file states the end by its last decoding
-# time, which is that of an earlier frame: ten frames a tenth of a second apart and a
-# last one two seconds later are a file of 1.1 seconds whose last frame is at 2.9. Players stop
-# there. Without B-frames the end is right; without the flag `frame_duration` the last frame is shown
+# that the file states. With x264's default B-frames, the stated end follows from the last decoding
+# time, which belongs to an earlier frame: ten frames a tenth of a second apart and a last one two
+# seconds later give a file of 1.1 seconds whose last frame is at 2.9. Players stop at the stated
+# end. Without B-frames the end is right; without the flag `frame_duration` the last frame is shown
 # for as long as the encoder guesses, not for its own duration.
 #
-# Fails if the file with B-frames states its end, or that without them does not.
+# Fails if the file with B-frames states its true end, or if the file without them does not.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -3,8 +3,8 @@
 #
 # The documentation of `Result.metrics` says "the latest set of metrics reported by the training
 # function via ray.train.report", and the training function below reports some, successfully. One
-# would expect them in `trainer.fit().metrics`. It is None there: metrics come back only together with
-# a checkpoint. A program that keeps its checkpoints by itself has to use what the training function
+# would expect them in `trainer.fit().metrics`. That is None: metrics come back only together with a
+# checkpoint. A program that keeps its checkpoints by itself has to use what the training function
 # returns, which is `Result.return_value`.
 #
 # Fails if the reported metrics are in the result, or the returned value is not.

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # jax 0.10.1 and tensorflow-cpu 2.21.0: a SavedModel with `jax.lax.top_k` is written and does not run.
 #
-# `jax2tf.convert` takes a function with `top_k`, TensorFlow traces and saves it, and loads it again,
-# all without a word. One would guess that what was converted, saved and loaded can be called, as the
-# same largest numbers found by a sort can. The call fails: JAX lowers `top_k` to a composite operation
-# of StableHLO 1.14.1, and TensorFlow reads StableHLO up to 1.13.7 ("failed to deserialize portable
-# artifact"). The version of the format that jax2tf writes is JAX's own; nothing compares it with
-# TensorFlow's when the model is written.
+# `jax2tf.convert` takes a function with `top_k`, TensorFlow traces and saves it, and loads it
+# again, all without a warning. One would guess that a function that was converted, saved and loaded
+# can be called, as a function that finds the same largest numbers by a sort can. The call fails:
+# JAX lowers `top_k` to a composite operation of StableHLO 1.14.1, and TensorFlow reads StableHLO up
+# to 1.13.7 ("failed to deserialize portable artifact"). The version of the format that jax2tf
+# writes is JAX's own; nothing compares it with TensorFlow's when the model is written.
 #
 # Fails if the call succeeds, if it fails for another reason, or if the sort does not give the numbers.
 set -euo pipefail

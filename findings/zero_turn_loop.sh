@@ -3,10 +3,10 @@
 #
 # `jax.lax.fori_loop(0, turns, body, total)` with `turns` an argument that is 0 looks like a way to
 # leave work out, and unlike `jax.lax.cond` it updates its carried arrays in place. One would guess
-# that a loop of no turns costs nothing. XLA moves what does not depend on the carried values, an
-# inner loop of 200 turns included, in front of the loop, where it runs whatever `turns` is. Seen on
-# two cores of an x86 CPU: 55 ms for one turn, 60 ms for none, 0.04 ms for the branch of a `cond`
-# that is not taken.
+# that a loop of no turns costs nothing. But XLA moves computations that do not depend on the
+# carried values, including an inner loop of 200 turns, in front of the loop, where they run
+# whatever `turns` is. Seen on two cores of an x86 CPU: 55 ms for one turn, 60 ms for none, 0.04 ms
+# for the branch of a `cond` that is not taken.
 #
 # Fails if no turn takes less than half of one turn, if the branch that is not taken takes more than
 # a tenth of one turn, or if a result is wrong.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# launch/local_processes.sh CONFIG WORKDIR [OVERRIDE...]: two processes of one CPU device each.
+# launch/local_processes.sh CONFIG WORKDIR [OVERRIDE...]: two processes with one CPU device each.
 set -uo pipefail
 config=${1:?config file} workdir=${2:?working directory}
 shift 2

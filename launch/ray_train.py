@@ -26,15 +26,15 @@ from ray.train.v2.jax import JaxConfig, JaxTrainer
 
 from ranet_jax.cli.supervise import VARIABLE
 
-# Of errors that a new beginning does not mend, such as one of the config or of the command line.
+# Statuses of errors that a restart does not fix, such as one in the config or the command line.
 FAILED = (1, 2)
 
 
 def train(options: list[str]) -> int:
-    """Be one process of the training, on a worker, and return its exit status.
+    """Run one process of the training, on a worker, and return its exit status.
 
     Raises:
-      RuntimeError: it has to begin anew, as when another process was lost.
+      RuntimeError: the training has to be restarted, for example because a process was lost.
     """
     context = get_context()
     processes = {
@@ -43,7 +43,7 @@ def train(options: list[str]) -> int:
         "process-id": context.get_world_rank(),
     }
     told = [f"--{name}={value}" for name, value in processes.items()]
-    # This worker stands for the command that supervises the process: when it ends, so does that.
+    # This worker takes the place of the supervising command: when it ends, so does the process.
     status = subprocess.run(
         [sys.executable, "-m", "ranet_jax", "train", "--distributed", *told, *options],
         env=os.environ | {VARIABLE: str(os.getpid())},
@@ -85,7 +85,7 @@ def main() -> int:
     trainer = JaxTrainer(
         train,
         train_loop_config=arguments.options,
-        # Processes meet in `ranet train`; Ray shall not let them do so before.
+        # The processes connect in `ranet train`; Ray must not connect them before.
         jax_config=JaxConfig(),
         scaling_config=ScalingConfig(
             num_workers=(least, most),

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# launch/restart.sh COMMAND...: run a training, and run it again while it loses other processes.
-# It goes on from its last checkpoint. Exit status 75: another process was lost; 137: this one was
-# killed, as the kernel does when memory runs out. With any other status it ends, 143 after SIGTERM
-# included. RESTARTS (100) is how often it begins anew, RESTART_WAIT (10) the seconds before that.
+# launch/restart.sh COMMAND...: run a training, and run it again whenever processes are lost.
+# It resumes from its last checkpoint. It is restarted after exit status 75 (another process was
+# lost) and 137 (this process was killed, as the kernel does when memory runs out). Any other status
+# ends it, including 143 after SIGTERM. RESTARTS (100) is the largest number of restarts,
+# RESTART_WAIT (10) the seconds to wait before each of them.
 set -uo pipefail
 : "${1:?"usage: launch/restart.sh COMMAND..."}"
 restarts=${RESTARTS:-100}
@@ -11,7 +12,7 @@ trap 'stopping=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM INT
 for ((run = 0; ; run++)); do
     "$@" &
     child=$!
-    [ -z "$stopping" ] || kill -TERM "$child"  # it came before there was a child to tell
+    [ -z "$stopping" ] || kill -TERM "$child"  # the signal came before the child existed
     wait "$child"
     status=$?
     # A signal ends `wait` before the training ends.

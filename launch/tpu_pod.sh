@@ -2,7 +2,7 @@
 # Run on every host of a Cloud TPU slice whose VMs have this repository in ~/ranet_jax, with an
 # environment made by
 #   python3 -m venv .venv && .venv/bin/pip install -e '.[data]' 'jax[tpu]'
-# The training goes on when the connection to it is lost, and begins anew when a host is lost:
+# The training continues if the connection to it is lost, and is restarted if a host is lost:
 #   launch/tpu_pod.sh start TPU_NAME ZONE CONFIG WORKDIR    # WORKDIR on a shared file system
 #   launch/tpu_pod.sh log TPU_NAME ZONE                     # follow the first host; Ctrl-C leaves it
 #   launch/tpu_pod.sh stop TPU_NAME ZONE                    # save a step and end

@@ -5,9 +5,9 @@ Two lines from a trained model to a prediction:
     model = ranet_jax.load("runs/demo")  # a working directory or an exported model
     result = model.predict(image)        # uint8 [H, W, 3]
 
-`from_pretrained` in place of `load` takes a model of the Hugging Face hub.
+To load a model from the Hugging Face hub, use `from_pretrained` instead of `load`.
 
-And one to a file for another runtime:
+One more line exports the model to a file for another runtime:
 
     ranet_jax.export(model, "demo.onnx", "onnx", size=(256, 512))
 """
@@ -23,7 +23,7 @@ __version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for at first use, so that `ranet_jax.ops` loads jax alone."""
+    """Import each name at its first use, so that `ranet_jax.ops` imports only jax."""
     if name == "export":
         return importlib.import_module("ranet_jax.inference.export").export
     if name in ("Model", "Prediction", "load"):

@@ -20,7 +20,7 @@ from ranet_jax.config import (
 from ranet_jax.errors import UserError, first_sentence
 from ranet_jax.files.paths import as_path, is_file, local_copy
 
-# What the top-level folder configs/ installs as, in a wheel and in a checkout alike.
+# Package as which the top-level folder configs/ is installed, from a wheel and from a checkout.
 PACKAGE = "ranet_configs"
 
 
@@ -32,8 +32,8 @@ def packaged_config(name: str) -> pathlib.Path:
 def load_config(path: str | os.PathLike[str]) -> ConfigDict:
     """The config that a Python file's `get_config()` returns.
 
-    `configs/NAME.py` is the experiment of that name which comes with ranet_jax, unless there is
-    such a file in the working directory.
+    `configs/NAME.py` is the experiment of that name that comes with ranet_jax, unless the working
+    directory has such a file.
 
     Raises:
       UserError: the file is missing, has no `get_config`, fails, or sets an unknown field.
@@ -98,7 +98,7 @@ def overridden(arguments: list[str]) -> frozenset[str]:
 
 
 def read_config(path: str | os.PathLike[str], arguments: list[str]) -> ConfigDict:
-    """The config of a Python file with `--config.` arguments applied, fit to be run.
+    """The config of a Python file with `--config.` arguments applied and all values checked.
 
     Raises:
       UserError: as `load_config` and `override` do, or a field does not take its value.
@@ -109,7 +109,7 @@ def read_config(path: str | os.PathLike[str], arguments: list[str]) -> ConfigDic
 
 
 def _value(text: str) -> Any:
-    """The Python value that a text writes, or the text itself."""
+    """The Python value of a literal, or the text itself if it is not a literal."""
     try:
         return ast.literal_eval(text)
     except (TypeError, ValueError, SyntaxError, MemoryError, RecursionError):

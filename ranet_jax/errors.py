@@ -1,26 +1,26 @@
-"""The exceptions that speak to the user, and checks of numbers that raise them."""
+"""Exceptions whose text is shown to the user, and checks of numbers that raise them."""
 
 import textwrap
 from collections.abc import Mapping
 
-# The largest side of an image, and number of anything else, that is taken at its word.
+# The largest side of an image, or number of anything else, that is accepted.
 LARGEST_COUNT = 32_768
 
 
 class UserError(ValueError):
-    """Bad input: its text is one sentence that names the thing and the remedy.
+    """Bad input: the text is one sentence that names what is wrong and the remedy.
 
-    It speaks of arguments and fields of the config; the command line says how they are typed.
+    The text refers to arguments and config fields; the command line adds how they are typed.
     """
 
 
 class NotPreparedError(UserError):
-    """A data set is not where it is looked for.
+    """A data set is missing from the directory where it was expected.
 
     Attributes:
-      what: its name and the directory, as the beginning of a sentence.
-      name: of the data set.
-      data_dir: as the config has it; None for TFDS's directory.
+      what: the name of the data set and the directory, as the beginning of a sentence.
+      name: the name of the data set.
+      data_dir: the directory as given in the config; None for the default directory of TFDS.
     """
 
     def __init__(self, what: str, name: str, data_dir: str | None):
@@ -29,9 +29,9 @@ class NotPreparedError(UserError):
 
 
 class Interrupted(BaseException):
-    """A signal stopped training; its text says how to go on, `status` is the exit status.
+    """A signal stopped training; the text says how to resume, `status` is the exit status.
 
-    Like `KeyboardInterrupt`, it is not caught where errors are.
+    Like `KeyboardInterrupt`, it is not caught by handlers of `Exception`.
     """
 
     def __init__(self, text: str, status: int):
@@ -40,7 +40,7 @@ class Interrupted(BaseException):
 
 
 def check_counts(counts: Mapping[str, int]) -> None:
-    """Raise `UserError` for the first of some named numbers that is not from 1 to 32,768."""
+    """Raise `UserError` for the first of the named numbers that is not from 1 to 32,768."""
     for name, count in counts.items():
         if not 1 <= count <= LARGEST_COUNT:
             remedy = "1 or more" if count < 1 else f"{LARGEST_COUNT} or less"
@@ -48,8 +48,8 @@ def check_counts(counts: Mapping[str, int]) -> None:
 
 
 def first_sentence(error: BaseException | str) -> str:
-    """What an exception of another library says, cut to a length that can be read."""
+    """Return the first sentence of another library's exception, cut to a readable length."""
     text = textwrap.shorten(str(error).partition(". ")[0], 200).strip(".")
-    # Those of KeyError are in quotes, of which a sentence may have the first alone.
+    # The text of a KeyError is in quotes; its first sentence may have only the opening quote.
     is_quoted = text[:1] == "'" and (text.count("'") == 1 or text.find("'", 1) == len(text) - 1)
     return text.strip("'") if is_quoted else text

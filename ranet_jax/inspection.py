@@ -1,4 +1,4 @@
-"""What a config builds: feature sizes and parameter counts, from shapes alone."""
+"""Report what a config builds: feature sizes and parameter counts, computed from shapes alone."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ from ranet_jax.models import build_model
 
 
 def parameter_shapes(config: ConfigDict, num_classes: int) -> dict[str, tuple[int, ...]]:
-    """Shape of every parameter by its path, nothing computed.
+    """Return the shape of every parameter by its path, without computing any values.
 
     Raises:
       UserError: `config.model` describes no network.
@@ -48,7 +48,7 @@ class Inspection:
 
     Attributes:
       crop_size: height and width of the training images.
-      num_classes: categories.
+      num_classes: number of categories.
       features: sizes of the features and score maps of a crop, by name.
       parameters: shape of every parameter by its path.
     """
@@ -60,7 +60,7 @@ class Inspection:
 
     @property
     def total(self) -> int:
-        """Number of parameters in all."""
+        """Total number of parameters."""
         return sum(map(math.prod, self.parameters.values()))
 
     def modules(self) -> dict[str, int]:
@@ -72,7 +72,7 @@ class Inspection:
         return groups
 
     def text(self, each: bool = False) -> str:
-        """Lines of the features, then of the parameters by module, or of `each` of them."""
+        """List the features, then the parameters by module, or with `each` every parameter."""
         lines = [f"input               {self._input()}"]
         for name, shape in self.features.items():
             lines.append(f"{name:<20}{_times(shape)}")
@@ -80,7 +80,7 @@ class Inspection:
         return "\n".join(lines)
 
     def tables(self, each: bool = False) -> str:
-        """The same as two tables in Markdown."""
+        """The same information as `text`, as two Markdown tables."""
         sizes = [("input", self._input())]
         sizes += [(name, _times(shape)) for name, shape in self.features.items()]
         counts = [(name, f"{count:,}") for name, count in self._counts(each)]
@@ -91,7 +91,7 @@ class Inspection:
         return "\n\n".join(tables)
 
     def to_json(self, each: bool = False) -> dict[str, Any]:
-        """Plain dictionary of the same."""
+        """The same information as a plain dictionary."""
         fields: dict[str, Any] = {
             "crop_size": list(self.crop_size),
             "num_classes": self.num_classes,
@@ -107,7 +107,7 @@ class Inspection:
         return f"{_times(self.crop_size)} x 3, {self.num_classes} categories"
 
     def _counts(self, each: bool) -> list[tuple[str, int]]:
-        """Numbers of parameters with what has them, and all in the end."""
+        """Each module or parameter with its number of parameters, and last the total."""
         counts = list(self.modules().items())
         if each:
             counts = [
@@ -121,7 +121,7 @@ def _times(shape: tuple[int, ...]) -> str:
 
 
 def inspect_config(config: ConfigDict, num_classes: int) -> Inspection:
-    """Sizes of the features of a training crop, and all parameters.
+    """Find the sizes of the features of a training crop, and the shapes of all parameters.
 
     Raises:
       UserError: `config.model` describes no network, or the number of categories is not from 1 to

@@ -1,4 +1,4 @@
-"""Settings of every test: eight CPU devices, no silent promotion of ranks or dtypes."""
+"""Settings of all tests: eight CPU devices, no silent promotion of ranks or dtypes."""
 
 import gc
 import os
@@ -11,8 +11,8 @@ from helpers import xla
 
 def pytest_configure(config):
     """Set up jax before the first test module imports it."""
-    # What one test compiled, another test and the programs it starts need not compile again; and
-    # nothing of it is written to the user's own cache.
+    # Tests, and the programs that they start, share compiled code through a cache of their own;
+    # nothing is written to the user's cache.
     cache = tempfile.TemporaryDirectory(prefix="ranet_jax_tests_")
     config.add_cleanup(cache.cleanup)
     os.environ |= {
@@ -20,7 +20,7 @@ def pytest_configure(config):
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": cache.name,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
-        # What operations in lowered programs come from, which takes time to write, nobody reads.
+        # Nobody reads the source locations in lowered programs, and writing them takes time.
         "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
     }
 
@@ -31,15 +31,15 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Files with slow tests come first, so that workers which take file after file end together."""
+    """Run files with slow tests first, so that workers that take file after file end together."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_collection_finish():
-    """Spare the garbage collector the million objects of libraries and tests, which all stay.
+    """Exclude the million objects of libraries and tests, which all stay, from garbage collection.
 
-    What tests leave is collected less often, too.
+    The garbage that tests leave is also collected less often.
     """
     gc.collect()
     gc.freeze()
@@ -48,7 +48,7 @@ def pytest_collection_finish():
 
 @pytest.fixture(autouse=True, scope="module")
 def _forget_what_a_module_compiled():
-    """Thousands of compiled programs would take gigabytes by the end."""
+    """Free a module's compiled programs: thousands would take gigabytes by the end."""
     yield
     import jax
 

@@ -22,7 +22,7 @@ MOBILENETV2 = 3_504_872 - 1000 * (1280 + 1)
 
 
 def conv_bn(kernel_size, inputs, outputs):
-    """Parameters of a convolution without bias and the scale and bias of its BatchNorm."""
+    """Parameters of a convolution without bias, and of the scale and bias of its BatchNorm."""
     return kernel_size**2 * inputs * outputs + 2 * outputs
 
 
@@ -51,7 +51,7 @@ def ranet(inputs, width, classes, kernel_size=1, reduction=None):
 
 
 def unet(pyramid, width, classes):
-    """Two convolutions a step up, each step of half the channels, and a 3 x 3 classifier."""
+    """Two convolutions per step up, each step with half the channels, and a 3 x 3 classifier."""
     *others, inputs = pyramid
     count = 0
     for step, skipped in enumerate((*reversed(others), 0)):
@@ -62,7 +62,7 @@ def unet(pyramid, width, classes):
 
 
 def deep_stem():
-    """What a deep stem has more than a 7 x 7 one: itself, and 128 channels into layer1, not 64."""
+    """What a deep stem adds to a 7 x 7 one: its layers, and 128 channels into layer1, not 64."""
     stem = conv_bn(3, 3, 64) + conv_bn(3, 64, 64) + conv_bn(3, 64, 128)
     return stem - conv_bn(7, 3, 64) + 64 * 64 + 64 * 256
 
@@ -87,7 +87,7 @@ def hrnet_head(classes):
     return count + conv_bn(1, 1024, 2048) + 2048 + classes * (2048 + 1)
 
 
-# timm's 77,469,864 less what only classifies images.
+# timm's 77,469,864 less the layers that only classify images.
 HRNETV2_W48 = 77_469_864 - hrnet_head(1000)
 # Categories and parameters.
 TABLE = {

@@ -25,7 +25,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 
 
 def commands(page):
-    """Lines of code blocks and cells that begin with `ranet`, and code in the text that does."""
+    """Lines of code blocks and cells that begin with `ranet`, and such code in the text."""
     text = page.read_text().replace("\\\n", " ")
     lines = re.findall(r"^ {4}(ranet .*)$", text, re.MULTILINE)
     for cell in re.findall(r"^shell\((.*?)\)$", text, re.MULTILINE | re.DOTALL):
@@ -77,7 +77,7 @@ def test_configs_that_are_named_exist(page):
 
 
 def test_every_option_is_described(options):
-    """Those that all commands have on the page of commands, others on that of their command."""
+    """Options of all commands are on the page of commands, others on the page of their command."""
 
     def described(page):
         return set(re.findall(r"--[a-z][a-z-]*", (ROOT / "docs" / page).read_text()))

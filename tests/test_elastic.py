@@ -1,4 +1,4 @@
-"""`launch/ray_train.py` on a Ray cluster of four hosts, of which one is lost and comes back."""
+"""`launch/ray_train.py` on a Ray cluster of four hosts, one of which is lost and comes back."""
 
 import json
 import os
@@ -27,7 +27,7 @@ PATIENCE = 240  # seconds
 
 @pytest.fixture
 def options(tmp_path):
-    """A training of which twelve images a step are the same on three hosts and on four."""
+    """A training in which the twelve images of a step are the same on three hosts and on four."""
     source = make_source(tmp_path / "source")
     data = tmp_path / "tfds"
     assert main(["prepare", "camvid", "--source", str(source), "--data-dir", str(data)]) == 0
@@ -40,7 +40,7 @@ def options(tmp_path):
 
 
 class Cluster:
-    """A Ray cluster without hosts, to which one adds some."""
+    """A Ray cluster that starts without hosts; `tell` adds and kills them."""
 
     def __init__(self, program):
         self.program = program
@@ -79,7 +79,7 @@ def last_step(workdir):
 
 
 def trainings(log):
-    """On how many processes each beginning trained."""
+    """The number of processes at each start of the training."""
     return [int(count) for count in re.findall(r"training on (\d) x cpu", log.read_text())]
 
 

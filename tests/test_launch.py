@@ -1,4 +1,4 @@
-"""The files of launch/: they are well formed, and begin a training anew when it was lost."""
+"""The files of launch/: they are well formed, and restart a training that was lost."""
 
 import pathlib
 import subprocess
@@ -33,7 +33,7 @@ def test_kubernetes_begins_anew_what_was_lost_and_only_that():
 
 
 def run_restarting(tmp_path, statuses, restarts=5):
-    """Run a command that ends with one status after the other; its last one, and how often."""
+    """Run a command that ends with one status after the other; return the last and the count."""
     (tmp_path / "left").write_text("\n".join(map(str, statuses)) + "\n")
     command = 'read -r status < left; sed -i 1d left; echo run; exit "$status"'
     finished = subprocess.run(

@@ -1,4 +1,4 @@
-"""Imports point downwards: a room of the package knows the rooms below it alone."""
+"""Imports point downwards: a room of the package imports only the rooms below it."""
 
 import ast
 import pathlib
@@ -10,7 +10,7 @@ import pytest
 import ranet_jax
 
 PACKAGE = pathlib.Path(ranet_jax.__file__).parent
-# From the top down. Rooms of one line know nothing of each other.
+# From the top down. Rooms on one line do not import each other.
 LEVELS = (
     ("cli",),
     ("reproduce",),
@@ -33,7 +33,7 @@ def room(path):
 
 
 def imported_rooms(path):
-    """Rooms that a file names in its imports, those inside of functions too."""
+    """Rooms that a file names in its imports, including those inside functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module == "ranet_jax":
             yield from (alias.name for alias in node.names)

@@ -24,7 +24,7 @@ PACKAGES = {"configs": "ranet_configs", "data": "ranet_data", "ranet_jax": "rane
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Built from a copy, because a build leaves files that the next one would pack."""
+    """A wheel built from a copy, because a build leaves files that the next one would pack."""
     directory = tmp_path_factory.mktemp("wheel")
     source = directory / "source"
     for name in PACKAGES:
@@ -40,7 +40,7 @@ def wheel(tmp_path_factory):
 
 
 class Installed:
-    """An environment that has the wheel, used from a folder where there is nothing else."""
+    """An environment with the wheel, used from an empty folder."""
 
     def __init__(self, environment, away):
         self.directory = environment
@@ -66,7 +66,7 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """The wheel in an environment of its own, with the dependencies of this one beside it."""
+    """The wheel in a new environment, with the dependencies of this one beside it."""
     directory = tmp_path_factory.mktemp("environment")
     venv.create(directory, with_pip=False)
     command = (sys.executable, "-m", "pip", "--python", directory / "bin" / "python", "install")

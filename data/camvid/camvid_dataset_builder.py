@@ -93,7 +93,7 @@ def _list_pairs(source: Path, split: str) -> list[tuple[Path, Path]]:
 
 
 def _ignore_void(label: np.ndarray, path: Path) -> np.ndarray:
-    """Label uint8 [H, W] with void as the ignore label; UserError on any value beyond void."""
+    """Label uint8 [H, W] with void replaced by the ignore label; UserError on larger values."""
     if label.max() > VOID:
         raise UserError(f"{path} has label {label.max()}; labels go from 0 to {VOID} (void).")
     return np.where(label == VOID, np.uint8(IGNORE_LABEL), label)

@@ -32,7 +32,7 @@ class Split(NamedTuple):
 
     @property
     def label_suffix(self) -> str:
-        """How the names of the labels end."""
+        """Ending of the names of the label files."""
         return f"_{self.kind}_labelIds.png"
 
 
@@ -80,7 +80,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 
 def _has_coarse(source: Path) -> bool:
-    """Whether the source has a part of `train_extra`."""
+    """Whether the source has any part of `train_extra`."""
     _, _, kind, _ = split = SPLITS["train_extra"]
     return Tree.is_in(source, split.images, "leftImg8bit/train_extra") or Tree.is_in(
         source, split.labels, f"{kind}/train_extra"

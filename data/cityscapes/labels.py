@@ -1,4 +1,4 @@
-"""The label ids of Cityscapes, the 19 of them that are trained on, and ways between both."""
+"""The label ids of Cityscapes, the 19 of them that are trained on, and conversions between both."""
 
 from typing import NamedTuple
 
@@ -52,7 +52,7 @@ LABELS = (
     Label(32, "motorcycle", 17, (0, 0, 230)),
     Label(33, "bicycle", 18, (119, 11, 32)),
 )
-# Those with a number in training, which is their place here.
+# Labels with a number in training; the number is their index here.
 TRAINED = tuple(label for label in LABELS if label.train_id is not None)
 
 
@@ -65,14 +65,14 @@ def _table(pairs: list[tuple[int, int]], otherwise: int) -> np.ndarray:
     return table
 
 
-# Indexed by an array of labels: TRAIN_IDS[ids], where all that is not trained on is 255, and
-# IDS[train_ids], where 255 and everything that is not a train id is 0, unlabeled.
+# Both are indexed by an array of labels. TRAIN_IDS[ids] is 255 where an id is not trained on, and
+# IDS[train_ids] is 0 (unlabeled) where a value is 255 or otherwise not a train id.
 TRAIN_IDS = _table([(label.id, number) for number, label in enumerate(TRAINED)], IGNORE_LABEL)
 IDS = _table([(number, label.id) for number, label in enumerate(TRAINED)], 0)
 
 
 def to_train_ids(ids: np.ndarray) -> np.ndarray:
-    """Train ids uint8 of `labelIds`, 255 for every other id; same shape."""
+    """Train ids uint8 of `labelIds`, 255 for ids that are not trained on; same shape."""
     return TRAIN_IDS[ids]
 
 

@@ -29,7 +29,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain dict)
     MANUAL_DOWNLOAD_INSTRUCTIONS = LAYOUT
-    FIRST_ID = 0  # what a label file writes as 0
+    FIRST_ID = 0  # the id that a label file stores as 0
 
     def _info(self) -> tfds.core.DatasetInfo:
         return segmentation_info(

@@ -45,9 +45,9 @@ _CATEGORIES[0] = IGNORE_LABEL
 
 
 def to_categories(ids: np.ndarray, file: File, first_id: int) -> np.ndarray:
-    """Categories uint8, 255 where unlabeled, of ids 0 (unlabeled) to 182 read from a file.
+    """Categories uint8 of ids 0 (unlabeled) to 182 read from a file; unlabeled becomes 255.
 
-    `first_id` is the id that the file writes as 0.
+    `first_id` is the id that the file stores as 0.
 
     Raises UserError, which names the file, on an id that does not occur in COCO-Stuff.
     """

@@ -21,7 +21,7 @@ LAYOUT = (
 
 
 class Builder(coco_stuff_dataset_builder.Builder):
-    """As the builder of COCO-Stuff 10k, from other archives."""
+    """Works as the builder of COCO-Stuff 10k, with other archives."""
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = LAYOUT
     FIRST_ID = 1
@@ -40,5 +40,5 @@ class Builder(coco_stuff_dataset_builder.Builder):
         return pairs
 
     def _read_ids(self, file: File) -> np.ndarray:
-        """Label ids [H, W] of a map of ids less one, 255 where unlabeled."""
+        """Label ids [H, W] of a map that stores ids minus one, and unlabeled pixels as 255."""
         return (np.asarray(read_mask(file)).astype(np.int64) + self.FIRST_ID) % 256

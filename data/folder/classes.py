@@ -22,13 +22,14 @@ Color = tuple[int, int, int]
 
 
 class Classes(NamedTuple):
-    """What the numbers and colours of masks mean.
+    """Meaning of the numbers and colours of masks.
 
     Attributes:
-      names: of the categories to learn.
+      names: names of the categories to learn.
       palette: colour (RGB, 0..255) of each of them.
-      categories: of each class number in the masks, the ignore label if it is not to be learned.
-      colors: in which masks draw each class number; None if numbers alone count.
+      categories: category of each class number in the masks, or the ignore label if the class is
+        not to be learned.
+      colors: colour of each class number in the masks; None if only the numbers count.
     """
 
     names: tuple[str, ...]
@@ -38,7 +39,7 @@ class Classes(NamedTuple):
 
 
 def read_classes(path: Path) -> Classes:
-    """Read `classes.json`; UserError if it is not of the form it should have."""
+    """Read `classes.json`; UserError if it does not have the right form."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
@@ -87,10 +88,10 @@ def _is_class(entry: Any) -> bool:
 
 
 class Palettes:
-    """Colours that masks give to the numbers they hold, which have to agree.
+    """Colours that the palettes of masks give to class numbers; all masks must agree on them.
 
     Args:
-      classes_file: where messages say that colours belong.
+      classes_file: file in which, according to messages, colours can be given instead.
     """
 
     def __init__(self, classes_file: Path) -> None:
@@ -99,7 +100,7 @@ class Palettes:
         self._first: dict[int, Path] = {}
 
     def add(self, mask: Image.Image, path: Path) -> None:
-        """Take in an indexed mask; UserError if it colours a number unlike an earlier one."""
+        """Add the colours of an indexed mask; UserError if a number had another colour before."""
         for number, color in drawn_colors(mask, path).items():
             known = self.colors.setdefault(number, color)
             first = self._first.setdefault(number, path)
@@ -112,9 +113,9 @@ class Palettes:
 
 
 def drawn_colors(mask: Image.Image, path: Path) -> dict[int, Color]:
-    """Colour of each number in an indexed mask, but for 255 if that is not in its palette.
+    """Colour of each number that occurs in an indexed mask; 255 may be missing in the palette.
 
-    Raises UserError if another number is not in its palette.
+    Raises UserError if any other number is missing in the palette.
     """
     palette = np.reshape(mask.getpalette() or [], (-1, 3)).tolist()
     numbers = np.unique(np.asarray(mask)).tolist()
@@ -126,10 +127,11 @@ def drawn_colors(mask: Image.Image, path: Path) -> dict[int, Color]:
 
 
 def classes_of_palettes(masks: Iterable[Path], classes_file: Path) -> Classes:
-    """Classes `class_0`, `class_1`, ... up to the largest value in the masks, as they colour them.
+    """Classes `class_0`, `class_1`, ... up to the largest value in the masks, in their colours.
 
     A value that occurs in no mask gets its default colour. Raises UserError, which names
-    `classes_file` as the remedy, if a mask has no palette, or colours a value unlike another one.
+    `classes_file` as the remedy, if a mask has no palette, or if two masks give a value different
+    colours.
     """
     palettes = Palettes(classes_file)
     for path in masks:

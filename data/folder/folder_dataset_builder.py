@@ -17,21 +17,21 @@ from ranet_jax.pipeline.metadata import IGNORE_LABEL
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Pairs images with masks, as they are shown upright."""
+    """Pairs images with masks; masks belong to the images as they are shown upright."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain dict)
     MANUAL_DOWNLOAD_INSTRUCTIONS = LAYOUT
-    VAL_FRACTION: float | None = None  # of the images, for val; None where the source divides them
+    VAL_FRACTION: float | None = None  # share of the images for val; None if the source splits them
     SEED = 0
 
     @classmethod
     def variant(cls, called: str, val_fraction: float | None, seed: int) -> type["Builder"]:
-        """Builder of a data set of another name, or divided by chance."""
+        """Builder of a data set with another name, or with randomly drawn splits."""
         base: Any = cls
 
         class Variant(base, skip_registration=True):  # type: ignore[call-arg]
-            """The same of a folder of its own."""
+            """The same builder for a folder with a name and splits of its own."""
 
             name = called
             VAL_FRACTION = val_fraction

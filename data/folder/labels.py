@@ -16,8 +16,9 @@ from ranet_jax.pipeline.metadata import IGNORE_LABEL
 def read_label(path: Path, classes: Classes, palettes: Palettes) -> np.ndarray:
     """Categories uint8 [H, W] of a mask, which holds class numbers or draws them in colours.
 
-    Where `classes` has colours they decide what an indexed mask means, whose numbers an optimiser
-    may have exchanged; where it has none, all indexed masks have to agree on theirs in `palettes`.
+    If `classes` has colours, they decide the meaning of an indexed mask, since an optimiser of PNG
+    files may have exchanged its numbers. If it has none, all indexed masks must agree on their
+    colours in `palettes`.
 
     Raises UserError if the mask is damaged, or holds a number or a colour of no class.
     """
@@ -64,7 +65,10 @@ def _of_palette(
     path: Path,
     classes_file: Path,
 ) -> np.ndarray:
-    """Categories of an indexed mask by the colours of its palette, 255 ignored if it has none."""
+    """Categories of an indexed mask by the colours of its palette.
+
+    The number 255 is ignored unless its colour is that of a class.
+    """
     table = np.full(256, IGNORE_LABEL, np.uint8)
     for number, color in drawn.items():
         if color in colors:
@@ -105,7 +109,7 @@ def _refuse_color(color: Color, pixels: int, path: Path, classes_file: Path) -> 
 
 
 def _opaque(mask: Image.Image, path: Path) -> np.ndarray:
-    """Colours uint8 [H, W, 3] of a mask; UserError if some of them cannot be seen."""
+    """Colours uint8 [H, W, 3] of a mask; UserError if some pixels are not opaque."""
     values = np.asarray(mask)
     if mask.mode == "RGBA" and (clear := int((values[..., 3] < 255).sum())):
         raise UserError(

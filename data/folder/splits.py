@@ -1,4 +1,4 @@
-"""Which images of a folder go with which masks, and to which split they belong."""
+"""Pairs of images and masks of a folder, and the splits that they belong to."""
 
 import hashlib
 import sys
@@ -33,10 +33,11 @@ class Pair(NamedTuple):
 def list_splits(source: Path, val_fraction: float | None, seed: int) -> dict[str, list[Pair]]:
     """Pairs of each split, in the order of their names.
 
-    The splits are folders of images/ and masks/, or lists in splits/, or, if `val_fraction` is
-    given, drawn by each name and `seed` alone, so that further files move none from one to another.
+    The splits are folders of images/ and masks/, or lists in splits/. If `val_fraction` is given,
+    the split of a pair depends only on its name and `seed`, so that files added later do not move
+    others to another split.
 
-    Raises UserError if a file or split is missing, or they contradict one another.
+    Raises UserError if a file or split is missing, or if they contradict one another.
     """
     lists = source / "splits"
     divided = [source / "images" / split for split in SPLITS]
@@ -80,7 +81,7 @@ def _draw(
 
 
 def _by_lists(lists: Path, pairs: dict[str, Pair]) -> dict[str, list[Pair]]:
-    """Pairs that each list names."""
+    """Pairs of each split, as its list names them."""
     splits: dict[str, list[Pair]] = {}
     first: dict[str, Path] = {}
     for split in SPLITS:
@@ -107,7 +108,7 @@ def _by_lists(lists: Path, pairs: dict[str, Pair]) -> dict[str, list[Pair]]:
 
 
 def _pairs(source: Path, split: str) -> dict[str, Pair]:
-    """Examples of a split by name, in order; UserError if one lacks its counterpart."""
+    """Examples of a split by name, in order; UserError if an image or mask has no counterpart."""
     folder = source / "images" / split
     images = _files_by_name(folder, IMAGE_SUFFIXES)
     masks = _files_by_name(source / "masks" / split, (".png",))
@@ -130,7 +131,7 @@ def _pairs(source: Path, split: str) -> dict[str, Pair]:
 
 
 def _files_by_name(root: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """Files of some suffixes, by the names of their examples; UserError if two share one."""
+    """Files with some suffixes, by the names of their examples; UserError if two share a name."""
     files: dict[str, Path] = {}
     for path in files_under(root):
         if path.suffix.lower() in suffixes:
@@ -142,6 +143,6 @@ def _files_by_name(root: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
 
 
 def _example_name(path: Path) -> str:
-    """Path without the suffix of an image, in the one of Unicode's forms that composes accents."""
+    """Path without the suffix of an image, in Unicode's form NFC, which composes accents."""
     known = path.suffix.lower() in IMAGE_SUFFIXES
     return unicodedata.normalize("NFC", (path.with_suffix("") if known else path).as_posix())

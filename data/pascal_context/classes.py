@@ -1,4 +1,4 @@
-"""The 59 categories of PASCAL Context among its 459 classes, as the two lists name them."""
+"""The 59 categories of PASCAL Context among its 459 classes, by the names in the two lists."""
 
 import re
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ from ranet_data.archives import File, read_lines
 from ranet_jax.errors import UserError
 
 BACKGROUND = "background"
-# The list of 59 calls three classes otherwise than the list of 459 does.
+# Names of three classes in the list of 59, with their names in the list of 459.
 SYNONYMS = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}
 
 
 def read_names(file: File) -> dict[int, str]:
-    """Names by number, from lines like `2: aeroplane`; UserError if they are of another form."""
+    """Names by number, from lines like `2: aeroplane`; UserError on lines of another form."""
     names = {}
     for line in read_lines(file):
         found = re.fullmatch(r"\s*(\d+)\s*:\s*(.*\S)\s*", line)
@@ -27,7 +27,7 @@ def read_names(file: File) -> dict[int, str]:
 
 
 def match_names(all_names: Mapping[int, str], chosen: Mapping[int, str], file: File) -> list[int]:
-    """Number among all classes of each chosen one; UserError if that of `file` is not there."""
+    """Number among all classes of each chosen class of `file`; UserError if one is not found."""
     numbers = {name.replace(" ", ""): number for number, name in all_names.items()}
     matched = []
     for name in chosen.values():
@@ -40,7 +40,7 @@ def match_names(all_names: Mapping[int, str], chosen: Mapping[int, str], file: F
 
 
 def category_table(numbers: list[int], size: int, first: int, background: int) -> np.ndarray:
-    """Table uint8 [size]: the numbers become `first`, `first` + 1, ...; all else, `background`."""
+    """Table uint8 [size]: `numbers` map to `first`, `first` + 1, ...; the rest to `background`."""
     table = np.full(size, background, np.uint8)
     table[numbers] = np.arange(first, first + len(numbers))
     return table

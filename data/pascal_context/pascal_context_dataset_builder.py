@@ -33,7 +33,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain dict)
     MANUAL_DOWNLOAD_INSTRUCTIONS = LAYOUT
-    HAS_BACKGROUND = False  # as category 0, before the 59; else it is ignored
+    HAS_BACKGROUND = False  # whether it is category 0, before the 59; else it is ignored
 
     def _info(self) -> tfds.core.DatasetInfo:
         return segmentation_info(self, homepage=LABELS_ORIGIN)
@@ -84,7 +84,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 
 def _find_list(source: Path, labels: Tree, name: str) -> File:
-    """List of classes, beside the labels or among them; UserError if it is not there."""
+    """List of classes, in the source or among the labels; UserError if it is missing."""
     if (source / name).is_file():
         return source / name
     if name in labels.files:

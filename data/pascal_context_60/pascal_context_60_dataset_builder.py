@@ -4,6 +4,6 @@ from ranet_data.pascal_context import pascal_context_dataset_builder
 
 
 class Builder(pascal_context_dataset_builder.Builder):
-    """As the builder of the 59 categories, which become 1 to 59 after the background."""
+    """Works as the builder of the 59 categories, which become 1 to 59 after the background."""
 
     HAS_BACKGROUND = True

@@ -1,1 +1,1 @@
-"""Procedural scenes whose categories only regional context tells apart."""
+"""Procedural scenes with categories that only regional context tells apart."""

@@ -1,10 +1,10 @@
 """Draws one scene of the `shapes` data set in plain NumPy.
 
-A scene is a grey ground with a few large overlapping objects. The texture of an object tells its
-family (striped, checked, wavy) at every pixel, and nothing about its kind (ring, cross). The
-objects of one family in a scene are of one kind, which shows in a few small marks on one of them
-alone: the others are to be told by the company they keep. The ground carries marks of both kinds,
-so a mark says something only about the region it lies in.
+A scene is a grey ground with a few large overlapping objects. The texture of an object shows its
+family (striped, checked, wavy) at every pixel, but nothing about its kind (ring, cross). All
+objects of one family in a scene are of the same kind, which a few small marks show on only one of
+them: the kind of the others follows from that object. The ground carries marks of both kinds, so a
+mark says something only about the region it lies in.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ PALETTE = (
     (60, 60, 200),
 )
 
-# How hard the scenes are. Lengths are in pixels, colours in 0..255.
+# These numbers set how hard the scenes are. Lengths are in pixels, colours in 0..255.
 SIZE = 128  # height and width of a scene
 OBJECTS = (4, 6)  # fewest and most objects of a scene
 RADIUS = (16.0, 38.0)  # half-lengths of an object
@@ -55,7 +55,7 @@ class Scene:
 
     image: NDArray[np.uint8]  # [SIZE, SIZE, 3]
     label: NDArray[np.uint8]  # [SIZE, SIZE]
-    owner: NDArray[np.int64]  # [SIZE, SIZE], object a pixel shows, -1 for the ground
+    owner: NDArray[np.int64]  # [SIZE, SIZE], the object that a pixel shows, -1 for the ground
     families: tuple[int, ...]  # of each object
     kinds: tuple[int, ...]  # of each object
     marks: tuple[tuple[int, int, int], ...]  # row, column of the centre, and kind
@@ -68,7 +68,7 @@ def render_scene(rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[n
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
-    """Draw layouts until one can be told apart by a reader, then paint it."""
+    """Draw layouts until one determines the category of every object, then paint it."""
     count = int(rng.integers(OBJECTS[0], OBJECTS[1] + 1))
     while True:
         owner = _layout(count, rng)
@@ -89,7 +89,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
 
 
 def _layout(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Which object each pixel shows, objects painted back to front, each in one visible piece."""
+    """The object that each pixel shows; painted back to front, each is visible in one piece."""
     while True:
         owner = np.full((SIZE, SIZE), -1)
         for index in range(count):
@@ -134,7 +134,7 @@ def _shifted_any(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
 
 
 def _is_connected(mask: NDArray[np.bool_]) -> bool:
-    """Whether the pixels of a mask are one 4-connected piece, from the runs of its rows."""
+    """Whether the pixels of a mask form one 4-connected piece, from the runs of its rows."""
     edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     rows, starts = np.nonzero(edges == 1)
     _, stops = np.nonzero(edges == -1)
@@ -148,7 +148,7 @@ def _is_connected(mask: NDArray[np.bool_]) -> bool:
 def _choose_families(
     owner: NDArray[np.int64], count: int, rng: np.random.Generator
 ) -> tuple[int, ...] | None:
-    """Random families such that neighbours differ; None if a few draws found none."""
+    """Random families such that neighbours differ; None if a few draws found no such families."""
     grown = [_shifted_any(owner == index, MIN_GAP) for index in range(count)]
     neighbours = [(a, b) for b in range(count) for a in range(b) if (grown[a] & (owner == b)).any()]
     for _ in range(10):
@@ -166,7 +166,7 @@ def _place_marks(
 ) -> tuple[tuple[int, int, int], ...] | None:
     """Marks that lie wholly in the visible part of their object; None if one has no room."""
     order = rng.permutation(len(families))
-    carriers = {families[index]: int(index) for index in order}  # of each family, the last
+    carriers = {families[index]: int(index) for index in order}  # the last object of each family
     marks: list[tuple[int, int, int]] = []
     marked: set[int] = set()
     for index in (-1, *carriers.values()):

@@ -34,7 +34,7 @@ from ranet_jax.errors import check_counts
 
 @dataclasses.dataclass(frozen=True)
 class BlockCost:
-    """A block on a path, and what its compiler makes of it for a batch of images."""
+    """A block on a region path, and what the compiler makes of it for a batch of images."""
 
     part: str
     path: str
@@ -44,7 +44,7 @@ class BlockCost:
 
     @property
     def name(self) -> str:
-        """The block in words, as a table's first column has it."""
+        """The block in words, as in the first column of a table."""
         words = [self.part] if self.part == "interaction" else [self.part, self.path]
         words += [] if self.num_classes is None else [f"c = {self.num_classes}"]
         return ", ".join([*words, "forward + backward" if self.backward else "forward"])
@@ -122,9 +122,9 @@ def _cases(
 def regions_report(
     costs: Sequence[BlockCost], size: tuple[int, int], batch: int, target: Target
 ) -> str:
-    """Markdown: a row a block, then how its figures came about."""
+    """Markdown: one row per block, then how the figures were obtained."""
     columns = [cells(cost.compiled, target) for cost in costs]
-    # One device exchanges nothing, and nothing here takes the place of an argument.
+    # One device has no collectives, and no result here is updated in place.
     header = [
         title
         for title in columns[0]
@@ -146,7 +146,7 @@ def regions_report(
 def regions_results(
     costs: Sequence[BlockCost], size: tuple[int, int], batch: int, target: Target
 ) -> dict[str, Any]:
-    """Plain dictionary of the costs, and of what was compiled for what."""
+    """Plain dictionary of the costs, the target and what was compiled for it."""
     return {
         "target": target_results(target),
         "size": list(size),

@@ -28,13 +28,13 @@ from ranet_jax.errors import check_counts
 from ranet_jax.training.local_step import build_step
 from ranet_jax.training.timing import timed
 
-# How far the losses of the two first steps may lie apart, as a fraction.
+# Largest relative difference between the losses of the two first steps.
 TOLERANCE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """What is timed here and in PyTorch."""
+    """Times of the same computation here and in PyTorch."""
 
     ours: Timing
     theirs: Timing
@@ -47,7 +47,7 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """The steps, parts of them alone, and the loss of the first step of each."""
+    """Times of the steps and of parts of them alone, and the losses of the two first steps."""
 
     step: Pair
     scores: Pair
@@ -58,14 +58,14 @@ class Comparison:
 def compare_steps(config: ConfigDict, num_classes: int, repeats: int) -> Comparison:
     """Time a config's training step here and in PyTorch, one after the other, `repeats` times.
 
-    Likewise the network's score maps in training mode, which no gradient follows, and one 3 x 3
-    convolution of the context block's features, which is the library's own here as there.
+    The network's score maps in training mode, without gradients, are timed in the same way, and so
+    is one 3 x 3 convolution of the context block's features, for which each side calls its library.
 
     Both start from the same weights and see the same random images, without dropout, so that the
     losses of their first steps show that they compute the same.
 
     Raises:
-      UserError: the config describes no training or a network that PyTorch's step is not of, or
+      UserError: the config is not valid for training, PyTorch's step does not cover its network, or
         PyTorch is missing.
       RuntimeError: the losses differ.
     """
@@ -101,7 +101,7 @@ def compare_steps(config: ConfigDict, num_classes: int, repeats: int) -> Compari
 
 
 def comparison_report(comparison: Comparison, config: ConfigDict) -> str:
-    """Markdown: a row for each, then the ratios of their medians."""
+    """Markdown: one row per timing, then the ratios of the medians."""
     pairs = (comparison.step, comparison.scores, comparison.convolution)
     timings = [each for pair in pairs for each in (pair.ours, pair.theirs)]
     losses = [f"{loss:.4f}" for loss in comparison.losses]
@@ -135,7 +135,7 @@ def comparison_report(comparison: Comparison, config: ConfigDict) -> str:
 
 
 def comparison_results(comparison: Comparison, config: ConfigDict) -> dict[str, Any]:
-    """Plain dictionary of the times, and of what was timed."""
+    """Plain dictionary of the times, with a description of what was timed."""
     return {
         "backbone": config.model.backbone,
         "output_stride": config.model.output_stride,

@@ -1,14 +1,14 @@
 """Cycles of a TPU kernel, from the instructions that its compiler schedules.
 
-XLA estimates nothing for a Pallas kernel, but writes down what it compiles it to: bundles of
-instructions of which a core starts one a cycle, with branches between them.
+XLA has no estimate for a Pallas kernel, but writes out what it compiles the kernel to: bundles of
+instructions, with branches between them. A core starts one bundle per cycle.
 
        0x2f LB: >> { %v143_v4 = vmul.f32 1.5, %v436_v2  ;;  %s139_s25 = sadd.s32 1, %s440_s25 }
        0x30   : >> { %p138_p13 = scmp.ge.s32.totalorder %s139_s25, 7 }
        0x31   : >> { %141 = sbr.rel (!%p138_p13) target = $region76 }
 
-Counters and what is compared with them are worked out as a core would, and the bundles on the way
-are counted. Waits for memory are not in them.
+Counters and the values that they are compared with are computed as a core would, and the bundles on
+the way are counted. Waits for memory are not included.
 """
 
 import bisect
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 
 from ranet_jax.bench.targets import Target
 
-# Blocks that are followed before a kernel is given up as too long to follow.
+# Most blocks that are followed; a kernel with more is given up as too long.
 MOST_STEPS = 3_000_000
 
 _BUNDLE = re.compile(r"^ *(?:0x)?[0-9a-f]+ [ A-Z]*: [ >]*\{", re.MULTILINE)
@@ -50,7 +50,7 @@ def _signed(value: int) -> int:
     return (value + 2**31) % 2**32 - 2**31
 
 
-# What a core's scalar unit does to numbers of 32 bits and to predicates, 0 or 1.
+# Operations of a core's scalar unit on 32-bit numbers and on predicates, 0 or 1.
 OPERATIONS: dict[str, Callable[..., int]] = {
     "smov": lambda a: a,
     "sadd.s32": operator.add,
@@ -78,14 +78,15 @@ OPERATIONS: dict[str, Callable[..., int]] = {
 }
 for _compare in (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne):
     OPERATIONS |= _compared(_compare)
-# Of these, those that add, and the comparisons that keep their answer as a number grows on.
+# Of these, the operations that add, and the comparisons whose answer changes at most once as a
+# number grows.
 SUMS = {"smov", "sadd.s32", "ssub.s32"}
 ORDERED = re.compile(r"scmp\.(lt|le|gt|ge)\.s32\.totalorder")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Instruction:
-    """What gives a scalar register its value; `predicate` may leave it `otherwise`."""
+    """Sets a scalar register; to `otherwise`, if that is given, where `predicate` is false."""
 
     register: str
     operation: str
@@ -104,7 +105,7 @@ class _Branch:
 
 @dataclasses.dataclass(frozen=True)
 class _Bundle:
-    """`regions` start here."""
+    """A bundle of instructions; `regions` are those that start here."""
 
     regions: frozenset[str]
     instructions: tuple[_Instruction, ...]
@@ -113,10 +114,10 @@ class _Bundle:
 
 @dataclasses.dataclass(frozen=True)
 class _Block:
-    """Bundles that run one after another: what they work out, and how they end.
+    """Bundles that run one after another: their instructions, and the branch that ends them.
 
     The branch's predicate is read after the first `read_at` instructions. `target` is the index
-    of the block that the branch goes to, `following` that of the one after.
+    of the block that the branch goes to, `following` the index of the next block.
     """
 
     bundles: int
@@ -128,13 +129,14 @@ class _Block:
 
 
 def kernel_cycles(text: str, delay_slots: int) -> int | None:
-    """Bundles that a core issues in one run of a kernel, None where that depends on data.
+    """Bundles that a core issues in one run of a kernel, None if that depends on data.
 
-    What lies behind a branch that depends on data counts as run; a loop that does has no answer.
+    Code that a branch skips or not, depending on data, counts as run. If a loop's end depends on
+    data, the answer is None.
 
     Args:
       text: the kernel's schedule, the compiler's `…final_bundles.txt`.
-      delay_slots: bundles that still run after a branch, a trait of the chip.
+      delay_slots: bundles that still run after a branch, a property of the chip.
     """
     return _run(_blocks(_parse(text), delay_slots))
 
@@ -187,7 +189,7 @@ def _names(instruction: _Instruction) -> Iterator[str]:
 
 
 def _needed(bundles: list[_Bundle]) -> list[_Bundle]:
-    """The bundles with those instructions alone that a branch depends on."""
+    """The bundles with only the instructions that a branch depends on."""
     sources: dict[str, set[str]] = {}
     for bundle in bundles:
         for instruction in bundle.instructions:
@@ -219,7 +221,7 @@ def _blocks(bundles: list[_Bundle], delay_slots: int) -> list[_Block]:
         read_at, branch, target = 0, None, number + 1
         for index in range(start, end):
             if index in branches and branch is not None:
-                # Two that run into each other are not followed: one on itself that is unknown.
+                # Overlapping branches are not followed; an unknown one gives no answer.
                 branch, target = _Branch("", False, ""), number
             elif index in branches:
                 read_at, branch = len(instructions), branches[index]
@@ -245,13 +247,13 @@ class _Registers:
         self._time = 0
 
     def read(self, operand: str) -> Value:
-        """Value of a register or of a number that is written out."""
+        """Value of a register or of a literal number."""
         if operand.startswith("%"):
             return self.values.get(operand[1:])
         return _signed(int(operand)) if re.fullmatch(r"-?\d+", operand) else None
 
     def holds(self, predicate: str | None, negated: bool) -> bool | None:
-        """Whether a predicate is true; None where that is unknown."""
+        """Whether a predicate is true; None if that is unknown."""
         if predicate is None:
             return True
         value = self.values.get(predicate)
@@ -270,7 +272,7 @@ class _Registers:
         self._set_at[instruction.register] = self._time
 
     def _result(self, instruction: _Instruction) -> Value:
-        if instruction.operation.endswith("phi"):  # the one of its operands that was set last
+        if instruction.operation.endswith("phi"):  # takes the operand that was set last
             latest = max(instruction.operands, key=lambda name: self._set_at.get(name[1:], -1))
             return self.read(latest)
         operation = OPERATIONS.get(instruction.operation)
@@ -298,7 +300,7 @@ def _run(blocks: list[_Block]) -> int | None:
 
 
 def _execute(block: _Block, registers: _Registers) -> bool | None:
-    """Run a block's instructions; whether its branch is taken, None where that is unknown."""
+    """Run a block's instructions; return whether its branch is taken, None if unknown."""
     for instruction in block.instructions[: block.read_at]:
         registers.execute(instruction)
     taken: bool | None = False
@@ -310,10 +312,11 @@ def _execute(block: _Block, registers: _Registers) -> bool | None:
 
 
 def _skip_passes(block: _Block, registers: _Registers) -> int:
-    """Passes of a loop of one block that are skipped; the registers are set as after them.
+    """Skip passes of a loop of one block: set the registers as after them, and return their number.
 
-    All but the last of those to come are where each pass adds a constant to every register that
-    carries a value to the next, and the loop ends by the order of two numbers that grow so.
+    All remaining passes but the last are skipped if each pass adds a constant to every register
+    that carries a value to the next one, and if the loop ends by an order comparison of two numbers
+    that grow in this way; otherwise none.
     """
     inside = {instruction.register: instruction for instruction in block.instructions}
     steps, carriers = dict[str, int](), dict[str, int]()
@@ -379,7 +382,7 @@ def _offset(
 def read_kernels(target: Target, text: str) -> dict[str, int | None]:
     """Cycles of one run of each kernel of a program just compiled, by its name in the program.
 
-    What the compiler wrote of the program is removed.
+    The files that the compiler wrote for the program are removed.
 
     Args:
       target: what it was compiled for.

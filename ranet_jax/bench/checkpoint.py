@@ -1,4 +1,4 @@
-"""`ranet bench checkpoint`: what saving and loading a training state takes, and its checksums."""
+"""`ranet bench checkpoint`: time of saving and loading a training state, and of its checksums."""
 
 import dataclasses
 import os
@@ -29,8 +29,8 @@ from ranet_jax.training.timing import timed
 class CheckpointCost:
     """Bytes of a checkpoint's arrays, and seconds of each run.
 
-    `save` and `load` include the checksums; `write_checksums` and `compare_checksums` are those
-    alone, of the same files right afterwards.
+    `save` and `load` include the checksums; `write_checksums` and `compare_checksums` are for the
+    checksums alone, of the same files right afterwards.
     """
 
     state_bytes: int
@@ -51,7 +51,7 @@ def measure_checkpoint(
     Args:
       config: an experiment.
       num_classes: categories of its data.
-      repeats: saves and loads.
+      repeats: number of saves and of loads.
       directory: where to write and remove the checkpoints (default: the system's for temporary
         files).
 

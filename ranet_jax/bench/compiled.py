@@ -1,4 +1,4 @@
-"""Compile a program for an absent machine, and lay out what its compiler says of it."""
+"""Compile a program for an absent machine, and report what the compiler says about it."""
 
 import dataclasses
 import importlib.metadata
@@ -18,7 +18,7 @@ from ranet_jax.bench.targets import Target
 
 # Distributions whose versions a result depends on.
 COMPILERS = ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin", "jax-cuda13-plugin")
-# Columns of a table, and what of `Memory` they hold.
+# Columns of a table, and the attributes of `Memory` that they show.
 MEMORY = {
     "arguments (MB)": "arguments",
     "temporary (MB)": "temporary",
@@ -31,8 +31,8 @@ MEMORY = {
 class Memory:
     """Bytes of one device's memory that a compiler plans for a program.
 
-    `aliased` is the part of the results that takes the place of arguments, `temporary` what lies
-    between them, `code` the program itself.
+    `aliased` is the part of the results that takes the place of arguments, `temporary` is for
+    values between arguments and results, and `code` is the program itself.
     """
 
     arguments: int
@@ -51,9 +51,9 @@ class Memory:
 class Compiled:
     """What a compiler makes of a program for one device of an absent machine.
 
-    `refusal` is what it says of a program that it finds too large for the chip; there is no
-    `memory` and no `program` then. `kernels` are cycles of one run of each kernel that the
-    compiler does not estimate, None where a kernel's loops depend on data.
+    `refusal` is the compiler's message about a program that is too large for the chip; `memory` and
+    `program` are None then. `kernels` are cycles of one run of each kernel for which the compiler
+    has no estimate, None if the kernel's loops depend on data.
     """
 
     compile_seconds: float
@@ -89,7 +89,7 @@ def compile_lowered(lowered: jax.stages.Lowered, target: Target) -> Compiled:
 
 
 def _text(compiled: jax.stages.Compiled) -> str:
-    """The HLO module with all its constants, which loops may take their lengths from."""
+    """The HLO module with all its constants, from which loops may take their lengths."""
     options = HloPrintOptions()
     options.print_large_constants = True
     executable: Any = compiled.runtime_executable()
@@ -98,7 +98,7 @@ def _text(compiled: jax.stages.Compiled) -> str:
 
 
 def _refusal(text: str) -> str:
-    """The sentence of an error that says how much was asked for."""
+    """The part of an error message that says how much memory was requested."""
     used = re.search(r"Used \S+ of \S+ \w+", text) or re.search(r"Allocation \(size.*?\)\s", text)
     return used[0].strip() if used else text.partition("\n")[0][:100]
 
@@ -106,7 +106,7 @@ def _refusal(text: str) -> str:
 def cells(compiled: Compiled, target: Target) -> dict[str, str]:
     """Figures of a program as a table shows them, by the names of its columns.
 
-    Bytes are in 10^6, times in seconds; what a compiler does not tell is a dash.
+    Bytes are in 10^6, times in seconds; figures that the compiler does not give are a dash.
     """
     started = "launches" if target.platform == "gpu" else "operations"
     fits, seconds = f"fits in {target.memory_bytes / 2**30:.1f} GiB", "compile (s)"
@@ -127,13 +127,13 @@ def cells(compiled: Compiled, target: Target) -> dict[str, str]:
             "their bytes (MB)": f"{sum(each.bytes for each in exchanged) / 1e6:,.1f}",
             **columns,
         }
-    if target.platform == "gpu":  # whose compiler estimates none
+    if target.platform == "gpu":  # its compiler estimates none
         del columns["estimated cycles"]
     return columns
 
 
 def notes(named: Sequence[tuple[str, Compiled]], target: Target) -> str:
-    """What is counted, what a compiler estimates, and what is left out, in lines of 100."""
+    """What is counted, estimated by the compiler and left out, in lines of 100 characters."""
     if target.platform == "gpu":
         paragraphs = [
             "Counted in the compiled program: launches are its kernels, library calls and copies,"
@@ -193,7 +193,7 @@ def results(compiled: Compiled) -> dict[str, Any]:
 
 
 def target_results(target: Target) -> dict[str, Any]:
-    """Plain dictionary of a target, and of the versions that compiled for it."""
+    """Plain dictionary of a target, with the versions of the compilers used for it."""
     return {
         "name": target.name,
         "device_kind": target.device_kind,

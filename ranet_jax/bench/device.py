@@ -1,7 +1,7 @@
 """`ranet bench device`: what this machine's accelerator computes, and how fast.
 
-Every schedule of Eqs. 1-5 is compared with the equations as they stand, the blocks and the training
-step are timed, with PyTorch's DeepLabV3 beside them where it is installed.
+Every schedule of Eqs. 1-5 is compared with the equations as they stand (`dense`). The blocks and
+the training step are timed, and also PyTorch's DeepLabV3 if it is installed.
 """
 
 import dataclasses
@@ -28,16 +28,16 @@ from ranet_jax.errors import check_counts
 from ranet_jax.training.local_step import build_step
 from ranet_jax.training.timing import timed
 
-# Largest differences that a schedule may show to `dense`: of a score, and of a gradient the sum
-# of the differences over that of the values. Rounding may settle which of two equal samples
-# has the latter.
+# Largest differences between a schedule and `dense`: for a score, the difference itself; for a
+# gradient, the sum of the differences divided by the sum of the values. Rounding may decide which
+# of two equal samples gets the gradient.
 SCORE_TOLERANCE, GRADIENT_TOLERANCE = 1e-4, 1e-3
 CHECKED_SIZE = (21, 32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """How far a schedule lies from the equations as they stand."""
+    """How far a schedule is from the equations as they stand."""
 
     schedule: str
     labels_differing: int
@@ -87,12 +87,12 @@ def check_schedules(num_classes: int, size: tuple[int, int] = CHECKED_SIZE) -> l
 def time_device(
     config: ConfigDict, num_classes: int, size: tuple[int, int], repeats: int
 ) -> list[Timing]:
-    """Time the two blocks and the training steps of a config, its own and PyTorch's.
+    """Time the two blocks, the training steps of a config, and PyTorch's training step.
 
     Args:
       config: experiment whose step is timed, as it is and without a context block.
       num_classes: categories.
-      size: feature map of the blocks.
+      size: height and width of the blocks' feature map.
       repeats: runs of each after the first.
 
     Raises:
@@ -110,13 +110,13 @@ def time_device(
 def _cases(
     config: ConfigDict, num_classes: int, size: tuple[int, int]
 ) -> Iterator[tuple[str, Callable[[], object]]]:
-    """What is timed, by name; a case holds its arrays until the next one is asked for."""
+    """What is timed, by name; a case holds its arrays until the next one is requested."""
     images = config.train.batch_size
 
     def mapped(
         function: Callable[..., Any], arguments: Sequence[Array], shared: int = 0
     ) -> Callable[[], object]:
-        """Runs a function of one image for a batch; its last `shared` arguments are of all."""
+        """Map a function of one image over a batch that shares its last `shared` arguments."""
         each = len(arguments) - shared
         batched = [jnp.broadcast_to(x, (images, *x.shape)) for x in arguments[:each]]
         compiled = jax.jit(jax.vmap(function, in_axes=(0,) * each + (None,) * shared))
@@ -143,7 +143,7 @@ def _cases(
 def device_report(
     agreements: Sequence[Agreement], timings: Sequence[Timing], miou: float | None
 ) -> str:
-    """Markdown: one table, a row a check, a timing or the training's score."""
+    """Markdown: one table, with a row for each check, each timing and the training's score."""
     rows = [
         (
             f"Eqs. 1-5, {each.schedule} against dense",
@@ -175,7 +175,7 @@ def device_report(
 def device_results(
     agreements: Sequence[Agreement], timings: Sequence[Timing], miou: float | None
 ) -> dict[str, Any]:
-    """Plain dictionary of the same."""
+    """Plain dictionary of what `device_report` shows."""
     return {
         "device": jax.devices()[0].device_kind,
         "platform": jax.devices()[0].platform,

@@ -1,4 +1,4 @@
-"""`ranet bench export`: a model in the runtimes that it is exported for, beside `Model.predict`."""
+"""`ranet bench export`: time a model in the runtimes of its exports, and `Model.predict`."""
 
 import dataclasses
 import json
@@ -27,13 +27,13 @@ PREDICT = "predict"
 
 @dataclasses.dataclass(frozen=True)
 class RuntimeCost:
-    """What a prediction takes in a runtime.
+    """The time of a prediction in a runtime.
 
     Attributes:
-      format: of the export; "predict" for `Model.predict` itself.
-      runtime: that runs it.
-      timing: seconds of a fresh process from loading to the end of the first prediction, and those
-        of further predictions, one image each.
+      format: format of the export; "predict" for `Model.predict` itself.
+      runtime: the runtime that runs it.
+      timing: seconds in a fresh process from loading to the end of the first prediction, and the
+        seconds of further predictions, one image each.
     """
 
     format: str
@@ -48,7 +48,7 @@ def measure_exports(
 
     Args:
       path: what `load` reads.
-      formats: names of formats of programs.
+      formats: names of export formats of programs.
       size: (H, W) of the image in pixels.
       repeats: timed predictions after the first.
 
@@ -88,7 +88,7 @@ def _time(name: str, file: pathlib.Path, images: pathlib.Path, repeats: int) -> 
 
 
 def exports_report(costs: Sequence[RuntimeCost], path: paths.Path, size: tuple[int, int]) -> str:
-    """Markdown: a row a runtime."""
+    """Markdown: one row per runtime."""
     rows = [
         (
             each.format,
@@ -111,7 +111,7 @@ def exports_report(costs: Sequence[RuntimeCost], path: paths.Path, size: tuple[i
 def exports_results(
     costs: Sequence[RuntimeCost], path: paths.Path, size: tuple[int, int]
 ) -> dict[str, Any]:
-    """Plain dictionary of the same."""
+    """Plain dictionary of what `exports_report` shows."""
     return {
         "model": path.name,
         "size": list(size),

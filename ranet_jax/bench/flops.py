@@ -9,20 +9,20 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 # What is counted, by the name of its primitive.
 COUNTED = ("conv_general_dilated", "dot_general")
-# Primitives that run their jaxprs a number of times which nobody here knows.
+# Primitives that run their jaxprs an unknown number of times.
 UNCOUNTABLE = ("while", "pallas_call", "shard_map", "custom_linear_solve")
 
 Flops = dict[str, int]
 
 
 def count_flops(function: Callable[..., Any], *arguments: Any) -> Flops:
-    """FLOPs of a function by primitive, two a multiply-add, from the shapes of its arguments.
+    """FLOPs of a function by primitive, two per multiply-add, from the shapes of its arguments.
 
-    Convolutions (`conv_general_dilated`) take `2 kh kw c/groups` for each number they give, and
-    matrix products (`dot_general`) two for each number they give and each one they sum over.
-    Zeros that pad or dilate count like any number. The body of a scan counts as often as it
-    runs, a cond by its most expensive branch, everything else that nests once. Element-wise
-    operations and reductions are not counted.
+    For each output number, convolutions (`conv_general_dilated`) take `2 kh kw c/groups` and matrix
+    products (`dot_general`) two for each number that is summed over. Zeros that pad or dilate count
+    like any number. The body of a scan counts as often as it runs, a cond counts its most expensive
+    branch, and any other nested jaxpr counts once. Element-wise operations and reductions are not
+    counted.
 
     Args:
       function: what to count; it is traced, not run.
@@ -84,7 +84,7 @@ def _product_flops(equation: JaxprEqn) -> int:
 
 
 def _convolution_flops(equation: JaxprEqn) -> int:
-    """FLOPs by the kernel, whose axes but that of the outputs are what each number sums over."""
+    """FLOPs from the kernel: an output number sums over all kernel axes but that of the outputs."""
     kernel, outputs = _shape(equation.invars[1]), _shape(equation.outvars[0])
     output_axis = equation.params["dimension_numbers"].rhs_spec[0]
     return 2 * math.prod(outputs) * (math.prod(kernel) // kernel[output_axis])

@@ -1,4 +1,4 @@
-"""`ranet bench heads`: what context blocks add to a network, as Table 3 of the paper asks."""
+"""`ranet bench heads`: what context blocks add to a network, as in Table 3 of the paper."""
 
 import dataclasses
 import functools
@@ -42,8 +42,8 @@ class Head:
     """A context block, the features it reads, and which of its convolutions is left out, if any.
 
     `reduction` names the one 3 x 3 convolution that reduces a stage of the backbone to the block's
-    channels; the block is measured on what that gives. Blocks that reduce a stage twice keep both.
-    `extra_flops` are element-wise ones that no formula of shapes tells.
+    channels; the block is measured on the output of that convolution. Blocks that reduce a stage
+    twice keep both. `extra_flops` are element-wise FLOPs, which `count_flops` does not count.
     """
 
     name: str
@@ -75,7 +75,7 @@ class HeadCounts:
 
 @dataclasses.dataclass(frozen=True)
 class HeadCost:
-    """What a head takes; `forward` and `backward` are compiled and not run."""
+    """What a head costs; `forward` and `backward` are compiled but not run."""
 
     name: str
     counts: HeadCounts
@@ -141,8 +141,8 @@ def count_head(head: Head) -> HeadCounts:
 def measure_head(head: Head) -> HeadCost:
     """Count a head and compile it without its reduction; nothing is run.
 
-    `forward` is inference, `backward` the gradient of the sum of all features and scores by
-    parameters and features, which begins with the forward pass.
+    `forward` is inference. `backward` is the gradient of the sum of all features and scores with
+    respect to parameters and features, and includes the forward pass.
     """
     variables = _variables(head)
 
@@ -163,7 +163,7 @@ def measure_head(head: Head) -> HeadCost:
 
 
 def _variables(head: Head) -> Any:
-    """Shapes of a head's variables, but those of its reduction."""
+    """Shapes of a head's variables, except those of its reduction."""
 
     def initialize(features: Any) -> Any:
         with _left_out(head.reduction):
@@ -178,7 +178,7 @@ def _forward(head: Head, variables: Any, features: Any) -> Any:
 
 
 def _left_out(name: str | None) -> AbstractContextManager[None]:
-    """Within this, the submodule of that name, if any, returns its input, without parameters."""
+    """Context in which the submodule of that name, if any, is the identity without parameters."""
 
     def skip(call: Callable[..., Any], arguments: tuple, keywords: dict, context: Any) -> Any:
         left_out = context.module.path == (name,) and context.method_name == "__call__"
@@ -245,7 +245,7 @@ def _notes(shape: tuple[int, ...]) -> str:
 def heads_results(
     costs: list[HeadCost], size: tuple[int, int], num_classes: int, channels: int = CHANNELS
 ) -> dict[str, Any]:
-    """Plain dictionary of the costs, and of what they were measured on."""
+    """Plain dictionary of the costs, with a description of what was measured."""
     return {
         "features": [1, *size, channels],
         "num_classes": num_classes,

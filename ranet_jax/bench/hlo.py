@@ -1,4 +1,4 @@
-"""The text of a compiled HLO module, taken apart: computations, and their instructions."""
+"""Parse the text of a compiled HLO module into computations and their instructions."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ _ARRAY = re.compile(r"\b([a-z]+\d*[a-z0-9]*)\[([\d,]*)\]")
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """One instruction: `operands` are names, or a constant's value, `attributes` what follows."""
+    """One instruction; `operand_text` has names or a constant's value, `attributes` the rest."""
 
     name: str
     opcode: str
@@ -48,7 +48,7 @@ class Computation:
     root: str
 
     def element(self, index: int) -> Instruction | None:
-        """What makes an element of the tuple that the computation gives."""
+        """The instruction that makes an element of the tuple that the computation returns."""
         root = self.instructions[self.root]
         if root.opcode != "tuple":
             return None
@@ -64,7 +64,7 @@ class Module:
 
 
 def parse_module(text: str) -> Module:
-    """Take the text of a compiled module (`compiled.as_text()`) apart.
+    """Parse the text of a compiled module (`compiled.as_text()`).
 
     Raises:
       ValueError: no computation is marked as the entry.

@@ -10,14 +10,15 @@ from ranet_jax.bench.hlo_values import Tuple, Value, Values, given, unchanged
 
 
 def trip_count(module: Module, loop: Instruction, state: Value) -> int | None:
-    """How often a `while` runs its body; None where that depends on data.
+    """How often a `while` runs its body; None if that depends on data.
 
-    It is what the compiler says, or follows from a condition that compares a counter with a
-    number, where the counter starts, and the constant that the body adds to it.
+    The number is what the compiler says. Otherwise it follows from a condition that compares a
+    counter with a number, from the start of the counter, and from the constant that the body adds
+    to it.
 
     Args:
-      module: what the loop is in.
-      loop: the instruction.
+      module: the module that contains the loop.
+      loop: the `while` instruction.
       state: values of the tuple that the loop starts from, as far as known.
     """
     known = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes)
@@ -32,7 +33,7 @@ def trip_count(module: Module, loop: Instruction, state: Value) -> int | None:
     known_sides = [(start, step) for start, step in found if start is not None and step is not None]
     if len(known_sides) < 2:
         return None
-    # The distance of the counter from its limit, and what each pass takes off it.
+    # The distance of the counter from its limit, and by how much each pass reduces it.
     (left, by_left), (right, by_right) = known_sides
     distance, step = right - left, by_left - by_right
     if direction in ("GT", "GE"):
@@ -89,7 +90,7 @@ def _side_start(side: Side, state: Tuple) -> int | None:
 
 
 def _side_step(module: Module, body: Computation, side: Side) -> int | None:
-    """What a pass adds to a side, None where that is not a constant."""
+    """What a pass adds to a side, None if that is not a constant."""
     kind, index = side
     if kind == "constant" or unchanged(module, body, index):
         return 0

@@ -1,4 +1,4 @@
-"""Whole numbers of a compiled program, worked out where no data are needed to: loops' bounds."""
+"""Compute integers of a compiled program that do not depend on data, such as loop bounds."""
 
 import functools
 import math
@@ -19,12 +19,12 @@ TYPES = {
     **{f"u{bits}": np.dtype(f"uint{bits}").type for bits in (8, 16, 32, 64)},
 }
 
-# An array of whole numbers or truths, a `Tuple` of values, or None for what is unknown.
+# An array of integers or booleans, a `Tuple` of values, or None if unknown.
 Value = Any
 
 
 def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Quotient without its fraction, as C has it."""
+    """Quotient without its fraction, as in C."""
     signs = np.sign(a) * np.sign(b)
     return signs * (np.abs(a) // np.where(b == 0, 1, np.abs(b)))
 
@@ -57,14 +57,14 @@ COMPARISONS: dict[str, Callable[..., Any]] = {
     "EQ": np.equal,
     "NE": np.not_equal,
 }
-# What hands its first operand on.
+# Operations that return their first operand.
 SAME = {"copy", "copy-start", "copy-done", "bitcast", "reshape", "convert", "opt-barrier"}
 
 FOLLOWED = SAME | {*ELEMENTWISE, "compare", "broadcast", "dynamic-slice", "slice"}
 
 
 class Tuple:
-    """Values in their order, each worked out when it is asked for; `read` tells which were."""
+    """Values in order, each computed when it is first requested; `read` records which were."""
 
     def __init__(self, makers: Sequence[Callable[[], Value]]):
         self._makers = makers
@@ -75,19 +75,19 @@ class Tuple:
         return len(self._makers)
 
     def element(self, index: int) -> Value:
-        """Value at an index, None for one that is not there."""
+        """Value at an index, None if the index is out of range."""
         self.read.add(index)
         return self.peek(index)
 
     def peek(self, index: int) -> Value:
-        """As `element`, without a trace."""
+        """As `element`, without recording the read."""
         if index not in self._known:
             self._known[index] = self._makers[index]() if index < len(self) else None
         return self._known[index]
 
 
 def given(*values: Value) -> Tuple:
-    """A tuple of values that are there."""
+    """A tuple of values that are known already."""
     return Tuple([functools.partial(_itself, value) for value in values])
 
 
@@ -107,18 +107,18 @@ class Values:
         self._known: dict[str, Value] = {}
 
     def get(self, name: str) -> Value:
-        """Value of an instruction's result, None where it is not known."""
+        """Value of an instruction's result, None if it is not known."""
         if name not in self._known:
             instruction = self._computation.instructions.get(name)
             self._known[name] = None if instruction is None else self._evaluate(instruction)
         return self._known[name]
 
     def root(self) -> Value:
-        """Value of what the computation gives."""
+        """Value of what the computation returns."""
         return self.get(self._computation.root)
 
     def operands(self, instruction: Instruction) -> Tuple:
-        """Values of what an instruction takes."""
+        """Values of an instruction's operands."""
         return Tuple([functools.partial(self.get, operand) for operand in instruction.operands])
 
     def _evaluate(self, instruction: Instruction) -> Value:
@@ -179,7 +179,7 @@ class Values:
         return None
 
     def _after_loop(self, loop: Instruction) -> Value:
-        """What a loop hands on as it was."""
+        """State after a loop; only elements that the loop leaves unchanged are known."""
         state = self.get(loop.operands[0])
         body = self._module.computations[loop.called("body")]
         if not isinstance(state, Tuple):
@@ -192,7 +192,7 @@ class Values:
 
 
 def unchanged(module: Module, body: Computation, index: int) -> bool:
-    """Whether a loop's body hands an element of its tuple on as it is, through loops in it too."""
+    """Whether a loop's body leaves an element of its tuple unchanged, loops within it included."""
     instruction = body.element(index)
     while instruction is not None:
         source = body.instructions.get(next(iter(instruction.operands), ""))
@@ -228,7 +228,7 @@ def _constant(text: str, kind: type) -> Value:
 
 
 def _slice(array: np.ndarray, starts: list[int], sizes: tuple[int, ...]) -> np.ndarray:
-    """A slice that is moved to lie within the array, as XLA moves it."""
+    """A slice, moved to lie within the array as XLA does."""
     if len(sizes) != array.ndim:
         return array[:0]
     inside = (

@@ -1,4 +1,4 @@
-"""Compile a function, see what it takes, and write results to a file."""
+"""Compile a function, measure its cost, and write results to a file."""
 
 import dataclasses
 import os
@@ -21,8 +21,8 @@ class Measurement:
     """What compiling a function took and, if it ran, the shortest time of a run.
 
     `temp_bytes` is the memory XLA plans for values between arguments and results; on the CPU it
-    leaves out the scratch of convolutions. `xla_flops` are by XLA's own account, where the body
-    of a loop may count once whatever its length; None where a back end gives none. A persistent
+    leaves out the scratch of convolutions. `xla_flops` is XLA's own count, in which the body of a
+    loop may count once whatever its length; None if the back end gives no count. A persistent
     compilation cache shortens `compile_seconds`.
     """
 
@@ -34,7 +34,7 @@ class Measurement:
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Seconds of a first run, which compiles, and of those after it, for a number of images."""
+    """Seconds of a first run, which compiles, and of the runs after it, for a number of images."""
 
     name: str
     images: int
@@ -43,12 +43,12 @@ class Timing:
 
     @property
     def median_seconds(self) -> float:
-        """Of the runs after the first."""
+        """Median of the runs after the first."""
         return statistics.median(self.seconds)
 
     @property
     def images_per_second(self) -> float:
-        """By the median."""
+        """Images per second, by the median time."""
         return self.images / self.median_seconds
 
 
@@ -60,8 +60,9 @@ def compile_and_measure(
 ) -> Measurement:
     """Compile a function for its arguments and time at most `repeats` runs.
 
-    After `ENOUGH_SECONDS` no further run begins. Nothing runs that plans more temporary memory
-    than `memory_limit` bytes. To compile alone, arguments may be `jax.ShapeDtypeStruct`s.
+    After `ENOUGH_SECONDS` no further run begins. A function for which more than `memory_limit`
+    bytes of temporary memory are planned is not run. To compile only, arguments may be
+    `jax.ShapeDtypeStruct`s.
     """
     start = time.perf_counter()
     compiled = jax.jit(function).lower(*arguments).compile()

@@ -1,7 +1,7 @@
-"""What the text of a compiled program says of its cost: launches, cycles, collectives.
+"""The cost of a compiled program, read from its text: launches, cycles, collectives.
 
-Pure functions of the HLO text that a compiler leaves (`compiled.as_text()`). Every loop is
-multiplied out by its number of trips, and of a conditional the costliest branch counts.
+Pure functions of the HLO text that a compiler gives (`compiled.as_text()`). Every loop counts as
+often as it runs; of a conditional, the costliest branch counts unless the one that runs is known.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from ranet_jax.bench.hlo import (
 from ranet_jax.bench.hlo_loops import trip_count
 from ranet_jax.bench.hlo_values import NOTHING, Tuple, Value, Values, given
 
-# What starts nothing by itself: names of values, and the ends of what was started before.
+# Instructions that start nothing: names of values, and the ends of what was started before.
 FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
     *("opt-barrier", "add-dependency", "domain", "partition-id", "replica-id"),
@@ -32,9 +32,9 @@ FREE_CALLS = {
     *("AllocateBuffer", "ConsumeBuffer", "ConcatBitcast", "Sharding"),
     "AssumeGatherIndicesInBound",
 }
-# What runs other computations.
+# Instructions that run other computations.
 CONTROL = {"while", "conditional", "call", "async-start"}
-# Numbers that a TPU's scalar unit works out in a few cycles.
+# Shapes of single numbers, which a TPU's scalar unit computes in a few cycles.
 SCALAR = re.compile(r"\w+\[\]")
 COLLECTIVES = {
     *("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "ragged-all-to-all"),
@@ -44,7 +44,7 @@ COLLECTIVES = {
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """How often a kind of collective runs, and the bytes one device gives to all of them."""
+    """How often a kind of collective runs, and the bytes one device contributes to all of them."""
 
     count: int
     bytes: int
@@ -52,13 +52,13 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What one run of a compiled program takes on one device, all loops multiplied out.
+    """What one run of a compiled program costs on one device, all loops multiplied out.
 
     Attributes:
-      launches: instructions that start something: on a GPU each a kernel, a library's routine or
-        a copy; on a TPU, where the whole program is launched once, its operations.
-      estimated_cycles: the compiler's own estimates (TPU), and bundles of kernels that the caller
-        gave; None where nothing has any.
+      launches: instructions that start something: on a GPU, kernels, library routines and copies;
+        on a TPU, where the whole program is launched once, its operations.
+      estimated_cycles: the sum of the compiler's own estimates (TPU) and of the kernel cycles that
+        the caller gave; None if there are neither.
       unestimated: operations of a TPU's program without an estimate, by kind; kernels by name.
       collectives: exchanges between devices by kind.
       unknown_loops: loops whose number of trips depends on data; their bodies count once.
@@ -73,7 +73,7 @@ class Program:
 
 @dataclasses.dataclass
 class _Cost:
-    """What a computation takes; `estimates` counts operations that have one."""
+    """What a computation costs; `estimates` counts the operations that have an estimate."""
 
     launches: int = 0
     cycles: int = 0
@@ -84,7 +84,7 @@ class _Cost:
     collective_bytes: Counter[str] = dataclasses.field(default_factory=Counter)
 
     def add(self, other: "_Cost", times: int = 1) -> None:
-        """Add what runs a number of times; loops are counted where they stand."""
+        """Add the cost of something that runs `times` times; its unknown loops are counted once."""
         self.launches += times * other.launches
         self.cycles += times * other.cycles
         self.estimates += times * other.estimates
@@ -99,15 +99,15 @@ class _Cost:
 
 
 def read_program(text: str, kernel_cycles: Mapping[str, int] | None = None) -> Program:
-    """Count what a compiled program takes.
+    """Count what a compiled program costs.
 
     Args:
       text: the compiled HLO module.
       kernel_cycles: cycles of one run of a custom call, by the call's name in the module, for
-        kernels that the compiler estimates nothing for.
+        kernels for which the compiler has no estimate.
 
     Raises:
-      ValueError: the text is no HLO module.
+      ValueError: the text is not an HLO module.
     """
     module = parse_module(text)
     total = _Reader(module, kernel_cycles or {}).computation(module.entry)
@@ -124,7 +124,7 @@ def read_program(text: str, kernel_cycles: Mapping[str, int] | None = None) -> P
 
 
 class _Reader:
-    """Works out the costs of a module's computations."""
+    """Computes the costs of a module's computations."""
 
     def __init__(self, module: Module, kernel_cycles: Mapping[str, int]):
         self._module, self._kernel_cycles = module, kernel_cycles
@@ -133,7 +133,7 @@ class _Reader:
         self._varies: dict[str, bool] = {}
 
     def computation(self, name: str, parameters: Tuple = NOTHING) -> _Cost:
-        """What one run of a computation takes, given the values of its parameters."""
+        """What one run of a computation costs, given the values of its parameters."""
         if not self._has_varying_loops(name):
             if name not in self._fixed:
                 self._fixed[name] = self._run(name, NOTHING)
@@ -141,7 +141,7 @@ class _Reader:
         return self._run(name, parameters)
 
     def _has_varying_loops(self, name: str) -> bool:
-        """Whether a computation has loops whose lengths its parameters decide."""
+        """Whether a computation has loops with trip counts that depend on its parameters."""
         if name not in self._varies:
             computation = self._module.computations[name]
             values = Values(self._module, computation)
@@ -185,7 +185,10 @@ class _Reader:
         return self._operations[name]
 
     def _add_loop(self, total: _Cost, loop: Instruction, state: Value) -> None:
-        """The body for each trip; the condition once more, unless the loop's end is known."""
+        """Add the body for each trip, and the condition one more time than the body.
+
+        The condition is not counted if the compiler states the number of trips.
+        """
         trips, body = trip_count(self._module, loop, state), loop.called("body")
         total.unknown_loops += trips is None
         times = 1 if trips is None else trips
@@ -196,7 +199,7 @@ class _Reader:
             return
         loops, passed, seen = 0, _Cost(), dict[int, Value]()
         for number in range(times):
-            # A pass costs what the one before did if it finds what mattered there as it was.
+            # A pass costs the same as the one before if what mattered there is unchanged.
             if number == 0 or not all(_same(state.peek(i), value) for i, value in seen.items()):
                 passed = self.computation(body, given(state))
                 loops = max(loops, passed.unknown_loops)
@@ -208,7 +211,7 @@ class _Reader:
         total.unknown_loops += loops
 
     def _next_state(self, body: str, state: Value) -> Value:
-        """What a pass of a loop leaves for the next; what passes read is worked out at once."""
+        """The state after a pass of a loop; the elements that passes read are computed now."""
         if not isinstance(state, Tuple):
             return None
         computation = self._module.computations[body]
@@ -221,7 +224,7 @@ class _Reader:
         return result
 
     def _add_branch(self, total: _Cost, choice: Instruction, operands: Tuple) -> None:
-        """The branch that runs, if that is known, or the costliest."""
+        """Add the branch that runs, if that is known, or the costliest."""
         costs = [
             self.computation(name, Tuple([functools.partial(operands.element, index)]))
             for index, name in enumerate(choice.branches(), 1)
@@ -231,7 +234,7 @@ class _Reader:
             total.add(max(costs, key=lambda cost: (cost.cycles, cost.launches)))
         elif chosen.dtype == np.bool_:
             total.add(costs[0 if chosen else 1])
-        else:  # out of range, the last runs
+        else:  # if out of range, the last branch runs
             total.add(costs[int(chosen) if 0 <= chosen < len(costs) else -1])
 
     def _add_operation(self, total: _Cost, within: Computation, instruction: Instruction) -> None:
@@ -257,7 +260,7 @@ class _Reader:
 
 
 def _runs(instruction: Instruction) -> list[str]:
-    """Names of the computations that an instruction runs in its place, a condition's apart."""
+    """Names of the computations that an instruction runs, except for a loop's condition."""
     attribute = {"while": "body", "call": "to_apply", "async-start": "calls"}
     if instruction.opcode == "conditional":
         return instruction.branches()

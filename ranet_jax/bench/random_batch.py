@@ -1,4 +1,4 @@
-"""What a network is timed on: random images; and parts of it that are timed alone."""
+"""Random images to time a network on, and parts of the network that are timed alone."""
 
 from collections.abc import Callable
 from typing import Any
@@ -39,7 +39,7 @@ def random_convolution(config: ConfigDict) -> tuple[np.ndarray, np.ndarray]:
 
 
 def build_convolution(features: np.ndarray, kernel: np.ndarray) -> Callable[[Batch], None]:
-    """One convolution alone, without gradients; the batch is not looked at."""
+    """One convolution alone, without gradients; the batch is ignored."""
     convolve = jax.jit(
         lambda maps, weights: jax.lax.conv_general_dilated(
             maps, weights, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")

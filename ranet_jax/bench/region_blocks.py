@@ -26,7 +26,7 @@ def construct(
 def interact(
     labels: Int[Array, " n"], score: Float[Array, " n"], features: Float[Array, "n m"]
 ) -> tuple[Int[Array, " n"], Float[Array, "n m"]]:
-    """The labels as they are, and the features with context (Eqs. 6-8)."""
+    """The unchanged labels, and the features with context (Eqs. 6-8)."""
     chosen = ops.select_representatives(score, labels, NUM_REGIONS, PER_REGION)
     local = ops.collect(features, score, labels, chosen)
     context = ops.interact(local, score, chosen)
@@ -46,9 +46,10 @@ def construct_and_interact(
 
 
 def with_gradient(function: Callable[..., tuple[Array, Array]], count: int) -> Callable[..., Any]:
-    """What a function gives, and the gradient of its summed values by the first arguments.
+    """What a function returns, and the gradient of its summed values by the first arguments.
 
-    As in training; of the gradient alone, XLA leaves out the pass that only the values need.
+    Both are needed in training; for the gradient alone, XLA would leave out the pass that only the
+    values need.
     """
 
     def total(*arguments: Array) -> tuple[Array, tuple[Array, Array]]:

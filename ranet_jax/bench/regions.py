@@ -1,9 +1,9 @@
-"""`ranet bench regions`: what region construction and interaction take, streaming and dense.
+"""`ranet bench regions`: what region construction and interaction cost, streaming and dense.
 
 The construction (Eqs. 1-5) is measured for several numbers of categories on both paths, the
-interaction (Eqs. 6-8) and the two together once. The `streaming` schedule leaves out offsets at
-which no two pixels are of one region: a made scene of cells with noise has many of them, a uniform
-map, all of it one region, none.
+interaction (Eqs. 6-8) and the two together once. The `streaming` schedule skips offsets at which no
+two pixels are in the same region. A synthetic scene of noisy cells has many such offsets; a uniform
+map, which is a single region, has none.
 """
 
 import dataclasses
@@ -34,16 +34,18 @@ from ranet_jax.errors import check_counts
 from ranet_jax.ops.blocks import block_size
 from ranet_jax.ops.schedules.pairs import windows
 
-# Element-wise operations, a logarithm counted as one: interpolation and maximum of a sample;
-# mean, logarithm and both terms of a category; product of Eq. 3, kernel and threshold or sum.
+# Element-wise operations, a logarithm counted as one. For a sample: interpolation and maximum; for
+# a category: mean, logarithm and both terms; for a pair: product of Eq. 3, kernel, and threshold or
+# sum.
 SAMPLE_FLOPS, CATEGORY_FLOPS, PAIR_FLOPS = 4, 10, 8
-# The backward pass searches and spreads each sample, and sums up and teaches each category.
+# The backward pass searches the samples for the largest and spreads the gradient over them; for
+# each category, it sums up the divergence and computes the gradient.
 SAMPLE_FLOPS_BACKWARD, CATEGORY_FLOPS_BACKWARD, PAIR_FLOPS_BACKWARD = 18, 20, 24
 
 
 @dataclasses.dataclass(frozen=True)
 class RegionCost:
-    """One row: what was measured, and its operations by formula in the passes it makes."""
+    """One row: what was measured, and the number of operations of its passes, by formula."""
 
     part: str
     path: str
@@ -79,7 +81,7 @@ def sample_count(height: int, width: int) -> int:
 
 
 def streaming_counts(height: int, width: int) -> tuple[int, int]:
-    """Pairs and samples that one streaming pass computes, the padding of its windows included."""
+    """Pairs and samples that one streaming pass computes, including the padding of its windows."""
     visited = list(windows((height, width)))
     pairs = sum(count * length for count, length, _ in visited)
     return pairs, sum(count * length * samples for count, length, samples in visited)
@@ -92,7 +94,7 @@ def region_flops(
 
     The schedules make two passes forwards and one backwards over all pairs, counted with the
     padding of the windows of `streaming`; the dense path computes every ordered pair once, each
-    with as many samples as the longest segment has, and its categories twice more backwards.
+    with as many samples as the longest segment has, and its categories two more times backwards.
     """
     if path != "dense":
         pairs, samples = streaming_counts(height, width)
@@ -125,8 +127,8 @@ def measure_regions(
 ) -> list[RegionCost]:
     """Measure every case, with progress on standard error.
 
-    A case whose temporary memory exceeds three quarters of the device's is compiled only. The
-    `scene` is one of `SCENES`.
+    A case that needs more temporary memory than three quarters of the device's memory is compiled
+    but not run. The `scene` is one of `SCENES`.
 
     Raises:
       UserError: a number is not from 1 to 32,768.
@@ -147,7 +149,7 @@ def measure_regions(
 
 
 def _device_memory() -> int:
-    """Bytes of the accelerator's memory, or of the machine's where the device tells none."""
+    """Bytes of the accelerator's memory, or of the machine's if the device reports none."""
     stats = jax.devices()[0].memory_stats() or {}
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return stats.get("bytes_limit", machine)
@@ -210,7 +212,7 @@ def _cells(size: tuple[int, int], num_classes: int) -> tuple[Array, Array, Array
 
 
 def _uniform(size: tuple[int, int], num_classes: int) -> tuple[Array, Array, Array]:
-    """Maps of one region: hardly a boundary, and all categories equally probable."""
+    """Maps of one region: hardly any boundary, and all categories equally probable."""
     probabilities = jnp.full((*size, num_classes), 1 / num_classes, jnp.float32)
     return jnp.full(size, 0.05, jnp.float32), probabilities, jnp.ones((1, 1), jnp.float32)
 
@@ -219,7 +221,7 @@ SCENES = {"cells": _cells, "uniform": _uniform}
 
 
 def regions_report(costs: Sequence[RegionCost], size: tuple[int, int], scene: str) -> str:
-    """Markdown: a row a case, how streaming compares with dense, and the arithmetic minimum."""
+    """Markdown: one row per case, how streaming compares with dense, and the least arithmetic."""
     header = ("part", "path", "categories", "pass", "compile (s)", "run (s)", "temporary (MB)")
     rows = []
     for cost in costs:
@@ -282,7 +284,7 @@ def _comparisons(costs: Sequence[RegionCost]) -> Iterator[str]:
 def regions_results(
     costs: Sequence[RegionCost], size: tuple[int, int], scene: str
 ) -> dict[str, Any]:
-    """Plain dictionary of the costs, and of what they were measured on."""
+    """Plain dictionary of the costs, with a description of what was measured."""
     return {
         "size": list(size),
         "scene": scene,

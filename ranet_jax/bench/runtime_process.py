@@ -2,8 +2,8 @@
 
     python -m ranet_jax.bench.runtime_process FORMAT FILE IMAGES.npy REPEATS
 
-prints, as JSON, the seconds from here to the end of the first prediction, and those of each further
-one. FORMAT `predict` is `Model.predict` of a run.
+prints, as JSON, the seconds from loading the file to the end of the first prediction, and the
+seconds of each further prediction. FORMAT `predict` is `Model.predict` of a run.
 """
 
 import json
@@ -19,7 +19,7 @@ from ranet_jax.inference import runtimes
 
 
 def open_predict(path: pathlib.Path) -> runtimes.Runtime:
-    """`Model.predict` of a run in one pass over the whole image, as exports have it."""
+    """`Model.predict` of a run in one pass over the whole image, as in exports."""
     from ranet_jax.inference.export.program import whole_image_model
     from ranet_jax.inference.model import load
 
@@ -39,7 +39,7 @@ OPENERS: dict[str, Callable[[pathlib.Path], runtimes.Runtime]] = {
     "savedmodel": runtimes.open_savedmodel,
     "tflite": runtimes.open_tflite,
 }
-# Those that need JAX; TensorFlow imports it where it is installed, and does without where not.
+# Formats that need JAX. TensorFlow imports JAX if it is installed, and does without it if not.
 OF_JAX = ("predict", "stablehlo")
 
 
@@ -47,7 +47,7 @@ def main(name: str, path: str, images: str, repeats: str) -> None:
     """Time the file and print the seconds."""
     if name not in OF_JAX:
         modules: dict[str, Any] = sys.modules
-        modules["jax"] = None  # whoever imports it hears that there is none
+        modules["jax"] = None  # importing it raises an error
     batch = np.load(images)
     start = time.perf_counter()
     run = OPENERS[name](pathlib.Path(path))

@@ -1,7 +1,7 @@
-"""What a step's exchanges between the chips of a TPU slice take, by public figures of its links.
+"""The time of a step's exchanges between chips of a TPU slice, from public figures of its links.
 
-A model, not a measurement: chips exchange when they have computed, one exchange after another; what
-the compiler overlaps makes a step faster than that.
+This is a model, not a measurement: it assumes that the exchanges follow the computation, one after
+another. Where the compiler overlaps them, a step is faster than that.
 """
 
 import dataclasses
@@ -21,9 +21,9 @@ class Interconnect:
     """Chips of a generation and the links between them, from Google Cloud's pages about them.
 
     Attributes:
-      clock_hertz: cycles a second, which follow from the peak in bfloat16 and the 128 x 128
+      clock_hertz: cycles per second, derived from the peak in bfloat16 and the 128 x 128
         multipliers of its cores.
-      link_bytes: bytes a second of one link in one direction.
+      link_bytes: bytes per second of one link in one direction.
       closes: a side of the slice is a ring if its length is a multiple of this, else a line.
     """
 
@@ -41,19 +41,19 @@ INTERCONNECTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Scaling:
-    """Seconds of a step, and what is left of a chip's speed in a slice of many."""
+    """Seconds of a step, and the share of a chip's speed that is left in a slice of many."""
 
     computation_seconds: float
     exchange_seconds: float
 
     @property
     def efficiency(self) -> float:
-        """Share of a step that is computation: images a second and chip over those of one chip."""
+        """Share of computation in a step: images per second and chip, relative to a single chip."""
         return self.computation_seconds / (self.computation_seconds + self.exchange_seconds)
 
 
 def scaling(compiled: Compiled, target: Target) -> Scaling | None:
-    """What exchanges add to a compiled step; None for one chip, or where figures are missing."""
+    """What exchanges add to a compiled step; None for one chip, or if figures are missing."""
     links, program = INTERCONNECTS.get(target.generation), compiled.program
     if links is None or program is None or program.estimated_cycles is None:
         return None
@@ -67,13 +67,13 @@ def exchange_seconds(program: Program, sides: tuple[int, ...], links: Interconne
     """Seconds of a program's sums over all chips, one after another.
 
     A sum over N chips moves 2 (N - 1) / N of its bytes through a chip, shared by the sides of the
-    slice; a ring carries them in both directions, a line as fast as one. Before the last byte
-    arrives, the first goes along every side and back: half of a ring each way, or the whole line.
+    slice. A ring carries them in both directions at once, a line only as fast as in one. Latency
+    adds a trip along every side and back: half of a ring each way, or the whole line.
 
     Args:
-      program: of one chip; its exchanges of every kind count as sums.
+      program: program of one chip; its exchanges of every kind count as sums.
       sides: chips along each side of the slice.
-      links: of its generation.
+      links: links of the slice's generation.
     """
     count = sum(each.count for each in program.collectives.values())
     moved = sum(each.bytes for each in program.collectives.values())
@@ -86,7 +86,7 @@ def exchange_seconds(program: Program, sides: tuple[int, ...], links: Interconne
 
 
 def cells(found: Scaling | None) -> dict[str, str]:
-    """Figures as a table shows them, by the names of its columns; none where there is no model."""
+    """Figures as a table shows them, by the names of its columns; none if there is no model."""
     if found is None:
         return {}
     return {

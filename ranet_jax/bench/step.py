@@ -1,6 +1,6 @@
 """`ranet bench step`: the training step of a config, compiled for a machine that is not there.
 
-Beside it stands the same step without a context block: what is more is what the block adds.
+The same step without a context block is compiled, too: the difference is what the block adds.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ from ranet_jax.training.step import TrainState, check_training, create_state, ma
 
 @dataclasses.dataclass(frozen=True)
 class StepCost:
-    """A training step, by its context block, and what its compiler makes of it."""
+    """A training step, named by its context block, and what the compiler makes of it."""
 
     context: str
     parameters: int
@@ -46,7 +46,7 @@ def compile_steps(config: ConfigDict, target: Target, num_classes: int) -> list[
     """Compile a config's training step for `target`, and the same without a context block.
 
     Raises:
-      UserError: the config describes no training, or does not fit the target's devices.
+      UserError: the config is not valid for training, or does not fit the target's devices.
     """
     check_counts({"number of categories": num_classes})
     check_training(config, len(target.devices))
@@ -64,7 +64,7 @@ def compile_steps(config: ConfigDict, target: Target, num_classes: int) -> list[
 def _lower(
     config: ConfigDict, target: Target, num_classes: int
 ) -> tuple[jax.stages.Lowered, TrainState]:
-    """Lower the step from shapes alone, mapped as the config says; and the shapes of its state."""
+    """Lower the step from shapes alone, mapped as the config says; also give its state's shapes."""
     model = build_model(config, num_classes, parallel.AXIS)
     height, width = config.data.crop_size
     image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
@@ -90,7 +90,7 @@ def _lower(
 
 
 def steps_report(costs: list[StepCost], config: ConfigDict, target: Target, classes: int) -> str:
-    """Markdown: a column a step, then how its figures came about."""
+    """Markdown: one column per step, then how the figures were obtained."""
     modelled = [scaling_cells(scaling(cost.compiled, target)) for cost in costs]
     columns = [
         {"parameters": f"{cost.parameters:,}"} | cells(cost.compiled, target) | model
@@ -112,7 +112,7 @@ def steps_report(costs: list[StepCost], config: ConfigDict, target: Target, clas
 def steps_results(
     costs: list[StepCost], config: ConfigDict, target: Target, classes: int
 ) -> dict[str, Any]:
-    """Plain dictionary of the costs, and of what was compiled for what."""
+    """Plain dictionary of the costs, the target and what was compiled for it."""
     return {
         "target": target_results(target),
         "batch_size": config.train.batch_size,

@@ -1,7 +1,7 @@
-"""Machines that are not there, by name, for their compilers to compile for.
+"""Absent machines, by name, that programs can be compiled for.
 
-Both compilers run on any Linux machine: NVIDIA's part of XLA from a description of the chip, the
-TPU's from the name of a topology. Nothing is run, and no device of this machine is touched.
+Both compilers run on any Linux machine: NVIDIA's part of XLA needs a description of the chip, the
+TPU's compiler the name of a topology. Nothing is run, and no device of this machine is touched.
 """
 
 import atexit
@@ -29,7 +29,7 @@ CHOICES = (
 )
 INSTALL = "pip install -r requirements-aot.txt, or the extra: pip install 'ranet_jax[aot]'"
 
-# Bytes of a TPU chip's memory by generation, as its compiler has them.
+# Bytes of a TPU chip's memory by generation, according to its compiler.
 TPU_MEMORY = {"v4": 32 * 2**30, "v5e": 16 * 2**30, "v5p": 96 * 2**30, "v6e": 63 * 2**29}
 # Chips with two cores that programs use as one.
 MEGACORE = ("v4", "v5p")
@@ -38,7 +38,7 @@ DELAY_SLOTS = {"v4": 1, "v5e": 4, "v5p": 4, "v6e": 4}
 
 H100_MEMORY = 84_929_347_584
 # The H100 SXM as XLA describes a GPU: threads in units of one, memory in bytes, bandwidth in bytes
-# a second. A GpuTargetConfigProto in text form.
+# per second. A GpuTargetConfigProto in text form.
 H100 = f"""
 platform_name: "CUDA"
 device_description_str: "NVIDIA H100 80GB HBM3"
@@ -69,12 +69,12 @@ gpu_device_info {{
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """An absent machine: its devices, and what compiling for them takes.
+    """An absent machine: its devices, and what is needed to compile for them.
 
-    `platform` is "gpu" or "tpu", `memory_bytes` that of one device. `schedules` is the directory
-    to which the TPU's compiler writes the instructions of what it compiles, None elsewhere;
-    `delay_slots` is how many of them still run after a branch. `generation` is a TPU's, such as
-    "v5e", and `sides` are the lengths of its slice in chips.
+    `platform` is "gpu" or "tpu", `memory_bytes` the memory of one device. `schedules` is the
+    directory to which the TPU's compiler writes the instructions of what it compiles, None for a
+    GPU; `delay_slots` is how many bundles of instructions still run after a branch. `generation` is
+    that of a TPU, such as "v5e", and `sides` are the lengths of its slice in chips.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Target:
 
 
 def open_target(name: str) -> Target:
-    """The absent machine of a name such as `h100`, `h100:8`, `v5e:2x2` or `v5e:16x16`.
+    """Open the absent machine with a name such as `h100`, `h100:8`, `v5e:2x2` or `v5e:16x16`.
 
     From here on, JAX uses this machine's CPU alone and no compilation cache.
 
@@ -119,7 +119,7 @@ def _open_h100(name: str, count: int) -> Target:
         raise UserError(f"Target {name} needs JAX's CUDA plugin, which is missing: {INSTALL}.")
     _prepare_process()
     devices = _devices(name, "cuda", target_config=H100, topology=f"1x1x{count}")
-    # Nothing can be timed here, and Triton's products have no tiles that were not chosen by time.
+    # Triton's matrix products need tiles that are chosen by timing, and nothing can be timed here.
     options = {"xla_gpu_enable_triton_gemm": False}
     return Target(name, "gpu", devices, H100_MEMORY, options)
 
@@ -142,7 +142,7 @@ def _open_tpu(name: str, generation: str, sides: list[int]) -> Target:
 def _installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # not even the package that would hold it
+    except ModuleNotFoundError:  # its parent package is missing, too
         return False
 
 
@@ -157,11 +157,11 @@ def _devices(name: str, platform: str, **options: Any) -> tuple[jax.Device, ...]
 
 
 def _prepare_process() -> None:
-    """Set what the compilers read when they start, once in a process and before they do.
+    """Set the variables that the compilers read once in a process, when they start.
 
-    JAX keeps to the CPU, so that a driver or an accelerator that is there is left alone. `libtpu`
-    asks the metadata server of Google's cloud for the machine it is on, and refuses to start
-    beside another process that uses it: it is told the former and to be content with the latter.
+    JAX keeps to the CPU, so that a driver or an accelerator of this machine is left alone. `libtpu`
+    normally asks the metadata server of Google's cloud which machine it is on, and refuses to start
+    while another process uses it. The variables answer the question and allow the other process.
     """
     os.environ["JAX_PLATFORMS"] = "cpu"
     jax.config.update("jax_platforms", "cpu")
@@ -174,7 +174,7 @@ def _prepare_process() -> None:
 
 @functools.cache
 def _schedule_directory() -> pathlib.Path:
-    """Where this process's TPU compiler writes its schedules; removed at the end."""
+    """Directory where this process's TPU compiler writes its schedules; removed at exit."""
     directory = tempfile.mkdtemp(prefix="ranet_jax_schedules_")
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     arguments = (

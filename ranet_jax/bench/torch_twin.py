@@ -1,4 +1,4 @@
-"""The network of a config and its training step in PyTorch, to time ours beside."""
+"""The network of a config and its training step in PyTorch, to compare times with ours."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,14 +18,14 @@ from ranet_jax.porting.networks import find_network
 from ranet_jax.porting.networks.pytorch import import_torchvision
 
 PURPOSE = "time a step beside PyTorch's"
-# One step on a batch of host arrays; the loss it returns is read, so that the step has ended.
+# One step on a batch of host arrays. It reads the loss that it returns, so that the step has ended.
 TorchStep = Callable[[Batch], float]
 
 
 def torch_network(config: ConfigDict, variables: Any, num_classes: int) -> Any:
-    """PyTorch's module of a ResNet without a context block, in training mode, from our weights.
+    """A PyTorch module of a ResNet without a context block, in training mode, with our weights.
 
-    It has its maps channels-last, as PyTorch computes fastest.
+    Its maps are channels-last, the fastest layout in PyTorch.
 
     Raises:
       UserError: PyTorch or timm is missing, or the config describes another network.
@@ -72,8 +72,8 @@ def torch_convolution(features: np.ndarray, kernel: np.ndarray) -> Callable[[Bat
 def torch_step(config: ConfigDict, network: Any) -> TorchStep:
     """The training step of a network in PyTorch, as the config describes it.
 
-    The loss is the fine one, with class weights, on scores resized as ours are; SGD has momentum
-    and weight decay.
+    The loss is that of the fine scores, with class weights, resized in the same way as ours; SGD
+    has momentum and weight decay.
     """
     torch = import_optional("torch", PURPOSE)
     device = _device(torch)
@@ -92,7 +92,7 @@ def torch_step(config: ConfigDict, network: Any) -> TorchStep:
 
 
 def check_twin(config: ConfigDict) -> None:
-    """Raise `UserError` unless PyTorch's step is that of the config's network."""
+    """Raise `UserError` unless PyTorch's step computes the same as the config's step."""
     fields = config.model
     unlike = {"context": "none", "stem": "conv7", "stages": 4, "width": 64, "dtype": "float32"}
     wrong = [f"{name}={value}" for name, value in unlike.items() if fields[name] != value]
@@ -112,9 +112,9 @@ def check_twin(config: ConfigDict) -> None:
 
 
 def _segmenter(config: ConfigDict, num_classes: int) -> Any:
-    """The network, its modules named as ours, with weights of its own."""
+    """The network, with modules named as ours and fresh random weights."""
     nn = import_optional("torch", PURPOSE).nn
-    import_torchvision()  # which timm imports
+    import_torchvision()  # timm imports it
     timm = import_optional("timm", PURPOSE)
     fields = config.model
 
@@ -172,7 +172,7 @@ def _images(torch: Any, batch: Batch) -> Any:
 def _train_step(
     torch: Any, network: Callable[[Any], Any], optimizer: Any, class_weights: Any = None
 ) -> TorchStep:
-    """A step of `optimizer` by the cross-entropy of the network's resized score maps."""
+    """A step of `optimizer` on the cross-entropy of the network's resized score maps."""
     device = _device(torch)
 
     def step(batch: Batch) -> float:

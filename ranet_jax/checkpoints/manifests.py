@@ -1,4 +1,4 @@
-"""Checksums beside what was written, so that a changed bit is found before it is used.
+"""Checksums stored with written files, so that a changed bit is found before the file is used.
 
 A manifest lists the size in bytes and the CRC-32 of every file of its directory:
 
@@ -16,7 +16,7 @@ CHUNK = 2**22  # bytes read at a time
 
 
 def write_manifest(directory: pathlib.Path) -> None:
-    """List the files that a directory holds at any depth."""
+    """Write the manifest of the files that a directory holds at any depth."""
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     write_json(
         directory / MANIFEST,
@@ -31,7 +31,7 @@ def write_manifest(directory: pathlib.Path) -> None:
 
 
 def add_to_manifest(directory: pathlib.Path, name: str) -> None:
-    """List a file that was written later, if the directory has a manifest.
+    """Add a file that was written later to the directory's manifest, if it has one.
 
     Raises:
       UserError: the manifest cannot be read.
@@ -42,11 +42,11 @@ def add_to_manifest(directory: pathlib.Path, name: str) -> None:
 
 
 def find_damage(directory: paths.Path, below: str = "") -> dict[str, str]:
-    """What is wrong with the listed files, by name; nothing where there is no manifest.
+    """What is wrong with the listed files, by name; empty if there is no manifest.
 
     Args:
-      directory: of the manifest.
-      below: look only at files whose names begin so.
+      directory: directory that holds the manifest.
+      below: look only at files whose names begin with this.
     """
     if not paths.exists(directory / MANIFEST):
         return {}
@@ -78,7 +78,7 @@ def _listed(directory: paths.Path) -> dict[str, list[int]]:
 
 
 def _measure(path: paths.Path) -> list[int]:
-    """Size and CRC-32 of a file; on a store, one that memory holds."""
+    """Size and CRC-32 of a file; a file on a store is read into memory whole."""
     if paths.is_store(path):
         contents = paths.read_bytes(path)
         return [len(contents), zlib.crc32(contents)]

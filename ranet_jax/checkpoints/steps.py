@@ -1,9 +1,9 @@
-"""The checkpoints of a training: `checkpoints/STEP/`, one directory a step.
+"""The checkpoints of a training: `checkpoints/STEP/`, one directory per step.
 
 Each holds `state/` (arrays, written by Orbax), `manifest.json` (checksums) and, once the step is
-evaluated, `metrics/metrics` (its mean IoU). A step is written under a hidden name and gets its own
-last, so that one which was cut off is never picked up. Every step is read by itself: what is wrong
-with one of them hides no other.
+evaluated, `metrics/metrics` (its mean IoU). A step is written under a hidden name and renamed when
+it is complete, so that an interrupted one is never picked up. Every step is read by itself, so that
+a damaged step does not hide the others.
 """
 
 import concurrent.futures
@@ -29,25 +29,25 @@ from ranet_jax.errors import UserError
 from ranet_jax.files import numbered_names, paths, read_json, reason, write_json
 
 SCORES = "metrics/metrics"
-# What a training that was killed leaves of a step it was writing or removing.
+# Names under which a killed training leaves a step that it was writing or removing.
 LEFTOVER = re.compile(r"\.\d+(\.removed)?\.partial|\d+\.orbax-checkpoint-tmp.*")
 
 
 class DamagedError(Exception):
-    """An array cannot be read back as it was written; its text says why."""
+    """Arrays or a score cannot be read back as they were written; the message says why."""
 
 
 def finished_steps(directory: paths.Path) -> list[int]:
-    """Steps that have a checkpoint, in order; whether they are whole is seen when one is read."""
+    """Steps that have a checkpoint, in order; whether one is intact is checked when it is read."""
     return numbered_names(directory)
 
 
 def read_state(path: paths.Path) -> dict[str, Any]:
-    """State dictionary, of NumPy arrays, of one checkpoint.
+    """State dictionary of one checkpoint, with NumPy arrays.
 
     Raises:
-      DamagedError: it is not whole, or not as it was written.
-      OSError: the store it is on cannot be read.
+      DamagedError: the checkpoint is incomplete, or not as it was written.
+      OSError: the store that holds it cannot be read.
     """
     with paths.local_copy(path) as copy:
         damage = {name: what for name, what in find_damage(copy).items() if name != SCORES}
@@ -72,12 +72,12 @@ def read_arrays(path: pathlib.Path) -> Any:
     try:
         with checkpointer_of_this_host() as checkpointer:
             return checkpointer.restore(path.absolute())
-    except Exception as error:  # Orbax and TensorStore raise whatever a damaged file leads to
+    except Exception as error:  # on a damaged file, Orbax and TensorStore may raise anything
         raise DamagedError(f"{path.name}/ cannot be read: {reason(error)}") from error
 
 
 def checkpointer_of_this_host() -> ocp.StandardCheckpointer:
-    """Orbax's checkpointer for a host that waits for no other, whose files may be its own."""
+    """Checkpointer of Orbax that waits for no other host, for hosts that may not share a disk."""
     process = jax.process_index()
     return ocp.StandardCheckpointer(
         multiprocessing_options=ocp.options.MultiprocessingOptions(
@@ -90,7 +90,7 @@ def checkpointer_of_this_host() -> ocp.StandardCheckpointer:
 
 @functools.cache
 def _ignore_closed_event_loops() -> None:
-    """Keep TensorStore's threads from printing, after a read that failed, that nobody listens."""
+    """Silence the errors about a closed event loop that TensorStore prints after a failed read."""
     report = sys.unraisablehook
 
     def report_others(unraisable: Any) -> None:
@@ -101,7 +101,7 @@ def _ignore_closed_event_loops() -> None:
 
 
 def read_score(path: paths.Path) -> float | None:
-    """Mean IoU of one checkpoint; None where it was not evaluated, or had no label to score.
+    """Mean IoU of one checkpoint; None if it was not evaluated, or there was no label to score.
 
     Raises:
       DamagedError: the score cannot be read.
@@ -121,9 +121,9 @@ def read_score(path: paths.Path) -> float | None:
 
 
 def read_scores(directory: paths.Path) -> tuple[dict[int, float | None], dict[int, str]]:
-    """Scores of all steps, as `read_score` gives them, and what is wrong with those it cannot read.
+    """Scores of all steps as `read_score` gives them, and what is wrong with unreadable scores.
 
-    The latter count as none.
+    The score of a step is None if it cannot be read.
     """
     scores: dict[int, float | None] = {}
     wrong = {}
@@ -136,7 +136,7 @@ def read_scores(directory: paths.Path) -> tuple[dict[int, float | None], dict[in
 
 
 def tell(sentence: str) -> None:
-    """Say on standard error what was found amiss, once for all hosts."""
+    """Report a problem on standard error, once for all hosts."""
     if jax.process_index() == 0:
         tqdm.write(f"ranet: {sentence}", file=sys.stderr)
 
@@ -149,7 +149,8 @@ def newest_first(directory: paths.Path) -> list[int]:
 def best_first(directory: paths.Path) -> list[int]:
     """Steps in the order in which loading tries them: by score, then those without one.
 
-    What has no arrays at all comes first: it may have been the best, and trying names it.
+    A step without any arrays comes first: it may have been the best, and the attempt to read it
+    reports that it is damaged.
     """
 
     def key(step: int) -> tuple[bool, bool, float, int]:
@@ -162,13 +163,13 @@ def best_first(directory: paths.Path) -> list[int]:
 
 
 def best_step(scores: Mapping[int, float | None]) -> int | None:
-    """Step of the highest score, the later one of equals; None where no step has a score."""
+    """Step with the highest score, the later one if scores are equal; None if no step has one."""
     scored = {step: (score, step) for step, score in scores.items() if score is not None}
     return max(scored, key=scored.__getitem__, default=None)
 
 
 class Found(NamedTuple):
-    """A whole checkpoint, and the steps that would have come before it but are damaged."""
+    """An intact checkpoint, and the damaged steps that would have been used before it."""
 
     step: int
     state: dict[str, Any]
@@ -176,15 +177,15 @@ class Found(NamedTuple):
 
 
 def find_whole(directory: paths.Path, order: Callable[[paths.Path], Sequence[int]]) -> Found | None:
-    """The first whole checkpoint in an order; None if there is no checkpoint at all.
+    """The first intact checkpoint in an order; None if there is no checkpoint at all.
 
-    Damaged ones are named on standard error.
+    Damaged checkpoints are named on standard error.
 
     Raises:
-      UserError: all are damaged.
+      UserError: all checkpoints are damaged.
     """
     damaged: dict[int, str] = {}
-    # A training that goes on may remove a step while it is read, so what is left is listed anew.
+    # A running training may remove a step while it is read, so the steps are listed again.
     while left := [step for step in order(directory) if step not in damaged]:
         path = directory / str(left[0])
         try:
@@ -211,13 +212,13 @@ def find_whole(directory: paths.Path, order: Callable[[paths.Path], Sequence[int
 class Manager:
     """Writes checkpoints while training goes on; keeps the latest `keep` and the best by score.
 
-    It removes what a cut-off save left. The first host writes, for all.
+    It removes what an interrupted save left behind. Only the first host writes.
 
     Args:
       directory: `WORKDIR/checkpoints`.
-      keep: how many of the latest are kept.
-      publish: called beside the training when a step is written, to send it to where the
-        directory belongs, if that is elsewhere; its errors are the save's.
+      keep: how many of the latest checkpoints are kept.
+      publish: called in the background when a step is written, to send it to the store if the
+        directory is a local copy; its errors count as errors of the save.
     """
 
     def __init__(
@@ -233,7 +234,7 @@ class Manager:
             return
         try:
             directory.mkdir(exist_ok=True)
-            # Open until the end, so that no other directory gets its number.
+            # It stays open until the end, so that no other directory gets its inode number.
             self._opened = os.open(directory, os.O_RDONLY)
         except OSError as error:
             raise UserError(
@@ -247,13 +248,13 @@ class Manager:
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
-        """Wait for the save under way; its error counts less than what ended training."""
+        """Wait for the save under way; its error is dropped if another one ended training."""
         try:
             with contextlib.suppress(UserError) if kind else contextlib.nullcontext():
                 self.wait_until_finished()
         finally:
             self._thread.shutdown(wait=False)
-            with contextlib.suppress(Exception):  # which has been told
+            with contextlib.suppress(Exception):  # such an error has been reported already
                 self._checkpointer.close()
             if self._opened is not None:
                 os.close(self._opened)
@@ -261,11 +262,11 @@ class Manager:
     def save(self, step: int, state: Any) -> None:
         """Start writing a training state as the checkpoint of a step.
 
-        The copy to the host is made before this returns; it is what Orbax gets, since that refuses
+        The state is copied to the host before this returns. Orbax gets that copy, since it refuses
         the arrays that pmap leaves on one process.
 
         Raises:
-          UserError: this or the save before it cannot be written.
+          UserError: this checkpoint or the one before it cannot be written.
         """
         self.wait_until_finished()
         if not self._first_host:
@@ -301,7 +302,7 @@ class Manager:
         """Wait for the save under way.
 
         Raises:
-          UserError: it cannot be written.
+          UserError: the checkpoint cannot be written.
         """
         if self._saving is None:
             return
@@ -314,16 +315,16 @@ class Manager:
             raise self._not_saved(step, error) from error
 
     def what_to_do(self) -> str:
-        """Which step is saved last, and how to go on, where something could not be written."""
+        """Which step was saved last and how to go on, for errors about failed writes."""
         steps = finished_steps(self.directory)
         saved = f"step {steps[-1]} is saved last" if steps else "no step is saved"
         return f"{saved}; make room or mend the directory, then run the same command again"
 
     def record_score(self, step: int, score: float) -> None:
-        """Note the mean IoU of a step, which is saved; the best is kept.
+        """Store the mean IoU of a saved step; the best step is kept.
 
         Raises:
-          UserError: it cannot be written.
+          UserError: the score cannot be written.
         """
         self.wait_until_finished()
         path = self.directory / str(step)
@@ -335,14 +336,14 @@ class Manager:
             write_json(path / SCORES, {"miou": score})
             add_to_manifest(path, SCORES)
             self._prune()
-        except (OSError, UserError) as error:  # of the score, or of a damaged manifest
+        except (OSError, UserError) as error:  # writing failed, or the manifest is damaged
             raise UserError(
                 f"The score of step {step} cannot be written to {path} ({reason(error)});"
                 f" {self.what_to_do()}."
             ) from error
 
     def set_aside(self, steps: Sequence[int]) -> None:
-        """Rename damaged checkpoints to `STEP.damaged`, to train and to save these steps anew."""
+        """Rename damaged checkpoints to `STEP.damaged`, so that their steps can be saved again."""
         if not self._first_host:
             return
         for step in steps:
@@ -359,7 +360,7 @@ class Manager:
                 ) from error
 
     def _prune(self) -> None:
-        """Remove all checkpoints but the latest and the best, and those that may be the best."""
+        """Remove all checkpoints but the latest, the best, and those with an unreadable score."""
         scores, wrong = read_scores(self.directory)
         steps = list(scores)
         kept = {*steps[-self._keep :], *wrong, best_step(scores)}
@@ -369,7 +370,7 @@ class Manager:
                     self._remove(step)
 
     def _remove(self, step: int) -> None:
-        """Remove a checkpoint, which loses its name first: nobody reads half of one."""
+        """Remove a checkpoint. It is renamed first, so that no reader sees a partly removed one."""
         hidden = self.directory / f".{step}.removed.partial"
         shutil.rmtree(hidden, ignore_errors=True)
         os.replace(self.directory / str(step), hidden)
@@ -386,7 +387,7 @@ class Manager:
     def _not_saved(self, step: int, error: Exception) -> UserError:
         try:
             self._check_present()
-        except OSError as gone:  # which Orbax's error is of in words of its own
+        except OSError as gone:  # the cause of Orbax's error, which words it differently
             error = gone
         return UserError(
             f"Step {step} cannot be saved to {self.directory} ({reason(error)});"

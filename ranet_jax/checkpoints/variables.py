@@ -2,7 +2,7 @@
 
 A working directory holds `config.json`, `dataset.json`, `metrics.jsonl`, `tensorboard/` and
 `checkpoints/STEP/`. An exported model holds `config.json`, `dataset.json`, `variables/` and
-`manifest.json`, the checksums of the others.
+`manifest.json` with the checksums of the other files.
 """
 
 import errno
@@ -41,15 +41,15 @@ State = TypeVar("State")
 
 
 def check_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata) -> None:
-    """See that a config may train in a directory, without writing anything.
+    """Check that a config may train in a directory, without writing anything.
 
-    Fields that change nothing of what the steps from the checkpoint on compute, but for rounding,
-    may differ: those of effect "scores" or "running". A field that is younger than the directory
-    had its default then. A directory without a finished checkpoint holds nothing to protect and is
-    described anew.
+    Fields of effect "scores" or "running" may differ, since apart from rounding they do not change
+    what the steps after the checkpoint compute. A field that is newer than the directory counts as
+    having had its default. A directory without a finished checkpoint holds nothing to protect, and
+    its description is written again.
 
     Raises:
-      UserError: the directory is not one of a training, or belongs to another config or data set.
+      UserError: the directory is not that of a training, or belongs to another config or data set.
     """
     directory = pathlib.Path(workdir)
     found = find_training(directory)
@@ -69,10 +69,10 @@ def check_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata) -
 
 
 def prepare_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata) -> None:
-    """Make the working directory of a config, or see that it is this config's already.
+    """Make the working directory of a config, or check that an existing one belongs to the config.
 
     Raises:
-      UserError: what `check_workdir` raises, or the directory cannot be made.
+      UserError: `check_workdir` refuses the directory, or it cannot be made.
     """
     directory = pathlib.Path(workdir)
     check_workdir(directory, config, dataset)
@@ -83,36 +83,36 @@ def prepare_workdir(workdir: Path, config: ConfigDict, dataset: DatasetMetadata)
 
 
 def has_checkpoint(workdir: Path) -> bool:
-    """Whether a checkpoint is finished: a step gets its name last."""
+    """Whether there is a finished checkpoint; a step gets its final name only when it is done."""
     return bool(steps.finished_steps(paths.as_path(workdir) / "checkpoints"))
 
 
 def open_manager(
     workdir: Path, keep: int, publish: Callable[[], None] = lambda: None
 ) -> steps.Manager:
-    """Manager that saves asynchronously, as `steps.Manager` says.
+    """Manager that saves asynchronously, as `steps.Manager` describes.
 
-    It keeps the latest `keep` and the best by mIoU.
+    It keeps the latest `keep` checkpoints and the best one by mIoU.
     """
     return steps.Manager(pathlib.Path(workdir).absolute() / "checkpoints", keep, publish)
 
 
 def save(manager: steps.Manager, step: int, state: Any, miou: float | None = None) -> None:
-    """Start saving a training state, as `Manager.save` does, with its score if it has one."""
+    """Start saving a training state as `Manager.save` does, and record its score if it has one."""
     manager.save(step, state)
     if miou is not None:
         manager.record_score(step, miou)
 
 
 def restore_latest(manager: steps.Manager, state: State) -> State:
-    """The latest whole checkpoint in the form of `state`, or `state` itself if there is none.
+    """The latest intact checkpoint in the form of `state`, or `state` itself if there is none.
 
-    Later ones that are damaged are named on standard error and renamed to `STEP.damaged`. Of
-    several hosts the first one chooses the step.
+    Damaged checkpoints that are later are named on standard error and renamed to `STEP.damaged`.
+    If there are several hosts, the first one chooses the step.
 
     Raises:
-      UserError: no checkpoint is whole, it is of another network or optimiser, or a host cannot
-        read what the first one chose.
+      UserError: all checkpoints are damaged, the latest intact one belongs to another network or
+        optimiser, or a host cannot read the one that the first host chose.
     """
     found: steps.Found | None = None
     error: UserError | None = None
@@ -144,7 +144,7 @@ def from_first_host(number: int) -> int:
 
 
 def _read_chosen(path: pathlib.Path) -> dict[str, Any] | None:
-    """State of the step that the first host chose; None if this host cannot read it."""
+    """State of the checkpoint that the first host chose; None if this host cannot read it."""
     try:
         return steps.read_state(path)
     except steps.DamagedError:
@@ -178,7 +178,7 @@ def check_same_arrays(template: Any, fields: Any, name: str) -> None:
 
 
 class StoredModel(NamedTuple):
-    """What a working directory or an exported model holds: variables are NumPy arrays."""
+    """Contents of a working directory or an exported model; variables are NumPy arrays."""
 
     config: ConfigDict
     dataset: DatasetMetadata
@@ -192,7 +192,7 @@ def load_variables(path: Path, use_ema: bool = True) -> StoredModel:
     Args:
       path: a working directory (its best checkpoint by mIoU, or else the latest), one checkpoint
         `WORKDIR/checkpoints/STEP`, or an exported model (whose step is None).
-      use_ema: take the moving average of the parameters where training kept one.
+      use_ema: take the moving average of the parameters if training kept one.
 
     Raises:
       UserError: there is no checkpoint, or it cannot be read.
@@ -246,13 +246,14 @@ def _read_best(workdir: paths.Path) -> tuple[int, dict[str, Any]]:
 
 
 def read_variables(directory: paths.Path) -> dict[str, Any]:
-    """NumPy arrays that `write_variables` wrote, as they are in an exported or ported network.
+    """NumPy arrays that `write_variables` wrote into an exported or ported network.
 
-    Of the directory's other files that changed since it was written, standard error tells.
+    Changes since then in the files beside them that people may edit, such as README.md, are only
+    reported on standard error.
 
     Raises:
-      UserError: they cannot be read, or are not as they were written.
-      OSError: the store they are on cannot be read.
+      UserError: the arrays cannot be read, or a file is not as it was written.
+      OSError: the store that holds them cannot be read.
     """
     with paths.local_copy(directory.parent) as copy:
         for name, what in find_damage(copy).items():
@@ -269,7 +270,7 @@ def read_variables(directory: paths.Path) -> dict[str, Any]:
 def export(
     directory: Path, config: ConfigDict, dataset: DatasetMetadata, variables: dict[str, Any]
 ) -> None:
-    """Write a model by itself: config, data set and variables.
+    """Write a model without its training: config, data set and variables.
 
     Raises:
       UserError: the directory exists already, or cannot be written.
@@ -281,7 +282,7 @@ def export(
 
 
 def write_variables(directory: pathlib.Path, variables: dict[str, Any]) -> None:
-    """Write arrays alone, as Orbax's standard checkpoint.
+    """Write arrays alone, as a standard checkpoint of Orbax.
 
     Raises:
       OSError: they cannot be written.
@@ -289,12 +290,12 @@ def write_variables(directory: pathlib.Path, variables: dict[str, Any]) -> None:
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(directory, jax.device_get(variables))
-    except Exception as error:  # TensorStore's have types of their own
+    except Exception as error:  # TensorStore raises errors of its own types
         raise OSError(errno.EIO, reason(error)) from error
 
 
 def fingerprint(variables: Any, *description: Any) -> str:
-    """SHA-256 of a network's arrays and of what else a result depends on, as JSON holds it."""
+    """SHA-256 of a network's arrays and, as JSON, of the other things that a result depends on."""
     digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     for path, array in jax.tree_util.tree_leaves_with_path(variables):
         digest.update(jax.tree_util.keystr(path).encode())

@@ -1,4 +1,4 @@
-"""What describes the model in a directory, and to whom a directory belongs."""
+"""The files that describe the model in a directory, and which training a directory belongs to."""
 
 import pathlib
 from typing import Any
@@ -11,19 +11,19 @@ from ranet_jax.files import paths, read_json, reason, write_json
 from ranet_jax.files.paths import Path
 from ranet_jax.pipeline.metadata import DatasetMetadata
 
-# What an exported or a ported network has and a working directory has not.
+# Names that an exported or ported network has and a working directory does not have.
 MODEL_FILES = ("variables", "port.json", "kept.safetensors")
-# What a working directory has, where it is there, as a directory.
+# Names in a working directory that, if present, are directories, and those that are files.
 DIRECTORIES = ("checkpoints", "tensorboard")
 FILES = ("metrics.jsonl",)
-# What file systems put into directories by themselves.
+# Names that file systems themselves put into directories.
 OF_NOBODY = ("lost+found",)
 
 
 def workdir_of(path: Path) -> Path:
-    """The working directory of one of its checkpoints `WORKDIR/checkpoints/STEP`, or the path.
+    """The working directory of a checkpoint `WORKDIR/checkpoints/STEP`; other paths stay as given.
 
-    The path is absolute.
+    The given path is absolute.
     """
     is_step = path.parent.name == "checkpoints" and path.name.isdigit()
     return path.parent.parent if is_step else path
@@ -36,7 +36,7 @@ def describe(directory: pathlib.Path, config: ConfigDict, dataset: DatasetMetada
 
 
 def find_config(directory: Path) -> ConfigDict | None:
-    """Config that `describe` wrote; None where there is none.
+    """Config that `describe` wrote; None if the directory has none.
 
     Raises:
       UserError: the file is not such a config.
@@ -64,10 +64,10 @@ def _read_config(path: Path) -> ConfigDict:
 
 
 def parse_config(fields: Any, path: Path) -> ConfigDict:
-    """Config of which a file holds the fields.
+    """Config made of the fields that a file holds.
 
     Raises:
-      UserError: they are not those of a config.
+      UserError: they are not the fields of a config.
     """
     sections = ("model", "data", "train")
     if not isinstance(fields, dict) or not all(isinstance(fields.get(s), dict) for s in sections):
@@ -84,14 +84,14 @@ def parse_config(fields: Any, path: Path) -> ConfigDict:
 
 
 def find_training(directory: Path) -> tuple[ConfigDict, DatasetMetadata] | None:
-    """Config and data set of the training whose working directory it is.
+    """Config and data set of the training that a working directory belongs to.
 
-    None where a training may begin: it is missing or empty, or holds no more than the config that
-    one which was killed at its very start has left.
+    None if a new training may begin there: the directory is missing or empty, or holds only the
+    config left by a training that was killed at its very start.
 
     Raises:
-      UserError: it is a file, holds an exported or ported network, or files of anything else, or
-        its bucket is missing.
+      UserError: it is a file, holds an exported or ported network, holds unrelated files, or its
+        bucket is missing.
     """
     if not paths.exists(directory):
         paths.check_bucket(directory)

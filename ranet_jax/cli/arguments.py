@@ -14,8 +14,8 @@ def with_examples(*examples: str, overriding: bool = False) -> dict[str, Any]:
     """Settings of a command's parser that end its help with examples.
 
     Args:
-      examples: what one may type, each a line.
-      overriding: say that fields of the config can be set too.
+      examples: command lines to show, one each.
+      overriding: whether to say that fields of the config can be set too.
     """
     lines = ["examples:", *(f"  {example}" for example in examples)]
     return {
@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         group = self.add_argument_group("output")
-        # Without a default, so that the parser of a command leaves what stands before its name.
+        # Without a default, so that a command's parser keeps what was given before the command.
         flag: dict[str, Any] = {"action": "store_true", "default": argparse.SUPPRESS}
         group.add_argument("-q", "--quiet", **flag, help="print no progress and no information")
         group.add_argument("--json", **flag, help="print the result as one JSON document")
@@ -45,16 +45,16 @@ class CameraText(str):
 
 
 def path_or_camera(text: str) -> PathText | CameraText:
-    """What an argument is, by its beginning."""
+    """Tell a path from a camera or the address of a stream, by the beginning of the text."""
     is_camera = re.match(r"camera:|/dev/|(https?|rtmps?|rts?p|srt|tcp|udp)://", text)
     return CameraText(text) if is_camera else PathText(text)
 
 
 def convert_paths(arguments: argparse.Namespace) -> None:
-    """Put paths in place of the texts that name them.
+    """Replace the texts that name paths with the paths themselves.
 
     Raises:
-      UserError: one is of a store that is not reached.
+      UserError: a path is in a store that cannot be reached.
     """
     for name, value in vars(arguments).items():
         if isinstance(value, PathText):

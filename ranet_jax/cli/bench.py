@@ -66,7 +66,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _check_output(arguments: argparse.Namespace) -> None:
-    """Raise `UserError`, before anything is measured, if the results have no place to go."""
+    """Raise `UserError`, before anything is measured, if the results cannot be written."""
     from ranet_jax.files import check_json_output
 
     if arguments.output is not None:
@@ -74,7 +74,7 @@ def _check_output(arguments: argparse.Namespace) -> None:
 
 
 def _show(arguments: argparse.Namespace, report: str, results: Any) -> None:
-    """Print a report, or its results as JSON, and write them if asked."""
+    """Print a report, or its results as JSON, and write the results if asked to."""
     from ranet_jax.bench.measure import write_results
 
     show(report)
@@ -299,7 +299,7 @@ def run_device(arguments: argparse.Namespace) -> int:
 
 
 def _prepare_training(arguments: argparse.Namespace) -> Callable[[], float | None]:
-    """What trains and gives the fine mean IoU, its input looked at before anything is timed."""
+    """Check the input of a training, if one is asked for; return what trains and gives its mIoU."""
     asked = (arguments.arrays, arguments.train_config, arguments.workdir)
     if all(each is None for each in asked):
         return lambda: None

@@ -1,6 +1,6 @@
-"""What a command compiled, kept on disk for the next one.
+"""A cache on disk of what a command compiled, for the next command.
 
-Of commands alone: a program that imports the package chooses JAX's settings itself.
+Only commands use it: a program that imports the package chooses JAX's settings itself.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ranet_jax.files.paths import user_caches
 
-# Most bytes that are kept from one command to the next; the oldest programs go first.
+# The most bytes that are kept from one command to the next; the oldest programs are removed first.
 MAX_BYTES = 2**30
 
 
@@ -26,8 +26,8 @@ def add_option(parser: argparse.ArgumentParser) -> None:
 def use_cache(arguments: argparse.Namespace) -> None:
     """Let JAX keep what it compiles, unless `--no-cache` says otherwise.
 
-    A directory that JAX_COMPILATION_CACHE_DIR names is the user's own and is left as it is. Where
-    nothing can be written, all is compiled anew.
+    A directory that JAX_COMPILATION_CACHE_DIR names is the user's own and is left as it is. If
+    nothing can be written, everything is compiled again.
     """
     import jax
 
@@ -44,13 +44,13 @@ def use_cache(arguments: argparse.Namespace) -> None:
     except (OSError, RuntimeError):  # RuntimeError: the user has no home
         return
     jax.config.update("jax_compilation_cache_dir", str(directory))
-    # By default JAX keeps only what takes a second to compile; most programs take less.
+    # By default JAX keeps only programs that take a second to compile; most take less.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
 
 
 def cache_directory() -> Path:
-    """ranet_jax/compiled in the user's cache directory, by the XDG specification.
+    """The path ranet_jax/compiled in the user's cache directory, by the XDG specification.
 
     Raises:
       RuntimeError: the user has no home directory.
@@ -59,7 +59,7 @@ def cache_directory() -> Path:
 
 
 def remove_oldest(directory: Path, max_bytes: int) -> None:
-    """Remove the files of a directory that were not used for longest until the rest fits.
+    """Remove the least recently used files of a directory until the rest fits.
 
     Raises:
       OSError: a file cannot be removed.

@@ -1,4 +1,4 @@
-"""The option that prints a script with which a shell completes what one types of `ranet`."""
+"""The option that prints a script with which a shell completes `ranet` command lines."""
 
 import argparse
 from typing import Any
@@ -9,12 +9,12 @@ SHELLS = ("bash", "zsh", "tcsh")
 
 
 class PrintCompletion(argparse.Action):
-    """Print the script for a shell, made of the parser itself, and end."""
+    """Print the script for a shell, generated from the parser itself, and exit."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any
     ) -> None:
-        """Print it, and end with status 0."""
+        """Print the script, and exit with status 0."""
         import shtab
 
         _complete_paths(parser, shtab.FILE)
@@ -23,7 +23,7 @@ class PrintCompletion(argparse.Action):
 
 
 def _complete_paths(parser: argparse.ArgumentParser, files: Any) -> None:
-    """Say of every argument that is a path, of the parser and its commands, that it is one."""
+    """Mark the arguments of the parser and its commands that are paths, so they are completed."""
     action: Any
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

@@ -1,4 +1,4 @@
-"""The result of a command as JSON, where `--json` asks for it."""
+"""The result of a command as JSON, if `--json` asks for it."""
 
 import dataclasses
 import math
@@ -13,9 +13,10 @@ from ranet_jax.files import json_text
 
 
 def show_document(value: Any) -> None:
-    """Print a result as the one JSON document of a command; nothing where none is asked for.
+    """Print a result as the one JSON document of a command, or nothing without `--json`.
 
-    Paths become texts, data classes dictionaries, and numbers that JSON lacks null.
+    Paths become strings, data classes become dictionaries, and numbers that JSON cannot hold become
+    null.
     """
     if current_output().json:
         print(json_text(_plain(value)), flush=True)

@@ -90,10 +90,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket at the address.
+    """A socket that listens at the address.
 
     Raises:
-      UserError: the address cannot be had.
+      UserError: there is no such port, or the address is not available.
     """
     if not 0 <= port < 2**16:
         raise UserError(f"Port {port} does not exist; choose one from 0 to {2**16 - 1}.")
@@ -108,7 +108,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def _serve(application: Any, listener: socket.socket) -> None:
-    """Answer until Ctrl-C or SIGTERM, which end the program whatever it is computing for a page."""
+    """Answer until Ctrl-C or SIGTERM, which end the program even while it computes for a page."""
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(application, log_level="critical"))

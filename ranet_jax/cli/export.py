@@ -57,7 +57,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write a model, after a comparison with what it predicts here."""
+    """Write a model for another runtime, compared with what the model predicts here."""
     from ranet_jax.hub.cards import export_card, write_export_card
     from ranet_jax.hub.pretrained import scores_of
     from ranet_jax.inference.export import WEIGHTS, export, find_format, refuse_existing
@@ -91,7 +91,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _write_weights(arguments: argparse.Namespace) -> int:
-    """What `ranet port --reverse` does, which keeps more of a ported network than a model has."""
+    """Write the weights as `ranet port --reverse` does.
+
+    That keeps more of a ported network than a model has.
+    """
     why = f"has no meaning for {arguments.format}, which holds the weights alone"
     refuse(arguments, ("--size", "--quantize"), why)
     if arguments.overrides:
@@ -105,7 +108,7 @@ def _write_weights(arguments: argparse.Namespace) -> int:
 
     checkpoint, output = arguments.checkpoint, arguments.output
     check_suffix(output, f".{arguments.format}")
-    if is_backbone(checkpoint):  # which has a card in its directory, and no classes to tell of
+    if is_backbone(checkpoint):  # it has a card in its directory, and no classes to describe
         write_state_dict(checkpoint, output)
         return 0
     refuse_existing(export_card(output))

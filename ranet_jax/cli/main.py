@@ -1,8 +1,8 @@
-"""The command `ranet`, and the list of the commands it has.
+"""The command `ranet` and the list of its subcommands.
 
-Errors of input and of files end in one sentence on standard error and exit status 1, with `--quiet`
-and `--json` too. Training that a signal stopped has exit status 143 (SIGTERM) or 130 (Ctrl-C), and
-one that lost another of its processes has 75: the same command goes on.
+Errors in the input or with files print one sentence on standard error and give exit status 1, also
+with `--quiet` and `--json`. Training that a signal stopped has exit status 143 (SIGTERM) or 130
+(Ctrl-C), and training that lost one of its other processes has 75. The same command continues it.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from ranet_jax.display.tables import show
 from ranet_jax.errors import Interrupted, NotPreparedError, UserError
 from ranet_jax.files import reason
 
-# In the order of the help. What takes long to import is imported when a command runs.
+# In the order of the help. Modules that are slow to import are imported when a command runs.
 COMMANDS = (
     *(prepare, pack, train, evaluate, predict, explore),
     *(export, port, publish, bench, reproduce, inspect),
@@ -48,7 +48,7 @@ COMMANDS = (
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.set_verbosity(logging.FATAL)  # what Orbax logs with a traceback it raises besides
+    logging.set_verbosity(logging.FATAL)  # what Orbax logs with a traceback, it also raises
     parsed, overrides = build_parser().parse_known_args(arguments)
     try:
         if overrides and not hasattr(parsed, "takes_overrides"):
@@ -69,11 +69,11 @@ def main(arguments: list[str] | None = None) -> int:
             sentence = _as_typed(sentence)
         print(f"ranet: {sentence}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # whoever read the output has gone
-        with contextlib.suppress(OSError):  # nor may Python write the rest of it when it ends
+    except BrokenPipeError:  # the reader of the output has gone
+        with contextlib.suppress(OSError):  # keep Python from writing the rest when it exits
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:  # such as names that are too long, in whatever place
+    except OSError as error:  # such as a name that is too long, wherever it is used
         if error.filename is None:
             raise
         print(
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _overview(arguments: argparse.Namespace) -> int:
-    """Print what there is here, and what to do next."""
+    """Print what this folder holds and what to do next."""
     from ranet_jax.cli.overview import look_around
     from ranet_jax.pipeline.examples import default_data_dir
 
@@ -102,12 +102,12 @@ def _overview(arguments: argparse.Namespace) -> int:
 
 
 def _stop(number: int, frame: object) -> None:
-    """End the command as Ctrl-C does, so that what is half written is removed."""
+    """End the command as Ctrl-C does, so that partly written files are removed."""
     raise Interrupted("stopped by SIGTERM.", 128 + number)
 
 
 def _as_typed(sentence: str) -> str:
-    """The sentence with the fields of the config as the command line takes them."""
+    """The sentence with fields of the config spelled as the command line takes them."""
 
     def typed(match: re.Match[str]) -> str:
         return f"--config.{match[1]}" if match[1] in FIELDS else match[0]

@@ -1,4 +1,4 @@
-"""What `ranet` alone prints: what there is in this folder, and what one can do with it next."""
+"""The output of `ranet` without a command: what this folder holds, and what to do with it next."""
 
 import contextlib
 import dataclasses
@@ -9,14 +9,14 @@ from ranet_jax.files import numbered_names, read_json
 from ranet_jax.files.paths import Path, find_in_each, is_dir, list_names
 from ranet_jax.pipeline.examples import DESCRIPTION
 
-# Where runs and ported weights are looked for, besides the folder itself.
+# Where in the folder to look for runs and ported weights.
 PLACES = (".", "runs", "weights")
 MOST = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A working directory: its step, and the `steps` that its config says, if that is known."""
+    """A working directory: its last step, and the number of steps in its config, if known."""
 
     path: str
     step: int
@@ -34,7 +34,7 @@ class Overview:
     next_commands: list[str]
 
     def text(self) -> str:
-        """A line of each kind, and the next commands."""
+        """One line for each kind, and the next commands."""
         found = [
             (f"data sets in {self.data_dir}", self.data_sets),
             ("runs", [f"{run.path} ({_progress(run)})" for run in self.runs]),
@@ -50,7 +50,7 @@ class Overview:
 
 
 def look_around(folder: pathlib.Path, data_dir: Path) -> Overview:
-    """What there is in a folder and a directory of data sets, and what comes next.
+    """Find what a folder and a directory of data sets hold, and what to do next.
 
     Args:
       folder: where the commands would be typed.
@@ -64,7 +64,7 @@ def look_around(folder: pathlib.Path, data_dir: Path) -> Overview:
 
 
 def _next(data: list[str], runs: list[Run]) -> list[str]:
-    """Commands that go on from what there is."""
+    """Commands that continue from what was found."""
     if runs:
         newest = runs[0].path
         return [
@@ -83,13 +83,13 @@ def _next(data: list[str], runs: list[Run]) -> list[str]:
 
 
 def _prepared(data_dir: Path) -> list[str]:
-    """Names of data sets that are prepared to their end."""
+    """Names of data sets that are completely prepared."""
     names = sorted(list_names(data_dir)) if is_dir(data_dir) else []
     return [name for name in names if find_in_each(data_dir / name, DESCRIPTION)]
 
 
 def _runs(folder: pathlib.Path) -> list[Run]:
-    """Working directories, the one that was written last first."""
+    """Working directories, the most recently written one first."""
     found = []
     for place in PLACES:
         for path in find_in_each(folder / place, "checkpoints"):
@@ -101,7 +101,7 @@ def _runs(folder: pathlib.Path) -> list[Run]:
 
 
 def _steps(run: pathlib.Path) -> int | None:
-    """As many as the config of a run says."""
+    """The number of steps in the config of a run; None if the config does not say."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
         steps = read_json(run / "config.json")["train"]["steps"]
         return steps if isinstance(steps, int) else None

@@ -135,7 +135,7 @@ def _reverse(arguments: argparse.Namespace) -> int:
 
 
 def write_state_dict(checkpoint: paths.Path, output: paths.Path, naming: str | None = None) -> str:
-    """Write the weights of a checkpoint; print and return whose names they have."""
+    """Write the weights of a checkpoint; print and return which naming they follow."""
     from ranet_jax import porting
 
     chosen, left_out = porting.reverse(checkpoint, output, naming)

@@ -37,7 +37,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def how_to_prepare(name: str, data_dir: str | None) -> str:
-    """What to run about a data set that is not prepared in a directory, by default TFDS's."""
+    """The command that prepares a data set in a directory, by default TFDS's."""
     from ranet_jax.pipeline.examples import builder_class, known_datasets
 
     if name not in known_datasets():

@@ -42,7 +42,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write a model's directory, and send it to the hub if asked for."""
+    """Write a model's directory, and send it to the hub if asked to."""
     if arguments.push is None:
         refuse(arguments, ("--private",), "belongs to --push")
     output = arguments.output

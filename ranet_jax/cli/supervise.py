@@ -1,8 +1,8 @@
-"""One of several processes: a child that trains, and the command that says how it ended.
+"""One of several processes: a child that trains, and the command that reports how it ended.
 
-When a process is lost, JAX aborts the others with a C++ stack on standard error. The command that
-was started therefore trains in a child: it passes on signals, what the child prints and its exit
-status, and in place of such a stack it prints one sentence and ends with status 75.
+When a process is lost, JAX aborts the others with a C++ stack on standard error. Therefore the
+command that was started trains in a child process. It passes on signals, the child's output and
+the child's exit status; instead of such a stack it prints one sentence and ends with status 75.
 """
 
 import contextlib
@@ -23,20 +23,20 @@ from ranet_jax.training.process_options import LOST
 
 VARIABLE = "RANET_JAX_SUPERVISOR"
 FATAL = b"Terminating process because the JAX distributed service"
-# Seconds between a stop of the command and the child's own, and some.
+# The child stops itself within this many seconds after the command was stopped, with a margin.
 STOPS_WITHIN = 5
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGCONT)
 
 
 def is_supervised() -> bool:
-    """Whether this process is such a child, of a command that may be gone by now."""
+    """Whether this process is such a child; the command that started it may be gone by now."""
     return VARIABLE in os.environ
 
 
 def follow_supervisor() -> None:
-    """Let this child end or stop when the command does, or did, however that comes about.
+    """Make this child end or stop when the command does or already did, for whatever reason.
 
-    What the child starts is not such a child.
+    Processes that the child starts do not count as such children.
     """
     supervisor = int(os.environ.pop(VARIABLE))
 
@@ -52,7 +52,7 @@ def follow_supervisor() -> None:
 
 
 def _is_stopped(process: int) -> bool:
-    """Whether a process was stopped, where the system tells it in /proc."""
+    """Whether a process was stopped, according to /proc; False if the system does not say."""
     with contextlib.suppress(OSError):
         state = pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
         return state == "T"
@@ -69,7 +69,7 @@ def supervise(workdir: Path, timeout: int, lost_after: int) -> int:
     """
     child: subprocess.Popen[bytes] | None = None
     early: list[int] = []
-    continued = -math.inf  # when this process was, after a stop
+    continued = -math.inf  # when this process last continued after a stop
 
     def forward(number: int, frame: object) -> None:
         nonlocal continued
@@ -86,7 +86,7 @@ def supervise(workdir: Path, timeout: int, lost_after: int) -> int:
             [sys.executable, *sys.orig_argv[1:]],
             env=os.environ | {VARIABLE: str(os.getpid())},
             stderr=subprocess.PIPE,
-            process_group=0,  # a signal to the group of the command comes to it once
+            process_group=0,  # a signal to the command's process group reaches it only once
         )
         for number in early:
             child.send_signal(number)
@@ -94,11 +94,12 @@ def supervise(workdir: Path, timeout: int, lost_after: int) -> int:
         held: list[bytes] = []
         relay = threading.Thread(target=_relay, args=(child.stderr, held), daemon=True)
         relay.start()
-        # In turns: a signal that another thread takes, such as one of NumPy's, interrupts no wait.
+        # Wait in short turns: if another thread, such as one of NumPy's, takes a signal, the wait
+        # is not interrupted.
         while (status := child.poll()) is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(1)
-            # The child looked before, and stops itself after, it was told to go on.
+            # The child may have looked before it was told to continue, and stop itself afterwards.
             if time.monotonic() - continued < STOPS_WITHIN:
                 child.send_signal(signal.SIGCONT)
         relay.join(5)
@@ -121,8 +122,8 @@ def supervise(workdir: Path, timeout: int, lost_after: int) -> int:
 
 
 def _relay(pipe: IO[bytes], held: list[bytes]) -> None:
-    """Pass on what the child writes, but hold back what JAX says from a fatal error on."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # which the main thread is to get
+    """Pass on what the child writes, but hold back everything from JAX's fatal error on."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # the main thread must get these
     for line in pipe:
         if held or FATAL in line:
             held.append(line)
@@ -137,7 +138,7 @@ def _write(text: bytes) -> None:
 
 
 def what_was_lost(text: str, timeout: int, lost_after: int) -> str:
-    """The beginning of a sentence, from what JAX writes of its fatal error."""
+    """The beginning of a sentence that explains what JAX writes about its fatal error."""
     if "RegisterTask" in text:
         return (
             f"Not all processes came together within {timeout} s; start all of them, and see"
@@ -166,7 +167,7 @@ def _ended_by(number: int) -> str:
 
 
 def going_on(workdir: Path) -> str:
-    """Which step is saved last, and what to run."""
+    """Which step was saved last, and what to run to continue."""
     steps = numbered_names(workdir / "checkpoints")
     saved = f"step {steps[-1]} is saved last" if steps else "no step is saved"
     return f"{saved}; run the same command again in every process to go on"

@@ -28,7 +28,7 @@ from ranet_jax.files import explained
 from ranet_jax.files.paths import Path, is_file
 from ranet_jax.training.process_options import JOIN_TIMEOUT, LOST_AFTER, check_processes
 
-# That `--data` takes where nothing is said.
+# How long a training with `--data` takes unless `--minutes` is given.
 MINUTES = 30.0
 PROCESS_OPTIONS = (
     *("--coordinator", "--num-processes", "--process-id"),
@@ -172,7 +172,7 @@ def _train(arguments: argparse.Namespace, started: float) -> int:
         data = open_training_data(config, arguments.arrays)
         result = train(config, arguments.workdir, *data, profile=arguments.profile)
     except (Interrupted, NonFiniteLossError):
-        with contextlib.suppress(UserError):  # what ended training counts more
+        with contextlib.suppress(UserError):  # what ended the training matters more
             _draw_curves(arguments.workdir)
         raise
     is_first = jax.process_index() == 0
@@ -187,7 +187,7 @@ def _train(arguments: argparse.Namespace, started: float) -> int:
 
 
 def _draw_curves(workdir: Path) -> None:
-    """Draw on the first host what a training that has ended recorded, if it did."""
+    """Draw on the first host the curves of a training that has ended, if it recorded any."""
     import jax
 
     from ranet_jax.training.curves import draw_curves
@@ -200,7 +200,7 @@ def _draw_curves(workdir: Path) -> None:
 
 
 def _own_config(arguments: argparse.Namespace, started: float) -> ConfigDict:
-    """The config of a run that there is, or one fitted to the data set, which is told."""
+    """The config of an existing run, or one fitted to the data set; reports which it is."""
     from ranet_jax import checkpoints
     from ranet_jax.checkpoints.workdirs import find_training
     from ranet_jax.training.recipe.own_data import fit

@@ -1,7 +1,7 @@
 """Every field of the config, declared once: the defaults are those of the paper's network.
 
-`ranet_jax.config` makes configs of this list and checks them against it; `docs/config.md` shows it.
-Names that the network's parts go by, such as those of backbones, are checked where they are built.
+`ranet_jax.config` builds configs from this list and checks them against it; `docs/config.md` shows
+it. Names of the network's parts, such as those of backbones, are checked where the parts are built.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from ranet_jax.config.field import Field, Range
 from ranet_jax.errors import UserError
 
-# Limits that no network or machine comes near; they keep typing errors from taking all memory.
+# Limits far beyond any network or machine; they keep typing errors from taking up all memory.
 PIXELS = Range(1, 2**15, whole=True)
 COUNT = Range(1, 10**9, whole=True)
 FACTOR = Range(0, 10**6)
@@ -383,7 +383,7 @@ FIELDS: dict[str, Field] = {
 
 
 def check_value(name: str, value: Any) -> None:
-    """Raise `UserError` unless the field of a dotted name takes a value."""
+    """Raise `UserError` unless the field with a dotted name accepts a value."""
     field = FIELDS[name]
     fault = field.fault(value)
     if fault is not None:

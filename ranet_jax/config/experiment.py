@@ -29,25 +29,25 @@ def default_config() -> ConfigDict:
 
 
 def config_to_json(config: ConfigDict) -> dict[str, Any]:
-    """Plain nested dictionary of a config, tuples as lists, as JSON holds it."""
+    """A config as a nested dictionary of JSON values; tuples become lists."""
     return json.loads(json.dumps(config.to_dict()))
 
 
 def config_from_json(fields: dict[str, Any]) -> ConfigDict:
-    """Rebuild a config from `config_to_json`'s dictionary.
+    """Rebuild a config from the dictionary that `config_to_json` returns.
 
     Raises:
-      UserError: a field is unknown, its value has another type than the default, or the config is
-        of a RANet that was trained with another Eq. 1.
+      UserError: a field is unknown, its value has another type than the default, or the config
+        belongs to a RANet that was trained with another Eq. 1.
     """
     _check_equations(fields)
     config, loss = default_config(), fields.get("loss")
-    if isinstance(loss, dict) and "boundary" in loss:  # what there was before there was a choice
+    if isinstance(loss, dict) and "boundary" in loss:  # older configs had no other target
         config.loss.boundary_target = "pixels"
     for name, value in _named_values(fields):
         set_field(config, name, value)
     data = fields.get("data")
-    # Configs without this field are older than the choice of an order, and had the one there was.
+    # Configs without this field are older than the choice of an order and used the only one then.
     older = isinstance(data, dict) and "contrast" not in data
     if older and config.model.region_path == "streaming":
         config.model.region_path = "auto"
@@ -55,7 +55,7 @@ def config_from_json(fields: dict[str, Any]) -> ConfigDict:
 
 
 def _check_equations(fields: dict[str, Any]) -> None:
-    """Refuse a RANet of ranet_jax 0.1: its configs lack the field that came with Eq. 1's change."""
+    """Refuse a RANet of ranet_jax 0.1: its config lacks the field added when Eq. 1 was changed."""
     model, loss = fields.get("model"), fields.get("loss", {})
     if not isinstance(model, dict) or not isinstance(loss, dict):
         return
@@ -87,10 +87,10 @@ def field_type(name: str) -> type:
 
 
 def set_field(config: ConfigDict, name: str, value: Any) -> None:
-    """Set a field by its dotted name, lists as tuples and integers as floats where those belong.
+    """Set a field by its dotted name; if the field needs it, lists become tuples, integers floats.
 
     Raises:
-      UserError: there is no such field, or its value has another type than the default.
+      UserError: there is no such field, or the value has another type than the default.
     """
     _check_name(name)
     default, kind = FIELDS[name].default, FIELDS[name].kind
@@ -122,9 +122,9 @@ def _locate(config: ConfigDict, name: str) -> tuple[ConfigDict, str]:
 
 
 def _fit(value: Any, kind: type, default: Any) -> Any:
-    """The value as a field of this type and default holds it, or TypeError.
+    """Convert a value to the type of a field with this default; TypeError if it does not fit.
 
-    A tuple has as many entries as the default, or any number where the default has one or none.
+    A tuple must have as many entries as the default, or any number if the default has one or none.
     """
     if kind is tuple and isinstance(value, list | tuple):
         if len(default) > 1 and len(value) != len(default):
@@ -143,7 +143,7 @@ def _tuples(value: Any) -> Any:
 
 
 def changed_fields(left: ConfigDict, right: ConfigDict, *effects: Effect) -> list[str]:
-    """Dotted names of the fields with one of these effects in which two configs differ."""
+    """Dotted names of the fields that have one of these effects and differ in two configs."""
     values = [dict(_named_values(config_to_json(config))) for config in (left, right)]
     return [
         name
@@ -153,7 +153,7 @@ def changed_fields(left: ConfigDict, right: ConfigDict, *effects: Effect) -> lis
 
 
 def check_config(config: ConfigDict) -> None:
-    """Raise `UserError` unless every value of a config is one that its field takes."""
+    """Raise `UserError` unless every field of a config accepts its value."""
     for name in FIELDS:
         section, key = _locate(config, name)
         check_value(name, section[key])

@@ -1,14 +1,14 @@
-"""What a field of the config is: its default, the values it takes, and what it changes."""
+"""A field of the config: its default, the values it accepts, and what it affects."""
 
 import dataclasses
 import math
 from typing import Any, Literal
 
 # What another value of a field changes, from the most to the least:
-# the network, so that trained weights no longer belong to it;
-# what a training learns from the next step on;
-# the scores that a run ends with, but not what it learns from a checkpoint on;
-# or only how a run is carried out and looked at.
+# - "weights": the network, so that trained weights no longer fit it;
+# - "training": what a training learns from the next step on;
+# - "scores": the scores at the end of a run, but not what it learns after a checkpoint;
+# - "running": only how a run is carried out and observed.
 Effect = Literal["weights", "training", "scores", "running"]
 
 
@@ -17,10 +17,10 @@ class Range:
     """Numbers from `low` to `high`.
 
     Attributes:
-      low: the smallest number, or what numbers lie above if `above`.
-      high: the largest number, or what numbers lie below if `below`.
+      low: the smallest number; with `above`, numbers must be larger than it.
+      high: the largest number; with `below`, numbers must be smaller than it.
       whole: whole numbers only.
-      odd: of the whole numbers, the odd ones only.
+      odd: odd numbers only, for whole numbers.
     """
 
     low: int | float
@@ -31,7 +31,7 @@ class Range:
     odd: bool = False
 
     def holds(self, number: Any) -> bool:
-        """Whether a value is a number of the range; NaN and booleans are in none."""
+        """Whether a value is a number in the range; NaN and booleans are in no range."""
         if type(number) is not int and (self.whole or type(number) is not float):
             return False
         high_enough = number > self.low if self.above else number >= self.low
@@ -60,15 +60,15 @@ class Field:
     """One field of the config.
 
     Attributes:
-      default: its value where nothing sets it. A tuple says how many entries there are: as many as
-        it has, or one or more where it has one, or any number where it has none. None may be
-        replaced by a number if there is a range, and by text if there is none.
+      default: its value if nothing sets it. If it is a tuple, a value has as many entries as the
+        default; if the default has one entry, one or more; if it is empty, any number. If it is
+        None, other values are numbers if there is a range, and text if there is none.
       effect: what another value changes.
-      meaning: one sentence.
-      range: of the number, or of every number in the tuple.
-      choices: the texts it takes; empty if it takes any, or the part of the package that uses the
-        field knows them.
-      ascending: whether the numbers of the tuple may not fall.
+      meaning: description in one sentence.
+      range: range of the number, or of every number in the tuple.
+      choices: the texts it accepts; empty if it accepts any text, or if the part of the package
+        that uses the field checks it.
+      ascending: whether the numbers of the tuple must not decrease.
       pairs: whether the entries of the tuple are pairs of a text and a number.
     """
 
@@ -91,7 +91,7 @@ class Field:
 
     @property
     def allowed(self) -> str:
-        """The values it takes, in words that can follow "choose"."""
+        """The values it accepts, in words that can follow "choose"."""
         if self.choices:
             return f"one of {', '.join(map(repr, self.choices))}"
         if self.range is None:
@@ -131,7 +131,7 @@ class Field:
         return self.range is not None and self.range.holds(entry)
 
     def _fits(self, values: Any) -> bool:
-        """Whether it is a tuple of as many entries as it must have, in the order they must have."""
+        """Whether a value is a tuple or list of an allowed length, in the required order."""
         if not isinstance(values, list | tuple):
             return False
         count = len(self.default)
@@ -140,12 +140,12 @@ class Field:
 
 
 def _entries(value: Any) -> Any:
-    """The entries of a list or tuple; none of anything else."""
+    """The entries of a list or tuple; empty for any other value."""
     return value if isinstance(value, list | tuple) else ()
 
 
 def shown(value: Any) -> str:
-    """A value as a sentence can show it: long ones are cut, integers of many digits counted."""
+    """A value as text for messages; long texts are cut, huge integers described by their length."""
     if isinstance(value, int) and value.bit_length() > 128:
         sign = "negative " if value < 0 else ""
         return f"a {sign}number of about {math.ceil(value.bit_length() * math.log10(2))} digits"

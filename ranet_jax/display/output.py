@@ -1,4 +1,4 @@
-"""What a command says besides its result, as its options `--quiet` and `--json` have it."""
+"""What a command prints besides its result, depending on its options `--quiet` and `--json`."""
 
 import contextlib
 import dataclasses
@@ -10,10 +10,10 @@ from tqdm import tqdm
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """How much is said: everything, unless a command was told otherwise.
+    """How much a command prints: everything by default.
 
     Attributes:
-      quiet: neither information nor progress.
+      quiet: print neither information nor progress.
       json: the result is one JSON document, and nothing else is on standard output.
     """
 
@@ -25,13 +25,13 @@ _outputs = [Output()]
 
 
 def current_output() -> Output:
-    """That of the innermost `with_output`."""
+    """The `Output` of the innermost `with_output`."""
     return _outputs[-1]
 
 
 @contextlib.contextmanager
 def with_output(output: Output) -> Iterator[None]:
-    """Within this, in all threads, so much is said."""
+    """Use an `Output` within a `with` block, in all threads."""
     _outputs.append(output)
     try:
         yield
@@ -40,7 +40,7 @@ def with_output(output: Output) -> Iterator[None]:
 
 
 def tell(text: str) -> None:
-    """Print information on standard output, or on standard error where that is for JSON."""
+    """Print information on standard output, or on standard error if the result is JSON."""
     output = current_output()
     if not output.quiet:
         stream = sys.stderr if output.json else sys.stdout
@@ -49,7 +49,7 @@ def tell(text: str) -> None:
 
 
 def note(sentence: str) -> None:
-    """Print information on standard error, as what goes on behind a command."""
+    """Print information on standard error, about what goes on in the background of a command."""
     if not current_output().quiet:
         tqdm.write(f"ranet: {sentence}", file=sys.stderr)
         sys.stderr.flush()

@@ -17,7 +17,7 @@ class Bar(tqdm):
     """tqdm's bar in a terminal."""
 
     def leave_out(self, seconds: float) -> None:
-        """Count the last `seconds` neither as elapsed nor in the estimate of those left."""
+        """Leave the last `seconds` out of the elapsed time and the estimate of the time left."""
         if not self.disable:
             self.start_t += seconds
             self.last_print_t += seconds
@@ -26,8 +26,8 @@ class Bar(tqdm):
 class Lines:
     """A line for a log file, at most every `LINE_SECONDS` and at the end.
 
-    It has the methods of a `Bar` that are called here. Without `leave` there is no line at the end;
-    where that is None, there is one unless this began while others were under way.
+    It has those methods of a `Bar` that this package calls. If `leave` is False, there is no line
+    at the end; if it is None, there is one unless this progress began while another was under way.
     """
 
     _under_way: ClassVar[weakref.WeakSet["Lines"]] = weakref.WeakSet()
@@ -63,23 +63,23 @@ class Lines:
         self.close()
 
     def update(self, count: int) -> None:
-        """Note that `count` more are done."""
+        """Count `count` more units as done."""
         self.n += count
         self._told = False
         if time.monotonic() - self._line_time >= LINE_SECONDS:
             self._tell()
 
     def set_postfix_str(self, postfix: str) -> None:
-        """Words for the end of the next line."""
+        """Set the words for the end of the next line."""
         self._postfix = postfix
 
     def leave_out(self, seconds: float) -> None:
-        """Count the last `seconds` neither as elapsed nor in the estimate of those left."""
+        """Leave the last `seconds` out of the elapsed time and the estimate of the time left."""
         self._start += seconds
         self._line_time += seconds
 
     def close(self) -> None:
-        """End, and tell what was done since the last line."""
+        """Stop, and print a final line if one is wanted and some progress is not reported yet."""
         self._under_way.discard(self)
         if self._ends_with_line and self.n and not self._told:
             self._tell()
@@ -111,17 +111,17 @@ def track(
     hidden: bool = False,
     pace: bool = False,
 ) -> Bar | Lines:
-    """Progress over an iterable, or by `update`, of `total` units, `initial` of them done before.
+    """Show progress over an iterable, or by calls of `update` if there is none.
 
     Args:
-      iterable: what to go through.
+      iterable: what to iterate over.
       desc: what is done, such as "predict".
       unit: what is counted, in the singular.
-      total: how many there are; the length of the iterable if not given.
-      initial: how many were done before.
+      total: number of units; the length of the iterable if not given.
+      initial: how many of them were done before.
       leave: keep the bar, or write a line, at the end; None does so unless it is below another.
-      pace: tell in lines how many were done a second, as a bar always does.
-      hidden: show nothing, as where the command is to be quiet.
+      pace: show in lines how many units were done per second, as a bar always does.
+      hidden: show nothing, as in a quiet command.
     """
     hidden = hidden or current_output().quiet
     if total is None and isinstance(iterable, Sized):

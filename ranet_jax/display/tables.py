@@ -1,4 +1,4 @@
-"""Tables: Markdown in files and pipes, drawn in a terminal."""
+"""Tables: printed as Markdown to files and pipes, drawn in a terminal."""
 
 import itertools
 import os
@@ -10,9 +10,9 @@ from ranet_jax.display.output import current_output
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown table that reads well as it is: the first column to the left, others to the right.
+    """Markdown table that is readable as text: first column aligned left, the others right.
 
-    The width of a column is that of its longest cell:
+    Each column is as wide as its longest cell:
 
         | head   | GMACs |
         |:-------|------:|
@@ -30,15 +30,15 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def show(report: str, in_terminal: str | None = None, asked_for: bool = True) -> None:
-    """Print a report, with its tables drawn where standard output is a terminal.
+    """Print a report, with its tables drawn if standard output is a terminal.
 
-    Nothing is printed where standard output is for JSON, nor, where nobody asked for the report,
-    if the command is to be quiet.
+    Nothing is printed if standard output is reserved for JSON, or if the command is quiet and the
+    report is not its purpose.
 
     Args:
-      report: text with tables of `table`, printed as it is where there is no terminal.
-      in_terminal: what a terminal gets in place of it, if not the same.
-      asked_for: whether the report is what the command is for.
+      report: text with tables of `table`, printed as it is if there is no terminal.
+      in_terminal: text to print in a terminal instead; None for the same text.
+      asked_for: whether the report is the purpose of the command.
     """
     output = current_output()
     if output.json or (output.quiet and not asked_for):
@@ -50,7 +50,7 @@ def show(report: str, in_terminal: str | None = None, asked_for: bool = True) ->
 
 
 def _draw(report: str) -> None:
-    """Print to a terminal, as wide as it is; NO_COLOR and COLUMNS count as rich reads them."""
+    """Print to a terminal in its full width; NO_COLOR and COLUMNS work as they do in rich."""
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, emoji=False)
@@ -62,7 +62,7 @@ def _draw(report: str) -> None:
 
 
 def _drawn(lines: list[str]) -> Any:
-    """What rich draws of a table in Markdown; its lines as they are if a cell holds a " | "."""
+    """A Markdown table as a table of rich; its lines unchanged if a cell holds a " | "."""
     from rich import box
     from rich.table import Table
 

@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int64
 from ranet_jax.evaluation.result import EvaluationResult
 from ranet_jax.files import replacing
 
-MOST_NUMBERS = 24  # classes up to which the cells hold numbers
+MOST_NUMBERS = 24  # with more classes, the cells hold no numbers
 DPI = 100
 CELL_INCHES = (0.62, 0.16)  # with numbers, and without
 
@@ -17,7 +17,7 @@ CELL_INCHES = (0.62, 0.16)  # with numbers, and without
 def draw_confusion(result: EvaluationResult, path: str | os.PathLike) -> None:
     """Draw the confusion matrix of the fine segmentation, each row as fractions of its truth.
 
-    Matrices of up to `MOST_NUMBERS` classes tell the percentage and the number of pixels of each
+    Matrices of up to `MOST_NUMBERS` classes show the percentage and the number of pixels of each
     cell. A class without labelled pixels has a grey row.
     """
     from matplotlib.figure import Figure

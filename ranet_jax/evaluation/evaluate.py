@@ -1,4 +1,4 @@
-"""Evaluation of a checkpoint on a data set: its report, and pictures beside it."""
+"""Evaluation of a checkpoint on a data set: its report, and pictures next to it."""
 
 import dataclasses
 import itertools
@@ -30,15 +30,15 @@ from ranet_jax.pipeline import examples
 from ranet_jax.pipeline.batching import Batch
 from ranet_jax.pipeline.metadata import DatasetMetadata
 
-# What the signs of TFDS's expressions for splits become in the names of files.
+# Replacements, in file names, for the special characters of TFDS split expressions.
 _READABLE = str.maketrans({"[": "_", "]": "", ":": "to", "%": "pct", "+": "_and_"})
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """An evaluation, what its JSON file holds, and the files by what they are.
+    """An evaluation, the contents of its JSON file, and the files by what they contain.
 
-    Both are empty on other hosts than the first, which alone writes.
+    `report` and `files` are empty on all hosts except the first, the only one that writes.
     """
 
     result: EvaluationResult
@@ -58,25 +58,25 @@ def evaluate_checkpoint(
 ) -> Evaluation:
     """Score a checkpoint on a split of its data set; write the scores as JSON, and pictures.
 
-    Beside the report `NAME.json` lie `NAME_confusion.png`, the confusion matrix of the fine
-    segmentation, and, if asked for, the sheet of images `NAME.png`.
+    Next to the report `NAME.json` are `NAME_confusion.png`, the confusion matrix of the fine
+    segmentation, and, if asked for, `NAME.png`, the sheet of images.
 
-    One that was cut off goes on where it was when it is started again in the same way. Of several
-    hosts the first one writes.
+    An interrupted evaluation resumes where it was when it is started again in the same way. With
+    several hosts, the first one writes.
 
     Args:
       path: working directory (its best checkpoint), a checkpoint of it, or an exported model.
-      split: of the data set; the config's `data.eval_split` if not given.
+      split: split of the data set; the config's `data.eval_split` if not given.
       output: JSON file; `evaluation_SPLIT.json` in the model's directory if not given.
       pictures: number of images, from the first on, to draw on a sheet beside the JSON file.
-      alpha: how opaque labels lie over the images of the sheet, from 0 to 1.
-      configure: may change fields of the config, such as those of `config.eval`.
+      alpha: opacity of the labels over the images of the sheet, from 0 to 1.
+      configure: returns the config with changed fields, such as those of `config.eval`.
       progress: show a progress bar.
-      tell: gets on the first host what is scored, before it is.
+      tell: called on the first host, before scoring, with a sentence on what is scored.
 
     Raises:
-      UserError: no checkpoint, no data set or one with other classes, nothing labelled in the
-        split, more than 32,768 pictures, or the report cannot be written.
+      UserError: the checkpoint or the data set is missing, the data set has other classes, the
+        split has no labels, `pictures` is more than 32,768, or the report cannot be written.
     """
     if pictures != 0:
         check_counts({"number of pictures": pictures})
@@ -142,7 +142,7 @@ def _journal(model: Model, report: Path, split: str, builder: Any, total: int) -
 
 
 def _report_name(split: str) -> str:
-    """File name of a split, which parts of it do not share: `val[:50%]` has `val_to50pct`."""
+    """File name for a split; parts of it get other names: `val[:50%]` gives `val_to50pct`."""
     readable = split.translate(_READABLE)
     return f"evaluation_{re.sub(r'[^A-Za-z0-9_-]+', '_', readable)}.json"
 

@@ -16,7 +16,7 @@ from ranet_jax.files import paths, reason, replacing
 
 @dataclasses.dataclass
 class Tally:
-    """Confusion matrices and numbers of images by output, of the batches counted so far.
+    """Confusion matrices and numbers of images by output, for the batches counted so far.
 
     `regions` counts their regions, if there are any; `seconds` is how long earlier runs took.
     """
@@ -29,7 +29,7 @@ class Tally:
 
     @classmethod
     def empty(cls, outputs: tuple[str, ...], num_classes: int) -> "Tally":
-        """Of no batch."""
+        """The tally of no batch."""
         shape = (num_classes, num_classes)
         confusion = {name: np.zeros(shape, np.int64) for name in outputs}
         return cls(confusion, dict.fromkeys(outputs, 0))
@@ -37,16 +37,16 @@ class Tally:
 
 @dataclasses.dataclass(frozen=True)
 class Journal:
-    """A file for the tally of one evaluation, which `key` tells from all others."""
+    """A file for the tally of one evaluation, which `key` distinguishes from all others."""
 
     path: paths.Path
     key: str
 
     def read(self, empty: Tally) -> Tally | None:
-        """The tally that `write` left; None if there is none, or it is of another evaluation.
+        """The tally that `write` left; None if there is none or it is from another evaluation.
 
-        A damaged file, of which standard error tells, or one of other fields than those of `empty`
-        counts as none.
+        A file that is damaged or does not fit `empty` counts as none. Damage is reported on
+        standard error.
         """
         try:
             contents = io.BytesIO(paths.read_bytes(self.path))
@@ -70,7 +70,7 @@ class Journal:
             return None
 
     def write(self, tally: Tally) -> None:
-        """Replace the file in one step; where none can be written there is none."""
+        """Replace the file in one step; if it cannot be written, the error is ignored."""
         fields: dict[str, Any] = {"key": self.key, "batches": tally.batches}
         fields["seconds"] = tally.seconds
         fields["outputs"] = list(tally.confusion)
@@ -85,13 +85,13 @@ class Journal:
             np.savez(file, **fields)
 
     def remove(self) -> None:
-        """Delete the file, if there is one and it can be."""
+        """Delete the file, if it exists and can be deleted."""
         with contextlib.suppress(OSError):
             paths.remove(self.path)
 
 
 def _fits(tally: Tally, empty: Tally) -> bool:
-    """Whether a tally is one of counts, of the outputs and classes of `empty`."""
+    """Whether a tally holds valid counts for the outputs and classes of `empty`."""
     if tally.confusion.keys() != empty.confusion.keys():
         return False
     for name, matrix in tally.confusion.items():

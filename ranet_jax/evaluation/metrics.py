@@ -1,4 +1,4 @@
-"""Segmentation metrics from exact confusion matrices: int32 a batch on device, int64 on host."""
+"""Segmentation metrics from exact confusion matrices: int32 per batch on device, int64 on host."""
 
 import dataclasses
 
@@ -20,7 +20,8 @@ def confusion_matrix(
     """Pixel counts of one batch by true class (rows) and predicted class (columns); jit-able.
 
     Pixels of `ignore_label` and images whose `mask` is False are not counted. Labels must have
-    passed `pipeline.labels.check_labels`, and predictions be classes. Two classes and six pixels::
+    passed `pipeline.labels.check_labels`, and predictions must be classes. With two classes and six
+    pixels::
 
         labels       0  0  0  1  1  255
         predictions  0  0  1  1  0  1          [[2, 1],
@@ -38,10 +39,10 @@ def confusion_matrix(
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationScores:
-    """What a confusion matrix (int64, rows are the truth) says; all scores are fractions of 1.
+    """Scores of a confusion matrix (int64, rows are the truth); all are fractions of 1.
 
     A class that occurs neither in the truth nor in the prediction has an IoU of NaN and is left
-    out of the mean, as is usual in the field; a score of no pixels at all is NaN.
+    out of the mean, as is usual in the field; a score without any pixels is NaN.
     """
 
     confusion: Int64[np.ndarray, "c c"]
@@ -88,6 +89,6 @@ def _ratio(part: np.ndarray | np.int64, whole: np.ndarray | np.int64) -> np.ndar
 
 
 def _mean_of_present(values: np.ndarray) -> float:
-    """Mean over the values that are not NaN; NaN where there is none."""
+    """Mean over the values that are not NaN; NaN if there are none."""
     present = values[~np.isnan(values)]
     return float(present.mean()) if present.size else float("nan")

@@ -1,4 +1,4 @@
-"""What the regions of a network are like: how large, how pure, and how good their boundaries."""
+"""Statistics of a network's regions: their size, their purity and their boundaries' quality."""
 
 import dataclasses
 import math
@@ -15,9 +15,9 @@ from ranet_jax.inference.prediction import MIN_REGION_PIXELS
 from ranet_jax.models import Outputs
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
 
-# A cell is predicted to hold a boundary where its probability exceeds this.
+# A cell is predicted to hold a boundary if its probability exceeds this.
 BOUNDARY_THRESHOLD = 0.5
-# Share of the pixels from which on a partition says nothing: all in one region, or all single.
+# A partition is degenerate if more than this share of the pixels is in one region, or single.
 DEGENERATE_SHARE = 0.9
 
 _boundary_cells = jax.jit(ops.boundary_cells, static_argnames=("shape", "ignore_label"))
@@ -25,10 +25,10 @@ _boundary_cells = jax.jit(ops.boundary_cells, static_argnames=("shape", "ignore_
 
 @dataclasses.dataclass(frozen=True)
 class RegionCounts:
-    """Whole numbers of one or more images, which add up over images, batches and hosts.
+    """Counts for one or more images, which add up over images, batches and hosts.
 
-    Pixels are those of the feature grid. Boundary cells count only where a pixel of the label map
-    within them is labelled.
+    Pixels are those of the feature grid. A boundary cell counts only if a pixel of the label map
+    within it is labelled.
     """
 
     images: int = 0
@@ -40,7 +40,7 @@ class RegionCounts:
     slot_pixels: int = 0  # in regions that have a slot for representatives
     single_pixels: int = 0  # in regions of one pixel
     labelled_pixels: int = 0
-    pure_pixels: int = 0  # of the labelled ones: of their region's most frequent category
+    pure_pixels: int = 0  # labelled pixels of their region's most frequent category
     true_boundary: int = 0
     predicted_boundary: int = 0
     matched_boundary: int = 0  # both
@@ -74,13 +74,13 @@ def count_image(
     """Count the regions of one image.
 
     The category of a feature pixel is that of the label pixel at its place (`ops.nearest_indices`);
-    ignored ones have none. `ops.boundary_cells` says whether a cell holds a boundary.
+    ignored pixels have none. `ops.boundary_cells` says whether a cell holds a boundary.
 
     Args:
       labels: root pixel (row-major number) of each feature pixel's region.
       roots: root pixels of the regions that have a slot; -1 for an empty slot.
       boundary: probability of a boundary, B of Eq. 1.
-      truth: label map, of whatever resolution.
+      truth: label map of any resolution.
       ignore_label: the value of pixels without a category.
     """
     height, width = labels.shape
@@ -113,9 +113,9 @@ def region_purity(
     truth: Integer[np.ndarray, "H W"],
     ignore_label: int = IGNORE_LABEL,
 ) -> float:
-    """Share of the labelled feature pixels of the most frequent category of their region.
+    """Share of the labelled feature pixels that have their region's most frequent category.
 
-    NaN where none is labelled.
+    NaN if no pixel is labelled.
     """
     labelled, pure = _count_labelled(labels, truth, ignore_label)
     return _ratio(pure, labelled)
@@ -124,7 +124,7 @@ def region_purity(
 def _count_labelled(
     labels: Int[np.ndarray, "h w"], truth: Integer[np.ndarray, "H W"], ignore_label: int
 ) -> tuple[int, int]:
-    """Feature pixels that have a category, and those of the most frequent one of their region."""
+    """Counts of feature pixels with a category, and of those with their region's most frequent."""
     rows, columns = map(ops.nearest_indices, labels.shape, truth.shape)
     categories = truth[np.ix_(rows, columns)]
     labelled = categories != ignore_label
@@ -150,7 +150,7 @@ def count_batch(
 ) -> RegionCounts:
     """Sum of `count_image` over the images of a batch that `mask` does not leave out.
 
-    All counts are 0 where the network has no regions.
+    All counts are 0 if the network has no regions.
     """
     total = RegionCounts()
     if outputs.regions is None or outputs.boundary is None:
@@ -176,7 +176,7 @@ def count_passes(
     mask: Bool[np.ndarray, " b"],
     ignore_label: int = IGNORE_LABEL,
 ) -> RegionCounts:
-    """Sum of `count_batch` over passes that saw the images of a batch one part after another."""
+    """Sum of `count_batch` over passes that took the images of a batch one part after another."""
     total, start = RegionCounts(), 0
     for outputs in passes:
         part = slice(start, start + len(outputs.fine))
@@ -187,7 +187,7 @@ def count_passes(
 
 @dataclasses.dataclass(frozen=True)
 class RegionScores:
-    """What counts say of the regions; NaN where there is nothing to divide by.
+    """Scores of the regions, computed from counts; NaN where there is nothing to divide by.
 
     Sizes are in feature pixels; shares, purity and the boundary's scores are fractions of 1.
     """
@@ -221,12 +221,12 @@ class RegionScores:
 
     @property
     def single_share(self) -> float:
-        """Share of the pixels that are a region of their own."""
+        """Share of the pixels that form a region alone."""
         return _ratio(self.counts.single_pixels, self.counts.pixels)
 
     @property
     def region_purity(self) -> float:
-        """Share of the labelled pixels of the most frequent category of their region."""
+        """Share of the labelled pixels that have their region's most frequent category."""
         return _ratio(self.counts.pure_pixels, self.counts.labelled_pixels)
 
     @property
@@ -261,14 +261,14 @@ class RegionScores:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The scores (None for NaN), the counts, and the "warning" (None where all is well)."""
+        """The scores (None for NaN), the counts, and the "warning" (None if all is well)."""
         scores = {
             name: None if math.isnan(value) else value for name, value in self.values().items()
         }
         return scores | {"counts": dataclasses.asdict(self.counts), "warning": self.warning()}
 
     def table(self) -> str:
-        """Markdown: name and value of each score, "-" for NaN, and below it the warning, if any."""
+        """Markdown: name and value of each score, "-" for NaN; the warning, if any, is below."""
         rows = [
             [
                 f"regions of {MIN_REGION_PIXELS} or more feature-map pixels an image",

@@ -1,4 +1,4 @@
-"""What an evaluation says: scores of segmentations and of regions, as JSON and as tables."""
+"""Results of an evaluation: scores of segmentations and of regions, as JSON and as tables."""
 
 import dataclasses
 import math
@@ -84,7 +84,7 @@ class EvaluationResult:
     def table(self) -> str:
         """Markdown: IoU in percent of each class, then the means; "-" where nothing was scored.
 
-        Below it a table of the regions, if there are any, and what is wrong with them, if anything.
+        A table of the regions follows, if there are any, and a warning if they are of no use.
         """
         scores, pixels = self.outputs.values(), self.fine.labelled
         rows = [

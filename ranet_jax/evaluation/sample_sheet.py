@@ -12,7 +12,7 @@ PICTURE_WIDTH = 240
 def sample_sheet(result: EvaluationResult, normalization: Normalization) -> Image.Image | None:
     """Photograph, truth and fine labels of each sample, above a legend; None without samples.
 
-    `normalization` is what the images of the samples went through.
+    `normalization` is the one applied to the images of the samples.
     """
     rows = [
         {

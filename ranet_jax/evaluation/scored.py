@@ -11,9 +11,9 @@ from ranet_jax.inference.model import Model
 
 @dataclasses.dataclass(frozen=True)
 class ScoredWeights:
-    """Weights of `step` of the run in `directory`, and what the run's best and last steps are.
+    """Weights of `step` of the run in `directory`, and the run's best and last steps.
 
-    `step` is None for an exported model, `best` where no checkpoint of the run has a mIoU.
+    `step` is None for an exported model; `best` is None if no checkpoint of the run has a mIoU.
     """
 
     directory: Path
@@ -34,13 +34,13 @@ class ScoredWeights:
         return f"step {self.step} of {self.directory}" + (f" ({remark})" if remark else "")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dictionary: the directory, and the steps where there are any."""
+        """Plain dictionary: the directory, and the steps, None where there is none."""
         steps = {"step": self.step, "best_step": self.best, "last_step": self.last}
         return {"directory": str(self.directory), **steps}
 
 
 def find_scored(path: Path, model: Model) -> ScoredWeights:
-    """The weights that `load(path)` gave to a model; the path is absolute."""
+    """The weights that `load(path)` gave to a model; the path must be absolute."""
     workdir = workdir_of(path)
     if model.step is None:
         return ScoredWeights(workdir)

@@ -36,7 +36,7 @@ from ranet_jax.pipeline.metadata import DatasetMetadata
 OUTPUTS = ("fine", "coarse")
 JOURNAL_SECONDS = 30.0
 SAMPLES = 2
-SAMPLE_SIDE = 320  # pixels of their longer side at most, but for a remainder
+SAMPLE_SIDE = 320  # most pixels of their longer side
 
 
 def evaluate_batches(
@@ -51,11 +51,12 @@ def evaluate_batches(
 ) -> EvaluationResult:
     """Score a network on this host's batches, and sum the counts over all hosts.
 
-    The first `SAMPLES` images of this host are kept as samples, unless a journal counted them.
-    Regions are those of one pass over the whole images at their own scale, as of `Model.predict`.
+    The first `SAMPLES` images of this host are kept as samples, unless the journal has counted them
+    already. Regions are those of one pass over the whole images at their own scale, as in
+    `Model.predict`.
 
     Args:
-      forward: jit-compiled `forward(variables, images, with_regions)`, as `make_forward` gives.
+      forward: jit-compiled `forward(variables, images, with_regions)`, as from `make_forward`.
       variables: parameters and batch statistics, NumPy or replicated jax arrays.
       batches: {"image": normalised float32 [B, H, W, 3], "label": [B, h, w], "mask": bool [B]};
         images that `mask` leaves out are padding and are not counted. A batch is split over as
@@ -64,8 +65,8 @@ def evaluate_batches(
       settings: scales, flips and windows.
       total: number of this host's images, for the progress bar.
       progress: show a progress bar, on the first host.
-      journal: file of what is counted so far, written every `JOURNAL_SECONDS`; an evaluation that
-        was cut off goes on from there. The batches must come in the same order again.
+      journal: file of the counts so far, written every `JOURNAL_SECONDS`; an interrupted evaluation
+        resumes from there. The batches must come in the same order again.
 
     Raises:
       UserError: a label is out of range, or there are no images at all.
@@ -83,7 +84,7 @@ def evaluate_batches(
         initial=tally.images["fine"],
         unit="image",
         desc="evaluate",
-        leave=None,  # not below the bar of a training
+        leave=None,  # do not keep the bar when it is below that of a training
         hidden=hidden,
     ) as bar:
         written = time.monotonic()
@@ -141,7 +142,7 @@ def _samples(batch: Batch, probabilities: Float[Array, "b H W c"]) -> list[Sampl
     """The first images of a batch, each as every n-th pixel."""
     samples = []
     for index in np.flatnonzero(batch["mask"])[:SAMPLES].tolist():
-        # A copy, not a view of the batch, of red, green and blue: there may be further channels.
+        # A copy, not a view of the batch; only red, green and blue, as there may be more channels.
         image = np.array(_thinned(batch["image"][index])[..., :3], np.float32)
         truth = _thinned(batch["label"][index]).astype(np.uint8)
         fine = np.asarray(jnp.argmax(_thinned(probabilities[index]), axis=-1)).astype(np.uint8)
@@ -150,7 +151,7 @@ def _samples(batch: Batch, probabilities: Float[Array, "b H W c"]) -> list[Sampl
 
 
 def _thinned(pixels: Any) -> Any:
-    """Every n-th row and column of an array [H, W, ...], of which `SAMPLE_SIDE` are left or so."""
+    """Every n-th row and column of an array [H, W, ...], at most `SAMPLE_SIDE` of each."""
     step = -(-max(pixels.shape[:2]) // SAMPLE_SIDE)
     return pixels[::step, ::step]
 
@@ -194,7 +195,7 @@ def _count(
 def sum_over_hosts(counts: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     """Sum of non-negative counts over all hosts, exact up to 2**62.
 
-    They travel in two halves, for jax arrays hold 32 bits.
+    The counts are exchanged as two halves, because jax arrays hold 32 bits.
     """
     halves = np.stack([counts >> 31, counts & (2**31 - 1)]).astype(np.int32)
     gathered = np.asarray(multihost_utils.process_allgather(halves), np.int64)

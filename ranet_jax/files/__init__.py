@@ -1,4 +1,4 @@
-"""Small files that are whole or not there."""
+"""Reading and writing of small files, each of which is written completely or not at all."""
 
 import contextlib
 import errno
@@ -18,7 +18,7 @@ from ranet_jax.files.paths import as_path, is_store
 
 
 def check_json_output(path: str | os.PathLike[str], contents: str) -> None:
-    """Refuse, before work is done for it, a path to which no JSON can be written.
+    """Refuse a path to which no JSON can be written, before any work is done for it.
 
     Raises:
       UserError: it does not end in .json, or its directory or bucket is missing.
@@ -40,11 +40,11 @@ def check_suffix(path: paths.Path, suffix: str) -> None:
 
 
 def make_directory(directory: paths.Path, other: str) -> None:
-    """Make a directory and those above it, unless it is there; stores have a bucket alone.
+    """Make a directory and its parents if they are missing; on a store only the bucket must exist.
 
     Args:
-      directory: what to make.
-      other: what to choose instead, as the error says, such as "output directory".
+      directory: the directory to make.
+      other: what the error tells the user to choose instead, such as "output directory".
 
     Raises:
       UserError: it cannot be made, or there is no such bucket.
@@ -62,12 +62,13 @@ def make_directory(directory: paths.Path, other: str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """Yield a path to write to, a file or a directory, which is moved to `path` in one step.
+    """Yield a path at which to write a file or directory that is then moved to `path` in one step.
 
-    It lies beside `path` and is of this process alone, so that several processes may write the
-    same path. Where an exception ends the writing it is removed, and `path` stays as it was.
+    The yielded path lies beside `path` and is used by this process alone, so that several processes
+    may write the same `path`. If writing ends with an exception, the partial file or directory is
+    removed and `path` stays as it was.
 
-    What belongs on an object store is written on this machine first.
+    If `path` is on an object store, the file or directory is written on this machine first.
     """
     path = as_path(path)
     if is_store(path):
@@ -76,7 +77,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
             yield partial
             stores.upload(partial, path)
         return
-    # Of a long name a part, for file systems take no longer ones.
+    # Long names are shortened, since file systems limit the length of a name.
     partial = path.with_name(f".{path.name[:40]}.{os.getpid()}.partial")
     try:
         yield partial
@@ -92,7 +93,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def new_directory(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """Yield a directory to fill, which has its name only once it is full.
+    """Yield a directory to fill, which gets its final name only once it is complete.
 
     Raises:
       UserError: the path exists already, or cannot be made.
@@ -108,7 +109,7 @@ def new_directory(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def explained(what: object, remedy: str) -> Iterator[None]:
-    """Turn an `OSError` into a `UserError` that says what cannot be written, why and the remedy."""
+    """Turn an `OSError` into a `UserError` that says what cannot be written, why, and a remedy."""
     try:
         yield
     except OSError as error:
@@ -116,7 +117,7 @@ def explained(what: object, remedy: str) -> Iterator[None]:
 
 
 def numbered_names(directory: paths.Path) -> list[int]:
-    """The names in a directory that are numbers, in order; none where there is no directory."""
+    """The names in a directory that are numbers, in order; none if the directory is missing."""
     try:
         names = paths.list_names(directory)
     except OSError:
@@ -125,19 +126,19 @@ def numbered_names(directory: paths.Path) -> list[int]:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write JSON in one step, as `json_text`."""
+    """Write JSON in one step, in the form of `json_text`."""
     write_text(path, json_text(value) + "\n")
 
 
 def json_text(value: Any) -> str:
-    """JSON, indented, each list of numbers on one line."""
+    """Indented JSON with each list of numbers on one line."""
     text = json.dumps(value, indent=2)
-    # A line break in JSON stands outside of strings.
+    # JSON has line breaks only outside of strings.
     return re.sub(r'\[\n([^\[\]{}"]*)\]', lambda list_: f"[{' '.join(list_[1].split())}]", text)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text in one step, which is on the disk when this returns."""
+    """Write a text in one step; it is on the disk when this returns."""
     with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -163,10 +164,10 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def parse_json(text: bytes) -> Any:
-    """The value that JSON in UTF-8 describes.
+    """Parse JSON in UTF-8.
 
     Raises:
-      ValueError: it is not JSON, is nested too deeply, or holds a number beyond 64 bits.
+      ValueError: the text is not JSON, is nested too deeply, or holds a number beyond 64 bits.
     """
     try:
         return json.loads(text.decode(), parse_int=_integer, parse_float=_float)
@@ -189,7 +190,7 @@ def _float(digits: str) -> float:
 def reason(error: BaseException) -> str:
     """Why a file could not be read or written, in the words of the operating system if it has any.
 
-    Libraries that are not written in Python put these words inside texts of their own.
+    Libraries that are not written in Python put these words inside messages of their own.
     """
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

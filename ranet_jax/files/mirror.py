@@ -1,4 +1,4 @@
-"""A directory of an object store that a program works in: a copy on this machine, sent again."""
+"""Local copies of object store directories, whose changes are sent back to the store."""
 
 import contextlib
 import errno
@@ -15,14 +15,14 @@ from ranet_jax.files import paths, reason, stores
 
 
 class Mirror:
-    """A local directory, and the one of a store which gets what changes in it, if there is one.
+    """A local directory and, optionally, a directory on a store to which its changes are sent.
 
-    What begins with a dot is not sent.
+    Files and directories whose names begin with a dot are not sent.
 
     Attributes:
       local: the directory to work in.
       sends: whether this process is the one that sends.
-      check: raises `UserError` where nothing more may be sent.
+      check: function that raises `UserError` if nothing more may be sent.
     """
 
     def __init__(self, local: pathlib.Path, remote: epath.Path | None, last: str):
@@ -33,10 +33,10 @@ class Mirror:
         self._fetched: dict[str, tuple[int, str]] = {}
 
     def fetch(self, left_out: tuple[str, ...]) -> None:
-        """Copy what the store has, but for the directories `left_out`.
+        """Copy the contents of the store's directory, except for the directories `left_out`.
 
         Raises:
-          OSError: it cannot be read, or not be written here.
+          OSError: the store cannot be read, or the copy cannot be written.
         """
         if self._remote is not None:
             self._fetched = stores.list_files(self._remote)
@@ -45,10 +45,10 @@ class Mirror:
             self._sent = self._found()
 
     def check_unchanged(self) -> None:
-        """See that nobody has written to the store since `fetch`, but for names with a dot.
+        """Check that the store's directory has not changed since `fetch`, except for hidden names.
 
         Raises:
-          UserError: somebody has, or the store cannot be read.
+          UserError: another program has changed it, or the store cannot be read.
         """
         if self._remote is None:
             return
@@ -73,12 +73,13 @@ class Mirror:
     def send(self) -> None:
         """Send the files that are new or changed since the last time.
 
-        Those whose directory is gone, too, are removed from the store. Files that stand in no
-        further directory go first, and those named `last` after the others of their kind.
+        Files that were deleted together with their directory are removed from the store. Files at
+        the top level are sent before those in subdirectories; in both groups, files named `last`
+        are sent after all others.
 
         Raises:
           OSError: the store cannot be written, or the copy is gone.
-          UserError: it may not be written, as `check` says.
+          UserError: `check` refuses further writes.
         """
         if self._remote is None or not self.sends:
             return
@@ -99,7 +100,7 @@ class Mirror:
             del self._sent[name]
 
     def close(self) -> None:
-        """Send a last time and remove the copy, which is kept and named where that fails.
+        """Send a last time and remove the copy; if sending fails, the copy is kept and named.
 
         Raises:
           UserError: not everything could be sent.
@@ -123,7 +124,7 @@ class Mirror:
         shutil.rmtree(kept, ignore_errors=True)
 
     def _is_removed(self, name: str) -> bool:
-        """Whether a file went with its directory, and not by itself as those of cleaners do."""
+        """Whether a file was deleted with its directory, not alone as by a cleaner of old files."""
         return not (self.local / name).parent.is_dir()
 
     def _order(self, name: str) -> tuple[bool, bool, str]:
@@ -131,7 +132,7 @@ class Mirror:
         return len(path.parts) > 1, path.name == self._last, name
 
     def _found(self) -> dict[str, tuple[int, int]]:
-        """What tells versions of the files here, by their names."""
+        """Size and time of change of each local file, by name, to tell versions apart."""
         found = {}
         for path in self.local.rglob("*"):
             name = path.relative_to(self.local).as_posix()
@@ -147,15 +148,15 @@ def _is_hidden(name: str) -> bool:
 
 @contextlib.contextmanager
 def mirrored(path: paths.Path, last: str = "", left_out: tuple[str, ...] = ()) -> Iterator[Mirror]:
-    """Yield the mirror of a directory; one that is local is worked in itself.
+    """Yield the mirror of a directory; a local directory is used as it is, without a copy.
 
-    The copy of a directory on a store begins with what is there and is closed in the end, however
-    that comes. Errors name the directory, not its copy.
+    The copy of a directory on a store begins with the directory's contents and is closed at the
+    end, with or without an exception. Errors name the directory, not its copy.
 
     Args:
       path: the directory, which may be missing.
-      last: name of the files that say that all others are there.
-      left_out: directories in it that are not copied; what is new in them is sent.
+      last: name of the files that mark a directory as complete and so are sent last.
+      left_out: directories in it that are not copied; new files in them are sent.
 
     Raises:
       UserError: the bucket is missing, or the store cannot be read or written.

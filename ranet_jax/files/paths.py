@@ -1,8 +1,8 @@
 """Paths that users give: local ones, and those on object stores (`gs://`, `s3://`).
 
-A local path is a `pathlib.Path`; one on a store is an `etils.epath.Path`, of which only the parts
-of the name are asked there. What is at a path, and the bytes of it, the functions here tell of
-both.
+A local path is a `pathlib.Path`; a path on a store is an `etils.epath.Path`, whose own methods are
+used only to take its name apart. The functions here check what exists at a path of either kind and
+read its contents.
 """
 
 import contextlib
@@ -23,16 +23,16 @@ from ranet_jax.errors import UserError
 from ranet_jax.files import stores
 
 Path: TypeAlias = pathlib.Path | epath.Path
-# What names a path.
+# Anything that names a path.
 PathLike: TypeAlias = str | os.PathLike[str]
 
 
 def as_path(text: PathLike) -> Path:
-    """The path that a text names, a leading `~` expanded.
+    """The path that a text names, with a leading `~` expanded.
 
     Raises:
-      UserError: it begins with a scheme other than gs:// and s3://, names no bucket, or the package
-        that reaches its store is not installed.
+      UserError: the text begins with a scheme other than gs:// and s3://, names no bucket, or the
+        package that reaches its store is not installed.
     """
     name = os.path.expanduser(os.fspath(text))
     found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):(/+)(.*)", name)
@@ -64,27 +64,27 @@ def is_store(path: Path) -> TypeGuard[epath.Path]:
 
 
 def absolute(path: Path) -> Path:
-    """The path from the root on; those on stores are so already."""
+    """The absolute path; paths on stores are absolute already."""
     return path if is_store(path) else path.absolute()
 
 
 def resolved(path: Path) -> Path:
-    """One path for all names of a file."""
+    """The path with links resolved, so that all names of a file give the same path."""
     return path if is_store(path) else path.resolve()
 
 
 def exists(path: Path) -> bool:
-    """Whether something is there, were it a link to nothing."""
+    """Whether something exists at the path; a broken link counts."""
     return stores.exists(path) if is_store(path) else os.path.lexists(path)
 
 
 def is_dir(path: Path) -> bool:
-    """Whether it is a directory; on a store, whether there are files below it."""
+    """Whether the path is a directory; on a store, whether there are files below it."""
     return stores.is_dir(path) if is_store(path) else os.path.isdir(path)
 
 
 def is_file(path: Path) -> bool:
-    """Whether it is a file."""
+    """Whether the path is a file."""
     return stores.is_file(path) if is_store(path) else os.path.isfile(path)
 
 
@@ -98,7 +98,7 @@ def list_names(directory: Path) -> list[str]:
 
 
 def find_in_each(directory: Path, name: str) -> list[Path]:
-    """The files of a name in the directories right below a directory, which may be missing.
+    """The files called `name` in the subdirectories of a directory, which may be missing.
 
     Raises:
       OSError: it cannot be read.
@@ -124,7 +124,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def file_size(path: Path) -> int:
-    """Bytes of a file.
+    """Size of a file in bytes.
 
     Raises:
       OSError: it is missing or cannot be read.
@@ -145,11 +145,11 @@ def remove(path: Path) -> None:
 
 
 def check_bucket(path: Path) -> None:
-    """Refuse, before work is done for it, a path of a bucket that is not there.
+    """Refuse a path in a missing bucket, before any work is done for it.
 
     Raises:
       UserError: there is no such bucket.
-      OSError: the store cannot be asked.
+      OSError: the store cannot be reached.
     """
     if is_store(path):
         scheme, _, rest = str(path).partition("://")
@@ -160,9 +160,9 @@ def check_bucket(path: Path) -> None:
 
 @contextlib.contextmanager
 def local_copy(path: Path) -> Iterator[pathlib.Path]:
-    """Yield a local path of what is at a path: itself, or a copy that is there meanwhile.
+    """Yield a local path with the contents of a path: itself, or a temporary copy.
 
-    A `UserError` that names the copy names the path instead.
+    A `UserError` that would name the copy names the path instead.
 
     Raises:
       OSError: the store cannot be read.
@@ -182,14 +182,14 @@ def local_copy(path: Path) -> Iterator[pathlib.Path]:
 
 
 def kept_copy(directory: Path) -> pathlib.Path:
-    """A local path of a directory: itself, or a copy that stays for the next time.
+    """A local path of a directory: itself, or a copy that is kept for later calls.
 
     Copies lie in `ranet_jax/copies` of the user's cache directory; a directory whose files changed
-    is copied anew. Standard error tells of a copy that is made.
+    is copied again. Making a copy is reported on standard error.
 
     Raises:
       UserError: the user has no cache directory.
-      OSError: the store cannot be read, or the copy not be written.
+      OSError: the store cannot be read, or the copy cannot be written.
     """
     if not is_store(directory):
         return directory
@@ -213,18 +213,18 @@ def kept_copy(directory: Path) -> pathlib.Path:
         try:
             os.replace(pathlib.Path(scratch, "copy"), target)
         except OSError:
-            if not target.is_dir():  # which another process has made meanwhile
+            if not target.is_dir():  # if it is one, another process has made it in the meantime
                 raise
     return target
 
 
 def user_caches() -> pathlib.Path:
-    """ranet_jax in the user's cache directory, by the XDG specification.
+    """The folder `ranet_jax` in the user's cache directory, by the XDG specification.
 
     Raises:
       RuntimeError: the user has no home directory.
     """
     named = pathlib.Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # A relative path is invalid there, and so is the empty one.
+    # The specification does not allow a relative or an empty path.
     caches = named if named.is_absolute() else pathlib.Path.home() / ".cache"
     return caches / "ranet_jax"

@@ -1,10 +1,12 @@
-"""Object stores, reached through fsspec: what is there, and whole files to and from them.
+"""Object stores, reached through fsspec: listing, reading and copying of whole files.
 
-A store has neither directories, nor appending, renaming or locks: a file appears whole when it has
-been sent. What goes wrong is an `OSError` that names the file, whatever the store's library raises.
+A store has no directories, no appending, no renaming and no locks: a file appears whole once it has
+been sent. Failures are raised as an `OSError` that names the file, whatever the store's library
+raises.
 
-The type of path is `etils.epath`'s; its own reading and writing is left aside, for it goes through
-TensorFlow where that is installed, which reads no s3://, and its walk does not work with s3fs.
+Paths have the type of `etils.epath`, but its own methods for reading and writing are not used: they
+go through TensorFlow if that is installed, which does not read s3://, and its walk does not work
+with s3fs.
 """
 
 import contextlib
@@ -18,15 +20,15 @@ from etils import epath
 
 from ranet_jax.errors import first_sentence
 
-# By scheme, the package that reaches the store; the extra that installs it has the scheme's name
-# in pyproject.toml, but for Google's.
+# The package that reaches the store of a scheme, and the extra in pyproject.toml that installs it,
+# which has the name of the scheme except for Google's.
 PACKAGES = {"gs": "gcsfs", "s3": "s3fs"}
 EXTRAS = {"gs": "gcs", "s3": "s3"}
 
 
 def _file_system(path: epath.Path) -> Any:
-    """fsspec's file system of a path, which remembers no listing: other programs write too."""
-    import fsspec  # which takes longer than the rest, and is needed for stores alone
+    """fsspec's file system of a path, without cached listings, as other programs write too."""
+    import fsspec  # slower to import than the rest, and needed only for stores
 
     scheme = str(path).partition("://")[0]
     return fsspec.filesystem(scheme, use_listings_cache=False)
@@ -34,19 +36,19 @@ def _file_system(path: epath.Path) -> Any:
 
 @contextlib.contextmanager
 def _errors_of(path: epath.Path) -> Iterator[Any]:
-    """Yield the file system; turn what it raises into an `OSError` of this path."""
+    """Yield the file system; turn its exceptions into an `OSError` that names this path."""
     try:
         yield _file_system(path)
     except FileNotFoundError as error:
         words = os.strerror(errno.ENOENT)
         raise FileNotFoundError(errno.ENOENT, words, str(path)) from error
-    except Exception as error:  # each library has its own, and those of the connection below it
+    except Exception as error:  # each library has its own types, and so has the network layer
         words = first_sentence(error) or type(error).__name__
         raise OSError(errno.EIO, words, str(path)) from error
 
 
 def exists(path: epath.Path) -> bool:
-    """Whether there is a file of this name, or one below it; of a bucket, whether it is there."""
+    """Whether a file has this name or lies below it; for a bucket, whether the bucket exists."""
     with _errors_of(path) as files:
         return files.exists(str(path))
 
@@ -64,7 +66,7 @@ def is_file(path: epath.Path) -> bool:
 
 
 def list_names(directory: epath.Path) -> list[str]:
-    """Names of the files and directories right below a directory.
+    """Names of the files and directories directly below a directory.
 
     Raises:
       FileNotFoundError: there are none.
@@ -75,7 +77,7 @@ def list_names(directory: epath.Path) -> list[str]:
 
 
 def list_files(directory: epath.Path) -> dict[str, tuple[int, str]]:
-    """Files at any depth by their names relative to a directory: bytes, and what tells versions."""
+    """Size in bytes and version tag of the files at any depth, by their names in the directory."""
     with _errors_of(directory) as files:
         found = files.find(str(directory), detail=True)
         root = files._strip_protocol(str(directory)).rstrip("/") + "/"
@@ -97,7 +99,7 @@ def read_bytes(path: epath.Path) -> bytes:
 
 
 def file_size(path: epath.Path) -> int:
-    """Bytes of a file."""
+    """Size of a file in bytes."""
     with _errors_of(path) as files:
         return files.info(str(path))["size"]
 
@@ -111,8 +113,8 @@ def remove(path: epath.Path) -> None:
 def download(path: epath.Path, target: pathlib.Path, left_out: tuple[str, ...] = ()) -> None:
     """Copy a file, or the files of a directory at any depth, to a local path.
 
-    Where there is neither, nothing is made. Of a directory, those in it named in `left_out` are not
-    copied.
+    If nothing exists at the path, nothing is created. Directories directly below it whose names are
+    in `left_out` are not copied.
     """
     if is_file(path):
         with _errors_of(path) as files:
@@ -129,12 +131,12 @@ def download(path: epath.Path, target: pathlib.Path, left_out: tuple[str, ...] =
 def upload(source: pathlib.Path, path: epath.Path, last: str | None = None) -> None:
     """Copy a local file, or the files of a directory at any depth, to a store.
 
-    Where an exception comes, those that were sent are removed.
+    If an exception stops the copy of a directory, the files sent so far are removed.
 
     Args:
       source: file or directory.
       path: its place on the store.
-      last: name of the file that is sent when all others of the directory are there.
+      last: name of the file that is sent after all others of the directory.
     """
     if source.is_file():
         _send(source, path)

@@ -19,26 +19,26 @@ from ranet_jax.models import find_block
 from ranet_jax.porting.published import LIBRARY
 
 TASK = "image-segmentation"
-# The hub's names of measures.
+# The hub's names for the measures.
 METRICS = dict(zip(MEASURES, ("mean_iou", "accuracy", "mean_accuracy"), strict=True))
 TITLES = dict(zip(MEASURES, ("mean IoU", "pixel accuracy", "mean accuracy"), strict=True))
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """What a model card says besides what the model says of itself.
+    """The parts of a model card that the model itself does not provide.
 
     Attributes:
-      name: what `from_pretrained` is to be called with, the hub's `owner/name` or a directory.
-      scores: of evaluations of the model.
+      name: the argument for `from_pretrained`, the hub's `owner/name` or a directory.
+      scores: scores of evaluations of the model.
       license: the hub's identifier of the license of the weights, such as "apache-2.0".
-      picture: name of the file of a picture beside the card.
-      use: what the section on use says; how to call `from_pretrained` if it is empty.
-      origin: what a section on the origin of the weights says; there is none if it is empty.
-      sizes: of which sizes images are taken.
+      picture: name of a picture file beside the card.
+      use: text of the section on use; if empty, it shows how to call `from_pretrained`.
+      origin: text of the section on the origin of the weights; if empty, the section is left out.
+      sizes: which sizes of images the model takes, in words.
 
     Raises:
-      UserError: the license is no identifier.
+      UserError: the license is not an identifier.
     """
 
     name: str
@@ -166,7 +166,7 @@ def _classes(model: Model) -> str:
 
 
 def _scores(scores: tuple[Score, ...]) -> str:
-    """Tables in percent: an evaluation a row, then a class a row where those are on record."""
+    """Tables in percent: one row per evaluation, then one row per class if those are recorded."""
     columns = list(dict.fromkeys(key for score in scores for key in score.values))
     rows = [
         [
@@ -210,5 +210,5 @@ def _training(model: Model) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text of users on one line, in which Markdown sees no signs of its own."""
+    """Text from users on one line, with the characters escaped that mean something in Markdown."""
     return re.sub(r"([\\`*\[\]<>|#])", r"\\\1", " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""Model cards of what `ranet export` and `ranet port` write."""
+"""Model cards for what `ranet export` and `ranet port` write."""
 
 import os
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from ranet_jax.porting import Ported
 from ranet_jax.porting.published import LIBRARY
 from ranet_jax.porting.verify import Difference, report
 
-# Code that reads weights in PyTorch, by the endings of files.
+# Code that reads weights in PyTorch, by the suffix of the file.
 READING = {
     ".pth": 'import torch\n\nstate_dict = torch.load("{file}", weights_only=True)\n',
     ".safetensors": (
@@ -26,7 +26,7 @@ READING = {
 
 
 def export_card(output: str | os.PathLike[str]) -> Path:
-    """Where the card of an exported file or directory lies: beside it."""
+    """The path of an exported file's or directory's card, which lies beside it."""
     output = as_path(output)
     return output.with_name(f"{output.name}.md")
 
@@ -38,9 +38,9 @@ def write_export_card(
 
     Args:
       output: what `export` wrote.
-      model: that was exported.
+      model: the model that was exported.
       exported: what `export` returned.
-      scores: of the model's evaluations, before it was exported.
+      scores: scores of the model's evaluations before it was exported.
     """
     name = as_path(output).name
     use = f"```python\n{exported.usage.format(file=name)}```\n\n{exported.report}"
@@ -57,9 +57,9 @@ def write_weights_card(
 
     Args:
       output: the file, .pth or .safetensors.
-      model: whose weights they are.
-      naming: whose names the tensors have.
-      scores: of the model's evaluations.
+      model: the model that the weights belong to.
+      naming: the naming that the tensors follow.
+      scores: scores of the model's evaluations.
     """
     file = as_path(output)
     reader = READING[file.suffix].format(file=file.name)
@@ -81,7 +81,7 @@ def port_card(
     """The text of the card of a ported network.
 
     Args:
-      name: of its directory.
+      name: name of the network's directory.
       ported: the network.
       differences: what the comparison with PyTorch measured; None if it was not made.
       description: fields of `port.json`.

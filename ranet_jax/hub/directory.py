@@ -1,8 +1,8 @@
 """The directory of a published model.
 
-It holds `model.safetensors` (the weights in this package's own names), `config.json` (what else a
-model is: the experiment's config, the data set's classes, the step), `README.md` (the model card),
-`manifest.json` (checksums of the others) and, where there is one, `picture.png`.
+It holds `model.safetensors` (the weights in this package's own names), `config.json` (the rest of
+the model: the experiment's config, the data set's classes, the step), `README.md` (the model card),
+`manifest.json` (checksums of the other files) and, if there is a picture, `picture.png`.
 """
 
 import importlib.metadata
@@ -24,7 +24,7 @@ from ranet_jax.porting.networks.segmenters import OWN
 from ranet_jax.porting.published import CONFIG, FORMAT, LIBRARY, WEIGHTS
 
 CARD, PICTURE = "README.md", "picture.png"
-# What a model is read from.
+# The files that a model is read from.
 READ = (WEIGHTS, CONFIG, MANIFEST)
 
 
@@ -34,14 +34,14 @@ def write_directory(
     """Write a model to a new directory, whole or not at all.
 
     Args:
-      directory: to write.
-      model: what is published, with the settings of its config.
-      card: what its model card says besides; of its picture, the directory decides.
+      directory: the directory to write.
+      model: the model to publish, with the settings of its config.
+      card: the other contents of its model card, with `PICTURE` as picture if one is given.
       picture: image file to show in the card.
 
     Raises:
       UserError: the directory exists or cannot be written, the picture cannot be read, or the
-        network has no names.
+        network's tensors have no names.
     """
     pixels = None if picture is None else read_image(picture)
     with new_directory(directory) as partial:

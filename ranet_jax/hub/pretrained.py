@@ -1,4 +1,4 @@
-"""A model to the hub and back: the functions that users call."""
+"""The functions that users call to send a model to the hub and to load one."""
 
 import os
 import pathlib
@@ -29,18 +29,19 @@ def save_pretrained(
     """Write a model to a new directory in the form of the hub, with a model card.
 
     Args:
-      model: with the settings of its config; `from_pretrained` gives one that predicts the same.
-      directory: to write.
+      model: saved with the settings of its config; `from_pretrained` returns one that predicts the
+        same.
+      directory: the directory to write.
       run: the working directory or exported model that `load` read the model from. The card shows
         its evaluations of these weights and, if no other picture is given, the sheet of images
         that `ranet evaluate --pictures` drew.
       license: the hub's identifier of the license of the weights, such as "apache-2.0".
       picture: image file to show in the card.
-      repo_id: `owner/name` that the model is to have on the hub, for the card to name.
+      repo_id: the model's `owner/name` on the hub, which the card then names.
 
     Raises:
       UserError: the directory exists or cannot be written, the run is of another model, a report
-        or the picture cannot be read, or the license is no identifier.
+        or the picture cannot be read, or the license is not an identifier.
     """
     scores = () if run is None else scores_of(model, run)
     sheets = [score.picture for score in scores if score.picture is not None]
@@ -65,12 +66,12 @@ def scores_of(model: Model, run: PathLike) -> tuple[Score, ...]:
 
 
 def from_pretrained(name: PathLike, revision: str | None = None) -> Model:
-    """The model of a directory that `save_pretrained` wrote, or of the hub.
+    """The model in a directory that `save_pretrained` wrote, or on the hub.
 
     It predicts bit for bit what the saved one predicts.
 
     Args:
-      name: the directory, or else `owner/name` of the hub, which needs the extra `hub`.
+      name: the directory, or `owner/name` on the hub, which needs the extra `hub`.
       revision: branch, tag or commit on the hub; its main branch if not given.
 
     Raises:
@@ -101,13 +102,13 @@ def push_to_hub(
     """Send a model to the hub, as `save_pretrained` writes it, and return its address.
 
     Args:
-      model, run, license, picture: as those of `save_pretrained`.
-      repo_id: `owner/name`; it is made if there is none.
-      private: whether one that is made is to be seen by its owner alone; as the owner's settings
-        say if not given.
+      model, run, license, picture: as for `save_pretrained`.
+      repo_id: `owner/name`; the repository is created if it does not exist.
+      private: whether only the owner can see a repository that is created; if not given, the
+        owner's settings decide.
 
     Raises:
-      UserError: what `save_pretrained` raises, or the hub cannot be reached or does not take it.
+      UserError: as for `save_pretrained`, or the hub cannot be reached or refuses the model.
     """
     remote.check_id(repo_id)
     with tempfile.TemporaryDirectory(prefix="ranet_jax_") as scratch:

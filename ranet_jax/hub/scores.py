@@ -1,4 +1,4 @@
-"""What the evaluations of a run say of the weights of one step."""
+"""Scores of the weights of one step, from the evaluations of a run."""
 
 import dataclasses
 import math
@@ -12,9 +12,9 @@ from ranet_jax.files.paths import Path
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.training.records import FILE, read_records
 
-# What `ranet evaluate` calls its reports, unless they are given another name.
+# The names of the reports of `ranet evaluate`, unless they are given another name.
 REPORT = re.compile(r"evaluation_.*\.json")
-# Scores of a report's segmentations, by the names of training's records.
+# The names in training's records of the scores of a report's segmentations.
 RECORDED = {
     ("fine", "miou"): "fine_miou",
     ("fine", "pixel_accuracy"): "fine_accuracy",
@@ -29,11 +29,11 @@ class Score:
 
     Attributes:
       dataset: name of the data set.
-      split: of it.
+      split: split of the data set.
       seen: how the network saw the images, in words.
-      values: by segmentation ("fine", "coarse") and measure of `MEASURES`.
-      class_iou: by class, of the fine segmentation; empty where it is not on record.
-      num_images: None where it is not on record.
+      values: scores by segmentation ("fine", "coarse") and measure of `MEASURES`.
+      class_iou: IoU of the fine segmentation by class; empty if it is not recorded.
+      num_images: number of images; None if it is not recorded.
       picture: the sheet of images that was drawn, if there is one.
     """
 
@@ -47,13 +47,13 @@ class Score:
 
 
 def find_scores(directory: Path, step: int | None) -> list[Score]:
-    """Scores of the weights of a step: of the reports of `ranet evaluate`, then of training.
+    """Scores of the weights of a step: from reports of `ranet evaluate`, then from training.
 
-    Training's own evaluation counts where no report is of its data set and split.
+    Training's own evaluation counts only if no report has the same data set and split.
 
     Args:
       directory: working directory of the run, or exported model.
-      step: of the weights; None for those of an exported model.
+      step: step of the weights; None for those of an exported model.
 
     Raises:
       UserError: a report or the record of training cannot be read.
@@ -110,7 +110,7 @@ def _fraction(value: Any) -> float:
 
 
 def _of_training(directory: Path, step: int) -> list[Score]:
-    """The evaluation of a step during training, as a list of one; none if there was none."""
+    """The evaluation of a step during training, as a list of one score; empty without one."""
     config, dataset = read_description(directory)
     records = [r for r in read_records(directory / FILE) if r["step"] == step and "fine_miou" in r]
     if not records:

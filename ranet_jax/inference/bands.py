@@ -1,7 +1,7 @@
 """Sliding windows over the rows of an image that is never in memory as a whole.
 
 The windows are those of `windows.slide`, in the same groups and added in the same order, so that
-probabilities come out as the same numbers. Of these a band as high as a window is in memory.
+the probabilities are the same numbers. Only a band of them, as high as a window, is in memory.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.inference.windows import window_corners, window_groups
 from ranet_jax.pipeline.images import ImageRows
 
-# About how many probabilities a block of rows has.
+# The approximate number of probabilities in a block of rows.
 BLOCK_VALUES = 2**24
 
 Normalize = Callable[[UInt8[np.ndarray, "h w 3"]], Float32[np.ndarray, "h w 3"]]
@@ -29,9 +29,9 @@ def probability_rows(
     """Probabilities averaged over windows and, if the settings flip, mirror images.
 
     Args:
-      predict: from normalised windows [b, h, w, 3] to their probabilities [b, h, w, c].
-      image: the rows to see.
-      normalize: from pixels [h, w, 3] to what the network sees, in float32.
+      predict: maps normalised windows [b, h, w, 3] to their probabilities [b, h, w, c].
+      image: the rows of the image.
+      normalize: maps pixels [h, w, 3] to what the network sees, in float32.
       settings: windows and flip; mode and scales have no effect.
 
     Returns:
@@ -61,16 +61,16 @@ def probability_rows(
 
 
 class _Band:
-    """As many rows of an image as a window is high, which move on from top to bottom."""
+    """A band of an image's rows, as high as a window, that moves from top to bottom."""
 
     def __init__(self, image: ImageRows, height: int):
         self._blocks = image.blocks
         self._rows = np.zeros((min(height, image.height), image.width, 3), np.uint8)
         self._top, self._bottom = 0, 0
-        self._rest = self._rows[:0]  # of the last block
+        self._rest = self._rows[:0]  # unused rows of the last block
 
     def at(self, top: int) -> UInt8[np.ndarray, "rows width 3"]:
-        """The rows from `top` on, which is no smaller than that of the call before."""
+        """The rows from `top` on; `top` must not be smaller than in the call before."""
         kept = self._bottom - top
         self._rows[:kept] = self._rows[top - self._top :][:kept].copy()
         self._top = top
@@ -109,7 +109,7 @@ class _Sums:
 
     @property
     def row_values(self) -> int:
-        """Sums of one row."""
+        """The number of sums in one row."""
         return self._total[0].size
 
     def mean(self, rows: slice, width: int) -> Float32[np.ndarray, "rows width c"]:
@@ -127,7 +127,7 @@ class _Sums:
 def _averages(
     sums: Sequence[_Sums], count: int, width: int
 ) -> Iterator[Float32[np.ndarray, "_ _ c"]]:
-    """Blocks of the first rows, to which no further window is added; the band then moves on."""
+    """Blocks of the first `count` rows, which are complete; then the band moves on by as many."""
     step = max(1, BLOCK_VALUES // sums[0].row_values)
     for start in range(0, count, step):
         rows = slice(start, min(start + step, count))

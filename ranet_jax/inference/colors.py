@@ -1,4 +1,4 @@
-"""Colours that people tell apart."""
+"""Colours that people can tell apart."""
 
 import functools
 from collections.abc import Sequence

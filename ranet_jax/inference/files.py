@@ -36,11 +36,11 @@ from ranet_jax.pipeline.images import ImageRows, count_pixels, is_hidden, read_i
 from ranet_jax.pipeline.metadata import DatasetMetadata
 
 SUFFIXES = ("labels", "overlay", "regions")
-# Least and greatest pixels of the longer side of a picture of regions.
+# Smallest and largest number of pixels on the longer side of a picture of regions.
 REGION_SIDES = (640, 960)
-# Images of more pixels are read and segmented in bands; it is the size from which on Pillow warns.
+# Images of more pixels are read and segmented in bands; Pillow warns from this size on.
 LARGE_PIXELS = 89_478_485
-# Most pixels of an image unless more are allowed: small files can claim to be of any size.
+# The most pixels of an image unless the user allows more: small files can claim any size.
 MAX_PIXELS = 2**29
 
 
@@ -72,7 +72,7 @@ def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
 
 
 def _check_names(files: Sequence[Path]) -> None:
-    """Raise `UserError` if the pictures of two files would have one name."""
+    """Raise `UserError` if the pictures of two files would have the same name."""
     first_targets: dict[str, Path] = {}
     for file in files:
         target = f"{file.stem}_overlay.mp4" if is_video(file) else f"{file.stem}_labels.png"
@@ -86,9 +86,10 @@ def _check_names(files: Sequence[Path]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class FilePrediction:
-    """What became of a file: its pictures, or its video, by what they show.
+    """The result for a file: its pictures, or its video, by what they show.
 
-    `error` says what is wrong with it, if anything; `frames` are those of a video.
+    `error` says what is wrong with the file, if anything; `frames` is the number of frames of a
+    video.
     """
 
     input: Path | str
@@ -106,21 +107,21 @@ def predict_files(
     frame_labels: bool = False,
     max_frames: int | None = None,
 ) -> list[FilePrediction]:
-    """Segment images and videos, and those of directories, into pictures in `output_dir`.
+    """Segment images and videos, also those in directories, into pictures in `output_dir`.
 
-    Of each image STEM.*, it writes STEM_labels.png (indexed, pixel values are labels),
-    STEM_overlay.png (the image under its labels, `alpha` opaque, above a legend) and, if the
+    For each image STEM.*, it writes STEM_labels.png (indexed, pixel values are labels),
+    STEM_overlay.png (the image under its labels of opacity `alpha`, above a legend) and, if the
     network has regions and the settings ask for them, STEM_regions.png: the boundary probability
     and the regions side by side, under captions. An image of more than `LARGE_PIXELS` is segmented
-    in sliding windows, whatever the mode of the settings; its overlay is of reduced size and its
-    regions are left out, as standard error tells. Of each video it writes what `predict_video`
-    does, of `max_frames` frames at most and with label maps if `frame_labels` says so.
+    in sliding windows, whatever the mode of the settings; its overlay has a reduced size and its
+    regions are left out, which is reported on standard error. For each video it writes what
+    `predict_video` does, for at most `max_frames` frames, with label maps if `frame_labels` is set.
 
     A file that cannot be read, has more than `max_pixels`, or is too large for memory, is reported
-    on standard error and left out; of a damaged video what can be read is segmented.
+    on standard error and left out; the readable part of a damaged video is segmented.
 
     Returns:
-      What became of each file, in order.
+      The result for each file, in order.
 
     Raises:
       UserError: outputs would overwrite one another or an input, or cannot be written; `alpha` is
@@ -172,10 +173,10 @@ def predict_camera(
     frame_labels: bool = False,
     max_frames: int | None = None,
 ) -> FilePrediction:
-    """Segment what a camera sees, or a stream, until it ends, Ctrl-C or `max_frames`.
+    """Segment what a camera or a stream shows, until its end, Ctrl-C or `max_frames` frames.
 
-    The files are those of a video, under a name with the time of the start. Arguments and errors
-    are those of `predict_files`; a camera that cannot be opened is a `UserError` too.
+    It writes the same files as for a video, with the start time in their names. Arguments and
+    errors are those of `predict_files`; a camera that cannot be opened raises `UserError` too.
     """
     check_alpha(alpha)
     check_limits(max_pixels, max_frames)
@@ -209,7 +210,7 @@ def _predict_image(
     max_pixels: int,
     compiled: CompiledSizes,
 ) -> dict[str, Path]:
-    """Segment the local file of an image, and say which of the targets are written."""
+    """Segment the local file of an image, and return the targets that were written."""
     pixels = count_pixels(image)
     _check_pixels(path, pixels, max_pixels)
     if pixels > LARGE_PIXELS:
@@ -243,7 +244,7 @@ def _predict_video(
 
 @contextlib.contextmanager
 def _local_image(path: Path) -> Iterator[pathlib.Path]:
-    """A local file of an image, as `local_copy`; a store that cannot be read is a `UserError`."""
+    """A local copy of an image, by `local_copy`; a store that cannot be read is a `UserError`."""
     with contextlib.ExitStack() as stack:
         try:
             image = stack.enter_context(places.local_copy(path))
@@ -293,7 +294,7 @@ def _check_outputs(files: Sequence[Path], targets: Sequence[dict[str, Path]]) ->
 def _predict_file(
     model: Model, path: pathlib.Path, target: dict[str, Path], alpha: float, compiled: CompiledSizes
 ) -> dict[str, Path]:
-    """Segment an image that is in memory as a whole, and say which pictures are written."""
+    """Segment an image that is in memory as a whole, and return the pictures that were written."""
     image, settings = read_image(path), model.settings
     if settings.mode == "slide" and settings.scales == (1.0,) and not settings.regions:
         rows = ImageRows.of_array(image, str(path))
@@ -331,7 +332,7 @@ def _write_labels(
 
 
 def _region_picture_size(shape: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the image where its longer side is brought within `REGION_SIDES`."""
+    """Height and width of the image when its longer side is brought within `REGION_SIDES`."""
     least, greatest = REGION_SIDES
     longer = max(shape)
     factor = min(max(longer, least), greatest) / longer

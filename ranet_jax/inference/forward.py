@@ -12,7 +12,8 @@ from jaxtyping import Array
 from ranet_jax.models import Outputs
 from ranet_jax.models.outputs import INTERMEDIATES
 
-# Each size that a network sees compiles anew and takes megabytes; after so many, all are dropped.
+# Each size that a network sees is compiled anew and takes megabytes; after this many, all are
+# dropped.
 COMPILED_SIZES = 64
 
 ScoreMaps = dict[str, Array]
@@ -21,9 +22,9 @@ ScoreMaps = dict[str, Array]
 class CompiledSizes:
     """A bound on what is kept compiled for images of many sizes, each seen at `views` scales.
 
-    JAX can drop what it compiled of one function or of the whole process. Here it is the whole
-    process: the operations around the network, which no function of this package holds, compile for
-    each size too and take as much.
+    JAX can drop what it compiled for one function or for the whole process. Here it is the whole
+    process, because the operations around the network, which belong to no function of this package,
+    are compiled for each size too and take as much memory.
     """
 
     def __init__(self, views: int):
@@ -31,7 +32,7 @@ class CompiledSizes:
         self._sizes: set[tuple[int, ...]] = set()
 
     def note(self, size: tuple[int, ...]) -> None:
-        """Drop everything that is compiled if images of one more size would be too much."""
+        """Note a size of images; if it is one too many, drop everything that is compiled."""
         self._sizes.add(size)
         if len(self._sizes) * self._views > COMPILED_SIZES:
             jax.clear_caches()
@@ -41,7 +42,7 @@ class CompiledSizes:
 def make_forward(module: nn.Module) -> Callable[..., Outputs]:
     """Jit-compiled `forward(variables, images, with_regions=False)` of a segmenter.
 
-    It compiles once for each shape of images; keep it, rather than making it anew.
+    It compiles once for each shape of images, so keep the function instead of making it again.
     """
 
     @functools.partial(jax.jit, static_argnames="with_regions")
@@ -55,7 +56,7 @@ def make_forward(module: nn.Module) -> Callable[..., Outputs]:
 def make_observed_forward(module: nn.Module) -> Callable[..., tuple[Outputs, dict[str, Any]]]:
     """Jit-compiled `forward(variables, images)` of a segmenter, with regions and what blocks sow.
 
-    What is sown is given by its own name, such as `models.outputs.REGION_INPUTS`.
+    Sown values are returned by their names, such as `models.outputs.REGION_INPUTS`.
     """
 
     @jax.jit
@@ -70,6 +71,6 @@ def make_observed_forward(module: nn.Module) -> Callable[..., tuple[Outputs, dic
 
 
 def score_maps(outputs: Outputs) -> ScoreMaps:
-    """The score maps that a segmenter gave, by name: "fine", and "coarse" and "boundary" if any."""
+    """The score maps of a segmenter, by name: "fine", and "coarse" and "boundary" if any."""
     maps = {"fine": outputs.fine, "coarse": outputs.coarse, "boundary": outputs.boundary}
     return {name: scores for name, scores in maps.items() if scores is not None}

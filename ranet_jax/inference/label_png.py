@@ -39,7 +39,8 @@ def save_label_rows(
 ) -> None:
     """Write labels of `shape` (height, width), given as blocks of whole rows, as `save_label_png`.
 
-    One block is in memory at a time. The source is the PNG specification (ISO/IEC 15948), 5 and 11.
+    One block is in memory at a time. The source is sections 5 and 11 of the PNG specification
+    (ISO/IEC 15948).
     """
     height, width = shape
     packer = zlib.compressobj()

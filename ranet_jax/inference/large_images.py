@@ -16,7 +16,7 @@ from ranet_jax.inference.model import Model
 from ranet_jax.inference.pictures import overlay_with_legend
 from ranet_jax.pipeline.images import open_rows
 
-# Most pixels of the longer side of an overlay.
+# The most pixels on the longer side of an overlay.
 OVERLAY_SIDE = 4096
 
 
@@ -25,17 +25,17 @@ def predict_large_file(
 ) -> None:
     """Segment an image file in windows, and write its labels and an overlay of reduced size.
 
-    The labels are those of `Model.predict` with sliding windows. No more than a band of the
-    probabilities and of the labels is in memory, nor, where `open_rows` says so, of the image.
+    The labels are those of `Model.predict` with sliding windows. Only a band of the probabilities
+    and of the labels is in memory, and only a band of the image if `open_rows` decodes on demand.
 
     Args:
       model: its settings give the windows.
       path: the image.
       targets: files of the "labels" and of the "overlay".
-      alpha: how opaque labels lie over the image.
+      alpha: opacity of the labels over the image.
 
     Raises:
-      UserError: the image cannot be read, memory does not suffice, or the settings have scales.
+      UserError: the image cannot be read, memory is too small, or the settings have scales.
       OSError: a picture cannot be written.
     """
     image, labels = _write_labels(model, path, targets["labels"])
@@ -47,7 +47,7 @@ def predict_large_file(
 def _write_labels(
     model: Model, path: Path, target: Path
 ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
-    """Write the labels of an image file; the image and its labels at the size of the overlay."""
+    """Write the labels of an image file; return image and labels at the size of the overlay."""
     with open_rows(path) as rows:
         shape = (rows.height, rows.width)
         factor = -(-max(shape) // OVERLAY_SIDE)
@@ -71,7 +71,7 @@ def _counted(
 
 
 class _Shrunk:
-    """A picture of an image whose rows pass by: each pixel is the mean of a square of them."""
+    """A picture of an image whose rows pass by: each pixel is the mean of a square of pixels."""
 
     def __init__(self, factor: int):
         self._factor = factor
@@ -81,7 +81,7 @@ class _Shrunk:
     def watch(
         self, blocks: Iterator[UInt8[np.ndarray, "_ _ 3"]]
     ) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
-        """The blocks as they come."""
+        """Pass the blocks on unchanged."""
         for block in blocks:
             rows = np.concatenate([self._rest, block]) if len(self._rest) else block
             whole = len(rows) // self._factor * self._factor
@@ -91,7 +91,7 @@ class _Shrunk:
 
     @property
     def picture(self) -> UInt8[np.ndarray, "_ _ 3"]:
-        """The picture of all rows, of which the last ones may be fewer than a square has."""
+        """The picture of all rows; the last squares may have fewer rows than the others."""
         self._shrink(self._rest)
         self._rest = self._rest[:0]
         return np.concatenate(self._parts)
@@ -112,7 +112,7 @@ class _Thinned:
     def watch(
         self, blocks: Iterator[UInt8[np.ndarray, "_ _"]]
     ) -> Iterator[UInt8[np.ndarray, "_ _"]]:
-        """The blocks as they come."""
+        """Pass the blocks on unchanged."""
         for block in blocks:
             first = -self._passed % self._factor
             self._parts.append(block[first :: self._factor, :: self._factor].copy())

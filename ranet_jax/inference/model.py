@@ -28,8 +28,8 @@ from ranet_jax.pipeline.metadata import DatasetMetadata
 from ranet_jax.pipeline.normalization import Normalization
 from ranet_jax.porting.published import load_variables
 
-# Most images and pixels of one pass over images that come one after another; an image has its own
-# pass where it has more pixels than that.
+# The most images and pixels of one pass over images that come one after another; an image with more
+# pixels has a pass of its own.
 GROUP_IMAGES, GROUP_PIXELS = 8, 2**20
 _FIELDS = ("config", "module", "variables", "dataset", "step", "settings")
 
@@ -56,7 +56,7 @@ class Model:
     """A trained segmenter with its data set's classes: from an image to a `Prediction`.
 
     `settings` start as those of `config.eval` and may be replaced at any time; `step` is the
-    training step of the weights, where it is known.
+    training step of the weights, if it is known.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Model:
         self.normalization = Normalization.from_config(config.data)
 
     def copy(self, **changes: Any) -> "Model":
-        """The model with other attributes, such as `settings`; what it holds is not copied."""
+        """The model with some attributes changed, such as `settings`; the others are shared."""
         fields = {name: getattr(self, name) for name in _FIELDS} | changes
         settings = fields.pop("settings")
         other = Model(**fields)
@@ -100,7 +100,7 @@ class Model:
     def predict(self, image: Any, with_regions: bool = True) -> Any:
         """Segment one uint8 image: RGB [H, W, 3], RGBA [H, W, 4] or grey [H, W]; or several.
 
-        Its size is bounded by memory alone, of which the probabilities take the most.
+        The size of an image is bounded only by memory, most of which the probabilities take.
 
             image                             gives
             an image                          its `Prediction`
@@ -108,14 +108,14 @@ class Model:
             a list or tuple of images         a list of predictions
             another iterable of images        an iterator of predictions, made when asked for
 
-        Images of a list or another iterable may differ in size: up to `GROUP_IMAGES` that follow
-        one another with one size share a pass.
+        Images of a list or another iterable may differ in size: up to `GROUP_IMAGES` consecutive
+        images of the same size share a pass.
 
         Regions come from one pass over the whole image at its own scale, whatever the settings;
-        `with_regions=False` saves that pass where windows, scales or flips need others.
+        `with_regions=False` saves that pass if windows, scales or flips need other passes.
 
         Raises:
-          UserError: the array is not such an image, or memory does not suffice.
+          UserError: the array is not such an image, or there is not enough memory.
         """
         if _is_iterable_of_images(image):
             predictions = self._predict_each(image, with_regions)
@@ -149,7 +149,7 @@ class Model:
         regions = [
             region_map_of(each, number) for each in passes for number in range(len(each.fine))
         ]
-        regions = regions or [None] * len(batch)  # where no pass was made for them
+        regions = regions or [None] * len(batch)  # if no pass was made for them
         return [
             prediction_of({name: maps[name][number] for name in maps}, regions[number])
             for number in range(len(batch))
@@ -158,13 +158,13 @@ class Model:
     def predict_rows(self, image: ImageRows) -> Iterator[UInt8[np.ndarray, "_ _"]]:
         """Labels of an image of any size, in blocks of whole rows from top to bottom.
 
-        They are those that `predict` gives in sliding windows (mode "slide", whatever the mode is);
-        of the probabilities, a band as high as a window is in memory. Windows of one size are all
-        that the network sees: images of many sizes compile two programs of it.
+        They are those that `predict` gives with sliding windows (mode "slide", whatever the mode
+        is); only a band of the probabilities, as high as a window, is in memory. The network sees
+        only windows of one size, so that images of any number of sizes compile only two programs.
 
         Raises:
-          UserError: the settings have scales; while blocks are asked for, if memory does not
-            suffice.
+          UserError: the settings have scales or, while blocks are asked for, there is not enough
+            memory.
         """
         if self.settings.scales != (1.0,):
             raise UserError(
@@ -198,7 +198,7 @@ class Model:
 
 @contextlib.contextmanager
 def memory_explained(shape: tuple[int, ...], name: str = "") -> Iterator[None]:
-    """Say in one sentence that images [b, H, W, 3] are too large for the memory there is."""
+    """Raise `UserError`, in one sentence, if images [b, H, W, 3] are too large for the memory."""
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
@@ -217,7 +217,7 @@ def memory_explained(shape: tuple[int, ...], name: str = "") -> Iterator[None]:
 
 
 def _is_iterable_of_images(image: Any) -> bool:
-    """Whether it is neither an array, nor what passes for one, nor text."""
+    """Whether it is an iterable, but neither an array nor array-like nor text."""
     return (
         isinstance(image, Iterable)
         and not isinstance(image, str | bytes)
@@ -226,7 +226,7 @@ def _is_iterable_of_images(image: Any) -> bool:
 
 
 def _groups(images: Iterable[Any]) -> Iterator[UInt8[np.ndarray, "b H W 3"]]:
-    """Images that follow one another with one size, as batches of bounded size."""
+    """Consecutive images of the same size, as batches of bounded size."""
     group: list[np.ndarray] = []
     for number, image in enumerate(images):
         rgb = as_rgb(image, f"image[{number}]")
@@ -243,9 +243,9 @@ def _groups(images: Iterable[Any]) -> Iterator[UInt8[np.ndarray, "b H W 3"]]:
 def load(
     path: str | os.PathLike, configure: Callable[[ConfigDict], ConfigDict] | None = None
 ) -> Model:
-    """The model of a work directory (its best checkpoint), a checkpoint, or an exported one.
+    """The model of a work directory (its best checkpoint), a checkpoint or an exported model.
 
-    A directory of a published model is read too.
+    `path` may also be the directory of a published model.
 
     `configure` may change fields of the config, such as those of `config.eval`.
 

@@ -59,10 +59,10 @@ def class_picture(labels: UInt8[np.ndarray, "H W"], palette: Palette) -> RGB:
 def overlay(
     image: RGB, labels: UInt8[np.ndarray, "H W"], palette: Palette, alpha: float = OVERLAY_ALPHA
 ) -> RGB:
-    """The image with its labels over it: filled `alpha` opaque, within opaque contours.
+    """The image with its labels over it: filled with opacity `alpha`, within opaque contours.
 
-    Labels look as in `class_picture`. A contour runs on either side of where classes meet, in the
-    colour of the class of its side. With an alpha of 1 the labels hide the image.
+    Labels look as in `class_picture`. Where classes meet, each side has a contour in the colour of
+    its class. With an alpha of 1 the labels hide the image.
     """
     fill = class_picture(labels, palette)
     if alpha == 1:
@@ -92,9 +92,9 @@ def _values(labels: UInt8[np.ndarray, "H W"]) -> frozenset[int]:
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """A picture of a sheet, a caption above it, and a note on how to read all of its column.
+    """A picture of a sheet, a caption above it, and a note on how to read its whole column.
 
-    `labels` are those that it shows in the colours of classes.
+    `labels` are the labels that it shows in the colours of classes.
     """
 
     picture: Picture
@@ -118,8 +118,8 @@ def sheet_row(
 ) -> dict[str, Panel]:
     """Pictures of one image by title: itself, truth, coarse, fine, boundary and regions.
 
-    Truth, coarse, boundary and regions are left out where there are none; the caption of the
-    regions tells their purity unless it is NaN. Labels lie over the image, `alpha` opaque.
+    Truth, coarse, boundary and regions are left out if there are none; the caption of the regions
+    states their purity unless it is NaN. Labels lie over the image with opacity `alpha`.
     """
     row = {"image": Panel(image)}
     maps = {"truth": truth, "coarse": prediction.coarse, "fine": prediction.labels}
@@ -138,7 +138,7 @@ def region_panels(
     size: tuple[int, int],
     region_purity: float = math.nan,
 ) -> dict[str, Panel]:
-    """Pictures of `size` (height, width) of boundary and regions by title, where there are any."""
+    """Pictures of `size` (height, width) of boundary and regions by title, if there are any."""
     height, width = size
     panels = {}
     if prediction.boundary is not None:
@@ -161,10 +161,10 @@ def contact_sheet(
 ) -> Image.Image:
     """Rows of pictures under their titles and captions, a legend of what they show, and the notes.
 
-    Columns are `MIN_COLUMN` pixels wide at least, for their captions' sake.
+    Columns are at least `MIN_COLUMN` pixels wide, so that their captions fit.
 
     Raises:
-      UserError: there are no rows, or rows of other titles than the first.
+      UserError: there are no rows, or a row has other titles than the first.
     """
     if not rows or any(list(row) != list(rows[0]) for row in rows):
         raise UserError("A sheet needs a row at least, and the same pictures in every row.")
@@ -192,7 +192,7 @@ def _height(shape: tuple[int, int], width: int) -> int:
 
 
 def _fit(picture: Picture, width: int) -> Image.Image:
-    """The picture at a width: smoothed if it shrinks, its pixels kept apart if it grows."""
+    """The picture at a width: smoothed if it shrinks, with sharp pixels if it grows."""
     height = _height(picture.shape[:2], width)
     shrinks = width < picture.shape[1]
     method = Image.Resampling.BOX if shrinks else Image.Resampling.NEAREST
@@ -229,11 +229,11 @@ class _Writing:
         self.line = round(1.4 * size)
 
     def length(self, text: str) -> int:
-        """Pixels that a line of text is long."""
+        """The length of a line of text in pixels."""
         return math.ceil(self.font.getlength(text))
 
     def block(self, text: str, width: int) -> Image.Image:
-        """Text broken between words into lines of a width; nothing for no text.
+        """Text broken between words into lines of a width; an empty picture if there is no text.
 
         A percent sign stays with its number.
         """
@@ -253,7 +253,7 @@ class _Writing:
 def _legend(
     dataset: DatasetMetadata, shown: frozenset[int], width: int, writing: _Writing
 ) -> Image.Image:
-    """Colour and name of each label that is shown, in as many lines as the width asks for."""
+    """Colour and name of each label that is shown, in as many lines as the width requires."""
     classes = zip(dataset.class_names, distinguishable(dataset.palette), strict=True)
     entries: list[tuple[str, Color | None]] = [
         entry for number, entry in enumerate(classes) if number in shown
@@ -279,7 +279,7 @@ def _legend(
 def _draw_swatch(
     legend: Image.Image, place: tuple[int, int], side: int, color: Color | None
 ) -> None:
-    """A square of a colour, or striped where there is none."""
+    """Draw a square of a colour, or a striped square if there is no colour."""
     rows, columns = np.indices((side + 1, side + 1))
     stripes = np.array(STRIPES, np.uint8)[(rows + columns) // 4 % 2]
     swatch = stripes if color is None else np.full_like(stripes, color)

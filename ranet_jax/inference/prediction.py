@@ -1,4 +1,4 @@
-"""What a model says of an image."""
+"""What a model predicts for an image."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from jaxtyping import Float, Float32, Int, UInt8
 from ranet_jax import ops
 from ranet_jax.models import Outputs
 
-# Feature pixels that a region needs to count as one.
+# How many feature pixels a region needs to count as a region.
 MIN_REGION_PIXELS = 8
 
 
@@ -28,7 +28,7 @@ class RegionMap:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a model says of one image; None where the network has no such output.
+    """What a model predicts for one image; outputs that the network lacks are None.
 
     `coarse` is the label map of the coarse scores and `boundary` the probability of a boundary.
     """
@@ -53,7 +53,7 @@ def prediction_of(maps: dict[str, np.ndarray], regions: RegionMap | None) -> Pre
 
 
 def region_map_of(outputs: Outputs, number: int) -> RegionMap | None:
-    """The regions of an image of the batch, on the grid of the score maps; None without any."""
+    """The regions of an image of the batch, on the grid of the score maps; None without regions."""
     if outputs.regions is None or outputs.coarse is None:
         return None
     grid = outputs.coarse.shape[1:3]

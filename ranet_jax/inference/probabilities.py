@@ -34,7 +34,7 @@ def predict_probabilities(
 ) -> dict[str, Float32[Array, "b H W _"]]:
     """Probabilities at the images' own resolution, averaged as `settings` says.
 
-    `forward` takes normalised images of any size and gives score maps before softmax, by name,
+    `forward` takes normalised images of any size and returns score maps before softmax, by name,
     at any resolution. Each map is resized to its input (corners aligned) before the softmax;
     probabilities of a scaled image are resized to the image. Flips mirror the width.
     """
@@ -67,7 +67,7 @@ def _scaled(shape: tuple[int, int], scale: float) -> tuple[int, int]:
 
 
 def _view(predict: Forward, images: Array, scaled_shape: tuple[int, int], flip: bool) -> ScoreMaps:
-    """Probabilities of the images seen at another size or mirrored, brought back to the images."""
+    """Probabilities of the images seen at another size or mirrored, mapped back to the images."""
     shape = images.shape[1:3]
     seen = images if scaled_shape == shape else _resize(images, scaled_shape)
     probabilities = predict(seen[:, :, ::-1] if flip else seen)
@@ -89,8 +89,8 @@ def whole_probabilities(
 def probabilities_at(scores: ScoreMaps, shape: tuple[int, int]) -> ScoreMaps:
     """`resized_softmax` of each score map, computed before this returns.
 
-    One pass ends before another starts: passes under way together would hold all their memory, and
-    on several CPU devices keep the threads that their exchanges wait for.
+    One pass ends before another starts: passes that run at the same time would all hold their
+    memory, and on several CPU devices would keep the threads that their exchanges wait for.
     """
     return jax.block_until_ready(
         {name: resized_softmax(maps, shape) for name, maps in scores.items()}
@@ -100,7 +100,7 @@ def probabilities_at(scores: ScoreMaps, shape: tuple[int, int]) -> ScoreMaps:
 def fit_whole(
     images: Float[Array, "b H W c"], max_pixels: int | None, report: bool = True
 ) -> Float[Array, "b h w c"]:
-    """The images, resized if they have more than `max_pixels`; standard error tells of it."""
+    """The images, resized if larger than `max_pixels`, which is reported on standard error."""
     height, width = images.shape[1:3]
     if max_pixels is None or height * width <= max_pixels:
         return images

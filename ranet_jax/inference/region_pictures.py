@@ -11,7 +11,7 @@ from ranet_jax.inference.prediction import MIN_REGION_PIXELS, RegionMap
 from ranet_jax.ops import nearest_indices
 
 RGB = UInt8[np.ndarray, "H W 3"]
-Picture = UInt8[np.ndarray, "_ _ 3"]  # of a size of its own
+Picture = UInt8[np.ndarray, "_ _ 3"]  # of any size
 
 VOID: Color = (0, 0, 0)  # of the ignore label and of every label without a colour
 REPRESENTATIVE: Color = (60, 255, 60)
@@ -20,9 +20,9 @@ CONTOUR: Color = (255, 255, 255)
 
 DARKEST = 0.6  # share of a tint's brightness where the photograph is black
 DIMMED = 0.45  # brightness of the photograph where there is no tint
-# Feature pixels between regions that still lie side by side: cells of a boundary part them.
+# How many feature pixels may lie between neighbouring regions, since boundary cells separate them.
 NEIGHBOUR_REACH = 3
-SPARE_COLORS = 16  # so that the last regions, too, have a choice
+SPARE_COLORS = 16  # so that the last regions have a choice too
 
 BOUNDARY_NOTE = "probability of a boundary, from black (0) to white (1)"
 REGION_NOTE = (
@@ -36,7 +36,7 @@ REGION_NOTE = (
 def region_caption(regions: RegionMap, purity: float = math.nan) -> str:
     """Number of regions, share of the largest and, unless it is NaN, the purity.
 
-    As in "14 regions of 8 or more feature-map pixels, largest 31 % of the image, purity 0.94".
+    Example: "14 regions of 8 or more feature-map pixels, largest 31 % of the image, purity 0.94".
     """
     sizes = _region_sizes(regions)
     count = np.count_nonzero(sizes >= MIN_REGION_PIXELS)
@@ -63,11 +63,11 @@ def region_picture(
 
     Regions of `MIN_REGION_PIXELS` or more have white contours. Those of them that have a slot
     are tinted over the grey photograph in colours unlike those of the palette, and their
-    representatives are dots at the centres of their feature pixels; all else is dimmed.
+    representatives are dots at the centres of their feature pixels; everything else is dimmed.
 
     Args:
       image: the photograph.
-      regions: of its feature grid, whose corners are the image's corners.
+      regions: regions on its feature grid, whose corners are the image's corners.
       size: (height, width) of the picture.
       palette: colours of the classes.
     """
@@ -94,14 +94,14 @@ def region_picture(
 
 
 def _region_sizes(regions: RegionMap) -> Int[np.ndarray, " n"]:
-    """Feature pixels of the region of each root; 0 for pixels that are none."""
+    """The number of feature pixels of each root's region; 0 for pixels that are not roots."""
     return np.bincount(regions.labels.ravel(), minlength=regions.labels.size)
 
 
 def region_colors(regions: RegionMap, palette: Palette = ()) -> dict[int, Color]:
     """Colours of the regions that have a slot and `MIN_REGION_PIXELS` or more, by their roots.
 
-    They are `distinct_colors`, dealt out so that neighbours differ most: in the order of the slots,
+    They are `distinct_colors`, assigned so that neighbours differ most: in the order of the slots,
     each region takes the colour farthest from those taken, which count as twice as far if their
     regions are not neighbours.
     """
@@ -133,8 +133,8 @@ def _neighbours(labels: Int[np.ndarray, "h w"], root: int) -> list[int]:
 def distinct_colors(count: int, palette: Palette = ()) -> UInt8[np.ndarray, "n 3"]:
     """Bright colours that differ from a palette's and from each other, the same every time.
 
-    Each is the one farthest from those before it and, at full brightness and as dark as a
-    photograph makes it, from the palette, black, white and the green of representative pixels.
+    Each colour is the one farthest from those before it and, both at full brightness and as dark as
+    a photograph makes it, from the palette, black, white and the green of representative pixels.
     Distances are Euclidean in CIELAB. Greys and greens are not candidates.
     """
     candidates = _candidates()
@@ -149,7 +149,7 @@ def distinct_colors(count: int, palette: Palette = ()) -> UInt8[np.ndarray, "n 3
 
 
 def _candidates() -> UInt8[np.ndarray, "n 3"]:
-    """Bright colours on a lattice of sRGB, but greys and whatever green is close to a dot's."""
+    """Bright colours on a lattice of sRGB, without greys and greens close to that of the dots."""
     lattice = rgb_lattice()
     lightness, green_red, blue_yellow = cielab(lattice).T
     bright = (lightness >= 50) & (lightness <= 92) & (np.hypot(green_red, blue_yellow) >= 35)

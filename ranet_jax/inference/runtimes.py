@@ -1,4 +1,4 @@
-"""Exported files in their own runtimes, which need JAX for none but `stablehlo`."""
+"""Exported files in their own runtimes; only `stablehlo` needs JAX."""
 
 import pathlib
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a network makes of a batch: probabilities, and the passes that show its regions."""
+"""What a network computes from a batch: probabilities, and the passes that give its regions."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,8 +15,8 @@ from ranet_jax.models import Outputs
 class Segmentation(NamedTuple):
     """Probabilities [b, H, W, _] by output, and the outputs of passes over whole images.
 
-    Each of the `passes` is of the next images of the batch, at their own scale, regions included
-    if these were asked for. There is none where no output of such a pass is needed.
+    Each of the `passes` covers the next images of the batch, at their own scale, with regions if
+    these were asked for. There are no passes if none of their outputs is needed.
     """
 
     probabilities: ScoreMaps
@@ -33,15 +33,15 @@ def segment(
 ) -> Segmentation:
     """Segment normalised images as `settings` says.
 
-    If the settings ask for one pass, it gives the regions too. Otherwise there are further passes
-    for them, of an image on each device at a time, unless the network has no regions.
+    If the settings ask for one pass, it gives the regions too. Otherwise further passes are made
+    for them, with one image on each device at a time, unless the network has no regions.
 
     Args:
-      forward: compiled `forward(variables, images, with_regions)`, as `make_forward` gives.
+      forward: compiled `forward(variables, images, with_regions)`, as `make_forward` returns it.
       variables: parameters and batch statistics, on the devices of the images.
       images: a batch, on one device or more.
       settings: scales, flips and windows.
-      names: the outputs whose probabilities are wanted, of those that the network gives.
+      names: the outputs whose probabilities are wanted; those that the network lacks are ignored.
       with_regions: whether regions are wanted.
     """
 

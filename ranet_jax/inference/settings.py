@@ -9,10 +9,10 @@ from ranet_jax.config import check_value
 from ranet_jax.errors import UserError
 from ranet_jax.models import PixelPairs, find_block
 
-# Feature pixels of one pass where a block holds tables of all their pairs: 100 MB each.
+# Feature pixels of one pass if a block holds tables of all their pairs: 100 MB each.
 TABLE_PIXELS = 5000
-# Feature pixels of one pass where it does not, but goes over all pairs: a minute or two of one
-# CPU core. A 1024 x 2048 image has so many at output stride 8.
+# Feature pixels of one pass if a block goes over all pairs without tables: a minute or two of one
+# CPU core. A 1024 x 2048 image has this many at output stride 8.
 STREAMING_PIXELS = 128 * 256
 
 
@@ -22,9 +22,9 @@ class InferenceSettings:
 
     `mode` is "whole" or "slide": windows of `crop_size`, `stride_ratio` crops apart, in batches
     of at most `window_batch` (or one of each image). Probabilities are averaged over `scales` of
-    the image and, if `flip`, over the image and its mirror image. An image of more than
-    `max_pixels` passes as a whole at a smaller size, its scores resized back. With `regions` an
-    evaluation counts regions too, which windows, scales and flips need a pass more for.
+    the image and, if `flip`, over the image and its mirror image. A pass over a whole image of more
+    than `max_pixels` sees it at a smaller size, and its scores are resized back. With `regions` an
+    evaluation counts regions too, which needs one more pass with windows, scales or flips.
     """
 
     mode: str = "whole"
@@ -46,9 +46,9 @@ class InferenceSettings:
     def from_config(cls, config: ConfigDict) -> "InferenceSettings":
         """Read the `eval` section of a config.
 
-        Where the network compares all pairs of feature pixels, `max_pixels` is what
-        `STREAMING_PIXELS` of them see (`TABLE_PIXELS` where it holds tables of the pairs), or a
-        training crop if that is larger.
+        If the network compares all pairs of feature pixels, `max_pixels` is the number of image
+        pixels that `STREAMING_PIXELS` of them cover (`TABLE_PIXELS` if it holds tables of the
+        pairs), or the pixels of a training crop if those are more.
         """
         section, max_pixels = config.eval, None
         pairs = find_block(config.model).pairs(config.model)
@@ -68,5 +68,5 @@ class InferenceSettings:
 
     @property
     def single_pass(self) -> bool:
-        """Whether one forward pass over the whole image is all there is to do."""
+        """Whether one forward pass over the whole image is enough."""
         return self.mode == "whole" and self.scales == (1.0,) and not self.flip

@@ -26,14 +26,14 @@ from ranet_jax.pipeline.images import is_hidden, read_image
 
 @dataclass(frozen=True)
 class Format:
-    """What a server wants.
+    """What a server expects.
 
     Attributes:
       class_names: categories that the model scores, in their order.
       image: pattern of an image file's name; its first group is the name of the label file.
-      suffix: of the label file.
-      encode: from the model's label map to the values in the label file.
-      num_images: of the split that the server scores.
+      suffix: end of the label file's name.
+      encode: maps the model's label map to the values in the label file.
+      num_images: number of images in the split that the server scores.
     """
 
     class_names: tuple[str, ...]
@@ -53,7 +53,7 @@ FORMATS = {
         num_images=1525,
     )
 }
-# File of the directory of label images that says which model they are of.
+# File in the directory of label images that says which model made them.
 MODEL = "model.json"
 
 
@@ -62,13 +62,14 @@ def write_submission(
 ) -> int:
     """Predict a benchmark's images and pack the labels into an archive for its server.
 
-    The label images are collected in the directory OUTPUT without `.zip`; those of an archive on an
-    object store are sent together at the end, however that comes. One that was cut off
-    goes on when it is started again with the same model; the archive appears when all are there.
+    The label images are collected in a directory named as OUTPUT without `.zip`; for an archive on
+    an object store they are sent there together at the end, also if the work is interrupted. Work
+    that was cut off continues when it is started again with the same model; the archive appears
+    when all images are there.
 
     Args:
       model: segmenter of the benchmark's categories.
-      name: of the benchmark, a key of `FORMATS`.
+      name: name of the benchmark, a key of `FORMATS`.
       paths: image files, and directories that hold them at any depth.
       output: new file, .zip.
 
@@ -136,7 +137,7 @@ def _find_images(
 
 
 def _claim(directory: pathlib.Path, model: Model) -> None:
-    """Make the directory of label images, or see that it is this model's."""
+    """Make the directory of label images, or check that it belongs to this model."""
     settings = dataclasses.asdict(model.settings)
     key = fingerprint(model.variables, config_to_json(model.config), settings)
     if directory.exists() and any(not p.name.startswith(".") for p in directory.iterdir()):

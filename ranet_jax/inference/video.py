@@ -22,7 +22,7 @@ from ranet_jax.inference.model import Model
 from ranet_jax.inference.pictures import OVERLAY_ALPHA, overlay
 from ranet_jax.inference.video_streams import Frame, Video, VideoFile
 
-# Of files that are taken for videos.
+# Suffixes of files that count as videos.
 EXTENSIONS = frozenset(
     (
         *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
@@ -52,23 +52,24 @@ def predict_video(
 ) -> int:
     """Segment the frames of a video, and write them under their labels as a video.
 
-    Every frame is shown as long as that of the video. Where the targets have "labels", this
+    Every frame is shown as long as in the original video. If the targets have "labels", that
     directory gets an indexed PNG of each frame, 000000.png and so on. Files appear under their
-    names once they are whole; where Ctrl-C or SIGTERM ends the work they hold what was done.
+    names once they are complete; if Ctrl-C or SIGTERM ends the work, they hold what was done.
 
     Args:
-      model: what segments.
-      video: where frames come from; afterwards its `fault` says why some are missing, if any are.
+      model: the model that segments the frames.
+      video: source of the frames; afterwards its `fault` says why some are missing, if any are.
       targets: files of `video_targets`.
-      alpha: how opaque labels lie over the frames.
-      max_frames: end after so many; None for all.
-      endless: Ctrl-C and SIGTERM are how the work ends, as of a camera, and are not passed on.
+      alpha: opacity of the labels over the frames.
+      max_frames: end after this many frames; None for all.
+      endless: whether the work normally ends by Ctrl-C or SIGTERM, as for a camera; these are then
+        not passed on.
 
     Returns:
       The number of frames.
 
     Raises:
-      UserError: no frame can be read, memory does not suffice, or the directory exists already.
+      UserError: no frame can be read, memory is too small, or the directory exists already.
       OSError: a file cannot be written.
     """
     stopped: BaseException | None = None
@@ -114,7 +115,7 @@ def predict_video(
 def _segmented(
     model: Model, video: Video, max_frames: int | None
 ) -> Iterator[tuple[Frame, UInt8[np.ndarray, "H W"]]]:
-    """Frames with their labels, in order; several may be read before the first is given."""
+    """Frames with their labels, in order; several may be read before the first is returned."""
     waiting: deque[Frame] = deque()
 
     def pixels() -> Iterator[UInt8[np.ndarray, "H W 3"]]:
@@ -131,7 +132,7 @@ def _segmented(
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until what is within is done, in the thread that gets them."""
+    """Delay Ctrl-C and SIGTERM until the block is done, in the thread that receives them."""
     held: list[int] = []
     previous: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():

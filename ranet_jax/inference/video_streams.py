@@ -1,4 +1,4 @@
-"""Videos and cameras as frames, and frames as a video: FFmpeg, by way of PyAV."""
+"""Videos and cameras as frames, and frames as a video, with FFmpeg through PyAV."""
 
 import contextlib
 import os
@@ -15,14 +15,14 @@ from jaxtyping import UInt8
 
 from ranet_jax.errors import UserError
 
-# FFmpeg's format for cameras and its name for the one of a number, by `sys.platform`.
+# FFmpeg's format for cameras and its name for the camera with a number, by `sys.platform`.
 CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
-# Most seconds that a camera or a stream may be silent.
+# The most seconds that a camera or a stream may be silent.
 SILENT_SECONDS = 10.0
-# A file whose frames end so many seconds before it says they do was cut off.
+# A file was cut off if its frames end more than this many seconds before the end that it states.
 MISSING_SECONDS = 0.5
 ENCODER = "libx264"
-# On x264's scale: hardly told from the original.
+# On x264's scale: hardly distinguishable from the original.
 CONSTANT_RATE_FACTOR = 18
 # FFmpeg's numbers for the colours of BT.709 and their limited range, which players expect.
 BT709, LIMITED = 1, 1
@@ -30,7 +30,7 @@ BT709, LIMITED = 1, 1
 
 @dataclass(frozen=True)
 class Frame:
-    """An upright frame that is shown from `time` on for `duration`, in units of the video's."""
+    """An upright frame that is shown from `time` on for `duration`, both in the video's `unit`."""
 
     pixels: UInt8[np.ndarray, "H W 3"]
     time: int
@@ -38,15 +38,15 @@ class Frame:
 
 
 class Video:
-    """The frames of a video or camera, upright, all of one size, at times that rise from 0 on.
+    """The frames of a video or camera, upright, all of one size, at increasing times from 0 on.
 
     Attributes:
-      name: as the user knows it.
-      size: height and width as it is stored, before it is turned upright.
+      name: the name by which the user knows it.
+      size: height and width as stored, before the video is turned upright.
       pixel_aspect: width of an upright pixel over its height, if known; set by the first frame.
-      unit: of times, in seconds.
-      rate: frames a second, where all are shown equally long.
-      length: number of frames, as far as the file tells; None where it does not.
+      unit: unit of times, in seconds.
+      rate: frames per second, if all are shown equally long.
+      length: number of frames according to the file; None if the file does not say.
       fault: why frames are missing, once all are read; None if none are.
     """
 
@@ -91,7 +91,7 @@ class Video:
             self.fault = f"{float(read):.1f} of {self._seconds:.1f} seconds are there"
 
     def _decoded(self) -> Iterator[Any]:
-        """What can be decoded; of damaged packets the first one is noted."""
+        """The frames that can be decoded; the error of the first damaged packet is noted."""
         from av.error import BlockingIOError, FFmpegError
 
         packets = self._container.demux(self._stream)
@@ -110,7 +110,7 @@ class Video:
 
 
 def _stated_seconds(stream: Any) -> float:
-    """How long a file says that its video is; 0 where it does not say."""
+    """How long a file says that its video is; 0 if it does not say."""
     if stream.frames and stream.duration:
         return float(stream.duration * stream.time_base)
     # Matroska and WebM.
@@ -126,7 +126,7 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[Video]:
     """Open a video file.
 
     Raises:
-      UserError: it cannot be read, is no video or has a codec that is missing.
+      UserError: the file cannot be read, is not a video or has a codec that is missing.
     """
     remedy = "name another, or convert it to MP4"
     with _opened(os.fspath(path), f"{path} cannot be read as a video", remedy) as container:
@@ -138,7 +138,7 @@ def open_camera(camera: str) -> Iterator[Video]:
     """Open a camera by its number ("camera:0") or device, or a stream by its address.
 
     Raises:
-      UserError: it cannot be opened, is no video or has a codec that is missing.
+      UserError: the camera cannot be opened, gives no video or has a codec that is missing.
     """
     form, place = None, camera
     number = camera.removeprefix("camera:")
@@ -159,7 +159,7 @@ def open_camera(camera: str) -> Iterator[Video]:
 
 
 def camera_name(camera: str) -> str:
-    """What the files of a camera or stream begin with."""
+    """The beginning of the names of files for a camera or stream."""
     return "stream" if "://" in camera else re.sub(r"\W", "", camera.removeprefix("/dev/"))
 
 
@@ -181,10 +181,10 @@ def _opened(place: str, what: str, remedy: str, **settings: Any) -> Iterator[Any
 
 
 class VideoFile:
-    """An H.264 video in an MP4 file that takes the times of another video, and no sound.
+    """An H.264 video in an MP4 file, with the times of another video and without sound.
 
-    H.264 in its most common form has even sides: a picture of an odd one gets its last row or
-    column twice.
+    H.264 in its most common form has even sides: if a side of a picture is odd, its last row or
+    column is repeated.
     """
 
     def __init__(self, path: str | os.PathLike[str], video: Video):
@@ -195,7 +195,7 @@ class VideoFile:
         self._stream: Any = None
 
     def add(self, picture: UInt8[np.ndarray, "H W 3"], frame: Frame) -> None:
-        """Write a picture that is shown when a frame is.
+        """Write a picture that is shown at the time of a frame.
 
         Raises:
           UserError: there is no encoder.
@@ -229,7 +229,7 @@ class VideoFile:
         context = stream.codec_context
         context.time_base = self._video.unit
         context.flags |= Flags.frame_duration
-        context.max_b_frames = 0  # with them, MP4 takes the end of uneven times to be earlier
+        context.max_b_frames = 0  # with B-frames, MP4 puts the end of uneven times too early
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = LIMITED
         if self._video.pixel_aspect is not None:
@@ -240,7 +240,7 @@ class VideoFile:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Finish the file, which can be played then; raise OSError if it cannot be written."""
+        """Finish the file so that it can be played; raise OSError if it cannot be written."""
         with self._container:
             if self._stream is not None:
                 self._container.mux(self._stream.encode())

@@ -15,8 +15,8 @@ Predict = Callable[[Array], dict[str, Array]]
 def window_starts(size: int, crop: int, stride_ratio: float) -> list[int]:
     """First pixels of the windows along one axis, the last shifted inside the image.
 
-    Windows are `ceil(crop * stride_ratio)` pixels apart: of 10 pixels, with a crop of 4 and a
-    ratio of 3/4, they start at 0, 3 and 6. An image no larger than the crop has one window.
+    Windows are `ceil(crop * stride_ratio)` pixels apart: for 10 pixels, a crop of 4 and a ratio of
+    3/4, they start at 0, 3 and 6. An image no larger than the crop has one window.
     """
     stride = math.ceil(crop * stride_ratio - 1e-6)
     last = max(size - crop, 0)
@@ -26,7 +26,7 @@ def window_starts(size: int, crop: int, stride_ratio: float) -> list[int]:
 def window_corners(
     shape: tuple[int, int], crop_size: tuple[int, int], stride_ratio: float
 ) -> list[tuple[int, int]]:
-    """First rows and columns of the windows of an image, row by row of windows."""
+    """First rows and columns of the windows of an image, one row of windows after another."""
     rows, columns = (
         window_starts(size, crop, stride_ratio) for size, crop in zip(shape, crop_size, strict=True)
     )
@@ -43,12 +43,12 @@ def slide(
     """Probabilities averaged over windows, which all have the crop's size.
 
     Args:
-      predict: from images [b, h, w, 3] to probabilities [b, h, w, c] by name.
+      predict: maps images [b, h, w, 3] to probabilities [b, h, w, c] by name.
       images: normalised; those smaller than the crop are padded at the bottom and right with
         zeros, the mean colour.
       crop_size: (h, w) of a window.
-      stride_ratio: distance of two windows, in crops.
-      window_batch: windows that pass at a time, at most (or one of each image).
+      stride_ratio: distance between two windows, in crops.
+      window_batch: the most windows of one pass (or one of each image, if that is more).
     """
     batch, height, width, _ = images.shape
     crop_height, crop_width = crop_size
@@ -67,7 +67,7 @@ def slide(
                 totals[name] = _add_window(totals[name], part, corner)
         for top, left in group:
             cover[:, top : top + crop_height, left : left + crop_width] += 1
-    share = 1 / cover  # on the host; XLA divides in different ways
+    share = 1 / cover  # on the host, since XLA divides in different ways
     return {name: (total * share)[:, :height, :width] for name, total in totals.items()}
 
 

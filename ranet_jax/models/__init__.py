@@ -29,10 +29,10 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def build_model(config: ConfigDict, num_classes: int, axis_name: str | None = None) -> nn.Module:
-    """The segmenter that `config.model` describes, for `num_classes` categories.
+    """Build the segmenter that `config.model` describes, for `num_classes` categories.
 
-    `axis_name` is the mapped axis over which training shares BatchNorm statistics; evaluation
-    needs none.
+    `axis_name` is the mapped axis over which training shares BatchNorm statistics; it is not needed
+    for evaluation.
 
     Raises:
       UserError: a field of `config.model` has a value that is not one of its choices.
@@ -69,12 +69,12 @@ def build_model(config: ConfigDict, num_classes: int, axis_name: str | None = No
 
 
 def build_network(config: ConfigDict, num_classes: int, source: str) -> tuple[nn.Module, Any]:
-    """The network that a stored config describes, and the shapes of its variables.
+    """Build the network that a stored config describes, and return it with its variable shapes.
 
     Args:
-      config: of a trained network.
-      num_classes: number of its categories.
-      source: what holds the config, for the error to name.
+      config: the config of a trained network.
+      num_classes: number of categories of the network.
+      source: where the config is stored, for the error message.
 
     Raises:
       UserError: the config describes no network.

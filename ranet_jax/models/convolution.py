@@ -1,9 +1,10 @@
-"""Convolution whose kernel gradient is made for the platform it runs on.
+"""Convolution with a kernel gradient adapted to the platform.
 
-XLA's CPU convolution takes the gradient of a kernel several times slower than the convolution
-itself, and most of all where the channels are few and the images large. Block by block of rows, as
-one matrix product of what the kernel saw there, it takes a third to a half of that time. Values,
-the gradient of the images and other platforms are XLA's own.
+On CPUs, XLA computes the gradient of a kernel several times slower than the convolution itself, and
+slowest of all for few channels and large images. Here the gradient is computed for one block of
+rows after another, each as one matrix product with the pixels that the kernel saw there, which
+takes a third to a half of that time. The values, the gradient of the images, and the kernel
+gradient on other platforms are computed by XLA.
 """
 
 import functools
@@ -15,14 +16,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 LAYOUT = jax.lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), ("NHWC", "HWIO", "NHWC"))
-# What `flax.linen.Conv` passes on for a convolution of two axes without groups.
+# The settings that `flax.linen.Conv` passes for a convolution of two axes without groups.
 PLAIN = {
     "lhs_dilation": (1, 1),
     "dimension_numbers": LAYOUT,
     "feature_group_count": 1,
     "precision": None,
 }
-# About how many pixels a block has: what the kernel sees of them stays in a core's cache.
+# Approximate number of pixels in a block, chosen so that the pixels that the kernel sees stay in a
+# core's cache.
 BLOCK_PIXELS = 512
 
 Pairs = tuple[tuple[int, int], tuple[int, int]]
@@ -36,7 +38,7 @@ def convolve(
     padding: Pairs,
     dilation: tuple[int, int],
 ) -> Float[Array, "b h w m"]:
-    """Convolve images, as `jax.lax.conv_general_dilated` does, with reverse-mode gradients."""
+    """Convolve images like `jax.lax.conv_general_dilated`, with reverse-mode gradients."""
     return _native(images, kernel, strides, padding, dilation)
 
 
@@ -84,8 +86,8 @@ def _sum_of_products(
 ) -> Float[Array, "kh kw c m"]:
     """The kernel's gradient, in float32 or better: the sum over blocks of output rows.
 
-    A block's part is the product of its gradients [m, pixels] and of the pixels that each place of
-    the kernel sees there [pixels, kh * kw * c]. Rows of zeros fill the last block.
+    The term of a block is the product of its gradients [m, pixels] and the pixels that each place
+    of the kernel sees there [pixels, kh * kw * c]. The last block is filled with rows of zeros.
     """
     strides, padding, dilation = settings
     batch, height, width, features = gradient.shape
@@ -121,7 +123,7 @@ def _sum_of_products(
 
 
 def _block(batch: int, height: int, width: int) -> tuple[int, int]:
-    """Images and rows of a block of about `BLOCK_PIXELS`; the images divide the batch."""
+    """Numbers of images and rows in a block of about `BLOCK_PIXELS`; images divide the batch."""
     rows = min(height, max(1, BLOCK_PIXELS // width))
     most = max(1, BLOCK_PIXELS // (height * width))
     return max(n for n in range(1, min(batch, most) + 1) if batch % n == 0), rows
@@ -130,7 +132,7 @@ def _block(batch: int, height: int, width: int) -> tuple[int, int]:
 def _strided(
     padded: Array, start: tuple[int, int], outputs: Array, strides: tuple[int, int]
 ) -> Array:
-    """The padded pixels that one place of the kernel sees, a pixel an output."""
+    """The padded pixels that one place of the kernel sees, one pixel per output."""
     batch, height, width, _ = outputs.shape
     (top, left), (down, right) = start, strides
     limits = top + (height - 1) * down + 1, left + (width - 1) * right + 1
@@ -153,7 +155,7 @@ def conv_general_dilated(
 ) -> Array:
     """`jax.lax.conv_general_dilated` as `flax.linen.Conv` calls it, with `convolve`'s gradients.
 
-    What has other settings than `convolve` knows, such as groups, is left to XLA.
+    Convolutions with settings that `convolve` does not support, such as groups, are left to XLA.
     """
     if settings != PLAIN:
         return jax.lax.conv_general_dilated(

@@ -26,7 +26,7 @@ def conv(
     dtype: Dtype = jnp.float32,
     name: str | None = None,
 ) -> nn.Conv:
-    """Square convolution padded as PyTorch does with `padding = dilation * (k - 1) / 2`."""
+    """Square convolution, padded as in PyTorch with `padding = dilation * (k - 1) / 2`."""
     pad = dilation * (kernel_size - 1) // 2
     return nn.Conv(
         features,
@@ -46,9 +46,10 @@ def conv(
 def score_map(
     inputs: Float[Array, "b h w m"], num_scores: int, name: str, kernel_size: int = 1
 ) -> Float[Array, "b h w c"]:
-    """Scores before softmax by a convolution with bias, in float32 or the inputs' float64.
+    """Compute scores before softmax by a convolution with bias, in float32 (float64 for float64).
 
-    For the `nn.compact` method of a module, whose submodule `name` the convolution is.
+    It is called in the `nn.compact` method of a module; the convolution becomes the submodule
+    `name` of that module.
     """
     dtype = jnp.float64 if inputs.dtype == jnp.float64 else jnp.float32
     pad = (kernel_size - 1) // 2
@@ -74,8 +75,8 @@ def batch_norm(
 ) -> Callable[[Array], Array]:
     """BatchNorm, by default with PyTorch's constants.
 
-    Statistics are shared over `axis_name` in training. The pixels of a map are laid out as rows:
-    XLA sums rows several times faster on CPUs.
+    Statistics are shared over `axis_name` in training. The pixels of a map are laid out as rows,
+    because XLA sums rows several times faster on CPUs.
     """
     norm = nn.BatchNorm(
         use_running_average=not train,
@@ -90,13 +91,14 @@ def batch_norm(
 
 
 def resize_nearest(x: Float[Array, "b h w c"], shape: tuple[int, int]) -> Float[Array, "b H W c"]:
-    """Resize maps so that output position o is input position floor(o * in / out), as PyTorch's.
+    """Resize maps as PyTorch does: output position o is input position floor(o * in / out).
 
-    An axis that grows by a whole factor is its elements repeated; from 3 to 5 they are 0 0 1 1 2.
+    If an axis grows by a whole factor, its elements are repeated; from size 3 to size 5 the
+    elements are 0 0 1 1 2.
     """
     for axis, size in zip((1, 2), shape, strict=True):
         length = x.shape[axis]
-        if size % length == 0:  # a gradient that is a sum, not a scatter
+        if size % length == 0:  # the gradient is then a sum, not a scatter
             x = jnp.repeat(x, size // length, axis=axis)
         else:
             x = jnp.take(x, np.arange(size) * length // size, axis=axis)
@@ -104,7 +106,7 @@ def resize_nearest(x: Float[Array, "b h w c"], shape: tuple[int, int]) -> Float[
 
 
 class ConvBN(nn.Module):
-    """Convolution, BatchNorm that starts at `initial_scale`, and an activation (None for none)."""
+    """Convolution, BatchNorm that starts at `initial_scale`, and an activation, if not None."""
 
     features: int
     kernel_size: int = 3
@@ -148,9 +150,9 @@ class ConvBN(nn.Module):
 
 
 class SeparableConvBN(nn.Module):
-    """Convolution of each channel by itself, then one of 1 x 1; each with BatchNorm and ReLU.
+    """A depthwise convolution, then a 1 x 1 convolution, each with BatchNorm and ReLU.
 
-    With `linear` nothing comes between the two convolutions.
+    With `linear`, there is no BatchNorm or ReLU between the two convolutions.
     """
 
     features: int
@@ -182,9 +184,9 @@ class SeparableConvBN(nn.Module):
 class ChannelDropout(nn.Module):
     """Drop whole channels of an image (PyTorch's `Dropout2d`), keyed by the image's global index.
 
-    The mask of an image depends on the key and its place in the microbatch of all devices, so
-    that the number of devices which share one microbatch over `axis_name` changes nothing; a
-    batch split into several microbatches has masks of its own.
+    The mask of an image depends on the key and on the image's place in the microbatch of all
+    devices. It is therefore the same for any number of devices that share one microbatch over
+    `axis_name`, but differs if a batch is split into several microbatches.
     """
 
     rate: float
@@ -194,7 +196,7 @@ class ChannelDropout(nn.Module):
     def __call__(
         self, inputs: Float[Array, "b h w c"], train: bool = False
     ) -> Float[Array, "b h w c"]:
-        """The inputs, in training with channels dropped and the rest scaled up."""
+        """Return the inputs; in training some channels are dropped and the rest scaled up."""
         if not train or self.rate == 0.0:
             return inputs
         batch, _, _, channels = inputs.shape

@@ -5,9 +5,10 @@ from jaxtyping import Array, Float, Int
 
 from ranet_jax.ops import Representatives
 
-# A block whose regions are those of the paper's equations sows what it gives to them, for whoever
-# asks for this collection: boundary probabilities [b, h, w], category distributions [b, h, w, c]
-# and W^g [k, k]; and the features A [b, h, w, m] that its regions exchange.
+# A block that computes its regions by the paper's equations sows the inputs of the equations in
+# this collection, for callers that request it: boundary probabilities [b, h, w], category
+# distributions [b, h, w, c] and W^g [k, k]; and the features A [b, h, w, m] that its regions
+# exchange.
 INTERMEDIATES = "intermediates"
 REGION_INPUTS, INTERACTION_INPUTS = "region_inputs", "interaction_inputs"
 
@@ -16,7 +17,7 @@ REGION_INPUTS, INTERACTION_INPUTS = "region_inputs", "interaction_inputs"
 class Regions:
     """The partition of a batch of feature maps, n = h * w pixels each, row-major.
 
-    `labels` holds the root pixel of each pixel's region, `score` the representative score J;
+    `labels` holds the root pixel of each pixel's region and `score` the representative score J.
     `representatives` has the leading batch axis too.
     """
 
@@ -27,11 +28,11 @@ class Regions:
 
 @struct.dataclass
 class ContextOutput:
-    """Features to classify, and the scores and regions a block makes on its way, if any.
+    """Features to classify, and the scores and regions that a block computes along the way, if any.
 
-    `branches` holds the features of parts of the block, by name, that are classified as well. Where
-    `skipped` holds features of an earlier stage, they have a classifier of their own, whose scores
-    are added.
+    `branches` holds, by name, the features of parts of the block that are classified as well.
+    `skipped` holds features of an earlier stage, if the block uses them; they have a separate
+    classifier, and its scores are added.
     """
 
     features: Float[Array, "b h w m"]
@@ -46,10 +47,11 @@ class ContextOutput:
 class Outputs:
     """Score maps before softmax, at feature resolution, in float32.
 
-    `fine` and `coarse` have a channel a category; `boundary` and `fine_boundary` have two, the
-    second for "boundary". Coarse scores of an auxiliary head have its stage's resolution. A network
-    without an output has None there; `regions` come on request. `branches` holds the categories'
-    scores of parts of the context block by name, in training.
+    `fine` and `coarse` have one channel per category; `boundary` and `fine_boundary` have two
+    channels, the second for "boundary". Coarse scores of an auxiliary head have the resolution of
+    its stage. An output that the network does not compute is None; `regions` are returned only on
+    request. In training, `branches` holds the category scores of parts of the context block by
+    name.
     """
 
     fine: Float[Array, "b h w c"]

@@ -1,8 +1,9 @@
-"""Pooling: the mean of windows, and max-pooling whose gradient is made for the platform it runs on.
+"""Pooling: the mean of windows, and max-pooling with a gradient adapted to the platform.
 
-Of max-pooling the values are XLA's own. The gradient goes to the first of the largest, as in
-PyTorch: by XLA's select-and-scatter on TPUs, which is fastest there, and elsewhere through nine
-shifted maps, in a quarter of its time on CPUs and in fewer launches and less memory on GPUs.
+The values of max-pooling are those of XLA. The gradient goes to the first of several equal largest
+values, as in PyTorch. On TPUs it is computed by XLA's select-and-scatter, which is fastest there.
+On other platforms it is computed through nine shifted maps, which takes a quarter of the time on
+CPUs, and fewer launches and less memory on GPUs.
 """
 
 import functools
@@ -20,7 +21,7 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_pool(images: Float[Array, "b H W c"], padding: Padding) -> Float[Array, "b h w c"]:
-    """Largest value of each 3 x 3 window, one window every second pixel of a row and column."""
+    """Largest value of each 3 x 3 window, with one window every 2 pixels along each axis."""
     return _windows(images, padding)
 
 
@@ -59,10 +60,10 @@ max_pool.defvjp(_forward, _backward)
 
 
 def mean_pool(images: Float[Array, "b H W c"], stride: int) -> Float[Array, "b h w c"]:
-    """Mean of each 2 x 2 window, one window every `stride` pixels of a row and column.
+    """Mean of each 2 x 2 window, with one window every `stride` pixels along each axis.
 
-    With stride 2 a window at an odd end has fewer pixels. With stride 1 there is a window for every
-    pixel, in which those beyond the end are zeros, as in timm's dilated networks.
+    With stride 2, the last window of an axis of odd size has fewer pixels. With stride 1 there is a
+    window for every pixel, and pixels beyond the end count as zeros, as in timm's dilated networks.
     """
     if stride == 1:
         images = jnp.pad(images, ((0, 0), (0, 1), (0, 1), (0, 0)))

@@ -11,7 +11,8 @@ from ranet_jax.models.outputs import Outputs
 class AuxiliaryHead(nn.Module):
     """Scores of an earlier stage: a 3 x 3 convolution to a quarter of its channels, a classifier.
 
-    PSPNet (Zhao et al., 2017) and its successors learn from them besides the last ones.
+    PSPNet (Zhao et al., 2017) and its successors train on these scores in addition to the last
+    ones.
     """
 
     num_classes: int
@@ -31,12 +32,13 @@ class AuxiliaryHead(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """Backbone, context block and a classifier of its features, of `classifier_size` pixels a side.
+    """Backbone, context block and a classifier of the block's features.
 
-    The block is given the backbone's stages, and the images as a stage "image" besides.
-    `fine_boundary` adds a second classifier, for boundaries, on the same features. An `auxiliary`
-    head gives the coarse scores, of the backbone's `auxiliary_stage`, where the block gives none.
-    Branches of the block have a classifier each, in training.
+    The classifier is a convolution of `classifier_size` pixels per side. The block gets the
+    backbone's stages, and the images as an additional stage "image". `fine_boundary` adds a second
+    classifier, for boundaries, on the same features. If the block computes no coarse scores, an
+    `auxiliary` head can compute them from the backbone's `auxiliary_stage`. In training, each
+    branch of the block has a classifier.
     """
 
     backbone: nn.Module
@@ -53,7 +55,7 @@ class Segmenter(nn.Module):
     def __call__(
         self, images: Float[Array, "b H W 3"], train: bool = False, with_regions: bool = False
     ) -> Outputs:
-        """Score maps of normalised images; the regions too if asked for and if there are any."""
+        """Score maps of normalised images, and regions if requested and if there are any."""
         stages = self.backbone(images, train)
         context = self.context(stages | {"image": images}, train)
         coarse = context.coarse

@@ -24,14 +24,14 @@
     -    nearest_indices          numbers of places         places of one axis closest to another's
     -    adaptive_average_pool    maps                      their means over a grid
 
-Pixels are numbered row-major, n = h * w: maps [h, w, c] become rows by `maps.reshape(-1, c)`, and
-rows maps by `rows.reshape(h, w, c)`. Batches go through `jax.vmap`.
+Pixels are numbered row-major, n = h * w: `maps.reshape(-1, c)` turns maps [h, w, c] into rows, and
+`rows.reshape(h, w, c)` turns rows into maps. Use `jax.vmap` for batches.
 
-Arrays may be JAX's, NumPy's or nested lists of numbers. A `ValueError` names the argument that has
-another dtype, rank or size than it must and, outside of `jax.jit` and other transformations, the
-one that holds logits in place of probabilities or numbers of pixels that do not exist.
+Arrays may be JAX arrays, NumPy arrays or nested lists of numbers. A `ValueError` names the argument
+whose dtype, rank or size is wrong. Outside of `jax.jit` and other transformations it also names an
+argument that holds logits instead of probabilities, or numbers of pixels that do not exist.
 
-`ranet_jax.ops.reference` states Eqs. 1-8 again as NumPy loops, to compare with.
+`ranet_jax.ops.reference` implements Eqs. 1-8 a second time as NumPy loops, for comparison.
 """
 
 from ranet_jax.ops.boundary import segment_max

@@ -1,4 +1,4 @@
-"""Pixels sorted by region into blocks of one region each, so that regions never meet."""
+"""Sorting of pixels by region into blocks that hold one region each."""
 
 from typing import NamedTuple
 
@@ -12,10 +12,10 @@ from ranet_jax.ops.checks import ArrayLike, check_shapes
 class Blocks(NamedTuple):
     """The pixels of the regions that have a slot, in blocks that hold one region each.
 
-    `slot` names the region of each block, rising, and is Q where the block is left over. `pixels`
-    holds the pixels of each block, rising within a region, and n where there is none. `position`
-    is each pixel's place in the flattened `pixels`, whose length it is where the pixel's region
-    has no slot.
+    `slot` is the slot of each block's region, in increasing order, and Q for unused blocks.
+    `pixels` holds the pixels of each block, in increasing order within a region, and n in unused
+    places. `position` is each pixel's place in the flattened `pixels`, or the length of the
+    flattened `pixels` if the pixel's region has no slot.
     """
 
     slot: Int[Array, " blocks"]
@@ -24,20 +24,21 @@ class Blocks(NamedTuple):
 
 
 def block_size(n: int, q: int) -> int:
-    """Choose the pixels of a block for n pixels and q slots: 16, 32, 48 or 64.
+    """Choose the number of pixels in a block for n pixels and q slots: 16, 32, 48 or 64.
 
-    Larger blocks need fewer copies of what the pixels of a region share, but more padding; from
-    16 pixels a slot upwards, that is less than n.
+    Larger blocks need fewer copies of the values that the pixels of a region share, but more
+    padding. From 16 pixels per slot upwards, the padding is less than n.
     """
     return 16 * min(max(n // (16 * q), 1), 4)
 
 
 def sort_into_blocks(labels: Int[Array, " n"], roots: Int[Array, " q"], size: int) -> Blocks:
-    """Sort the pixels of every region that has a slot into blocks, padding its last one.
+    """Sort the pixels of every region that has a slot into blocks; its last block is padded.
 
     A region of c pixels fills ceil(c / size) <= floor(c / size) + 1 blocks, and at most min(Q, n)
-    regions have both a slot and a pixel, so floor(n / size) + min(Q, n) blocks hold any division
-    into regions. With blocks of two pixels, a region without slot (5) and a slot without region:
+    regions have both a slot and a pixel, so floor(n / size) + min(Q, n) blocks are enough for any
+    division into regions. With blocks of two pixels, a region without a slot (5) and a slot without
+    a region:
 
         pixel      0  1  2  3  4  5  6         slot         0  1  2
         label      0  2  2  0  2  5  2         root         2 -1  0
@@ -50,7 +51,7 @@ def sort_into_blocks(labels: Int[Array, " n"], roots: Int[Array, " q"], size: in
     Args:
       labels: region label of each pixel, in [0, n).
       roots: region label of each slot, -1 where the slot is empty; no label has two slots.
-      size: pixels of a block.
+      size: number of pixels in a block.
 
     Raises:
       ValueError: an argument is not one-dimensional, or (Q + 1) n exceeds 2^31.
@@ -62,7 +63,7 @@ def sort_into_blocks(labels: Int[Array, " n"], roots: Int[Array, " q"], size: in
     num_blocks = n // size + min(q, n)
 
     slot_of_pixel = inverse(jnp.where(roots < 0, n, roots), n)[labels]
-    # Sorting one array is several times quicker than sorting pixels by another.
+    # Sorting one array is several times faster than sorting the pixels by a second array.
     order = jnp.sort(slot_of_pixel * n + jnp.arange(n, dtype=jnp.int32)) % n
     area = jnp.zeros(q, jnp.int32).at[slot_of_pixel].add(1, mode="drop")
     num_filled = (area + size - 1) // size
@@ -79,9 +80,10 @@ def sort_into_blocks(labels: Int[Array, " n"], roots: Int[Array, " q"], size: in
 
 
 def inverse(rows: Int[Array, " p"], n: int) -> Int[Array, " n"]:
-    """Say where each number below n is in `rows`, p where it is not; it must not be there twice.
+    """Find the position in `rows` of each number below n, or p if it is missing.
 
-    Numbers that are not below n mean nothing: the inverse of [2, 0, 3] with n = 3 is [1, 3, 0].
+    No number below n may occur twice; other numbers are ignored. The inverse of [2, 0, 3] with
+    n = 3 is [1, 3, 0].
     """
     p = rows.shape[0]
     return jnp.full(n, p, jnp.int32).at[rows].set(jnp.arange(p, dtype=jnp.int32), mode="drop")
@@ -93,8 +95,8 @@ def take_rows(
 ) -> Shaped[Array, "p *row"]:
     """Take rows, none of them twice; a row number that is not below n gives zeros.
 
-    The gradient is taken back by `origins`, the `inverse` of `rows`, where the gradient of plain
-    indexing would be scattered.
+    The gradient is gathered by `origins`, the `inverse` of `rows`, whereas the gradient of plain
+    indexing would be a scatter.
     """
     del origins
     return values.at[rows].get(mode="fill", fill_value=0)
@@ -106,7 +108,7 @@ def _take_rows_forward(values: Array, rows: Array, origins: Array) -> tuple:
 
 def _take_rows_backward(residuals: tuple, gradient: ArrayLike) -> tuple:
     rows, origins = residuals
-    # Outside of jit a gradient that is constant comes as a NumPy array.
+    # Outside of jit, a constant gradient is passed as a NumPy array.
     return take_rows(jnp.asarray(gradient), origins, rows), None, None
 
 
@@ -116,7 +118,7 @@ take_rows.defvjp(_take_rows_forward, _take_rows_backward)
 def into_blocks(
     values: Shaped[Array, "n *row"], blocks: Blocks
 ) -> Shaped[Array, "blocks size *row"]:
-    """Bring a row for each pixel into the blocks, with zeros where a block has no pixel."""
+    """Copy the row of each pixel into the blocks, with zeros where a block has no pixel."""
     rows = take_rows(values, blocks.pixels.ravel(), blocks.position)
     return rows.reshape(*blocks.pixels.shape, *values.shape[1:])
 
@@ -124,7 +126,7 @@ def into_blocks(
 def out_of_blocks(
     values: Shaped[Array, "blocks size *row"], blocks: Blocks
 ) -> Shaped[Array, "n *row"]:
-    """Bring rows back to the order of the pixels, with zeros where the region has no slot."""
+    """Return the rows to the order of the pixels, with zeros where the region has no slot."""
     rows = values.reshape(-1, *values.shape[2:])
     return take_rows(rows, blocks.position, blocks.pixels.ravel())
 
@@ -132,5 +134,5 @@ def out_of_blocks(
 def of_slots(
     values: Shaped[Array, "q *row"], slot: Int[Array, " blocks"]
 ) -> Shaped[Array, "blocks *row"]:
-    """Give each block the row of its slot, and zeros to the blocks that are left over."""
+    """Give each block the row of its slot, and unused blocks zeros."""
     return values.at[slot].get(mode="fill", fill_value=0, indices_are_sorted=True)

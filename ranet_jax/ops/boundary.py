@@ -12,9 +12,10 @@ def segment_max(
 ) -> Float[Array, "h*w h*w"]:
     """Find the largest boundary score between every two pixels (D of Eq. 1).
 
-    A segment spanning s = max(|dy|, |dx|) pixels is sampled at t = 0 ... s, its two ends
-    included: one coordinate is then an integer and the other is interpolated linearly between
-    the two nearest pixels. A pixel's segment to itself is the pixel. On a 1 x 5 strip
+    A segment spanning s = max(|dy|, |dx|) pixels is sampled at t = 0 ... s, including both ends:
+    one coordinate of a sample is then an integer, and scores are interpolated linearly along the
+    other, between the two nearest pixels. The segment from a pixel to itself is that pixel. On a
+    1 x 5 strip
 
         boundary   0.1  0.2  0.9  0.3  0.4
 
@@ -27,12 +28,12 @@ def segment_max(
 
     Each segment is walked from its lower to its higher index, so the result is exactly
     symmetric. The gradient goes to the pixels of the first largest sample, weighted by the
-    interpolation. Memory is O(n^2) forwards and backwards, n = h * w.
+    interpolation. Memory is O(n^2) in the forward and backward passes, n = h * w.
 
     Args:
       boundary: probability of a boundary at each pixel, in [0, 1].
-      end_points: sample the ends too. Without them, as the authors' released code has it, samples
-        are t = 1 ... s - 1, and neighbours (s <= 1), which have none, get 0.
+      end_points: whether to sample the ends too. Without them, as in the authors' released code,
+        the samples are t = 1 ... s - 1; neighbours (s <= 1) have no samples and get 0.
 
     Returns:
       D over row-major pixel indices, in [0, 1].
@@ -53,11 +54,11 @@ def largest_between(
     end: Int[Array, "*pairs"],
     end_points: bool = True,
 ) -> Float[Array, "*pairs"]:
-    """The largest sample on each segment from a pixel `start` to one of no smaller index."""
+    """The largest sample on each segment from a pixel `start` to a pixel `end` >= `start`."""
     height, width = boundary.shape
     dy, dx = end // width - start // width, end % width - start % width
-    # A step along the longer axis changes the pixel index by `forward`, one along the shorter
-    # axis by `aside`; the segment drifts `drift` pixels aside in `span` steps.
+    # A step along the longer axis changes the pixel index by `forward`, a step along the shorter
+    # axis by `aside`; in `span` steps the segment moves `drift` pixels along the shorter axis.
     steep = jnp.abs(dy) >= jnp.abs(dx)
     span = jnp.maximum(jnp.abs(dy), jnp.abs(dx))
     drift = jnp.minimum(jnp.abs(dy), jnp.abs(dx))
@@ -66,13 +67,13 @@ def largest_between(
     divisor = jnp.maximum(span, 1)
 
     def sample(scores: Array, t: Array) -> Array:
-        """Interpolate the scores at step t of each segment, found in exact integers."""
+        """Interpolate the scores at step t of each segment, located in exact integers."""
         whole = jax.lax.div(t * drift, divisor)
         rest = t * drift - whole * divisor
         near = start + t * forward + whole * aside
         far = near + jnp.where(rest > 0, aside, 0)
         weight = rest.astype(scores.dtype) / divisor.astype(scores.dtype)
-        # Exact between two equal scores, so that a plateau is one tie.
+        # This is exact between two equal scores, so that all samples on a plateau tie.
         return scores[near] + weight * (scores[far] - scores[near])
 
     scores = boundary.reshape(-1)
@@ -88,7 +89,7 @@ def largest_between(
         larger = value > largest
         return jnp.where(larger, value, largest), jnp.where(larger, here, step)
 
-    # The search finds a step without gradient; interpolating there once more has one.
+    # The search finds a step without gradient; interpolating again at that step has a gradient.
     longest = jnp.int32(max(height, width))
     best = (sample(fixed, first), first)
     _, step = jax.lax.fori_loop(jnp.int32(1), longest, keep_larger, best)

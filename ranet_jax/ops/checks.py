@@ -1,7 +1,7 @@
-"""What the functions of `ranet_jax.ops` take, and the sentences that refuse anything else.
+"""Checks of the arguments of `ranet_jax.ops`, and the error messages for wrong ones.
 
-Ranks, sizes and dtypes are known while a program is traced and values are not: under `jax.jit`
-and other transformations the checks of values are left out, and no check adds to the program.
+Ranks, sizes and dtypes are known while a program is traced, but values are not: under `jax.jit`
+and other transformations the checks of values are skipped. No check adds to the program.
 """
 
 import operator
@@ -14,23 +14,23 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-# Nested lists of numbers are taken as well, which jaxtyping has no word for.
+# Nested lists of numbers are accepted as well, which jaxtyping cannot express.
 ArrayLike = Array | np.ndarray
 # Height and width: integers or, in programs for any size, symbols of `jax.export`.
 GridShape = tuple[Any, Any]
-# Sizes of axes by their letters, likewise.
+# Sizes of axes by their letters, which may be symbols too.
 Sizes = dict[str, Any]
 
-# How far a probability may leave [0, 1], and a sum of them 1: rounding of half precision, and the
-# steps of finite differences.
+# How far a probability may lie outside [0, 1], and a sum of probabilities from 1. It allows for
+# rounding in half precision and for the steps of finite differences.
 TOLERANCE = 0.01
 
 
 class Kind(NamedTuple):
-    """What an array holds: its dtype, what that is called, and what is wrong with its values.
+    """The allowed content of an array: its dtype, the name of that dtype, and a check of values.
 
-    `fault(values, sizes)` gets the sizes of the axis letters and gives the rest of a sentence that
-    starts with the argument's name, or "".
+    `fault(values, sizes)` gets the sizes of the axis letters. It returns the rest of an error
+    message that starts with the argument's name, or "" if the values are valid.
     """
 
     dtype: Any
@@ -68,7 +68,7 @@ FLOATS = Kind(jnp.floating, "floats")
 PROBABILITIES = Kind(jnp.floating, "floats", _outside_unit)
 DISTRIBUTIONS = Kind(jnp.floating, "floats", _no_distribution)
 INTEGERS = Kind(jnp.integer, "integers")
-# Numbers of pixels, and those of slots, which are -1 where a slot is empty.
+# Numbers of pixels, and roots of slots, which are -1 for empty slots.
 PIXELS = Kind(jnp.integer, "integers", _outside_pixels)
 ROOTS = Kind(jnp.integer, "integers", lambda values, sizes: _outside_pixels(values, sizes, -1))
 BOOLS = Kind(jnp.bool_, "bools")
@@ -83,12 +83,13 @@ def as_arrays(**arguments: Checked) -> tuple[Array, ...]:
     """Check arguments and return them as JAX arrays, in their order.
 
     Each keyword is an argument's name with its value, its kind and its layout, such as
-    `score=(score, FLOATS, "n")`. A letter that occurs twice must have one size, and a layout that
-    starts with "..." any number of axes more. Numbers of pixels become int32.
+    `score=(score, FLOATS, "n")`. A letter that occurs twice must have the same size each time. A
+    layout that starts with "..." allows any number of additional axes. Numbers of pixels become
+    int32.
 
     Raises:
-      ValueError: an argument has another rank, size or dtype, or values that its kind rules out;
-        the latter is seen only where the values are known.
+      ValueError: an argument has the wrong rank, size or dtype, or values that its kind does not
+        allow; values are checked only where they are known.
     """
     given = {name: _to_array(name, value, kind) for name, (value, kind, _) in arguments.items()}
     sizes = check_shapes(
@@ -103,7 +104,7 @@ def as_arrays(**arguments: Checked) -> tuple[Array, ...]:
 
 
 def _to_array(name: str, value: Any, kind: Kind) -> ArrayLike:
-    """The value as an array, refused if it has another dtype than its kind."""
+    """Convert a value to an array, and raise `ValueError` if its dtype is not that of its kind."""
     array = value
     if not isinstance(value, Array | np.ndarray):
         try:
@@ -111,7 +112,7 @@ def _to_array(name: str, value: Any, kind: Kind) -> ArrayLike:
         except ValueError as error:
             raise ValueError(f"{name} must be an array, but its rows differ in length") from error
         if kind.dtype is jnp.floating and jnp.issubdtype(array.dtype, jnp.integer):
-            array = array.astype(np.float32)  # [[1]] of Python means [[1.0]]
+            array = array.astype(np.float32)  # a Python list [[1]] means [[1.0]]
     if not jnp.issubdtype(array.dtype, kind.dtype):
         raise ValueError(f"{name} must hold {kind.name}, but has the dtype {array.dtype}")
     return array
@@ -121,10 +122,11 @@ def check_shapes(**arrays: tuple[ArrayLike, str]) -> Sizes:
     """Bind the axis letters of several arrays and return their sizes.
 
     Each keyword is an argument's name with its array and its layout, such as
-    `score=(score, "n")` or `x=(x, "... h w c")`; a letter that occurs twice must have one size.
+    `score=(score, "n")` or `x=(x, "... h w c")`; a letter that occurs twice must have the same size
+    each time.
 
     Raises:
-      ValueError: an array has another rank than its layout, or a letter has two sizes.
+      ValueError: the rank of an array differs from that of its layout, or a letter has two sizes.
     """
     sizes: Sizes = {}
     for name, (array, layout) in arrays.items():
@@ -161,10 +163,10 @@ def _to_jax(array: ArrayLike, kind: Kind) -> Array:
 
 
 def check_number(name: str, value: Any) -> None:
-    """Refuse what is not one real number, be it of Python, of NumPy or traced.
+    """Check that a value is a single real number: a Python or NumPy number, or a traced one.
 
     Raises:
-      ValueError: it is an array with axes, a truth value or no number.
+      ValueError: the value is an array with axes, a bool or not a number.
     """
     number = value if isinstance(value, Array) else np.asarray(value)
     if number.ndim or not any(jnp.issubdtype(number.dtype, kind) for kind in REAL):
@@ -172,10 +174,10 @@ def check_number(name: str, value: Any) -> None:
 
 
 def whole_number(name: str, value: Any) -> int:
-    """The value as an integer of Python.
+    """Return the value as a Python integer.
 
     Raises:
-      ValueError: it is not an integer.
+      ValueError: the value is not an integer.
     """
     try:
         return operator.index(value)
@@ -184,10 +186,10 @@ def whole_number(name: str, value: Any) -> int:
 
 
 def positive_integer(name: str, value: Any) -> int:
-    """The value as an integer of Python.
+    """Return the value as a Python integer.
 
     Raises:
-      ValueError: it is not an integer, or less than 1.
+      ValueError: the value is not an integer, or less than 1.
     """
     number = whole_number(name, value)
     if number < 1:
@@ -196,10 +198,10 @@ def positive_integer(name: str, value: Any) -> int:
 
 
 def index_below(name: str, value: Any, count: int) -> Any:
-    """The value as an integer of Python in [0, count), or as it is where it is traced.
+    """Return the value as a Python integer in [0, count), or unchanged if it is traced.
 
     Raises:
-      ValueError: it is not such an integer.
+      ValueError: the value is not an integer in [0, count).
     """
     if isinstance(value, jax.core.Tracer):
         return value
@@ -210,10 +212,10 @@ def index_below(name: str, value: Any, count: int) -> Any:
 
 
 def grid_shape(name: str, value: Sequence[Any]) -> GridShape:
-    """The value as (height, width), which may be symbols in a program for any size.
+    """Return the value as (height, width), which may be symbols in a program for any size.
 
     Raises:
-      ValueError: it is not a pair of positive integers.
+      ValueError: the value is not a pair of positive integers.
     """
     try:
         height, width = (

@@ -1,4 +1,4 @@
-"""Eqs. 1-5 in a row, equation by equation, with their tables of all pairs of pixels."""
+"""Eqs. 1-5 computed one equation after another, with their tables of all pairs of pixels."""
 
 from jaxtyping import Array, Float, Int
 
@@ -29,13 +29,13 @@ def region_map(
 ) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
     """Divide the pixels into regions and score them, as `streaming.region_map` does.
 
-    For tests, study and kernels of any size. It holds some twenty tables of n x n, n = h * w:
-    354 MB each for the 97 x 97 features of a 769 x 769 crop.
+    Use it for tests, for study and for kernels of any size. It holds about twenty n x n tables,
+    n = h * w, of 354 MB each for the 97 x 97 features of a 769 x 769 crop.
 
     Args:
       boundary: probability of a boundary at each pixel, in [0, 1].
-      probabilities: category distribution of each pixel, its entries summing to 1; of rows
-        [n, c], as `jensen_shannon` takes them, `rows.reshape(h, w, c)`, and back
+      probabilities: category distribution of each pixel, whose entries sum to 1. To convert rows
+        [n, c], as used by `jensen_shannon`, call `rows.reshape(h, w, c)`; to convert back,
         `probabilities.reshape(-1, c)`.
       kernel: W^g of Eq. 4, of odd size.
       threshold: tau of Eq. 4, in [0, 1].

@@ -1,10 +1,10 @@
 """Eqs. 6-8: the exchange of context within and between regions.
 
-Eqs. 6 and 8 work on the pixels sorted into blocks of one region each (`ranet_jax.ops.blocks`), so
-that nothing is computed across regions; Eq. 7 is a masked product of all representatives. Logits,
-softmax and weighted sums are float32 whatever the features are, and each result is cast back to
-the dtype of the features. Gradients flow through the features and the score; the selection of
-representatives has none.
+Eqs. 6 and 8 work on pixels sorted into blocks of one region each (`ranet_jax.ops.blocks`), so that
+nothing is computed across regions; Eq. 7 is a masked product of all representatives. Logits,
+softmax and weighted sums are float32 whatever the dtype of the features, and each result is cast
+back to that dtype. Gradients flow through the features and the score; the selection of
+representatives has no gradient.
 """
 
 from typing import Any
@@ -45,17 +45,17 @@ def collect(
     """Let each representative gather from the other pixels of its region (Eq. 6).
 
     A^l_qk = J(p_qk) A(p_qk) + the sum of W^l_qki J_i A_i over the region's pixels that are not
-    representatives, the weights being a softmax of A(p_qk) . (J_i A_i). A region made of
-    representatives alone adds nothing.
+    representatives, where the weights are a softmax of A(p_qk) . (J_i A_i). If a region has only
+    representatives, the sum is 0.
 
     Args:
-      features: A, one row a pixel.
+      features: A, one row per pixel.
       score: J, in [0, 1].
       labels: region label of each pixel.
-      representatives: the chosen pixels, none of them twice.
+      representatives: the chosen pixels, all different.
 
     Returns:
-      A^l of each place, 0 in empty ones.
+      A^l of each place, 0 in empty places.
 
     Raises:
       ValueError: the arguments disagree about a size, or name pixels outside of [0, n).
@@ -95,7 +95,7 @@ def interact(
     """Let each representative gather from those of every other region (Eq. 7).
 
     A^g_qk = J(p_qk) A^l_qk + the sum of W^g_qski J(p_si) A^l_si over the places i of the other
-    slots s, the weights being a softmax of A^l_qk . (J(p_si) A^l_si) within each slot s.
+    slots s, where the weights are a softmax of A^l_qk . (J(p_si) A^l_si) within each slot s.
 
     Args:
       local: A^l of each place.
@@ -103,7 +103,7 @@ def interact(
       representatives: the chosen pixels.
 
     Returns:
-      A^g of each place, 0 in empty ones.
+      A^g of each place, 0 in empty places.
 
     Raises:
       ValueError: the arguments disagree about a size, or name pixels outside of [0, n).
@@ -128,19 +128,19 @@ def distribute(
 ) -> Float[Array, "n m"]:
     """Let every pixel gather from the representatives of its own region (Eq. 8).
 
-    O_i = J_i A_i + the sum of W^d_qki J(p_qk) A^g_qk over the region's representatives, the
-    weights being a softmax of A_i . (J(p_qk) A^g_qk). A pixel whose region has no slot keeps
+    O_i = J_i A_i + the sum of W^d_qki J(p_qk) A^g_qk over the region's representatives, where the
+    weights are a softmax of A_i . (J(p_qk) A^g_qk). A pixel whose region has no slot keeps
     O_i = J_i A_i.
 
     Args:
-      features: A, one row a pixel.
+      features: A, one row per pixel.
       score: J, in [0, 1].
       labels: region label of each pixel.
-      representatives: the chosen pixels, none of them twice.
+      representatives: the chosen pixels, all different.
       context: A^g of each place.
 
     Returns:
-      O, one row a pixel.
+      O, one row per pixel.
 
     Raises:
       ValueError: the arguments disagree about a size, or name pixels outside of [0, n).
@@ -172,14 +172,14 @@ def collection_weights(
 ) -> Float[Array, "k n"]:
     """How much each representative of one region gathers from each pixel (W^l of Eq. 6).
 
-    Each row sums to 1, or is 0 where a place is empty or all of the region's pixels are
+    Each row sums to 1, or is 0 if its place is empty or all of the region's pixels are
     representatives.
 
     Args:
-      features: A, one row a pixel.
+      features: A, one row per pixel.
       score: J, in [0, 1].
       labels: region label of each pixel.
-      representatives: the chosen pixels, none of them twice.
+      representatives: the chosen pixels, all different.
       slot: the slot of the region, an integer in [0, q); it may be traced.
 
     Raises:
@@ -203,10 +203,10 @@ def interaction_weights(
     score: Float[ArrayLike, " n"],
     representatives: Representatives,
 ) -> Float[Array, "q k q k"]:
-    """How much each representative gathers from each of another region (W^g of Eq. 7).
+    """How much each representative gathers from those of every other region (W^g of Eq. 7).
 
-    The last axis sums to 1 for each other region that has a slot; it is 0 for a region itself, for
-    empty slots, and of empty places.
+    The last axis sums to 1 for each other region that has a slot. It is 0 for the representative's
+    own region and for empty slots, and everywhere for an empty place.
 
     Args:
       local: A^l of each place.
@@ -225,7 +225,7 @@ def interaction_weights(
 
 
 def _interaction_weights(local: Array, scored: Array, valid: Array) -> Array:
-    """W^g of each place, of empty ones too, from A^l and J A^l."""
+    """Compute W^g of each place, including empty places, from A^l and J A^l."""
     others = ~jnp.eye(valid.shape[0], dtype=bool)
     sources = others[:, None, :, None] & valid[None, None, :, :]
     return masked_softmax(exact_einsum("qkm,sim->qksi", local, scored), sources)
@@ -241,15 +241,15 @@ def distribution_weights(
 ) -> Float[Array, "q k"]:
     """How much one pixel gathers from each representative (W^d of Eq. 8).
 
-    Those of the pixel's own region sum to 1, all others are 0.
+    The weights of the representatives of the pixel's own region sum to 1; all others are 0.
 
     Args:
-      features: A, one row a pixel.
+      features: A, one row per pixel.
       score: J, in [0, 1].
       labels: region label of each pixel.
-      representatives: the chosen pixels, none of them twice.
+      representatives: the chosen pixels, all different.
       context: A^g of each place.
-      pixel: its number, an integer in [0, n); it may be traced.
+      pixel: number of the pixel, an integer in [0, n); it may be traced.
 
     Raises:
       ValueError: the arguments disagree about a size, or name pixels outside of [0, n).
@@ -271,7 +271,7 @@ def masked_softmax(
 ) -> Float[Array, "*rows places"]:
     """Take the softmax over the last axis where the mask is set, and 0 elsewhere.
 
-    A row without any place is 0 throughout, and so is its gradient.
+    A row whose mask is nowhere set is 0 throughout, and so is its gradient.
 
         logits     mask        weights
         1  1  9    1  1  0     0.5  0.5  0
@@ -283,7 +283,7 @@ def masked_softmax(
 
 
 def _peak(logits: Array, mask: Array) -> Array:
-    """The largest of each row's logits where the mask is set, -inf if there is none."""
+    """The largest logit of each row where the mask is set, -inf if the mask is nowhere set."""
     return jnp.max(jnp.where(mask, jax.lax.stop_gradient(logits), -jnp.inf), axis=-1)
 
 
@@ -291,9 +291,9 @@ def _peak(logits: Array, mask: Array) -> Array:
 def _exponentials(logits: Array, mask: Array, peak: Array) -> Array:
     """exp(logits - peak) where the mask is set, 0 elsewhere, with a constant peak for each row."""
     peak = peak[..., None]
-    # Where the logits are products, the compiler may fuse them, unrounded, with the subtraction.
-    # The difference then exceeds 0, by more than exp bears if they are large, unless it is 0 by
-    # comparison.
+    # If the logits are products, the compiler may fuse them, unrounded, with the subtraction. The
+    # difference may then exceed 0, and for large logits by so much that exp overflows. The
+    # comparison sets it to 0.
     powers = jnp.exp(jnp.where(logits >= peak, 0, logits - peak))
     return jnp.where(mask, powers, 0)
 
@@ -310,19 +310,19 @@ def _sum_by_slot(values: Array, slot: Array, num_slots: int) -> Array:
 
 
 def _blocks(labels: Array, representatives: Representatives) -> Blocks:
-    """Sort the pixels into blocks of a size that suits their number and that of the slots."""
+    """Sort the pixels into blocks of a size that suits the numbers of pixels and slots."""
     roots = representatives.roots
     return sort_into_blocks(labels, roots, block_size(labels.shape[0], roots.shape[0]))
 
 
 def _places(representatives: Representatives, n: int) -> tuple[Array, Array]:
-    """Pixel of each of the q k places, n in empty ones, and the place of each pixel, or q k."""
+    """Return the pixel of each place (n if empty), and the place of each pixel (q * k if none)."""
     pixels = jnp.where(representatives.valid, representatives.indices, n).ravel()
     return pixels, inverse(pixels, n)
 
 
 def _of_pixels(features: ArrayLike, score: ArrayLike, labels: ArrayLike) -> dict[str, Checked]:
-    """What Eqs. 6 and 8 take of every pixel, for `as_arrays`."""
+    """The arguments of Eqs. 6 and 8 that have an entry for each pixel, for `as_arrays`."""
     return {
         "features": (features, FLOATS, "n m"),
         "score": (score, FLOATS, "n"),
@@ -340,10 +340,10 @@ def _of_places(representatives: Representatives) -> dict[str, Checked]:
 
 
 def precise(x: Array) -> Array:
-    """The array in float32, or in float64 if it is."""
+    """Cast an array to float32, unless it is float64."""
     return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
 
 
 def exact_einsum(subscripts: str, left: Array, right: Array) -> Array:
-    """Contract in true float32, which accelerators round down by default."""
+    """Contract in full float32, where accelerators by default use a lower precision."""
     return jnp.einsum(subscripts, left, right, precision=jax.lax.Precision.HIGHEST)

@@ -1,4 +1,4 @@
-"""What Eqs. 1-4 say of one pixel: its row of each table of pairs, without the tables."""
+"""Eqs. 1-4 for one pixel: its row of each table of pairs, computed without the tables."""
 
 from typing import Any, NamedTuple
 
@@ -20,10 +20,10 @@ from ranet_jax.ops.semantic import divergence_from
 
 
 class PixelAttention(NamedTuple):
-    """One pixel beside all others: D (Eq. 1), E (Eq. 2), F (Eq. 3) and what Eq. 4 makes of F.
+    """One pixel compared with all pixels: D (Eq. 1), E (Eq. 2), F (Eq. 3) and results of Eq. 4.
 
-    `filtered` is F^g_ij; `linking` is (F^g_ij + F^g_ji) / 2, which links two pixels where it
-    exceeds the threshold.
+    `filtered` is F^g_ij. `linking` is (F^g_ij + F^g_ji) / 2; it links two pixels where it exceeds
+    the threshold.
     """
 
     crossing: Float[Array, " n"]
@@ -36,8 +36,8 @@ class PixelAttention(NamedTuple):
 class SegmentSamples(NamedTuple):
     """The samples of Eq. 1 on the segment between two pixels, both ends included.
 
-    `positions` are (row, column) in pixels, one of them an integer; `scores` are the boundary
-    scores there.
+    `positions` are (row, column) in pixels, at least one of which is an integer; `scores` are the
+    boundary scores there.
     """
 
     positions: Float[np.ndarray, "samples 2"]
@@ -52,12 +52,12 @@ def pixel_attention(
 ) -> PixelAttention:
     """Row i of D, E, F and F^g (Eqs. 1-4), for one pixel i.
 
-    They are the rows of `segment_max`, `jensen_shannon`, `region_attention` and `regularize`. Time
-    is O(k^2 n (c + max(h, w))), and memory O(k^2 n).
+    They equal the rows of `segment_max`, `jensen_shannon`, `region_attention` and `regularize`.
+    Time is O(k^2 n (c + max(h, w))), and memory O(k^2 n).
 
     Args:
       boundary: probability of a boundary at each pixel, in [0, 1].
-      probabilities: category distribution of each pixel, its entries summing to 1.
+      probabilities: category distribution of each pixel, whose entries sum to 1.
       kernel: W^g of Eq. 4, of odd size.
       pixel: i, an integer in [0, n), n = h * w; it may be traced.
 
@@ -88,13 +88,13 @@ def pixel_attention(
     # F^g_i: the attention map of i under the kernel.
     reach = size // 2
     padded = jnp.pad(attention.reshape(height, width), reach)
-    # F^g_ji for all j: F is symmetric, so the entries of F_j that the kernel meets at i are those
-    # of the rows of i and its neighbours.
+    # F^g_ji for all j: F is symmetric, so the entries of F_j that the kernel covers at i are found
+    # in the rows of F for i and its neighbours.
     filtered, reverse = jnp.zeros((height, width), attention.dtype), jnp.zeros_like(attention)
     for a in range(size):
         for b in range(size):
             filtered += kernel[a, b] * padded[a : a + height, b : b + width]
-            if a == b == reach:  # the pixel's own row, which is there already
+            if a == b == reach:  # the pixel's own row, which is already computed
                 reverse += kernel[a, b] * attention
                 continue
             row, column = pixel // width + a - reach, pixel % width + b - reach
@@ -107,9 +107,9 @@ def pixel_attention(
 
 
 def segment_samples(boundary: Float[ArrayLike, "h w"], first: int, second: int) -> SegmentSamples:
-    """The samples of Eq. 1 between two pixels, from the one of smaller index to the other.
+    """The samples of Eq. 1 between two pixels, from the pixel of smaller index to the other.
 
-    `segment_max` takes the largest; of equal ones, the first.
+    `segment_max` takes the largest sample, or the first of several equal ones.
 
         boundary   0.1  0.3        pixels 0 and 5     positions   scores
                    0.9  0.5                             0   0        0.1
@@ -119,7 +119,7 @@ def segment_samples(boundary: Float[ArrayLike, "h w"], first: int, second: int) 
     Args:
       boundary: probability of a boundary at each pixel, in [0, 1].
       first: a pixel, in [0, n), n = h * w.
-      second: another or the same.
+      second: another pixel, or the same.
 
     Raises:
       ValueError: `boundary` is not two-dimensional, or does not hold probabilities, or there is no

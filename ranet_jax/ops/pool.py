@@ -9,11 +9,11 @@ from ranet_jax.ops.checks import FLOATS, ArrayLike, as_arrays, positive_integer
 
 
 def adaptive_average_pool(x: Float[ArrayLike, "*b h w c"], bins: int) -> Float[Array, "*b k k c"]:
-    """Means over a grid of bins x bins cells, as PyTorch's `AdaptiveAvgPool2d` takes them.
+    """Means over a grid of bins x bins cells, as computed by PyTorch's `AdaptiveAvgPool2d`.
 
     Cell i of an axis of n pixels goes from floor(i n / bins) up to ceil((i + 1) n / bins), so that
-    cells may overlap: of 5 pixels, two cells hold 0-2 and 2-4, and of 2 pixels, three cells hold
-    0, 0-1 and 1.
+    cells may overlap: with 5 pixels, two cells hold pixels 0-2 and 2-4; with 2 pixels, three cells
+    hold pixels 0, 0-1 and 1.
 
     Raises:
       ValueError: `x` has fewer than three axes, or `bins` is less than 1.

@@ -1,8 +1,8 @@
-"""Eqs. 1-8 as NumPy float64 loops, to read beside the paper and to compare with.
+"""Eqs. 1-8 as NumPy float64 loops, to read alongside the paper and to compare with.
 
-Same names and arguments as the functions of `ranet_jax.ops`; arrays of either library go in,
-NumPy arrays come out, and `representatives` is any triple (roots, indices, valid). Slow: meant
-for some dozens of pixels.
+The functions have the names and arguments of those in `ranet_jax.ops`. They accept JAX and NumPy
+arrays and return NumPy arrays; `representatives` is any triple (roots, indices, valid). They are
+slow, and meant for a few dozen pixels.
 """
 
 import math
@@ -33,7 +33,7 @@ def segment_max(boundary: Float[Array, "h w"]) -> Float[np.ndarray, "n n"]:
 
 
 def _interpolate(B: np.ndarray, y: float, x: float) -> float:
-    """Score at a position of which one coordinate at least is an integer."""
+    """Score at a position that has at least one integer coordinate."""
     y_0, x_0 = math.floor(y), math.floor(x)
     y_1, x_1 = math.ceil(y), math.ceil(x)
     f = max(y - y_0, x - x_0)
@@ -95,7 +95,7 @@ def partition(decision: Bool[Array, "n n"]) -> Int[np.ndarray, " n"]:
     root = np.zeros(n, np.int64)
     for j in range(n):
         i = next((i for i in range(j) if G[j, i]), j)
-        # A pixel before j has its root already.
+        # The root of a pixel before j is already known.
         root[j] = j if i == j else root[i]
     return root
 
@@ -193,7 +193,7 @@ def _pixels(region: np.ndarray, root: int | np.integer) -> list[int]:
 
 
 def _filled(valid: np.ndarray) -> list[tuple[int, int]]:
-    """The (q, k) of the filled places."""
+    """The index pairs (q, k) of the filled places."""
     return [(q, k) for q in range(valid.shape[0]) for k in range(valid.shape[1]) if valid[q, k]]
 
 

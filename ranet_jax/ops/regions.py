@@ -19,16 +19,16 @@ from ranet_jax.ops.checks import (
     positive_integer,
 )
 
-# Scores are rounded to this step where representatives are chosen, so that rounding noise
-# breaks no ties.
+# Scores are rounded to this step when representatives are chosen, so that rounding noise does not
+# break ties.
 SCORE_STEP = 2.0**-16
 
 
 class Representatives(NamedTuple):
-    """The pixels that speak for each region: Q slots of K places.
+    """The pixels that represent each region: Q slots of K places.
 
-    `roots` names the region of each slot (-1: the slot is empty), `indices` its pixels and
-    `valid` which places are filled; an empty place has index 0.
+    `roots` holds the region of each slot (-1: the slot is empty), `indices` its pixels, and
+    `valid` tells which places are filled; an empty place has index 0.
     """
 
     roots: Int[Array, "*b q"]
@@ -62,9 +62,9 @@ def regularize(
 ) -> Float[Array, "n n"]:
     """Filter each pixel's attention map, F^g = W^g (*) F (Eq. 4), and clip it to [0, 1].
 
-    Row i of `attention`, seen as an h x w map, is cross-correlated with the kernel and zero
-    padded. The clip has gradient 1 on the whole of [0, 1], both bounds included (attention may be
-    exactly 1, and must keep teaching the kernel), and 0 outside.
+    Row i of `attention`, seen as an h x w map, is cross-correlated with the kernel, with zero
+    padding. The clip has gradient 1 on all of [0, 1], both bounds included, and 0 outside:
+    attention may be exactly 1, and the kernel must still get a gradient from it.
 
     Args:
       attention: F.
@@ -87,8 +87,8 @@ def regularize(
     if height * width != n:
         raise ValueError(f"shape {shape} does not hold the {n} pixels of attention")
 
-    # Shifted sums rather than a convolution: exact float32 on every accelerator, and quicker
-    # than n convolutions of one channel.
+    # Shifted sums rather than a convolution: exact float32 on every accelerator, and faster than
+    # n convolutions of one channel.
     reach = k // 2
     maps = jnp.pad(attention.reshape(n, height, width), ((0, 0), (reach, reach), (reach, reach)))
     filtered = jnp.zeros((n, height, width), attention.dtype)
@@ -104,7 +104,7 @@ def region_decision(
 ) -> Bool[Array, "n n"]:
     """Decide which pixel pairs belong together, G_ij = [(F^g_ij + F^g_ji) / 2 > tau] (Eq. 4).
 
-    Symmetric, and without gradient. With tau = 0.8:
+    The result is symmetric and has no gradient. With tau = 0.8:
 
         F^g     0    1    2          G    0  1  2
           0  1.00 0.90 0.85          0    1  1  0
@@ -127,9 +127,9 @@ def region_decision(
 def partition(decision: Bool[ArrayLike, "n n"]) -> Int[Array, " n"]:
     """Divide the pixels into regions by the decisions G (the end of Sec. 3.1).
 
-    Each pixel j points at the smallest i <= j with G_ji = 1, at itself if there is none;
-    following the pointers to their end gives the region's root. G is not transitive: below,
-    pixel 3 is not decided to go with 0, yet it reaches 0 through 2.
+    Each pixel j points at the smallest i <= j with G_ji = 1, or at itself if there is none;
+    following the pointers to their end gives the region's root. G is not transitive: in the
+    example, G does not link pixel 3 to pixel 0, but pixel 3 reaches pixel 0 through pixel 2.
 
         G     0  1  2  3  4     points at   label
           0   1  0  1  0  0         0         0
@@ -158,9 +158,9 @@ def partition(decision: Bool[ArrayLike, "n n"]) -> Int[Array, " n"]:
 
 
 def follow_pointers(pointers: Int[Array, " n"]) -> Int[Array, " n"]:
-    """Follow pointers, each to an index no larger than its own, until they come to rest.
+    """Follow pointers, each to an index no larger than its own, until they stop changing.
 
-    Every jump doubles the way, so ceil(log2 n) of them reach every root.
+    Every jump doubles the distance, so ceil(log2 n) jumps reach every root.
 
     Raises:
       ValueError: `pointers` is not one-dimensional.
@@ -200,10 +200,10 @@ def select_representatives(
     num_regions: int,
     per_region: int,
 ) -> Representatives:
-    """Give the Q largest regions a slot, and in each choose the K pixels of largest J.
+    """Give the Q largest regions a slot each, and choose the K pixels of largest J in each.
 
-    Ties go to the smaller root and to the smaller pixel index. For this choice alone J is
-    rounded to 2^-16, so that rounding noise breaks no ties. No gradient. With Q = 3, K = 2:
+    Ties go to the smaller root and to the smaller pixel index. For this choice only, J is rounded
+    to 2^-16, so that rounding noise does not break ties. There is no gradient. With Q = 3, K = 2:
 
         pixel     0    1    2    3    4         roots   indices   valid
         label     0    1    0    0    1           0      2  3     1  1
@@ -213,11 +213,11 @@ def select_representatives(
     Args:
       score: J, in [0, 1].
       labels: region label of each pixel, in [0, n).
-      num_regions: Q, which may exceed the number of regions, and n.
-      per_region: K, which may exceed the size of a region, and n.
+      num_regions: Q, which may exceed the number of regions, and also n.
+      per_region: K, which may exceed the size of a region, and also n.
 
     Returns:
-      Slots in order of falling region size, places in order of falling score.
+      Slots in order of decreasing region size, places in order of decreasing score.
 
     Raises:
       ValueError: the arguments disagree about n, a label is outside of [0, n), or Q or K is not

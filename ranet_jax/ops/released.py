@@ -1,6 +1,6 @@
-"""What the authors' released code computes where it departs from the paper's equations.
+"""The computations of the authors' released code that differ from the paper's equations.
 
-Eqs. 1 and 3, the threshold and the partition are the paper's; its W^g takes no part.
+Eqs. 1 and 3, the threshold and the partition are as in the paper; W^g of the paper is not used.
 """
 
 import jax
@@ -19,8 +19,9 @@ def binary_divergence(probabilities: Float[Array, "n c"]) -> Float[Array, "n n"]
 
     Entry (i, j) is the Jensen-Shannon divergence, in nats, of the binary distributions (p, 1 - p)
     and (q, 1 - q), where p and q are the probabilities of pixels i and j for the arg-max category
-    of pixel i (ties: the first), both clipped to [0.001, 0.99]. It is therefore not symmetric;
-    its gradient is finite everywhere. Eq. 2 of the paper compares whole distributions instead.
+    of pixel i (the first in case of ties), both clipped to [0.001, 0.99]. The table is therefore
+    not symmetric. Its gradient is finite everywhere. Eq. 2 of the paper compares whole
+    distributions instead.
 
     Args:
       probabilities: C, a distribution over the categories for each pixel.
@@ -58,8 +59,8 @@ def region_total(attention: Float[Array, "n n"], labels: Int[Array, " n"]) -> Fl
 def normalized_score(total: Float[Array, " n"], labels: Int[Array, " n"]) -> Float[Array, " n"]:
     """Representative score J of the released code: each total as a share of its region.
 
-    A pixel's `region_total` is divided by the number of pixels of its region whose total is
-    positive; where there is none, it stays as it is.
+    A pixel's `region_total` is divided by the number of pixels of its region that have a positive
+    total. If there are none, it is left unchanged.
 
     Raises:
       ValueError: the shapes do not fit together.
@@ -68,7 +69,7 @@ def normalized_score(total: Float[Array, " n"], labels: Int[Array, " n"]) -> Flo
 
 
 def _positive(total: Array, labels: Array) -> Array:
-    """Number of positive totals of each region, at the index of its root."""
+    """Number of positive totals in each region, at the index of its root."""
     count = check_shapes(total=(total, "n"), labels=(labels, "n"))["n"]
     return jax.ops.segment_sum((total > 0).astype(jnp.int32), labels, count)
 
@@ -76,12 +77,13 @@ def _positive(total: Array, labels: Array) -> Array:
 def select_released(
     total: Float[Array, " n"], labels: Int[Array, " n"], per_region: int
 ) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:
-    """Choose the representatives of the released code: pixels in rising order, padded to n.
+    """Choose the representatives of the released code: pixels in increasing order, padded to n.
 
-    They are the distinct columns of the top K entries of every row of a table with a row for each
-    region and a column for each pixel, which holds the pixel's total where it is of the region
-    and 0 elsewhere; ties go to the smaller index. A region of fewer than K pixels thus brings in
-    the first zeros of its row, whatever regions they are of. With K = 2
+    Consider a table with a row for each region and a column for each pixel. An entry is the pixel's
+    total if the pixel belongs to the region, and 0 otherwise. The representatives are the distinct
+    columns of the top K entries of every row; ties go to the smaller index. A region of fewer than
+    K pixels therefore adds the first zeros of its row, whichever regions those pixels belong to.
+    With K = 2
 
         pixel                0    1    2    3    4    top 2
         region {0, 1, 2, 3}  1.2  2.5  1.9  1.1  0    1 2
@@ -90,12 +92,13 @@ def select_released(
     gives indices (0 1 2 4 0) and valid (T T T T F).
 
     Args:
-      total: what pixels are ranked by, not negative: `region_total` of each.
+      total: the value by which pixels are ranked, `region_total` of each pixel; not negative.
       labels: the root pixel of each pixel's region.
-      per_region: K, entries that every row gives.
+      per_region: K, the number of entries that every row contributes.
 
     Returns:
-      The indices of the representatives, then zeros; and which of them are representatives.
+      The indices of the representatives, followed by zeros, and a mask of the entries that are
+      representatives.
 
     Raises:
       ValueError: the shapes do not fit together, or K is less than 1.
@@ -107,14 +110,14 @@ def select_released(
     count = total.shape[0]
     pixels = jnp.arange(count, dtype=jnp.int32)
 
-    # Sorted by region and then by falling total, a pixel's rank is its distance from the first
-    # pixel of its region.
+    # When pixels are sorted by region and then by decreasing total, a pixel's rank is its distance
+    # from the first pixel of its region.
     order = jnp.lexsort((pixels, -total, labels))
     grouped = labels[order]
     rank = pixels - jnp.searchsorted(grouped, grouped, side="left").astype(jnp.int32)
     chosen = jnp.zeros(count, bool).at[order].set(rank < per_region) & (total > 0)
 
-    # The zeros that a row lacks for its K entries lie among the first K columns.
+    # The zeros that a row needs to fill its K entries lie among the first K columns.
     first = pixels[:per_region]
     lacking = jnp.where(labels == pixels, per_region - positive, 0)
     zero = (labels[first][None, :] != pixels[:, None]) | (total[first] <= 0)[None, :]
@@ -132,17 +135,17 @@ def attend(
     score: Float[Array, " k"],
     valid: Bool[Array, " k"],
 ) -> Float[Array, "q m"]:
-    """Add to each query what it draws from scored features: `Q + softmax(Q (S F)^T) F`.
+    """Add to each query what it gathers from scored features: `Q + softmax(Q (S F)^T) F`.
 
-    The released code takes this step thrice, each time over all the features whatever their
-    region: representatives from all pixels in place of Eq. 6, representatives from one another
-    in place of Eq. 7, all pixels from the representatives in place of Eq. 8.
+    The released code takes this step three times, each time over all features, regardless of their
+    region: representatives gather from all pixels in place of Eq. 6, representatives from one
+    another in place of Eq. 7, and all pixels from the representatives in place of Eq. 8.
 
     Args:
       queries: Q; the result has their dtype, while logits, softmax and sums are float32.
       features: F.
       score: S, the representative score of each feature's pixel.
-      valid: features that take part; without any, the queries come back as they are.
+      valid: features that take part; if there are none, the queries are returned unchanged.
 
     Raises:
       ValueError: the shapes do not fit together.

@@ -22,18 +22,18 @@ def resize_bilinear(
 ) -> Float[Array, "*b H W c"]:
     """Resize maps bilinearly so that the corner pixels stay in the corners (align corners).
 
-    Output position o reads input position o * (in - 1) / (out - 1), as PyTorch does. An axis of
-    size 1 is repeated, an axis resized to 1 keeps its first element, and one that keeps its
-    size is left exactly as it is. No antialiasing. Interpolation is in float32 at least.
+    Output position o reads input position o * (in - 1) / (out - 1), as in PyTorch. An axis of
+    size 1 is repeated, an axis resized to 1 keeps its first element, and an axis that keeps its
+    size is left exactly as it is. There is no antialiasing. Interpolation uses at least float32.
 
     Args:
-      x: maps of any float dtype, which the result keeps.
+      x: maps of any float dtype; the result has the same dtype.
       shape: (H, W) in pixels, which may be symbols of `jax.export`.
       align_corners: if False, the outer edges of the corner pixels stay in place, and o reads
-        (o + 1/2) * in / out - 1/2, or the closest pixel where that is outside.
+        (o + 1/2) * in / out - 1/2, or the closest pixel where that position is outside.
 
     Returns:
-      The maps, H x W.
+      The maps, resized to H x W.
 
     Raises:
       ValueError: `x` has fewer than three axes, or a size is not positive.
@@ -64,7 +64,7 @@ def resize_bilinear(
         (*x.shape[:-3], *sizes, x.shape[-1]),
         tuple(axis for axis, _ in scaled),
         scale,
-        # scale_and_translate counts from the pixels' outer edges, half a pixel further out.
+        # scale_and_translate counts from the outer edges of pixels, half a pixel further out.
         (1 - scale) / 2,
         method="linear",
         antialias=False,
@@ -73,11 +73,11 @@ def resize_bilinear(
 
 
 def nearest_indices(count: int, size: int) -> Int64[np.ndarray, " count"]:
-    """Which of `size` places along an axis is closest to each of `count` others, corners aligned.
+    """For each of `count` places along an axis, find the closest of `size`, corners aligned.
 
-    Of two equally close it is the larger: 3 cells over 6 pixels lie at 0, 2.5 and 5, which gives
-    pixels 0, 3 and 5, and 6 pixels over 3 cells lie in cells 0, 0, 1, 1, 2 and 2. A single place
-    lies at 0.
+    If two places are equally close, the larger is returned. 3 cells over 6 pixels lie at 0, 2.5
+    and 5, which gives pixels 0, 3 and 5; 6 pixels over 3 cells lie in cells 0, 0, 1, 1, 2 and 2. A
+    single place lies at 0.
 
     Raises:
       ValueError: a number of places is not positive.

@@ -8,23 +8,24 @@ from ranet_jax.ops.checks import DISTRIBUTIONS, ArrayLike, as_arrays
 
 
 def jensen_shannon(probabilities: Float[ArrayLike, "n c"]) -> Float[Array, "n n"]:
-    """Compute the Jensen-Shannon divergence of every two pixels' categories (E of Eq. 2).
+    """Compute the Jensen-Shannon divergence between the categories of all pixel pairs (E, Eq. 2).
 
-    E_ij = H((p + q) / 2) - (H(p) + H(q)) / 2 for p = C_i and q = C_j, in bits: 0 for equal
-    distributions, 1 for disjoint ones, and 0 log 0 = 0.
+    E_ij = H((p + q) / 2) - (H(p) + H(q)) / 2 for p = C_i and q = C_j, in bits. It is 0 for equal
+    distributions and 1 for disjoint ones; 0 log 0 counts as 0.
 
                C               E     0     1     2
           0  1.0  0.0          0  0.00  0.31  1.00
           1  0.5  0.5          1  0.31  0.00  0.31
           2  0.0  1.0          2  1.00  0.31  0.00
 
-    The derivative by p is log2(2 p / (p + q)) / 2. It tends to minus infinity as p falls to 0
-    beside a positive q; at p = 0 itself it is taken as 0, so that gradients stay finite.
-    Memory is O(n^2) forwards and backwards, whatever the number of categories.
+    The derivative with respect to p is log2(2 p / (p + q)) / 2. It tends to minus infinity as p
+    approaches 0 while q is positive; at p = 0 itself it is taken as 0, so that gradients stay
+    finite.
+    Memory is O(n^2) in the forward and backward passes, whatever the number of categories.
 
     Args:
-      probabilities: category distribution of each pixel, every row summing to 1; of maps
-        [h, w, c], as `region_map` takes them, `maps.reshape(-1, c)`, and back
+      probabilities: category distribution of each pixel; every row sums to 1. To convert maps
+        [h, w, c], as used by `region_map`, call `maps.reshape(-1, c)`; to convert back,
         `probabilities.reshape(h, w, c)`.
 
     Returns:
@@ -36,7 +37,8 @@ def jensen_shannon(probabilities: Float[ArrayLike, "n c"]) -> Float[Array, "n n"
     (probabilities,) = as_arrays(probabilities=(probabilities, DISTRIBUTIONS, "n c"))
     n = probabilities.shape[0]
 
-    # Recomputed in the backward pass, which else would store an n x n table for each category.
+    # Recomputed in the backward pass, which would otherwise need a stored n x n table for each
+    # category.
     @jax.checkpoint
     def pairwise_term(column: Array) -> Array:
         return _category_term(column[:, None], column[None, :])
@@ -52,12 +54,12 @@ def jensen_shannon(probabilities: Float[ArrayLike, "n c"]) -> Float[Array, "n n"
 def divergence_from(
     distribution: Float[Array, " c"], others: Float[Array, "n c"]
 ) -> Float[Array, " n"]:
-    """The divergence of one pixel's categories from those of others: a row of E (Eq. 2)."""
+    """The divergence between one pixel's categories and those of others: a row of E (Eq. 2)."""
     return _clipped(jnp.sum(_category_term(distribution[None, :], others), axis=-1))
 
 
 def _clipped(total: Array) -> Array:
-    """The divergences without what rounding adds; the gradient passes the clip by."""
+    """Clip away the rounding errors of the divergences; the gradient ignores the clip."""
     return total + jax.lax.stop_gradient(jnp.clip(total, 0, 1) - total)
 
 
@@ -65,7 +67,7 @@ def _clipped(total: Array) -> Array:
 def _category_term(p: Array, q: Array) -> Array:
     """One category's share, (p log2(p/u) + q log2(q/u)) / 2 with u = (p + q) / 2.
 
-    Summed over the categories it equals the difference of entropies without its cancellation.
+    The sum over the categories equals the difference of entropies, without its cancellation error.
     """
     log_p, log_q = _log_ratios(p, q)
     return (p * log_p + q * log_q) / 2
@@ -83,9 +85,9 @@ def _category_term_jvp(
 
 
 def _log_ratios(p: Array, q: Array) -> tuple[Array, Array]:
-    """Return log2(p/u) and log2(q/u), each 0 where its numerator vanishes."""
+    """Return log2(p/u) and log2(q/u), each 0 where its numerator is 0."""
     middle = (p + q) / 2
-    # Below this the ratio would be computed from denormal numbers.
+    # Below this value the ratio would be computed from denormal numbers.
     smallest = 4 * jnp.finfo(p.dtype).tiny
 
     def log_ratio(x: Array) -> Array:

@@ -1,9 +1,9 @@
-"""Eqs. 1-5 in passes over the pairs of pixels, without a table of them that stays.
+"""Eqs. 1-5 in passes over the pairs of pixels, without storing a table of all pairs.
 
 A first pass over the pairs finds the pixel that each pixel points at, a second sums attention
-within the regions, and the backward pass goes over them once more; each computes the attention of
-a pair anew. In which order is the choice of a schedule (`ranet_jax.ops.schedules`), one for each
-kind of machine.
+within the regions, and the backward pass goes over the pairs once more; each pass recomputes the
+attention of a pair. The order of the pairs is determined by a schedule
+(`ranet_jax.ops.schedules`), one for each kind of machine.
 """
 
 import functools
@@ -33,27 +33,28 @@ def region_map(
     threshold: float | Float[Array, ""],
     schedule: str = "auto",
 ) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
-    """Divide the pixels into regions and score them (Eqs. 1-5), without a table that stays.
+    """Divide the pixels into regions and score them (Eqs. 1-5), without storing a table of pairs.
 
-    Equals `segment_max`, `jensen_shannon`, `region_attention`, `regularize`, `region_decision`,
-    `partition` and `representative_score` in a row (`dense.region_map`), to rounding. All is
-    float32, whatever the inputs are.
+    The result equals that of `segment_max`, `jensen_shannon`, `region_attention`, `regularize`,
+    `region_decision`, `partition` and `representative_score` applied in sequence
+    (`dense.region_map`), up to rounding. Everything is computed in float32, whatever the dtype of
+    the inputs.
 
-    Gradients flow through the score alone, for labels are discrete. Where samples of a segment lie
-    within 2^-23 of the largest (2^-22 if a side has more than 256 pixels, and so on), the first of
-    them from the pixel of smaller index takes the gradient. Reverse-mode differentiation alone is
-    supported. Time is O(n^2 (c + max(h, w))).
+    Gradients flow only through the score, because labels are discrete. Where several samples of a
+    segment lie within 2^-23 of the largest (2^-22 if a side has more than 256 pixels, and so on),
+    the gradient goes to the first of them, counted from the pixel of smaller index. Only
+    reverse-mode differentiation is supported. Time is O(n^2 (c + max(h, w))).
 
-    A kernel larger than 1 x 1 takes the dense path, with some twenty tables of 4 n^2 bytes.
+    A kernel larger than 1 x 1 takes the dense path, with about twenty tables of 4 n^2 bytes.
 
     Args:
       boundary: probability of a boundary at each pixel, in [0, 1].
-      probabilities: category distribution of each pixel, its entries summing to 1; of rows
-        [n, c], as `jensen_shannon` takes them, `rows.reshape(h, w, c)`, and back
+      probabilities: category distribution of each pixel, whose entries sum to 1. To convert rows
+        [n, c], as used by `jensen_shannon`, call `rows.reshape(h, w, c)`; to convert back,
         `probabilities.reshape(-1, c)`.
       kernel: W^g of Eq. 4, of odd size.
       threshold: tau of Eq. 4, in [0, 1].
-      schedule: a key of `schedules.SCHEDULES`, or "auto" for the one of the platform.
+      schedule: a key of `schedules.SCHEDULES`, or "auto" to choose by the platform.
 
     Returns:
       The root pixel of each pixel's region, and the score J of each pixel, in [0, 1]; both over
@@ -105,12 +106,12 @@ def _backward(
     schedule: str, saved: tuple[Array, ...], cotangents: tuple[ArrayLike, ArrayLike]
 ) -> tuple[Array, Array, Array, Array]:
     boundary, probabilities, weight, labels = saved
-    # What the loss gains by one more unit of attention within the region of each pixel.
+    # How much the loss changes per unit of attention within the region of each pixel.
     share = (jnp.asarray(cotangents[1]) / _area(labels)).reshape(boundary.shape)
     inputs = Inputs.of(boundary, probabilities)
     passes = choose_schedule(schedule)
     gradients = passes.gradients(inputs, weight, labels.reshape(boundary.shape), share)
-    # And of each pixel's attention to itself, where D = B and E = 0.
+    # The same for each pixel's attention to itself, where D = B and E = 0.
     to_itself, _, to_weight = attention_gradients(boundary, 0.0, weight, share)
     to_probabilities = jnp.where(probabilities >= SMALLEST, gradients.probabilities, 0)
     return (
@@ -125,5 +126,5 @@ _region_map.defvjp(_forward, _backward)
 
 
 def _area(labels: Array) -> Array:
-    """Number of pixels of each pixel's region."""
+    """Number of pixels in the region of each pixel."""
     return jnp.zeros(labels.shape, jnp.float32).at[labels].add(1.0)[labels]

@@ -23,8 +23,9 @@ def boundary_target(
 ) -> Bool[Array, "h w"]:
     """Mark the pixels close to a pixel of another category.
 
-    A pixel is boundary if a pixel of another category lies within the Euclidean distance
-    `radius`. Ignored pixels have no category: they neither are nor make boundary. With radius 1:
+    A pixel is a boundary pixel if a pixel of another category lies within the Euclidean distance
+    `radius`. Ignored pixels have no category: they are not boundary pixels and do not make other
+    pixels boundary pixels. With radius 1:
 
         labels            target
         0  0  0  1        .  .  x  x
@@ -35,7 +36,7 @@ def boundary_target(
     Args:
       labels: category of each pixel, of any integer dtype.
       ignore_label: the value of ignored pixels.
-      radius: in pixels.
+      radius: largest distance to a pixel of another category, in pixels.
 
     Returns:
       True at boundary pixels.
@@ -71,10 +72,10 @@ def boundary_cells(
 ) -> tuple[Bool[Array, "h w"], Float[Array, "h w"]]:
     """Mark the feature pixels whose cell of the label map holds a boundary.
 
-    The corners of both grids coincide, and the cell of a feature pixel is the label pixels that
-    lie closest to it. It holds a boundary if `boundary_target` marks one of them: with radius 1
-    that is either side of every border between categories, so that the marked cells part the
-    categories without a gap. On a 2 x 3 feature grid:
+    The corners of both grids coincide, and the cell of a feature pixel is the set of label pixels
+    closest to it. A cell holds a boundary if `boundary_target` marks one of its pixels. With
+    radius 1 these are the pixels on both sides of every border between categories, so that the
+    marked cells separate the categories without a gap. On a 2 x 3 feature grid:
 
         labels            boundary    labelled
         0  0  0  1  1     .  x  x     2  4  4
@@ -86,11 +87,11 @@ def boundary_cells(
       labels: category of each pixel, of any integer dtype.
       shape: (h, w) of the feature grid.
       ignore_label: the value of ignored pixels.
-      radius: of `boundary_target`, in label pixels.
+      radius: the radius for `boundary_target`, in label pixels.
 
     Returns:
-      Whether each cell holds a boundary, and how many labelled pixels it has; a cell without any
-      holds none.
+      Whether each cell holds a boundary, and how many labelled pixels it has; a cell without
+      labelled pixels holds no boundary.
 
     Raises:
       ValueError: `labels` is not two-dimensional, `radius` is negative, or `shape` is not positive.

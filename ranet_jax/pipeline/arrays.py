@@ -1,8 +1,8 @@
 """A data set in one NumPy file (.npz), for machines without TensorFlow.
 
-The file holds what the data set says of itself as JSON ("metadata") and, of each split, the bytes
-of its encoded images one after the other ("SPLIT/image") with the place where each ends
-("SPLIT/image_ends"), and likewise its labels, as PNG ("SPLIT/label", "SPLIT/label_ends").
+The file holds the description of the data set as JSON ("metadata"). For each split it holds the
+bytes of the encoded images, one after the other ("SPLIT/image"), with the position where each one
+ends ("SPLIT/image_ends"), and likewise the labels as PNG ("SPLIT/label", "SPLIT/label_ends").
 """
 
 import concurrent.futures
@@ -37,7 +37,7 @@ GREY = np.array([0.2989, 0.587, 0.114], np.float32)
 
 @dataclasses.dataclass(frozen=True)
 class ArrayDataset:
-    """A data set in memory, its images and labels still encoded, by split."""
+    """A data set in memory, by split, with its images and labels still encoded."""
 
     metadata: DatasetMetadata
     splits: Mapping[str, tuple[tuple[bytes, bytes], ...]]
@@ -47,7 +47,7 @@ class ArrayDataset:
         """Read what `write_arrays` wrote.
 
         Raises:
-          UserError: the file is missing, damaged, or another one.
+          UserError: the file is missing or damaged, or is not a packed data set.
         """
         try:
             with (
@@ -85,7 +85,7 @@ class ArrayDataset:
         return self.splits[split]
 
     def train_batches(self, config: ConfigDict, start_step: int = 0) -> Iterator[Batch]:
-        """Endless shuffled and augmented batches, of the form of `pipeline.examples.train_batches`.
+        """Endless shuffled and augmented batches, in the form of `pipeline.examples.train_batches`.
 
         The order is drawn from (seed, epoch), an example's augmentation from (seed, its number).
         Unlike the TensorFlow pipeline, it scales images down with antialiasing.
@@ -179,7 +179,7 @@ def _augment(
 def _recolour(
     data: ConfigDict, pixels: Float[np.ndarray, "h w 3"], draw: Float[np.ndarray, "3"]
 ) -> Float[np.ndarray, "h w 3"]:
-    """Other brightness, contrast and saturation, by three numbers in -1..1."""
+    """Change brightness, contrast and saturation by three numbers in -1..1."""
     shift, contrast, saturation = draw.astype(np.float32)
     pixels = pixels + np.float32(255.0 * data.brightness) * shift
     if data.contrast:
@@ -201,12 +201,12 @@ def write_arrays(
 
     Args:
       path: file whose name ends in .npz.
-      metadata: what it says of itself.
+      metadata: description of the data set.
       splits: encoded images and labels (PNG) of each split.
       quality: store the images as JPEG of this quality (1 to 95) instead of as they are.
 
     Raises:
-      UserError: a number or a name does not fit, or the file cannot be written.
+      UserError: the quality or the file's name is not allowed, or the file cannot be written.
     """
     if as_path(path).suffix != ".npz":
         raise UserError(f"{path} does not end in .npz; end its name so.")
@@ -232,7 +232,7 @@ def write_arrays(
 
 
 def _packed(image: bytes, quality: int | None) -> bytes:
-    """The image as JPEG of a quality, or as it is, a PNG of 16 bits a channel with eight."""
+    """The image as JPEG of a quality, or as it is; a 16-bit PNG becomes one of eight bits."""
     deep = image.startswith(b"\x89PNG") and image[24] == 16
     if quality is None and not deep:
         return image

@@ -1,6 +1,6 @@
 """Random scale, crop, flip and colours of a training example, in TensorFlow operations.
 
-TensorFlow is handed in: `ranet_jax.pipeline.examples` alone imports it.
+TensorFlow is passed in as an argument: in the pipeline, only `examples` imports it.
 """
 
 from collections.abc import Callable
@@ -23,13 +23,13 @@ def augment(
 ) -> dict[str, Any]:
     """Scale, crop or pad, recolour and flip one example by seven numbers drawn from `seed`.
 
-    The image is padded at the bottom and right by the mean colour, the label by 255. What the
-    config asks of `variation` is drawn by NumPy.
+    The image is padded at the bottom and right by the mean colour, the label by 255. The changes
+    that `variation` makes are drawn by NumPy.
 
     Args:
       tf: the module TensorFlow.
       data: the `data` section of a config.
-      variation: that of the same section.
+      variation: the variations of the same section.
       image: float32 RGB [H, W, 3] in 0..255.
       label: uint8 [H, W, 1].
       seed: two integers.
@@ -75,7 +75,7 @@ def augment(
 def _in_numpy(
     tf: Any, function: Callable[..., Any], image: Any, label: Any, seed: Any
 ) -> tuple[Any, Any]:
-    """What a method of `Variation` makes of an image [h, w, 3] and its label [h, w, 1]."""
+    """Apply a method of `Variation` to an image [h, w, 3] and its label [h, w, 1]."""
 
     def call(image: Any, label: Any, seed: Any, number: Any) -> Any:
         return function(image, label, int(seed), int(number))
@@ -88,10 +88,10 @@ def _in_numpy(
 
 
 def _recolour(tf: Any, data: ml_collections.ConfigDict, image: Any, draw: Any) -> Any:
-    """The float32 image of 0..255 in other colours, by three numbers in -1..1.
+    """Change the colours of a float32 image in 0..255 by three numbers in -1..1.
 
-    One shift for all, then the distance from the image's mean grey multiplied, then each pixel's
-    distance from its own grey (Rec. 601).
+    First all values are shifted, then their distance from the image's mean grey is scaled, then
+    each pixel's distance from its own grey (Rec. 601).
     """
     image = image + 255.0 * data.brightness * draw[0]
     if data.contrast:

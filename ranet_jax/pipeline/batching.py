@@ -1,4 +1,4 @@
-"""Batches of images of one size, out of images of many."""
+"""Batches of images of equal size, made from images of many sizes."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -7,24 +7,24 @@ import numpy as np
 
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
 
-# Arrays by name, "image" and "label", and "mask" where a batch may be padded: of NumPy on the host,
-# of JAX on devices.
+# Arrays by name: "image", "label" and, if the batch may be padded, "mask". They are NumPy arrays on
+# the host and JAX arrays on devices.
 Batch = dict[str, Any]
 Size = tuple[int, ...]
 
-# Images of rare sizes wait for company; more than this many batches of them do not wait together.
+# Images of rare sizes wait for others of their size; fewer than this many batches of them wait.
 _WAITING_BATCHES = 4
 
 
 def batch_by_size(examples: Iterable[Batch], batch_size: int) -> Iterator[Batch]:
-    """Batches of examples of one size, the longest group let go when too many wait.
+    """Batches of examples of equal size; the largest group is yielded early when too many wait.
 
-    A batch that stays short is filled with masked examples: up to `batch_size` or, if its size has
-    filled no batch, to a power of two.
+    A short batch is filled up with masked examples: to `batch_size` or, if no batch of its image
+    size has been full before, to a power of two.
 
     Args:
       examples: {"image": [H, W, 3], "label": uint8 [H, W]} of any sizes.
-      batch_size: of a full batch.
+      batch_size: number of examples in a full batch.
 
     Yields:
       {"image": [B, H, W, 3], "label": uint8 [B, H, W], "mask": bool [B]}.
@@ -50,7 +50,7 @@ def batch_by_size(examples: Iterable[Batch], batch_size: int) -> Iterator[Batch]
 
 
 def _stack(examples: list[Batch], length: int) -> Batch:
-    """One batch of `length`, filled up with masked examples."""
+    """One batch of `length` examples, filled up with masked ones."""
     missing = [(0, length - len(examples))]
     image = np.stack([example["image"] for example in examples])
     label = np.stack([example["label"] for example in examples])

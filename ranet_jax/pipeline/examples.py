@@ -1,6 +1,7 @@
-"""Prepared data sets through TFDS and tf.data: training batches, evaluation batches.
+"""Training and evaluation batches of prepared data sets, read through TFDS and tf.data.
 
-The only module that imports TensorFlow, and only when one of its functions is called.
+This is the only module of the pipeline that imports TensorFlow, and it does so only when one of its
+functions is called.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ from ranet_jax.pipeline.metadata import IGNORE_LABEL, DatasetMetadata
 from ranet_jax.pipeline.normalization import Normalization
 from ranet_jax.pipeline.variation import Variation
 
-# Of a prepared data set, the file that TFDS writes last.
+# The file of a prepared data set that TFDS writes last.
 DESCRIPTION = "dataset_info.json"
 Builder = Any  # tfds.core.DatasetBuilder, which cannot be named without importing TFDS
 
@@ -34,7 +35,7 @@ Builder = Any  # tfds.core.DatasetBuilder, which cannot be named without importi
 def import_tensorflow() -> tuple[Any, Any]:
     """TensorFlow without its start-up messages and without GPUs, and TFDS."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    # oneDNN announces itself in spite of the level, and serves no operation of this module.
+    # oneDNN prints a message in spite of the log level, and no operation of this module needs it.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
         import tensorflow as tf
@@ -65,9 +66,9 @@ def known_datasets() -> tuple[str, ...]:
 def open_dataset(data: ml_collections.ConfigDict) -> Builder:
     """Open the newest prepared version of `data.name` under `data.data_dir`.
 
-    Needs no builder code: what was written describes itself. Raises NotPreparedError if it is not
-    there, UserError if its description is damaged. tf.data reads local files alone: of an object
-    store, a copy is kept on this machine.
+    This needs no builder code, since a prepared data set describes itself. tf.data reads only local
+    files, so a copy of a data set on an object store is kept on this machine. Raises
+    NotPreparedError if the data set is not there, UserError if its description is damaged.
     """
     _, tfds = import_tensorflow()
     directory = default_data_dir() if data.data_dir is None else as_path(data.data_dir)
@@ -82,7 +83,7 @@ def open_dataset(data: ml_collections.ConfigDict) -> Builder:
 
 
 def open_version(name: str, directory: Path) -> Builder:
-    """Open the directory of a version; UserError, with the data set's name, if it is damaged."""
+    """Open the directory of a version; UserError that names the data set if it is damaged."""
     _, tfds = import_tensorflow()
     copy = paths.kept_copy(directory)
     with reading_description(name, directory):
@@ -91,7 +92,7 @@ def open_version(name: str, directory: Path) -> Builder:
 
 @contextlib.contextmanager
 def reading_description(name: str, directory: Path) -> Iterator[None]:
-    """Raise UserError where TFDS, which checks nothing, fails on a damaged description."""
+    """Raise UserError if TFDS, which checks no descriptions, fails on a damaged one."""
     try:
         yield
     except (UserError, OSError):
@@ -104,7 +105,7 @@ def reading_description(name: str, directory: Path) -> Iterator[None]:
 
 
 def open_for_training(data: ml_collections.ConfigDict) -> Builder:
-    """Open a data set as `open_dataset` does; UserError if a split to train or score on is none."""
+    """Open a data set as `open_dataset` does; UserError if it lacks the config's splits."""
     builder = open_dataset(data)
     for split in (data.train_split, data.eval_split):
         num_examples(builder, split)
@@ -119,7 +120,7 @@ def builder_class(name: str) -> Any:
 def dataset_metadata(builder: Builder) -> DatasetMetadata:
     """Class names and palette that a prepared data set carries in its TFDS metadata.
 
-    Raises UserError if it carries none, or an ignore label other than 255.
+    Raises UserError if one of them is missing, or if there is an ignore label other than 255.
     """
     with reading_description(builder.name, as_path(builder.data_path)):
         fields = builder.info.metadata
@@ -149,7 +150,7 @@ def num_examples(
     process_index: int | None = None,
     process_count: int | None = None,
 ) -> int:
-    """Number of examples of this host's share of a split, an expression like `val[:10]` allowed.
+    """Number of examples in this host's share of a split, which may be written like `val[:10]`.
 
     Raises UserError if the split is unknown or empty.
     """
@@ -160,7 +161,7 @@ def num_examples(
 def _host_share(
     builder: Builder, split: str, process_index: int | None, process_count: int | None
 ) -> Any:
-    """This host's even part of a split as TFDS reads it, or None if there is nothing left."""
+    """This host's even share of a split as TFDS takes it; None if no example is left for it."""
     _, tfds = import_tensorflow()
     index = jax.process_index() if process_index is None else process_index
     count = jax.process_count() if process_count is None else process_count
@@ -178,7 +179,7 @@ def _host_share(
 
 
 def _read(builder: Builder, share: Any) -> Any:
-    """tf.data set of a share's examples, image and label still encoded, in the stored order."""
+    """tf.data set of a share's examples in the stored order, with images and labels encoded."""
     _, tfds = import_tensorflow()
     skip = {"image": tfds.decode.SkipDecoding(), "label": tfds.decode.SkipDecoding()}
     return builder.as_dataset(
@@ -190,14 +191,14 @@ def _read(builder: Builder, share: Any) -> Any:
 
 
 def _arrays(dataset: Any, builder: Builder, variation: Variation | None = None) -> Iterator[Any]:
-    """What a tf.data set of a builder's records yields.
+    """Yield the elements of a tf.data set of a builder's records as NumPy arrays.
 
-    Raises UserError where the records are damaged, or where the variation of the examples is at
-    fault, which TensorFlow reports as an error of its own.
+    Raises UserError if the records are damaged, or if the variation of the examples failed, which
+    TensorFlow reports as an error of its own.
     """
     tf, _ = import_tensorflow()
-    # Of an iterator that TensorFlow 2.21 tunes, the end may wait for the next look at the tuning,
-    # which after some minutes comes once a minute.
+    # With autotuning, the end of an iterator of TensorFlow 2.21 may wait for the next tuning step;
+    # after some minutes these steps are a minute apart.
     options = tf.data.Options()
     options.autotune.enabled = False
     try:
@@ -252,13 +253,13 @@ def read_example(
 def decode_stored(encoded: bytes) -> UInt8[np.ndarray, "H W 3"]:
     """RGB of a JPEG or PNG file as training and evaluation read it.
 
-    Raises UserError, which gives the decoder's reason alone, if they cannot.
+    Raises UserError, whose message is only the decoder's reason, if they cannot read it.
     """
     tf, _ = import_tensorflow()
     try:
         return _decode_image(tf, encoded).numpy()
     except tf.errors.OpError as error:
-        words = re.sub(r"\{\{.*?\}\}|\[Op:\w+\]", "", error.message)  # of TensorFlow's functions
+        words = re.sub(r"\{\{.*?\}\}|\[Op:\w+\]", "", error.message)  # names inside TensorFlow
         raise UserError(first_sentence(words)) from error
 
 
@@ -286,13 +287,13 @@ def train_batches(
     """Endless shuffled and augmented training batches of this host, from step `start_step` on.
 
     Yields {"image": float32 [B, h, w, 3] normalised, "label": uint8 [B, h, w]} with h x w the crop
-    size and B = `train.batch_size` / hosts. Batch N depends on `config.seed`, N, and which of how
-    many hosts this is: the order of the host's share is drawn from (seed, epoch), each example's
-    augmentation from (seed, its number among those of all hosts), and what comes before
-    `start_step` is skipped undecoded. With `data.shared_order` hosts together have the batches of
-    one host, for which each reads the whole split and decodes its part of every batch. Raises
-    UserError on a batch size that the hosts cannot share, on a split that is unknown or too small
-    for them, on a label out of range, and on damaged records.
+    size and B = `train.batch_size` / hosts. Batch N depends on `config.seed`, N, the index of this
+    host and the number of hosts: the order of the host's share is drawn from (seed, epoch), each
+    example's augmentation from (seed, its number among those of all hosts). Examples before
+    `start_step` are skipped without decoding them. With `data.shared_order` all hosts together have
+    the batches that a single host would have; each host then reads the whole split and decodes its
+    part of every batch. Raises UserError on a batch size that the hosts cannot share, on a split
+    that is unknown or too small for them, on a label out of range, and on damaged records.
     """
     data = config.data
     tf, _ = import_tensorflow()
@@ -312,7 +313,7 @@ def train_batches(
             f"{count} hosts."
         )
     size = num_examples(builder, data.train_split, stream, streams)
-    drawn = config.train.batch_size // streams  # examples of the stream that a batch takes
+    drawn = config.train.batch_size // streams  # examples of the stream in each step
     first = start_step * drawn
     variation = Variation(data)
     encoded = _read(builder, share)
@@ -350,7 +351,7 @@ def train_batches(
 def _checked(
     batches: Iterator[Batch], metadata: DatasetMetadata, split: str, changed_by: str = ""
 ) -> Iterator[Batch]:
-    """The batches; UserError on a label out of range, by the fault of the split or `changed_by`."""
+    """The batches; UserError, which names the split and `changed_by`, on a label out of range."""
     for batch in batches:
         try:
             check_labels(batch["label"], metadata.num_classes, metadata.ignore_label)
@@ -371,12 +372,12 @@ def evaluation_batches(
     process_index: int | None = None,
     process_count: int | None = None,
 ) -> Iterator[Batch]:
-    """Every example of this host's share of a split once, at native size, in batches of one size.
+    """Each example of this host's share of a split once, at native size, in batches of equal size.
 
     Yields {"image": float32 [B, H, W, 3] normalised, "label": uint8 [B, H, W], "mask": bool [B]}
-    with B = `eval.batch_size`. Images wait for others of their size; a batch that stays short is
-    filled with zero images of label 255 and mask False, up to B or, if its size has filled no
-    batch, to a power of two. Raises UserError on an unknown or empty split, on a label out of
+    with B = `eval.batch_size`. Images wait for others of their size. A short batch is filled up
+    with zero images of label 255 and mask False: to B or, if no batch of its image size has been
+    full before, to a power of two. Raises UserError on an unknown or empty split, on a label out of
     range, and on damaged records.
     """
     tf, _ = import_tensorflow()

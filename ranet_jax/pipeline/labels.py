@@ -1,4 +1,4 @@
-"""Label maps: whether they hold categories alone, how often each occurs, what to weigh it by."""
+"""Label maps: checks of their values, counts of their categories, and weights of the classes."""
 
 import math
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from ranet_jax.display.tables import table
 from ranet_jax.errors import UserError
 from ranet_jax.pipeline.metadata import IGNORE_LABEL, DatasetMetadata
 
-# What ENet (Paszke et al., 2016) adds to a share, which bounds the weight of rare categories.
+# ENet (Paszke et al., 2016) adds this to a share, which bounds the weight of rare categories.
 SMOOTHING = 1.02
 
 
@@ -38,12 +38,12 @@ class LabelStatistics:
     """Counts over the label maps of a split.
 
     Attributes:
-      dataset: categories.
+      dataset: description of the data set, with its categories.
       split: name of the split.
-      pixels: of each category.
-      images: that hold each category.
-      ignored: pixels of no category.
-      num_images: all of them.
+      pixels: number of pixels of each category.
+      images: number of images that hold each category.
+      ignored: number of pixels of no category.
+      num_images: number of all images.
     """
 
     dataset: DatasetMetadata
@@ -55,21 +55,21 @@ class LabelStatistics:
 
     @property
     def shares(self) -> Float64[np.ndarray, " c"]:
-        """Fraction of the pixels that have a category."""
+        """Share of each category in the pixels that have a category."""
         return self.pixels / max(1, self.pixels.sum())
 
     @property
     def class_weights(self) -> tuple[float, ...]:
         """Weights 1 / ln(1.02 + share), scaled to an average of 1 over the pixels.
 
-        Those of ENet, for `config.loss.class_weights`; 0 for a category that does not occur.
+        They are ENet's, for `config.loss.class_weights`; 0 for a category that does not occur.
         """
         weights = np.where(self.pixels > 0, 1 / np.log(SMOOTHING + self.shares), 0.0)
         scale = float(weights @ self.shares) or 1.0
         return tuple(round(float(weight), 2) for weight in weights / scale)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dictionary: numbers of a split's pixels and images, and weights, by category."""
+        """Plain dictionary of the split's counts of pixels and images, and weights, by category."""
         columns = (self.dataset.class_names, self.pixels, self.images, self.class_weights)
         return {
             "split": self.split,
@@ -82,7 +82,7 @@ class LabelStatistics:
         }
 
     def report(self) -> str:
-        """A line a category, what does not occur, and how uneven the classes are."""
+        """Text with a line per category, the absent categories, and how uneven the classes are."""
         names = self.dataset.class_names
         rows = [
             (name, f"{pixels:,}", f"{100 * share:.2f}", f"{images:,}", f"{weight:.2f}")
@@ -108,7 +108,7 @@ class LabelStatistics:
 
 
 def _rounded(ratio: float) -> str:
-    """A ratio in two significant digits."""
+    """A ratio rounded to two significant digits."""
     digits = max(0, math.floor(math.log10(ratio)) - 1)
     return f"{round(ratio, -digits):,.0f}" if ratio >= 10 else f"{ratio:.1f}"
 
@@ -119,12 +119,12 @@ def count_labels(
     split: str,
     total: int | None = None,
 ) -> LabelStatistics:
-    """Count the categories of label maps, which hold no values but categories and the ignore label.
+    """Count the categories of label maps, which hold only categories and the ignore label.
 
     Args:
-      label_maps: one an image.
-      dataset: categories.
-      split: name of the split they are of.
+      label_maps: one label map per image.
+      dataset: description of the data set, with its categories.
+      split: name of the split that they belong to.
       total: number of maps, for the progress bar.
     """
     pixels, images = np.zeros((2, 256), np.int64)

@@ -1,4 +1,4 @@
-"""What a prepared data set says of itself: class names, palette and ignore label."""
+"""The description of a prepared data set: class names, palette and ignore label."""
 
 import dataclasses
 import itertools
@@ -38,7 +38,7 @@ class DatasetMetadata:
 
     @property
     def num_classes(self) -> int:
-        """Number of categories, the ignore label not counted."""
+        """Number of categories, without the ignore label."""
         return len(self.class_names)
 
     def to_json(self) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class DatasetMetadata:
 
     @classmethod
     def from_json(cls, fields: Any) -> "DatasetMetadata":
-        """Rebuild from `to_json`'s dictionary, tuples restored from JSON lists.
+        """Rebuild from the dictionary of `to_json`, with tuples restored from JSON lists.
 
         Raises:
           UserError: a field is missing or malformed.
@@ -67,7 +67,7 @@ class DatasetMetadata:
 
 
 def default_color(number: int) -> tuple[int, int, int]:
-    """Colour of a class in PASCAL VOC's map, which deals the bits of the number out to R, G and B.
+    """Colour of a class in PASCAL VOC's map, which spreads the bits of the number over R, G and B.
 
     Bits 0, 1, 2 of the number become the highest bits of R, G, B, bits 3, 4, 5 the next, and so on.
 
@@ -81,7 +81,7 @@ def default_color(number: int) -> tuple[int, int, int]:
 
 
 def numbered_classes(name: str, num_classes: int) -> DatasetMetadata:
-    """Description of a data set of which only the number of categories is known."""
+    """Description of a data set for which only the number of categories is known."""
     numbers = range(num_classes)
     return DatasetMetadata(
         name=name,

@@ -44,6 +44,6 @@ class Normalization:
         return scaled[..., ::-1] if self.channel_order == "bgr" else scaled
 
     def undo(self, images: Float[np.ndarray, "*b H W 3"]) -> UInt8[np.ndarray, "*b H W 3"]:
-        """The RGB images, 0..255, that were normalised."""
+        """Turn normalised images back into RGB images in 0..255."""
         rgb = images[..., ::-1] if self.channel_order == "bgr" else images
         return np.clip(np.rint(rgb * self.std + self.mean), 0, 255).astype(np.uint8)

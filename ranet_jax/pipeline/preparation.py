@@ -35,27 +35,27 @@ def prepare(
     val_fraction: float | None = None,
     seed: int = 0,
 ) -> DatasetMetadata:
-    """Build a data set as TFRecords under `data_dir` and return what it says of itself.
+    """Build a data set as TFRecords under `data_dir` and return its description.
 
-    A data set that is there already is left as it is; where preparation fails nothing is left.
-    What belongs on an object store, or comes from one, is on this machine meanwhile.
+    A data set that exists already is left as it is. If preparation fails, nothing is left behind.
+    A data set or source on an object store is held on this machine during preparation.
 
     Args:
       name: one of `known_datasets`.
-      source: folder that a data set not drawn by a program is read from.
+      source: folder that the data set is read from; None for one that a program draws.
       data_dir: where to write (default: TFDS's directory).
-      own_name: another name for the data set, of the kinds that take one.
-      val_fraction: of the images, drawn for the split `val`, of the kinds that can be divided.
-      seed: with which they are drawn.
+      own_name: another name for the data set, for kinds that accept one.
+      val_fraction: fraction of the images to draw for the split `val`, for kinds that accept it.
+      seed: seed with which these images are drawn.
 
     Raises:
-      UserError: the name is unknown, the source is bad, or the kind takes no such options.
+      UserError: the name is unknown, the source is bad, or the kind accepts no such options.
     """
     if name not in known_datasets():
         raise UserError(
             f"There is no data set {name!r}; choose one of {', '.join(known_datasets())}."
         )
-    import_tensorflow()  # which the builders need
+    import_tensorflow()  # needed by the builders
     directory = default_data_dir() if data_dir is None else as_path(data_dir)
     paths.check_bucket(directory)
     with _place_to_write(directory) as place:
@@ -87,7 +87,7 @@ def prepare(
 
 @contextlib.contextmanager
 def _place_to_write(directory: Path) -> Iterator[pathlib.Path]:
-    """A local directory for the data sets of a directory: itself, or one that goes again."""
+    """Yield a local directory for data sets: the given one, or a temporary one for a store."""
     if not is_store(directory):
         yield directory
         return
@@ -96,19 +96,19 @@ def _place_to_write(directory: Path) -> Iterator[pathlib.Path]:
 
 
 def _build(builder: Builder, source: str | None, directory: Path) -> None:
-    """Write a data set; UserError, which names the directory, if it cannot be written."""
+    """Write a data set; UserError that names the directory if it cannot be written."""
     tf, tfds = import_tensorflow()
     if not sys.stderr.isatty() or current_output().quiet:
         tfds.disable_progress_bar()
-    # What a killed preparation left, which TFDS never takes up again.
+    # Remove what a killed preparation left; TFDS never resumes it.
     for left in builder.data_path.parent.glob(f"incomplete.*_{builder.data_path.name}"):
         shutil.rmtree(left)
     config = tfds.download.DownloadConfig(manual_dir=source, try_download_gcs=False)
     try:
         with (
             _new_directories(pathlib.Path(builder.data_path)),
-            contextlib.redirect_stdout(io.StringIO()),  # TFDS announces what is announced here
-            tempfile.TemporaryDirectory() as downloads,  # of which there are none
+            contextlib.redirect_stdout(io.StringIO()),  # TFDS prints what is printed here anyway
+            tempfile.TemporaryDirectory() as downloads,  # stays empty
         ):
             builder.download_and_prepare(download_dir=downloads, download_config=config)
     except (OSError, RuntimeError, tf.errors.OpError) as error:  # TFDS's writers raise all three
@@ -121,7 +121,7 @@ def _build(builder: Builder, source: str | None, directory: Path) -> None:
 def _builder(
     name: str, directory: pathlib.Path, own_name: str | None, val_fraction: float | None, seed: int
 ) -> Builder:
-    """TFDS builder of a data set with its options; UserError if its kind does not have them."""
+    """TFDS builder of a data set with options; UserError if its kind does not accept them."""
     kind = builder_class(name)
     if own_name is None and val_fraction is None:
         return kind(data_dir=directory)
@@ -144,7 +144,7 @@ def _builder(
 
 @contextlib.contextmanager
 def _no_temporary_files() -> Iterator[None]:
-    """Remove what is made for temporary files meanwhile: TFDS 4.9 leaves a directory a builder."""
+    """Remove temporary files made within the block: TFDS 4.9 leaves a directory per builder."""
     usual = tempfile.tempdir
     with tempfile.TemporaryDirectory(prefix="ranet_jax_") as scratch:
         tempfile.tempdir = scratch
@@ -156,7 +156,7 @@ def _no_temporary_files() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _new_directories(path: pathlib.Path) -> Iterator[None]:
-    """Remove the parents of a path that did not exist before, where an exception comes."""
+    """On an exception, remove those parents of a path that did not exist before."""
     new = [parent for parent in path.parents if not parent.exists()]
     try:
         yield
@@ -168,7 +168,7 @@ def _new_directories(path: pathlib.Path) -> Iterator[None]:
 
 
 def _check_source(name: str, source: PathLike | None, instructions: str | None) -> None:
-    """Raise UserError unless a source is given exactly where one is needed, and has files."""
+    """Raise UserError if a source is missing, empty, or given where none is needed."""
     if instructions is None:
         if source is not None:
             raise UserError(f"Data set {name!r} is drawn by a program and takes no source.")

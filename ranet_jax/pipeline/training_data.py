@@ -1,4 +1,4 @@
-"""What a training reads: the data set's description and batches, from wherever they are stored."""
+"""The data of a training: the data set's description and batches, from any kind of storage."""
 
 import io
 import itertools
@@ -19,15 +19,15 @@ from ranet_jax.pipeline.metadata import DatasetMetadata
 from ranet_jax.pipeline.variation import check_variation
 
 Size = tuple[int, int]
-# Examples of the training split whose size a crop is compared with before anything is built.
+# Number of training examples to compare the size of crops with, before anything is built.
 COMPARED = 10
 
 
 class TrainingData(NamedTuple):
     """The arguments of `training.loop.train` that come from the data.
 
-    `train_batches` goes from a number of steps done to the batches from there on; `eval_batches`
-    gives those to score.
+    `train_batches` takes the number of steps done and yields the batches that follow;
+    `eval_batches` yields the batches to score.
     """
 
     dataset: DatasetMetadata
@@ -51,10 +51,10 @@ def open_training_data(config: ConfigDict, arrays: PathLike | None = None) -> Tr
 
 
 def read_metadata(config: ConfigDict, arrays: PathLike | None = None) -> DatasetMetadata:
-    """What the data set of a config, or of a file of packed arrays, says of itself.
+    """Description of the data set of a config, or of a file of packed arrays.
 
     Raises:
-      UserError: as `open_training_data` does, but for crops.
+      UserError: as `open_training_data` does, except about crops and `data.function`.
     """
     return _open(config, arrays).dataset
 
@@ -79,7 +79,7 @@ def _open(config: ConfigDict, arrays: PathLike | None) -> TrainingData:
 
 
 def _check_crop(data: ConfigDict, sizes: list[Size]) -> None:
-    """Raise `UserError` where crops would be three quarters padding, or more."""
+    """Raise `UserError` if crops would be more than three quarters padding."""
     height, width = (max(sides) for sides in zip(*sizes, strict=True))
     largest = data.scale_range[1]
     crop = data.crop_size
@@ -112,7 +112,7 @@ def read_labels(
 
 
 def read_sizes(data: ConfigDict, split: str, arrays: PathLike | None = None) -> list[Size]:
-    """Height and width of each image of a split, by its label, which is not decoded.
+    """Height and width of each image of a split, taken from its label without decoding it.
 
     Raises:
       UserError: the data cannot be read, or there is no such split.

@@ -1,4 +1,4 @@
-"""Changes of an image and its labels as pure functions of NumPy arrays.
+"""Changes to an image and its labels as pure functions of NumPy arrays.
 
 Images are float32 RGB in 0..255, labels uint8 with 255 for pixels without a category.
 """
@@ -18,10 +18,10 @@ Label = UInt8[np.ndarray, "h w"]
 def rotate(
     image: Image, label: Label, degrees: float, fill: Sequence[float]
 ) -> tuple[Image, Label]:
-    """Image and labels rotated about their centre, of the size they had.
+    """Image and labels rotated about their centre, with their size unchanged.
 
-    The image is interpolated bilinearly, the labels are those of the nearest pixel. What lies
-    outside of the image before is `fill` and the ignore label.
+    The image is interpolated bilinearly; the labels are those of the nearest pixel. Pixels that
+    come from outside the image get the colour `fill` and the ignore label.
 
         1 2        1 1   2 1
         1 3  at 90 2 3
@@ -60,17 +60,17 @@ def rotate(
 
 
 def blur(image: Image, deviation: float) -> Image:
-    """The image convolved with a Gaussian of a standard deviation in pixels, cut off at four.
+    """The image convolved with a Gaussian that is cut off at four standard deviations.
 
-    Beyond its edges the image goes on with the pixels there.
+    Beyond the edges of the image its edge pixels are repeated. `deviation` is in pixels.
     """
     return scipy.ndimage.gaussian_filter(image, (deviation, deviation, 0), mode="nearest")
 
 
 def shift_hue(image: Image, turns: float) -> Image:
-    """The image with its hues moved along the circle of HSV by a fraction of it.
+    """The image with its hues shifted by a fraction of the hue circle of HSV.
 
-    A third of a turn makes red green, green blue and blue red. Value and saturation stay.
+    A third of a turn makes red green, green blue and blue red. Value and saturation do not change.
     """
     value = image.max(axis=-1)
     chroma = value - image.min(axis=-1)

@@ -1,6 +1,6 @@
-"""What both pipelines vary in NumPy: rotation, hue, blur, and a function of the user's own.
+"""Variations that both pipelines make in NumPy: rotation, hue, blur, and a user's function.
 
-Each field of the config that asks for it is off by default; the function is `data.function`.
+The fields of the config that ask for them are off by default; the function is `data.function`.
 """
 
 import importlib
@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 from ranet_jax.errors import UserError, first_sentence
 from ranet_jax.pipeline.transforms import Image, Label, blur, rotate, shift_hue
 
-# `function(image, label, rng)`: float32 RGB [h, w, 3] in 0..255, uint8 [h, w] and a NumPy generator
-# to an image and a label of the same shapes and types.
+# `function(image, label, rng)` takes a float32 RGB image [h, w, 3] in 0..255, a uint8 label [h, w]
+# and a NumPy generator; it returns an image and a label of the same shapes and types.
 Function = Callable[[Image, Label, np.random.Generator], tuple[Image, Label]]
 
 
@@ -26,7 +26,7 @@ class Variation:
     Attributes:
       before_crop: whether `rotated` changes anything.
       after_crop: whether `recoloured` changes anything.
-      fault: what was wrong in a call, for who called it through TensorFlow.
+      fault: the error of a call that failed, for callers that call through TensorFlow.
 
     Raises:
       UserError: `data.function` cannot be imported.
@@ -40,13 +40,13 @@ class Variation:
         self.fault: UserError | None = None
 
     def rotated(self, image: Image, label: Label, seed: int, number: int) -> tuple[Image, Label]:
-        """A whole example rotated by up to `data.rotation` degrees either way.
+        """A whole example rotated by up to `data.rotation` degrees in either direction.
 
         Args:
           image: float32 RGB [H, W, 3] in 0..255.
           label: uint8 [H, W].
-          seed: of the training.
-          number: of the example in the stream.
+          seed: seed of the training.
+          number: number of the example in the stream.
         """
         if not self.before_crop:
             return image, label
@@ -54,13 +54,13 @@ class Variation:
         return rotate(image, label, degrees, self._data.mean)
 
     def recoloured(self, image: Image, label: Label, seed: int, number: int) -> tuple[Image, Label]:
-        """A crop in other hues and blurred, then handed to the function of the user's own.
+        """A crop with shifted hues and blur, then passed to the user's function.
 
         Args:
           image: float32 RGB [h, w, 3] in 0..255.
           label: uint8 [h, w].
-          seed: of the training.
-          number: of the example in the stream.
+          seed: seed of the training.
+          number: number of the example in the stream.
 
         Raises:
           UserError: the function fails, or returns other shapes or types than it was given.
@@ -83,12 +83,12 @@ class Variation:
 
 
 def _generator(seed: int, number: int, stream: int) -> np.random.Generator:
-    """Stream 0 and 1 are those of order and crop in `pipeline.arrays`."""
+    """Generator of a stream; `pipeline.arrays` uses streams 0 (order) and 1 (crop)."""
     return np.random.default_rng((int(seed), stream, int(number)))
 
 
 def load_function(name: str) -> Function:
-    """The function `module:function`, of an installed module or one in the working directory.
+    """The function `module:function` of an installed module, or of one in the working directory.
 
     Raises:
       UserError: the name has another form, or the module or the function is missing or fails.
@@ -102,7 +102,7 @@ def load_function(name: str) -> Function:
     sys.path.insert(0, os.getcwd())
     try:
         function = getattr(importlib.import_module(module_name), function_name)
-    except Exception as error:  # whatever a module of the user's raises when it is imported
+    except Exception as error:  # a user's module may raise anything when it is imported
         raise UserError(
             f"config.data.function {name!r} cannot be imported ({type(error).__name__}:"
             f" {first_sentence(error)}); name a function in a module that is installed or lies in"
@@ -118,7 +118,7 @@ def load_function(name: str) -> Function:
 def call_function(
     name: str, function: Function, image: Image, label: Label, rng: np.random.Generator
 ) -> tuple[Image, Label]:
-    """What the user's function makes of an example.
+    """Apply the user's function to an example.
 
     Raises:
       UserError: it fails, or returns other shapes or types than it was given.
@@ -152,7 +152,7 @@ def _described(array: Any) -> str:
 
 
 def check_variation(data: ConfigDict) -> None:
-    """Raise `UserError` unless the function of a config takes and returns a grey crop."""
+    """Raise `UserError` unless the function of a config, if there is one, works on a grey crop."""
     if data.function is None:
         return
     image = np.full((*data.crop_size, 3), 127.5, np.float32)

@@ -1,4 +1,4 @@
-"""What weights that do not fit a network are: behind a prefix, or of another network."""
+"""Advice on weights that do not fit a network: they have a prefix, or are of another network."""
 
 from collections import Counter
 
@@ -9,12 +9,12 @@ from ranet_jax.porting.name_patterns import Naming
 from ranet_jax.porting.networks import NETWORKS, Network, find_network
 from ranet_jax.porting.stored import Tensors
 
-# Of the names behind a prefix so many must be those of a network for it to be the one to give.
+# The share of the names behind a prefix that must be a network's for the prefix to be advised.
 _SHARE = 0.9
 
 
 def advise(tensors: Tensors, network: Network) -> str:
-    """A sentence on what to give instead, or no text where nothing is known to fit."""
+    """A sentence on what to give instead, or an empty text if nothing is known to fit."""
     if not tensors:
         return ""
     prefix = find_prefix(tensors, network.namings)
@@ -40,7 +40,7 @@ def advise(tensors: Tensors, network: Network) -> str:
 
 
 def find_prefix(tensors: Tensors, namings: tuple[Naming, ...]) -> str:
-    """The prefix without which most names are those of a network; empty where none is better."""
+    """The prefix whose removal makes most names a network's; empty if no prefix is better."""
 
     def known(prefix: str) -> int:
         names = [name.removeprefix(prefix) for name in tensors if name.startswith(prefix)]
@@ -60,13 +60,13 @@ def _behind(tensors: Tensors, prefix: str) -> Tensors:
 
 
 def _share(tensors: Tensors, network: Network) -> float:
-    """How many of the names are those of a network."""
+    """The share of the names that are a network's."""
     naming = choose_naming(network.namings, tensors)
     return sum(map(naming.knows, tensors)) / len(tensors)
 
 
 def _fitting(tensors: Tensors, network: Network) -> Naming | None:
-    """The naming in which all of the tensors, and no others, are the network's."""
+    """The naming in which the tensors are exactly the network's; None if there is none."""
     if _share(tensors, network) < 1:
         return None
     naming = choose_naming(network.namings, tensors)

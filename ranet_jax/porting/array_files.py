@@ -1,4 +1,4 @@
-"""Files of arrays alone: safetensors and NumPy's archives, each array read when it is asked for."""
+"""Files that hold only arrays: safetensors and NumPy's archives, with arrays read on demand."""
 
 import math
 import os
@@ -14,7 +14,7 @@ from ranet_jax.errors import UserError
 from ranet_jax.files import parse_json
 from ranet_jax.porting.stored import BFLOAT16, Damaged, Piece, Stored, whole_numbers
 
-# Types of safetensors, but for those that NumPy lacks.
+# Types of safetensors, except those that NumPy lacks.
 _DTYPES = {
     **{f"F{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)},
     **{f"I{bits}": np.dtype(f"<i{bits // 8}") for bits in (8, 16, 32, 64)},
@@ -24,7 +24,7 @@ _DTYPES = {
 }
 # A byte of DEFLATE describes no more bytes than this.
 _MOST_INFLATED = 1032
-# What reads shape and dtype of an array, by the version of its format.
+# Functions that read shape and dtype of an array, by the version of its format.
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -47,11 +47,11 @@ class _Plain(Stored):
 def read_safetensors(path: pathlib.Path) -> dict[str, Stored]:
     """The tensors of a safetensors file by name.
 
-    It is a length in eight bytes, as long a text of JSON that says dtype, shape and place of each
-    tensor, and the tensors one after the other.
+    The file consists of a length in eight bytes, a JSON text of that length with dtype, shape and
+    place of each tensor, and the tensors one after the other.
 
     Raises:
-      Damaged: it is no such file, or has bytes that belong to no tensor or to two.
+      Damaged: it is not such a file, or has bytes that belong to no tensor or to two.
     """
     size = os.path.getsize(path)
     with path.open("rb") as file:
@@ -80,7 +80,7 @@ def read_safetensors(path: pathlib.Path) -> dict[str, Stored]:
 
 
 def _described(fields: Any) -> tuple[tuple[int, ...], tuple[int, ...], np.dtype | None]:
-    """Place, shape and dtype that a header says of a tensor."""
+    """Place, shape and dtype of a tensor according to the header."""
     if not isinstance(fields, dict):
         raise Damaged
     place, shape = whole_numbers(fields.get("data_offsets")), whole_numbers(fields.get("shape"))
@@ -112,15 +112,15 @@ class _Entry(Stored):
 
 
 def read_npz(path: pathlib.Path) -> dict[str, Stored]:
-    """The arrays of an archive of NumPy by name.
+    """The arrays of a NumPy archive by name.
 
     Raises:
-      UserError: it holds Python's objects.
-      Damaged: it is no such archive.
+      UserError: the archive holds Python objects.
+      Damaged: the file is not such an archive.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):  # of headers of Python 2
-            archive = zipfile.ZipFile(path)  # which closes itself with the last of its entries
+        with warnings.catch_warnings(action="ignore"):  # about headers of Python 2
+            archive = zipfile.ZipFile(path)  # it closes itself with the last of its entries
             infos = archive.infolist()
             if sum(info.compress_size for info in infos) > os.path.getsize(path):
                 raise Damaged  # entries that share bytes

@@ -16,7 +16,7 @@ Shape = tuple[int, ...]
 Arrays = dict[str, np.ndarray]
 
 
-# Lines of a report, of which networks could make thousands.
+# The most lines of a report, which could otherwise have thousands.
 MOST_LINES = 40
 
 
@@ -26,7 +26,7 @@ class Misfit(UserError):
     Attributes:
       complaint: sentence that says what does not fit.
       lists: what does not fit, by kind.
-      advice: sentence that says what would; empty where none is known.
+      advice: sentence that says what would fit; empty if nothing is known to.
     """
 
     def __init__(self, complaint: str, lists: Mapping[str, list[str]], advice: str = ""):
@@ -34,7 +34,7 @@ class Misfit(UserError):
         super().__init__(self.report(MOST_LINES))
 
     def report(self, most: int | None = None) -> str:
-        """Advice, complaint and lists, a line each, of which the longest are cut to fit `most`."""
+        """Advice, complaint and list entries, one per line; long lists are cut to fit `most`."""
         lines = [text for text in (self.advice, self.complaint) if text]
         lists = {kind: entries for kind, entries in self.lists.items() if entries}
         room = None if most is None else most - len(lines)
@@ -57,8 +57,8 @@ class Match:
     """Which tensors of a state dict belong to which arrays of a module, by names and shapes.
 
     Attributes:
-      entries: by the name of each tensor that has a place, its entry; one without `target` is of a
-        tensor that the network does not compute with.
+      entries: the entry of each tensor that has a place, by the tensor's name; an entry without
+        `target` is for a tensor that the network does not compute with.
       absent: paths of the arrays that no tensor belongs to.
       unexpected, mismatching: descriptions of the other tensors.
     """
@@ -74,7 +74,7 @@ def match(tensors: Tensors, naming: Naming, expected: Mapping[str, Shape]) -> Ma
 
     Args:
       tensors: state dict.
-      naming: its names.
+      naming: its naming.
       expected: shapes of the module's arrays.
     """
     entries: dict[str, Entry] = {}
@@ -112,18 +112,18 @@ def to_arrays(
     expected: Mapping[str, Shape],
     allowed: Sequence[re.Pattern[str]] = (),
 ) -> tuple[Arrays, StateDict, list[str]]:
-    """Make the arrays of a module out of the tensors of a state dict, every one used once.
+    """Make the arrays of a module from the tensors of a state dict, each of which is used once.
 
     Args:
       tensors: state dict.
-      naming: its names.
+      naming: its naming.
       expected: shapes of the module's arrays.
-      allowed: patterns of arrays that the state dict may lack, searched for in their names there
-        and in their paths here.
+      allowed: patterns of arrays that the state dict may lack, searched for in their names in the
+        state dict and in their paths in the module.
 
     Returns:
-      The arrays, in float32; the tensors that no array can give back bit by bit; the paths of
-      the arrays that are missing.
+      The arrays, in float32; the tensors that no array can restore bit by bit; the paths of the
+      arrays that are missing.
 
     Raises:
       Misfit: arrays are missing, tensors are unexpected, of another shape or of integers, or too
@@ -176,16 +176,16 @@ def to_arrays(
 
 
 def to_tensors(arrays: Arrays, naming: Naming, kept: StateDict | None = None) -> StateDict:
-    """Make a state dict out of the arrays of a module.
+    """Make a state dict from the arrays of a module.
 
     Args:
-      arrays: the module's.
-      naming: names of the state dict.
-      kept: tensors that `to_arrays` returned beside the arrays; those that still make the same
-        arrays, and those that make none, come back as they were.
+      arrays: arrays of the module.
+      naming: naming of the state dict.
+      kept: tensors that `to_arrays` returned besides the arrays; those that still make the same
+        arrays, and those that make none, are returned unchanged.
 
     Raises:
-      UserError: the naming has no name for an array, or no tensor of it makes the array.
+      UserError: the naming has no name for an array, or no tensor in it makes the array.
     """
     kept = kept or {}
     tensors: StateDict = {}
@@ -223,7 +223,7 @@ def _repeats(tensors: Tensors, name: str, original: str) -> bool:
 
 
 def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether dtype and bits are the same, as those of 0.0 and -0.0 are not."""
+    """Whether dtype and bits are the same; the bits of 0.0 and -0.0 differ."""
     return a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 

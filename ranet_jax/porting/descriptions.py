@@ -1,4 +1,4 @@
-"""What mmsegmentation's checkpoints say of their network beside its weights, under "meta"."""
+"""What mmsegmentation's checkpoints say about their network besides its weights, under "meta"."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ranet_jax.pipeline.metadata import DatasetMetadata, default_color
 
 @dataclass(frozen=True)
 class Description:
-    """What a file says of its network; empty or None where it says nothing.
+    """What a file says about its network; a field is empty or None if the file says nothing.
 
     Attributes:
       class_names: names of the categories.
@@ -23,13 +23,13 @@ class Description:
     config: str | None = None
 
     def dataset(self, name: str, num_classes: int | None) -> DatasetMetadata | None:
-        """The categories and their colours, if they are as many as a classifier has.
+        """The categories and their colours, if there are as many as a classifier has.
 
-        Colours that are none, or of another number, are replaced by `default_color`.
+        Invalid colours, or another number of colours, are replaced by `default_color`.
 
         Args:
-          name: of the data set.
-          num_classes: categories of the classifier.
+          name: name of the data set.
+          num_classes: number of categories of the classifier.
         """
         if not self.class_names or len(self.class_names) != num_classes:
             return None
@@ -42,7 +42,7 @@ class Description:
 
 
 def describe(found: Any) -> Description:
-    """What the content of a file of weights says of its network.
+    """What the content of a file of weights says about its network.
 
     In versions 1.x "dataset_meta" holds "classes" and "palette", and "cfg" the text of the config;
     in 0.x they are "CLASSES", "PALETTE" and "config".

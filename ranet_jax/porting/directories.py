@@ -1,10 +1,10 @@
 """Directories of ported networks, and the way back from any checkpoint to a state dict.
 
-A directory holds `variables/` (Orbax), `port.json` (the network, its names, the file it comes
-from), `kept.safetensors` (tensors of that file that no array can give back bit by bit: counts
-of batches, weights the network does not compute with) and `manifest.json` (checksums of the
-others). That of a segmenter has `config.json` and
-`dataset.json` besides, as an exported model has: it can be evaluated and predicts.
+A directory holds `variables/` (Orbax), `port.json` (the network, its naming, the file it comes
+from), `kept.safetensors` (tensors of that file that no array can restore bit by bit: counts of
+batches, weights that the network does not compute with) and `manifest.json` (checksums of the other
+files). The directory of a segmenter also has `config.json` and `dataset.json`, as an exported model
+does, so that it can be evaluated and can predict.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ def write_ported(
       ported: the network.
       source: file that its weights come from.
       dataset: categories of a segmenter; numbered ones if not given.
-      card: gives the text of a model card, of the fields of `port.json` and the categories.
+      card: returns the text of a model card, given the fields of `port.json` and the categories.
 
     Raises:
       UserError: the directory exists, or the data set has another number of categories.
@@ -87,12 +87,12 @@ def _sha256(path: paths.Path) -> str:
     digest = hashlib.sha256()
     for part in weight_files(path):
         with paths.local_copy(part) as copy, copy.open("rb") as file:
-            hashlib.file_digest(file, lambda: digest)  # which goes on with it
+            hashlib.file_digest(file, lambda: digest)  # continues the same digest
     return digest.hexdigest()
 
 
 def read_description(directory: Path) -> dict[str, Any] | None:
-    """Fields of a ported network's `port.json`; None where there is none.
+    """Fields of a ported network's `port.json`; None if there is no such file.
 
     Raises:
       UserError: the file does not describe a ported network.
@@ -123,15 +123,16 @@ def reverse(checkpoint: Path, output: Path, naming: str | None = None) -> tuple[
       checkpoint: directory of a ported network, working directory, one checkpoint of it, or an
         exported or published model.
       output: new file, .pth or .safetensors.
-      naming: whose names the tensors get; those they came with if not given, or the first that
-        the network has.
+      naming: naming of the tensors; if not given, the one they came with, or else the network's
+        first one.
 
     Returns:
-      The naming, and the paths of arrays that are left out: those of a ported network that the
-      file it comes from lacked.
+      The name of the naming, and the paths of the arrays that are left out because the file that
+      the network was ported from lacked them.
 
     Raises:
-      UserError: there is no checkpoint, it has no such naming, or the file cannot be written.
+      UserError: there is no checkpoint, the network has no such naming, or the file cannot be
+        written.
     """
     checkpoint = as_path(checkpoint)
     ported = read_description(checkpoint)
@@ -162,11 +163,11 @@ def write_weights(
 
     Args:
       output: new file, .pth or .safetensors.
-      network: whose variables they are.
+      network: the network that the variables belong to.
       variables: its "params" and "batch_stats".
-      naming: whose names the tensors get; the first that the network has if not given.
-      kept: tensors that no array can give back bit by bit.
-      left_out: paths of arrays that the file is to lack.
+      naming: naming of the tensors; the network's first one if not given.
+      kept: tensors that no array can restore bit by bit.
+      left_out: paths of arrays that are left out of the file.
 
     Returns:
       The name of the naming.
@@ -181,7 +182,7 @@ def write_weights(
 
 
 def find_naming(network: Network, name: str | None) -> Naming:
-    """A naming of a network by its name; the first one if that is None.
+    """A naming of a network by its name; the first one if the name is None.
 
     Raises:
       UserError: the network has no such naming.

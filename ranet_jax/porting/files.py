@@ -28,7 +28,7 @@ StateDict = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors of a file by name, and what the file says of its network besides."""
+    """Tensors of a file by name, and what else the file says about its network."""
 
     tensors: Tensors
     description: Description
@@ -36,7 +36,7 @@ class Weights:
 
 @dataclass
 class _Named(Stored):
-    """A tensor that tells of its file and its name where it cannot be read."""
+    """A tensor that names its file and itself in errors if it cannot be read."""
 
     path: pathlib.Path
     name: str
@@ -46,7 +46,7 @@ class _Named(Stored):
         self.shape, self.dtype = self.value.shape, self.value.dtype
 
     def check(self) -> None:
-        """Refuse a tensor that NumPy has no numbers for."""
+        """Refuse a tensor whose elements are not numbers of a type that NumPy can hold."""
         if self.dtype is None or (self.dtype.kind not in "fiub" and self.dtype != BFLOAT16):
             raise UserError(
                 f"{self.path} holds {self.name!r}, which is not a dense tensor of a usual type;"
@@ -65,20 +65,21 @@ class _Named(Stored):
 def read_state_dict(
     path: str | os.PathLike[str], prefix: str | None = None, part: str | None = None
 ) -> StateDict:
-    """Tensors of a file by name, without what a training script wrapped around them.
+    """Tensors of a file by name, without anything that a training script wrapped around them.
 
     Args:
       path: .pth, .pt, .pth.tar, .ckpt, .bin or .pkl of PyTorch, .safetensors or .npz; or the index
         of several such files (`model.safetensors.index.json`), or the directory that holds it.
-      prefix: take only the tensors whose names begin so, without it: those of a part.
+      prefix: take only the tensors whose names begin with it, such as those of a part of a network,
+        and remove it from their names.
       part: names that lead to the state dict among what the file holds, with dots, such as
-        "checkpoint.model"; needed where it holds several.
+        "checkpoint.model"; needed if the file holds several.
 
     Returns:
       Arrays in the dtypes they are stored in.
 
     Raises:
-      UserError: the file is missing, of no known format, cut off, holds code, no tensors, or
+      UserError: the file is missing, has no known format, is cut off, or holds code, no tensors or
         several state dicts of which none is chosen.
     """
     with open_state_dict(path, prefix, part) as tensors:
@@ -89,10 +90,10 @@ def read_state_dict(
 def open_state_dict(
     path: str | os.PathLike[str], prefix: str | None = None, part: str | None = None
 ) -> Iterator[Tensors]:
-    """The same with each tensor left in the file until it is read, and read anew each time.
+    """Like `read_state_dict`, but tensors stay in the file and are read anew each time.
 
-    Of a file many times larger than a network only that network's tensors take memory. They can
-    be read until the context is left.
+    If a file is many times larger than a network, only that network's tensors take memory. They
+    can be read until the context is left.
     """
     with open_weights(path, prefix, part) as weights:
         yield weights.tensors
@@ -102,7 +103,7 @@ def open_state_dict(
 def open_weights(
     path: str | os.PathLike[str], prefix: str | None = None, part: str | None = None
 ) -> Iterator[Weights]:
-    """The same with what the file says of its network, of which an index says nothing."""
+    """Like `open_state_dict`, with what the file says about its network; an index says nothing."""
     with contextlib.ExitStack() as copies:
         tensors, description = _open(as_path(path), part, copies)
         if prefix is not None:
@@ -128,7 +129,7 @@ def read_tensors(path: paths.Path) -> StateDict:
 def _open(
     path: paths.Path, part: str | None, copies: contextlib.ExitStack
 ) -> tuple[dict[str, _Named], Description]:
-    """A file or an index; copies of what is on a store last as long as the stack."""
+    """Open a file or an index; copies of files on a store last as long as the stack."""
     index = find_index(path)
     if index is not None:
         return read_shards(index, lambda shard: _open(shard, part, copies)[0]), Description()
@@ -144,10 +145,10 @@ def _open_file(path: pathlib.Path, part: str | None) -> tuple[dict[str, _Named],
 
 
 def _read_file(path: pathlib.Path) -> Any:
-    """What a file on this machine holds; arrays of PyTorch's files are still to be read.
+    """The contents of a file on this machine; arrays may still be unread.
 
     Raises:
-      UserError: it is missing, of no known format, cut off, or holds code.
+      UserError: the file is missing, has no known format, is cut off, or holds code.
     """
     try:
         with path.open("rb") as file:
@@ -180,12 +181,12 @@ def import_optional(name: str, purpose: str, packages: str | None = None) -> Any
     """A library that only porting needs.
 
     Args:
-      name: of the module.
+      name: name of the module.
       purpose: what it is needed for.
       packages: what to install; the module's name if not given.
 
     Raises:
-      UserError: it is not installed.
+      UserError: the library is not installed.
     """
     try:
         return importlib.import_module(name)
@@ -221,7 +222,7 @@ def _named(found: Mapping[Any, Any], path: pathlib.Path) -> dict[str, _Named]:
 
 
 def to_torch(value: np.ndarray) -> Any:
-    """A tensor of PyTorch with the array's values and dtype."""
+    """A PyTorch tensor with the array's values and dtype."""
     torch = import_optional("torch", "make tensors")
     value = np.array(value, order="C")
     if value.dtype == BFLOAT16:
@@ -252,7 +253,7 @@ def write_state_dict(path: str | os.PathLike[str], tensors: StateDict) -> None:
 
 
 def _compare(path: paths.Path, found: Mapping[str, Any], tensors: StateDict) -> None:
-    """Refuse what was written, still without its name, unless it is the same bit for bit."""
+    """Refuse a written file, before it gets its name, unless it is the same bit for bit."""
     wrong = [name for name in tensors if name not in found]
     wrong += [
         name
@@ -278,7 +279,7 @@ def _write_torch(path: pathlib.Path, tensors: StateDict) -> None:
 
 def _write_safetensors(path: pathlib.Path, tensors: StateDict) -> None:
     path.touch()
-    mode = path.stat().st_mode  # that of all new files, where safetensors' are the owner's alone
+    mode = path.stat().st_mode  # as of all new files; safetensors lets only the owner read
     safetensors.numpy.save_file(
         {name: np.array(value, order="C") for name, value in tensors.items()}, path
     )

@@ -14,7 +14,7 @@ from ranet_jax.porting.name_patterns import Naming
 from ranet_jax.porting.networks import Network, Source
 from ranet_jax.porting.stored import Tensors
 
-# Any size serves to find the shapes of the arrays.
+# Any size will do to find the shapes of the arrays.
 IMAGES = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
 
 
@@ -29,7 +29,7 @@ def source_shapes(tensors: Tensors, naming: Naming) -> Source:
 
 
 def count_classes(network: Network, source: Source) -> int | None:
-    """Classes that a state dict's classifier scores; None if it has none."""
+    """The number of classes that a state dict's classifier scores; None without a classifier."""
     found = source(network.classifier)
     return found[0] if found else None
 

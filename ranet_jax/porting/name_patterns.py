@@ -1,8 +1,8 @@
-"""What a PyTorch state dict calls each array of a Flax module, written as a table.
+"""The names that a PyTorch state dict has for the arrays of a Flax module, written as a table.
 
-A line of the table is a pair of templates, of a tensor's name in the state dict and of an array's
-path in the variables, with a transform between their values. Fields in braces stand for the same
-text on both sides: `{name}` for an identifier, any other field for a number. So
+A line of the table is a pair of templates, one for a tensor's name in the state dict and one for an
+array's path in the variables, with a transform between their values. Fields in braces stand for the
+same text on both sides: `{name}` for an identifier, any other field for a number. So
 
     layer{s}.{b}.conv{i}.weight  <->  params/layer{s}_block{b}/conv{i}/kernel
 
@@ -41,8 +41,8 @@ ABN_SCALE = Transform(lambda x: np.abs(x) + ABN_EPSILON, lambda x: x - ABN_EPSIL
 class Entry:
     """A line of a table.
 
-    With no `target` the tensor is one the network does not compute with, or with `copy_of` one
-    that repeats another of this name: a layer has two names then.
+    An entry without `target` is for a tensor that the network does not compute with or, if it has
+    `copy_of`, for a tensor that repeats the one of that name: the layer then has two names.
     """
 
     source: str
@@ -53,7 +53,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Naming:
-    """A table of names, what it is called, and who uses it if that says more."""
+    """A table of names, its own name, and who uses it if that says more."""
 
     name: str
     entries: tuple[Entry, ...]
@@ -65,16 +65,16 @@ class Naming:
 
     @cached_property
     def _known(self) -> re.Pattern[str]:
-        """All names in one expression, of fields without names, which is quicker than each."""
+        """All names in one expression without named groups, which is faster than one by one."""
         sources = [_pattern(entry.source).pattern for entry in self.entries]
-        # A field that occurs again refers to its name, which is to stay.
+        # A field that occurs again refers to its group by name, so that this name has to stay.
         known = [s if "(?P=" in s else re.sub(r"\?P<\w+>", "?:", s) for s in sources]
         return re.compile("|".join(known))
 
     def to_target(self, source: str, exists: Callable[[str], bool]) -> Entry | None:
         """The first entry that fits a tensor's name and leads to an array that exists, filled in.
 
-        Where none leads to one, the first that fits.
+        If none leads to one, the first that fits.
         """
         fitting = []
         for entry in _candidates(self._by_source, source):
@@ -114,7 +114,7 @@ class Naming:
         return _index([(entry.target, entry) for entry in self.entries if entry.target])
 
 
-# Numbered entries by templates without fields, which are names, and the others.
+# Numbered entries: by name those whose templates have no fields, and a list of the others.
 _Numbered = list[tuple[int, Entry]]
 _Index = tuple[dict[str, _Numbered], _Numbered]
 
@@ -165,7 +165,7 @@ def linear(source: str, target: str) -> list[Entry]:
 
 
 def norm(source: str, target: str, scale: Transform = SAME) -> list[Entry]:
-    """BatchNorm; its count of batches seen is of no use to a momentum that is fixed."""
+    """BatchNorm; its count of batches is not used, because the momentum is fixed."""
     return [
         Entry(f"{source}.weight", f"params/{target}/scale", scale),
         Entry(f"{source}.bias", f"params/{target}/bias"),
@@ -199,7 +199,7 @@ def copies(entries: Iterable[Entry], module: str, repeated: str) -> list[Entry]:
 
 
 def within(entries: Iterable[Entry], prefix: str, module: str) -> list[Entry]:
-    """The same entries of a part of a network: its prefix in the state dict, its module's name."""
+    """The same entries for a part of a network, by its prefix in the state dict and its module."""
 
     def move(path: str | None) -> str | None:
         if path is None:

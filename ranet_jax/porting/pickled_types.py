@@ -1,8 +1,8 @@
-"""The types that pickles may name: those that hold data alone, and what stands for each here.
+"""The types that pickles may name, which hold only data, and the stand-in for each of them here.
 
-Mappings become dictionaries and sequences lists; arrays and tensors become `Stored`, which says
-what they hold and reads it when asked; of every other object its name stays, with what it was
-made of.
+Mappings become dictionaries and sequences become lists. Arrays and tensors become `Stored`, which
+describes what they hold and reads it on demand. Every other object becomes a record of its type's
+name and of what it was made from.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,19 +26,19 @@ from ranet_jax.porting.stored import (
 
 
 class Refused(Exception):
-    """What is read names a type that may hold more than data; the text is its name."""
+    """The pickle names a type that may hold more than data; the message is its name."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """A name of the list, `module.attribute`."""
+    """A name on the list below, `module.attribute`."""
 
     text: str
 
 
 @dataclass
 class Record:
-    """An object of which only its name and what it was made of are known."""
+    """An object of which only its type's name and what it was made from are known."""
 
     name: str
     arguments: tuple[Any, ...]
@@ -46,10 +46,10 @@ class Record:
 
 
 def mapping(pairs: Iterable[Any]) -> dict[Any, Any]:
-    """A dictionary of keys that are quick to hash and compare.
+    """A dictionary of pairs, whose keys must be quick to hash and compare.
 
     Raises:
-      Damaged: they are not pairs, or have other keys.
+      Damaged: the elements are not pairs, or have other keys.
     """
     found = {}
     for pair in pairs:
@@ -61,7 +61,7 @@ def mapping(pairs: Iterable[Any]) -> dict[Any, Any]:
 
 
 def _is_short_tuple(key: Any) -> bool:
-    """Whether a key is a few parts of which no two have one hash."""
+    """Whether a key is a tuple of a few parts that do not share hashes with other values."""
     if not isinstance(key, tuple) or len(key) > 8:
         return False
     whole = [part for part in key if isinstance(part, int)]
@@ -74,7 +74,7 @@ def _is_short_tuple(key: Any) -> bool:
 
 
 def _is_key(value: Any) -> bool:
-    """Whether it takes no time to speak of to hash it and to compare it, however often."""
+    """Whether a value is always quick to hash and to compare, however often that is done."""
     if isinstance(value, int):
         return -(2**63) <= value < 2**64
     if isinstance(value, str | bytes):
@@ -121,7 +121,7 @@ def _path(*parts: Any) -> str:
 
 
 def _attribute(owner: Any = None, name: Any = None, *_: Any) -> Name:
-    """How protocols before 4 say the name of a method."""
+    """The form in which protocols before 4 name a method."""
     if not isinstance(owner, Name) or not isinstance(name, str):
         raise Refused("builtins.getattr")
     return find(owner.text, name)
@@ -181,7 +181,7 @@ def _parameter(tensor: Any, *_: Any) -> Stored:
 
 
 def _subclass(make: Any, kind: Any, arguments: Any, *_: Any) -> Any:
-    """A tensor of a class of its own or with attributes; the tensor alone is taken."""
+    """A tensor of a subclass or with attributes; only the tensor itself is taken."""
     if not isinstance(make, Name) or make.text not in _TENSORS or not isinstance(arguments, tuple):
         raise Damaged
     return _TENSORS[make.text](*arguments)
@@ -207,7 +207,7 @@ TENSOR_DTYPES: dict[str, np.dtype] = {
     "torch.bool": np.dtype(bool),
     "torch.bfloat16": BFLOAT16,
 }
-# Sizes of elements by what PyTorch calls a storage of them, and which of them are usual.
+# Size and, if it is usual, dtype of the elements of each of PyTorch's storage types.
 STORAGES: dict[str, tuple[int, np.dtype | None]] = {
     **{
         f"{name}Storage": (
@@ -277,7 +277,7 @@ _RECORDS = {
     *("builtins.slice", "builtins.range", "argparse.Namespace", "types.SimpleNamespace"),
     *(f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")),
     *("typing.Any", "numpy.ndarray", _HISTORY),
-    # Its instances name those of its methods that sum it up.
+    # Its instances name those of its methods that summarise it.
     *(f"{_HISTORY}.{method}" for method in ("min", "max", "current", "mean")),
     *(f"omegaconf.{name}" for name in ("dictconfig.DictConfig", "listconfig.ListConfig")),
     *(f"omegaconf.base.{name}" for name in ("ContainerMetadata", "Metadata")),
@@ -300,7 +300,7 @@ _RECORDS = {
     ),
     *(f"numpy.{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64)),
 }
-# What Python 2 and the protocols of its time call them.
+# The names that Python 2 and the protocols of its time have for them.
 _RENAMED = {
     "copy_reg._reconstructor": "copyreg._reconstructor",
     "__builtin__.unicode": "builtins.str",
@@ -313,7 +313,7 @@ def find(module: Any, attribute: Any) -> Name:
     """The name on the list.
 
     Raises:
-      Refused: it is not there.
+      Refused: it is not on the list.
     """
     if not (isinstance(module, str) and isinstance(attribute, str)):
         raise Damaged
@@ -333,7 +333,7 @@ def _is_unusual(name: str) -> bool:
 
 
 def build(name: Name, arguments: tuple[Any, ...]) -> Any:
-    """What stands for an object of a type of the list.
+    """The stand-in for an object of a type on the list.
 
     Raises:
       Damaged: the type does not take such arguments.
@@ -346,10 +346,10 @@ def build(name: Name, arguments: tuple[Any, ...]) -> Any:
 
 
 def set_state(value: Any, state: Any) -> None:
-    """Give an object that was built the rest of what it holds; attributes of mappings are left.
+    """Give a built object the rest of what it holds; attributes of mappings are left out.
 
     Raises:
-      Damaged: it is no such object.
+      Damaged: it is not such an object, or the state does not suit it.
     """
     if isinstance(value, Array):
         if not isinstance(state, tuple) or len(state) < 4:

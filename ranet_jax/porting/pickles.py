@@ -1,8 +1,8 @@
-"""Pickles read as data: no name in them is imported, and nothing of theirs is called.
+"""Pickles read as data: no name in them is imported, and nothing that they name is called.
 
-A pickle is a program for a small stack machine. This one executes its instructions, of all
-protocols, with values of Python's own types and the stand-ins of `pickled_types`: a name that is
-not on that module's list ends the reading.
+A pickle is a program for a small stack machine. The machine here executes the instructions of all
+protocols with values of Python's own types and the stand-ins of `pickled_types`; a name that is not
+on that module's list ends the reading.
 """
 
 import io
@@ -18,10 +18,10 @@ from ranet_jax.porting.pickled_types import Damaged, Name
 from ranet_jax.porting.stored import Piece
 
 _MARK = object()
-# What is copied of one list, as a multiple of the bytes read so far: a file could have it copied
-# again and again.
+# The most elements that may be copied, as a multiple of the bytes read so far: a file could have
+# one list copied again and again.
 _COPIES = 4
-# Bytes that are left in their file from this length on.
+# Byte strings of this length or more are left in their file.
 _LONG = 2**16
 
 
@@ -30,27 +30,28 @@ def read_pickle(
     persistent: Callable[[Any], Any] | None = None,
     path: pathlib.Path | None = None,
 ) -> Any:
-    """The value that the next pickle of a file describes; the file is left behind it.
+    """The value that the next pickle of a file describes; the file's position is then behind it.
 
     Args:
       file: binary file.
-      persistent: makes values of the identifiers by which a pickle names what lies outside of it.
-      path: where the file is, for its long bytes to be left there as `Piece`; read if not given.
+      persistent: maps the identifiers by which a pickle names what lies outside of it to values.
+      path: path of the file, so that long byte strings stay in it as `Piece`; if not given, they
+        are read.
 
     Raises:
-      Damaged: it is no pickle, or does what no pickle of data does.
-      Refused: it names a type that is not known to hold data alone.
+      Damaged: there is no pickle, or it does what no pickle of data does.
+      Refused: it names a type that is not known to hold only data.
     """
     machine = _Machine(persistent)
     try:
-        with warnings.catch_warnings(action="ignore"):  # of escapes in names
+        with warnings.catch_warnings(action="ignore"):  # about escapes in names
             return machine.run(_Bounded(file, path))
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
         raise Damaged from error
 
 
 class _Bounded:
-    """A file of which no more is asked than there is, whatever length it claims of a text."""
+    """A file of which no more is read than there is, whatever length it claims for a text."""
 
     def __init__(self, file: io.BufferedIOBase, path: pathlib.Path | None):
         self.file, self.path = file, path
@@ -63,7 +64,7 @@ class _Bounded:
         return self.file.read(min(length, self.size) if length > 1 else length)
 
     def find_piece(self, width: int) -> Piece | None:
-        """Long bytes behind their number, of `width` bytes; None, and nothing read, for others."""
+        """Long bytes that follow their length of `width` bytes; None, nothing read, for others."""
         start = self.file.tell()
         length = int.from_bytes(self.file.read(width), "little")
         end = start + width + length
@@ -90,7 +91,7 @@ def _instructions(file: _Bounded) -> Iterator[tuple[pickletools.OpcodeInfo, Any,
 
 
 _OPCODES = {opcode.code.encode("latin1"): opcode for opcode in pickletools.opcodes}
-# Widths of the numbers before bytes.
+# Widths of the lengths that precede byte strings.
 _WIDTHS = {"BINBYTES": 4, "BINBYTES8": 8, "BYTEARRAY8": 8}
 
 
@@ -179,7 +180,7 @@ class _Machine:
         self.stack.append(pickled_types.build(name, arguments))
 
     def count(self, values: tuple[Any, ...]) -> None:
-        """Note what is copied when something is made of values."""
+        """Count what is copied when an object is made from values."""
         self.copied += len(values) + sum(map(_length, values))
 
     def set_state(self, state: Any) -> None:
@@ -197,7 +198,7 @@ _COPIED = (str, bytes, bytearray, list, dict, tuple)
 
 
 def _length(value: Any) -> int:
-    """What is copied with an argument: a tensor of a class of its own has arguments in a tuple."""
+    """How much is copied with an argument; a tensor of a subclass has its arguments in a tuple."""
     parts = value if isinstance(value, tuple) else ()
     return sum(len(each) for each in (value, *parts) if isinstance(each, _COPIED))
 
@@ -209,7 +210,7 @@ _VALUES = {
     *("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "BYTEARRAY8"),
 }
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-# A set is a list here: what hashes nothing is not made to hash for ever.
+# A set is a list here: where nothing is hashed, no file can keep the reader hashing for ever.
 _ACTIONS: dict[str, Callable[[_Machine], Any]] = {
     "MARK": lambda m: m.stack.append(_MARK),
     "POP": lambda m: m.stack.pop(),
@@ -235,7 +236,7 @@ _ACTIONS: dict[str, Callable[[_Machine], Any]] = {
     "STACK_GLOBAL": lambda m: m.find(*[m.pop(), m.pop()][::-1]),
     "REDUCE": lambda m: m.call(*[m.pop(), m.pop()][::-1]),
     "NEWOBJ": lambda m: m.call(*[m.pop(), m.pop()][::-1]),
-    # Its arguments by name, which come last, no type of the list has.
+    # Its last operand, the keyword arguments, is dropped: no type on the list has any.
     "NEWOBJ_EX": lambda m: m.call(*[m.pop(), m.pop(), m.pop()][:0:-1]),
     "OBJ": _Machine.call_marked,
     "BUILD": lambda m: m.set_state(m.pop()),

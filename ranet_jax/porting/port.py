@@ -34,14 +34,14 @@ class Ported:
     """A network with the weights of a state dict.
 
     Attributes:
-      network: which it is.
-      naming: the state dict's names.
+      network: the network.
+      naming: naming of the state dict.
       module: Flax module.
       variables: its "params" and "batch_stats", nested dictionaries of NumPy arrays.
-      output_stride: of the module.
-      num_classes: of its classifier; None if it has none.
-      kept: tensors that no array can give back bit by bit.
-      fresh: paths of the arrays that have their initial values, for want of others.
+      output_stride: output stride of the module.
+      num_classes: number of classes of its classifier; None if it has no classifier.
+      kept: tensors that no array can restore bit by bit.
+      fresh: paths of the arrays that have initial values because no tensor gives them others.
     """
 
     network: Network
@@ -99,19 +99,19 @@ def port(
     prefix: str | None = None,
     part: str | None = None,
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Make a Flax module and its variables of a file of PyTorch weights.
+    """Make a Flax module and its variables from a file of PyTorch weights.
 
     Args:
       path: a state dict: a file of PyTorch's (.pth, .pt, .ckpt, .bin, .pkl), .safetensors or .npz,
         or an index of several files, or the directory that holds it.
       model: name of a network, or the config of a segmenter.
-      output_stride: of the module; the network's usual one if not given.
+      output_stride: output stride of the module; the network's usual one if not given.
       allow_missing: regular expression of arrays that the file may lack; they get their initial
         values.
-      num_classes: classes to have a classifier of, which gets its initial values if the file's
-        has another number; the file's own if not given.
-      prefix: take only the tensors whose names begin so: those of a part of a larger network.
-      part: names that lead to the state dict among several of the file, with dots.
+      num_classes: number of classes of the classifier, which gets initial values if the file's
+        classifier has another number; the file's number if not given.
+      prefix: take only the tensors whose names begin with it: those of a part of a larger network.
+      part: names, with dots, that lead to the state dict if the file holds several.
 
     Returns:
       The module and its variables, NumPy arrays in float32.
@@ -135,9 +135,9 @@ def port_state_dict(
     num_classes: int | None = None,
     config_text: str | None = None,
 ) -> Ported:
-    """`port` of tensors by name, with all there is to know of it.
+    """Port tensors by name, as `port` does, and return everything that is known of the result.
 
-    `config_text` is the config of the library that a published segmenter is of, if the file has it.
+    `config_text` is the text of the library's config of a published segmenter, if the file has it.
     """
     if num_classes is not None:
         check_counts({"number of classes": num_classes})
@@ -182,7 +182,7 @@ def _port(
 
 
 def _initial(module: nn.Module, paths: list[str]) -> dict[str, jax.Array]:
-    """Initial values of some arrays; the others are not compiled, which takes ResNets long."""
+    """Initial values of some arrays; the others are not compiled, which takes long for ResNets."""
 
     def initialize(rng: jax.Array) -> dict[str, jax.Array]:
         initial = flatten(module.init(rng, jnp.zeros(IMAGES.shape)))

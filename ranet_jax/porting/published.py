@@ -1,6 +1,6 @@
-"""Directories of published models, which `ranet_jax.hub` writes, read as those of runs are.
+"""Reading the directories of published models, which `ranet_jax.hub` writes, like those of runs.
 
-The weights are in this package's own names, and `config.json` holds what else a model is: the
+The weights have this package's own names, and `config.json` holds the rest of the model: the
 experiment's config, the data set's classes, the step.
 """
 
@@ -26,7 +26,7 @@ from ranet_jax.porting.networks.segmenters import OWN
 
 LIBRARY = "ranet_jax"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-# Of `config.json`: another one is written in another way.
+# The format of `config.json`; files of another number have another format.
 FORMAT = 1
 
 
@@ -42,8 +42,8 @@ def load_variables(path: str | os.PathLike[str]) -> StoredModel:
       path: what `checkpoints.load_variables` reads, or a directory of a published model.
 
     Raises:
-      UserError: there is none, a file is damaged or of a later version, or the weights do not fit
-        the network.
+      UserError: there is no model, a file is damaged or of a later version, or the weights do not
+        fit the network.
       OSError: the store that the directory is on cannot be read.
     """
     directory = paths.as_path(path)

@@ -15,10 +15,10 @@ _Tensor = TypeVar("_Tensor")
 
 
 def find_index(path: paths.Path) -> paths.Path | None:
-    """The index that a path names, itself or by the directory that holds it.
+    """The index that a path names, directly or as the directory that holds it; None if none is.
 
     Raises:
-      UserError: the directory holds several.
+      UserError: the directory holds several indices.
     """
     if path.name.endswith(_ENDING):
         return path
@@ -31,7 +31,7 @@ def find_index(path: paths.Path) -> paths.Path | None:
 
 
 def weight_files(path: paths.Path) -> list[paths.Path]:
-    """All files of which weights are read: an index and what it names, or the path alone.
+    """All files that weights are read from: an index and what it names, or the path alone.
 
     Raises:
       UserError: the index cannot be read.
@@ -46,11 +46,11 @@ def read_shards(
     """The tensors that an index names, in its order.
 
     Args:
-      index: its path.
-      read: gives the tensors of one file, which may be left there.
+      index: path of the index.
+      read: returns the tensors of one file, which may stay unread in it.
 
     Raises:
-      UserError: the index cannot be read, or a file of it is missing or lacks a tensor.
+      UserError: the index cannot be read, or a file that it names is missing or lacks a tensor.
     """
     tensors: dict[str, _Tensor] = {}
     for shard, names in _shards(index).items():
@@ -69,7 +69,7 @@ def read_shards(
 
 
 def _shards(index: paths.Path) -> dict[str, list[str]]:
-    """Names of the tensors in each file, by its name."""
+    """Names of the tensors in each file, by the file's name."""
     try:
         content = parse_json(paths.read_bytes(index))
     except OSError as error:
@@ -81,7 +81,7 @@ def _shards(index: paths.Path) -> dict[str, list[str]]:
         raise UserError(f"{index} has no weight_map; name the index of a network's weights.")
     shards: dict[str, list[str]] = {}
     for tensor, shard in places.items():
-        # An index is not to lead out of its directory, nor to itself.
+        # An index must not lead out of its directory, nor to itself.
         usual = isinstance(shard, str) and shard.isprintable() and not {"/", "\\"} & set(shard)
         if not usual or shard.endswith(_ENDING) or shard.strip(".") == "":
             raise UserError(f"{index} places {tensor!r} in {shard!r}, which is no file beside it.")

@@ -17,7 +17,7 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 class Damaged(Exception):
-    """What is read is not what any program writes."""
+    """The content of a file is not what a program would write."""
 
 
 class Stored:
@@ -25,8 +25,8 @@ class Stored:
 
     Attributes:
       shape: its lengths.
-      dtype: of its elements; None where they are no real numbers of a usual type, or are stored in
-        another way than one after the other.
+      dtype: dtype of its elements; None if they are not real numbers of a usual type, or are not
+        stored one after the other.
     """
 
     shape: tuple[int, ...]
@@ -36,12 +36,12 @@ class Stored:
         """The array.
 
         Raises:
-          Damaged: the file does not hold as many elements.
+          Damaged: the file does not hold that many elements.
         """
         raise Damaged
 
 
-# What state dicts are while their files are still to be read.
+# State dicts whose files may still be unread.
 Tensors: TypeAlias = Mapping[str, np.ndarray | Stored]
 
 
@@ -53,9 +53,9 @@ def as_array(value: np.ndarray | Stored) -> np.ndarray:
 class Piece:
     """Bytes of a file, one after the other.
 
-    They are read and not mapped into memory: a program that cuts a mapped file off, as a training
-    does that saves to it again, ends those that look at what was there with a bus error. What has
-    taken the file's place or was written into it since is not taken for it.
+    They are read and not mapped into memory: if a program truncates a mapped file, as a training
+    does that saves to it again, programs that look at the removed part end with a bus error. A file
+    that was replaced or written to in the meantime is refused.
     """
 
     def __init__(self, path: pathlib.Path, offset: int, length: int, checksum: int | None = None):
@@ -67,10 +67,10 @@ class Piece:
         return self.length
 
     def read(self) -> np.ndarray:
-        """The bytes, as uint8 [length]; those of the last time while they are in use.
+        """The bytes, as uint8 [length]; the array of the last call if it is still in use.
 
         Raises:
-          Damaged: the file has not as many, or others than the checksum is of.
+          Damaged: the file is too short, was changed, or its bytes do not have the checksum.
         """
         content = self._read()
         if content is None:
@@ -96,7 +96,7 @@ class Piece:
 
 
 def _state(found: os.stat_result) -> tuple[int, ...]:
-    """What of a file is another when it is replaced or written to."""
+    """The properties of a file that change when it is replaced or written to."""
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
@@ -104,7 +104,7 @@ class Storage:
     """Elements one after the other, which tensors are views of.
 
     Attributes:
-      views: how many are; what several are of is read once and kept.
+      views: number of these tensors; if there are several, the elements are read once and kept.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Storage:
         return content
 
     def values(self, dtype: np.dtype) -> np.ndarray:
-        """The elements as those of a dtype, in this machine's byte order."""
+        """The elements in a dtype, in this machine's byte order."""
         stored = np.dtype("u2") if dtype == BFLOAT16 else dtype
         values = self._swapped.get(stored)
         if values is None:
@@ -135,7 +135,7 @@ class Storage:
 
 
 def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An array of no elements, whose lengths besides 0 may be large."""
+    """An array without elements; its lengths, except for a 0, may be large."""
     try:
         return np.zeros(shape, dtype)
     except ValueError as error:
@@ -180,7 +180,7 @@ class Unusual(Stored):
 
 
 class DType:
-    """A dtype of NumPy, made of its code and then given its byte order."""
+    """A dtype of NumPy, made from its code and then given its byte order."""
 
     def __init__(self, code: str):
         self.code, self.order = code, "="
@@ -200,10 +200,10 @@ class Array(Stored):
         self.order: Literal["C", "F"] = "C"
 
     def fill(self, shape: Any, dtype: Any, fortran: Any, content: Any) -> None:
-        """Take over what a pickle says of an array.
+        """Take over what a pickle says about an array.
 
         Raises:
-          Damaged: it does not belong together.
+          Damaged: the arguments do not belong together.
         """
         self.shape = whole_numbers(shape)
         if not isinstance(dtype, DType):
@@ -230,10 +230,10 @@ class Array(Stored):
 
 
 def whole_numbers(values: Any) -> tuple[int, ...]:
-    """A tuple of integers that are not negative, of as many as NumPy has axes at most.
+    """A tuple of integers that are not negative, with at most as many as NumPy allows axes.
 
     Raises:
-      Damaged: they are something else.
+      Damaged: the values are something else.
     """
     if not isinstance(values, tuple | list) or len(values) > 64:
         raise Damaged

@@ -1,7 +1,8 @@
 """Files of `torch.save`, in both of its formats, and plain pickles; PyTorch is not needed.
 
-The newer format is a ZIP archive of a pickle and of an entry for each storage of tensors. The older
-one is four pickles, the last of which is what was saved, one of the storages' names, and these.
+The newer format is a ZIP archive with a pickle and with an entry for each storage of tensors. The
+older one has four pickles, the last of which is what was saved, then a pickle of the storages'
+names, and then the storages.
 """
 
 import io
@@ -17,7 +18,7 @@ from ranet_jax.porting.pickled_types import STORAGES, Name
 from ranet_jax.porting.pickles import read_pickle
 from ranet_jax.porting.stored import Damaged, Piece, Storage
 
-# What the first pickle of the older format is.
+# The value of the first pickle in the older format.
 _MAGIC = 0x1950A86A20F9469CFC6C
 # The head of an entry in a ZIP archive: four known bytes, the lengths of its name and its extras.
 _HEAD = struct.Struct("<4s22xHH")
@@ -27,9 +28,9 @@ def read_torch(path: pathlib.Path) -> Any:
     """What a file holds: values of Python's own types, and `Stored` for arrays still to be read.
 
     Raises:
-      UserError: it is a program, or compressed.
-      Damaged: it is cut off, or no such file.
-      Refused: it names a type that is not known to hold data alone.
+      UserError: the file is a program, or compressed.
+      Damaged: the file is cut off, or is not such a file.
+      Refused: the file names a type that is not known to hold only data.
     """
     with path.open("rb") as file:
         try:
@@ -70,7 +71,7 @@ class _Entries:
         self.storages: dict[str, Storage] = {}
 
     def find(self, identifier: Any) -> Storage:
-        """The storage of an identifier."""
+        """The storage that an identifier names."""
         kind, key, count, _ = _parts(identifier)
         info, (size, dtype) = self.entries[f"{self.root}data/{key}"], STORAGES[kind]
         if info.file_size < count * size:
@@ -80,7 +81,7 @@ class _Entries:
         return self.storages[key]
 
 
-# What `zipfile` raises of archives that are none.
+# What `zipfile` raises for files that are not archives.
 _NO_ARCHIVE = (
     *(zipfile.BadZipFile, struct.error, OSError, EOFError, RuntimeError),
     *(ValueError, LookupError, StopIteration),
@@ -95,7 +96,7 @@ def _check_entries(entries: dict[str, zipfile.ZipInfo], path: pathlib.Path) -> N
             f"{path} is compressed, as torch.save leaves no file; save the network's state_dict()"
             " again."
         )
-    # As many bytes as an entry claims to take are set aside before they are read.
+    # Memory for as many bytes as an entry claims to have is allocated before they are read.
     if any(info.compress_size != info.file_size for info in entries.values()):
         raise Damaged
     if sum(info.file_size for info in entries.values()) > path.stat().st_size:
@@ -143,10 +144,10 @@ def _read_pickles(path: pathlib.Path, file: io.BufferedIOBase) -> Any:
 
 
 class _Followers:
-    """The storages that follow the pickles which name them.
+    """The storages that follow the pickles that name them.
 
     Attributes:
-      sizes: of their elements.
+      sizes: sizes of their elements.
       places: where they are, once that is known.
     """
 
@@ -158,7 +159,7 @@ class _Followers:
         self.places: dict[str, Piece] = {}
 
     def find(self, identifier: Any) -> Storage:
-        """The storage of an identifier, which may be a part of another."""
+        """The storage that an identifier names, which may be a part of another."""
         kind, key, _, view = _parts(identifier)
         size, dtype = STORAGES[kind]
         if key not in self.storages:
@@ -185,7 +186,7 @@ def _part(whole: Storage, view: Any, size: int) -> Storage:
 
 
 def _parts(identifier: Any) -> tuple[str, str, int, Any]:
-    """Kind, key and number of elements of a storage, and of which part of another it is a view."""
+    """Kind, key and number of elements of a storage, and which part of another it is, if any."""
     if not isinstance(identifier, tuple) or not 5 <= len(identifier) <= 6:
         raise Damaged
     word, kind, key, _, count, *view = identifier

@@ -19,7 +19,7 @@ from ranet_jax.porting.name_patterns import Naming
 from ranet_jax.porting.port import Ported, flatten
 from ranet_jax.porting.stored import Tensors, as_array
 
-# Largest difference of a stage that passes in float32, relative to the stage's largest value.
+# Largest difference in float32 with which a stage passes, relative to the stage's largest value.
 TOLERANCE = 1e-4
 MEANING = "Largest difference from PyTorch, relative to the stage's largest value."
 
@@ -39,13 +39,13 @@ def verify(ported: Ported, tensors: Tensors) -> list[Difference]:
 
     Args:
       ported: our network.
-      tensors: the state dict it was made of.
+      tensors: the state dict that it was made from.
 
     Returns:
       The differences of every stage.
 
     Raises:
-      UserError: PyTorch or the library to compare with is missing, or none has the network.
+      UserError: PyTorch or the library to compare with is missing, or no library has the network.
     """
     torch = import_optional("torch", "verify a network")
     name, twin = ported.network.name, ported.network.twin
@@ -87,7 +87,7 @@ def passes(differences: list[Difference]) -> bool:
 
 
 def report(differences: Sequence[Difference]) -> str:
-    """Lines of the differences."""
+    """The differences as lines of text."""
     lines = [f"{'stage':<16}{'shape':<22}{'float32':>10}{'float64':>10}"]
     lines += [
         f"{stage:<16}{shape:<22}{float32:>10}{float64:>10}"
@@ -110,7 +110,7 @@ def _cells(differences: Sequence[Difference]) -> list[tuple[str, str, str, str]]
 
 
 def _renamed(ported: Ported, tensors: Tensors, naming: Naming) -> StateDict:
-    """The state dict's own tensors under the names of another library, initial values added."""
+    """The state dict's own tensors under another library's names, with initial values added."""
     arrays = flatten(ported.variables)
     renamed = to_tensors({path: arrays[path] for path in ported.fresh}, naming)
     for name, tensor in tensors.items():
@@ -173,7 +173,7 @@ def _all_stages(module: nn.Module, variables: Any, images: jax.Array) -> dict[st
 
 
 def _with_dtype(module: nn.Module, dtype: str) -> nn.Module:
-    """The module and those it is made of, computing in another dtype."""
+    """The module and its submodules, computing in another dtype."""
     changed: dict[str, Any] = {
         field.name: _with_dtype(getattr(module, field.name), dtype)
         for field in dataclasses.fields(module)

@@ -1,4 +1,4 @@
-"""State dicts among what a training script saves with them, and their names without wrappers."""
+"""State dicts among everything that a training script saves, and names without wrappers."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
@@ -9,20 +9,21 @@ from ranet_jax.errors import UserError
 from ranet_jax.porting.stored import Stored
 
 _Tensor = TypeVar("_Tensor")
-# Below names nested so deep no script keeps weights.
+# No script keeps weights in dictionaries nested deeper than this.
 DEEPEST = 8
-# Nor below names that are as long together.
+# Nor are the names that lead to weights longer than this in all.
 LONGEST = 1000
-# What wrapping a network in another module puts before every name: parallel and compiled ones,
-# Lightning's, and whole networks around a backbone.
+# Prefixes that every name gets when a network is wrapped in another module: a parallel or compiled
+# one, one of Lightning's, or a whole network around a backbone.
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.", "encoder.")
 
 
 def find_state_dicts(found: Any) -> dict[str, Mapping[Any, Any]]:
     """The state dicts among nested dictionaries, by the names that lead to each, with dots.
 
-    One is a dictionary of which at least half are tensors, not all of them of integers. What has
-    names without dots, as settings have, is none where others have names with dots, as modules do.
+    A state dict is a dictionary in which at least half of the values are tensors, not all of them
+    integers. If some have names with dots, as modules do, those without, such as settings, do not
+    count. If there are none, any dictionary with tensors counts.
     """
     dictionaries = dict(_walk(found))
     several = {
@@ -39,16 +40,16 @@ def find_state_dicts(found: Any) -> dict[str, Mapping[Any, Any]]:
 
 
 def choose_state_dict(found: Any, name: str | None, path: object) -> Mapping[Any, Any]:
-    """The one state dict among nested dictionaries, or that of a name.
+    """The only state dict among nested dictionaries, or the one with a name.
 
     Args:
       found: what a file holds.
-      name: names that lead to the state dict, with dots, such as "checkpoint.model"; None where
-        there is one alone.
-      path: the file, to be named.
+      name: names that lead to the state dict, with dots, such as "checkpoint.model"; None if there
+        is only one.
+      path: the file, for error messages.
 
     Raises:
-      UserError: there is none, there are several, or there is none of this name.
+      UserError: there is no state dict, there are several, or there is none with this name.
     """
     state_dicts = find_state_dicts(found)
     if name is not None:
@@ -83,7 +84,7 @@ def without_prefixes(tensors: Mapping[str, _Tensor]) -> Mapping[str, _Tensor]:
 
 
 def _walk(found: Any) -> Iterator[tuple[str, Mapping[Any, Any]]]:
-    """Dictionaries in dictionaries, each once, by the names that lead to it."""
+    """Nested dictionaries, each once, with the names that lead to it."""
     seen = set()
     level = [("", found)]
     for _ in range(DEEPEST):

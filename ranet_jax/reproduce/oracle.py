@@ -1,8 +1,9 @@
-"""RANet with the regions of the truth: what its blocks could give if regions were perfect.
+"""RANet with the regions of the truth: what its blocks could achieve if regions were perfect.
 
-The label map travels as a fourth channel of the images (label + 1, and 0 where it is ignored), so
-that training and evaluation are those of any network. B and C of Eqs. 1-5 are made of it. Coarse
-and boundary scores stay the network's own and learn as ever, but take no part in the regions.
+The label map is passed as a fourth channel of the images (label + 1, and 0 where it is ignored), so
+that training and evaluation work as for any network. B and C of Eqs. 1-5 are made from it. The
+network still computes coarse and boundary scores and learns them as usual, but they are not used
+for the regions.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,7 +23,7 @@ from ranet_jax.models.context.ranet import RegionConstructionBlock
 from ranet_jax.pipeline.batching import Batch
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
 
-# Share of a pixel's distribution that all categories have in equal parts.
+# Share of a pixel's distribution that is spread evenly over all categories.
 MIXED = 0.01
 
 
@@ -32,7 +33,8 @@ def true_maps(
     """B and C of a label map, on a feature grid of `shape` (h, w).
 
     B is 1 in the cells that hold a boundary (`ops.boundary_cells`), else 0. C is the category of
-    the label at a pixel's place, mixed with `MIXED` of all; where it is ignored, all are alike.
+    the label at a pixel's place, with a share `MIXED` spread evenly over all categories; where the
+    label is ignored, all categories are equally probable.
     """
     boundary, _ = ops.boundary_cells(labels, shape)
     rows, columns = map(ops.nearest_indices, shape, labels.shape)
@@ -46,7 +48,8 @@ def true_maps(
 class OracleSegmenter(nn.Module):
     """A RANet whose regions are those of a label map, the fourth channel of its images.
 
-    Images of three channels it takes as the network itself does. Its variables are the network's.
+    It handles images with three channels as the network itself does. Its variables are the
+    network's.
     """
 
     network: nn.Module
@@ -59,7 +62,7 @@ class OracleSegmenter(nn.Module):
     def __call__(
         self, images: Float[Array, "b H W _"], train: bool = False, with_regions: bool = False
     ) -> Outputs:
-        """Score maps and regions, as of `Segmenter`."""
+        """Score maps and regions, as from `Segmenter`."""
         if images.shape[-1] == 3:
             return self.network(images, train, with_regions)
         channel = jnp.round(images[..., 3]).astype(jnp.int32)
@@ -84,10 +87,10 @@ def build_oracle(config: ConfigDict, num_classes: int, axis_name: str | None = N
 
 
 def with_truth(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The batches, their label maps being the fourth channel of their images too.
+    """Yield the batches with their label maps added to their images as a fourth channel.
 
     Raises:
-      UserError: labels have another size than their images.
+      UserError: labels and images differ in size.
     """
     for batch in batches:
         image, label = batch["image"], batch["label"]

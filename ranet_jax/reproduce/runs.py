@@ -1,4 +1,4 @@
-"""Training of a table's rows, each once for each seed, and the table of what came out."""
+"""Train the rows of a table, once for each seed, and write the table of the results."""
 
 import os
 import pathlib
@@ -32,7 +32,7 @@ from ranet_jax.reproduce.oracle import build_oracle, with_truth
 from ranet_jax.reproduce.tables import RANET, TABLES, WHOLE, Row
 from ranet_jax.training.loop import train
 
-# Experiments to start from, files of configs/.
+# Experiments to start from, by data set: files in configs/.
 BASES = {
     "cityscapes": "ranet_resnet101_cityscapes_769_40k.py",
     "pascal_context": "ranet_resnet101_pascal_520_60k.py",
@@ -46,7 +46,7 @@ def base_config(dataset: str) -> pathlib.Path:
     """File of the experiment that a data set's tables start from.
 
     Raises:
-      UserError: there is none.
+      UserError: there is no such experiment.
     """
     if dataset not in BASES:
         raise UserError(
@@ -64,25 +64,25 @@ def reproduce(
 ) -> str:
     """Train the rows of a table and write `NAME.md` and `NAME.json`.
 
-    Runs live in `OUTPUT/runs/RUN/seed_N`; a finished one is not trained again, and one that was
-    cut off goes on. Every row has its first training before any has its second, and the files are
-    written anew after each.
+    Runs are in `OUTPUT/runs/RUN/seed_N`; a finished run is not trained again, and an interrupted
+    one resumes. Every row is trained once before any row is trained a second time, and the files
+    are rewritten after each training.
 
     Args:
-      name: of the table, a key of `TABLES`.
+      name: name of the table, a key of `TABLES`.
       config: experiment whose model is RANet; every row changes fields of it.
       output: directory.
-      seeds: trainings of each row, of seeds 0, 1, ...; 0 for costs alone.
-      rows: names of the runs to train; all of the table's if not given. The table has every row
-        and what is finished of it.
+      seeds: number of trainings of each row, with seeds 0, 1, ...; 0 for the costs alone.
+      rows: names of the runs to train; all runs of the table if not given. The table always has
+        every row, with the runs that are finished.
 
     Returns:
       The table in Markdown.
 
     Raises:
-      UserError: a value of the config is out of range; a run is not of the table, or belongs to
-        another config; a row describes no network; the data set is not prepared; or what training
-        raises.
+      UserError: a value of the config is out of range; a run is not in the table, or belongs to
+        another config; a row does not describe a network; the data set is not prepared; or
+        training fails.
     """
     directory = as_path(output)
     check_config(config)
@@ -108,7 +108,7 @@ def reproduce(
 
 
 def _costs(names: set[str]) -> dict[str, dict[str, float]]:
-    """What heads add to a network at the size of the paper's Table 3, by their names there."""
+    """Costs of heads at the size of the paper's Table 3, by their names in `ranet bench heads`."""
     measured = [heads.measure_head(h) for h in heads.table3_heads((97, 97), 19) if h.name in names]
     return {
         cost.name: {
@@ -129,7 +129,7 @@ def _chosen_rows(name: str, rows: Sequence[str] | None) -> list[Row]:
 
 
 def _check_base(name: str, config: ConfigDict) -> None:
-    """Raise `UserError` unless every row of the table is a network that changes this one alone."""
+    """Raise `UserError` unless the model is a complete RANet that every row can change."""
     model = config.model
     if (model.context, model.variant) != (RANET, "paper"):
         raise UserError(
@@ -147,7 +147,7 @@ def _check_base(name: str, config: ConfigDict) -> None:
 
 
 def _check_protocol(rows: Sequence[Row], config: ConfigDict) -> None:
-    """Raise `UserError` where label maps would have to be resized along with their images."""
+    """Raise `UserError` if label maps would have to be resized along with their images."""
     if any(row.oracle for row in rows) and not InferenceSettings.from_config(config).single_pass:
         raise UserError(
             "Regions of the truth need whole images at their own scale: config.eval.mode 'whole',"
@@ -158,7 +158,7 @@ def _check_protocol(rows: Sequence[Row], config: ConfigDict) -> None:
 def _row_config(row: Row, config: ConfigDict, seed: int) -> ConfigDict:
     changed = config_from_json(config_to_json(config))
     if row.fields.get("model.context", RANET) != RANET:
-        changed.model.aspp_rates = ()  # of RANet's visual features
+        changed.model.aspp_rates = ()  # those of RANet's visual features
     for field, value in {**row.fields, "seed": seed}.items():
         set_field(changed, field, value)
     return changed
@@ -191,14 +191,14 @@ def _result(row: Row, config: ConfigDict, directory: Path, seed: int) -> dict[st
     """The scores of a finished run; None if it is not finished.
 
     Raises:
-      UserError: it was another experiment.
+      UserError: the run was trained with another config or by another version.
     """
     workdir = _workdir(directory, row, seed)
     if not is_file(workdir / "result.json"):
         return None
     fields = read_json(workdir / "result.json")
     wanted = _row_config(row, config, seed)
-    try:  # younger fields had their default
+    try:  # fields added since then had their default
         trained = config_from_json(fields["config"])
     except UserError as error:
         raise UserError(f"{workdir} was trained by another version: {error}") from error
@@ -218,7 +218,7 @@ def _write(
     seeds: int,
     costs: dict[str, dict[str, float]],
 ) -> str:
-    """Write what the finished runs come to, and return it in Markdown."""
+    """Write the results of the finished runs, and return their table in Markdown."""
     rows = TABLES[name].rows
     found = [_scores(row, config, directory, seeds) for row in rows]
     results = {
@@ -315,7 +315,7 @@ def _markdown(results: dict[str, Any]) -> str:
 
 
 def _protocol(section: dict[str, Any]) -> str:
-    """What an evaluation sees of each image."""
+    """What an evaluation sees of each image, in words."""
     seen = "whole images" if section["mode"] == "whole" else "sliding windows"
     scales = ", ".join(map(str, section["scales"]))
     flips = " and their mirror images" if section["flip"] else ""

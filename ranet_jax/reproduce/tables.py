@@ -1,8 +1,8 @@
-"""Tables 1 to 4 of the paper: their rows, what each changes of the network, their figures.
+"""Tables 1 to 4 of the paper: their rows, what each row changes in the network, and the figures.
 
-Besides them one that asks how much the blocks could give, were the regions those of the truth.
-Figures are mean IoUs in percent on the validation set of Cityscapes if nothing else is said. The
-rows of one `run` are one network, which is trained once for all tables.
+One more table asks how much the blocks could achieve if the regions were those of the truth.
+Figures are mean IoUs in percent on the validation set of Cityscapes unless stated otherwise. Rows
+with the same `run` are the same network, which is trained once for all tables.
 """
 
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ class Row:
 
     Attributes:
       method: what the table calls it.
-      run: name of the network, a directory's.
-      paper: mean IoU in the paper, in percent; by data set where it has several.
-      fields: what the network has other than RANet, by field of the config.
+      run: name of the network and of its directory.
+      paper: mean IoU in the paper, in percent, by data set.
+      fields: values in which the network differs from RANet, by field of the config.
       output: which of the network's segmentations is scored.
-      costs: name of its line in `ranet bench heads`, where the table has costs.
-      oracle: whether its regions are made of the truth.
+      costs: name of its line in `ranet bench heads`, if the table has costs.
+      oracle: whether its regions are made from the truth.
     """
 
     method: str
@@ -42,7 +42,7 @@ class Table:
 
 
 def _context(name: str, auxiliary: bool = False) -> dict[str, Any]:
-    """The network with another block, and with the auxiliary head that is published with it."""
+    """Fields of a network with another block and, if asked for, its published auxiliary head."""
     return {"model.context": name} | ({"model.auxiliary": True} if auxiliary else {})
 
 
@@ -51,8 +51,8 @@ def _cityscapes(miou: float) -> dict[str, float]:
 
 
 RANET = "ranet"
-PER_REGION = 8  # representative pixels of a region, K, but in rows of the second table
-# Fields of the whole RANet, from which rows leave parts out.
+PER_REGION = 8  # K, representative pixels of a region, except in rows of Table 2
+# Fields of the complete RANet; rows leave parts of it out.
 WHOLE: Mapping[str, Any] = {
     "per_region": PER_REGION,
     "region_scores": "both",

@@ -1,28 +1,28 @@
-"""Checks of an attention operation of one's own: the battery that `ranet_jax.ops` is tested with.
+"""Checks for your own attention operations: the same checks that test `ranet_jax.ops`.
 
-An operation is a function of arrays, or of pytrees of them, for one example; whatever else it takes
-is bound before, by `functools.partial`.
+An operation is a function of arrays, or of pytrees of arrays, for one example. Bind any other
+arguments beforehand, with `functools.partial`.
 
     check               shows that
-    check_value         the results are those of a reference
-    check_gradients     the gradients are finite differences, in float64
+    check_value         the results equal those of a reference
+    check_gradients     the gradients equal finite differences, in float64
     check_finite        results and gradients are finite, however large or small the arguments
     check_dtypes        results and gradients keep the dtype of the arguments
-    check_jit           the results under `jax.jit` are those without
-    check_vmap          the results of a batch are those of its examples
-    check_batch         an operation on batches takes each example as if it was alone
-    check_masking       a masked place might as well be deleted, and a mask may be empty
-    check_permutation   another order of the arguments gives the same results in that order
-    check_equivariance  the same of any change of the arguments and of the results
-    check_ties          of equal entries the first, or the last, is chosen
-    check_operation     all that need no more than arguments and a reference
+    check_jit           the results are the same with and without `jax.jit`
+    check_vmap          the results of a batch equal those of its examples
+    check_batch         an operation on batches treats each example as if it were alone
+    check_masking       masking a place is equivalent to deleting it, and a mask may be empty
+    check_permutation   arguments in another order give the same results in that order
+    check_equivariance  a change of the arguments changes the results in the expected way
+    check_ties          the first, or the last, of equal entries is chosen
+    check_operation     all checks that need only arguments and a reference
 
-Each raises `AssertionError` with one sentence: the check, the argument or result, the place in it,
-the two values and the tolerance. Two floats are the same if they differ by no more than
-atol + rtol x |expected|; integers and bools are compared exactly.
+Each check raises `AssertionError` with one sentence that names the check, the argument or result,
+the place in it, the two values and the tolerance. Two floats count as equal if they differ by no
+more than atol + rtol x |expected|; integers and bools are compared exactly.
 
-`ranet_jax.testing.inputs` draws what attention is given: distributions, boundary maps, masks with
-empty rows, ties.
+`ranet_jax.testing.inputs` draws typical inputs of attention: distributions, boundary maps, masks
+with empty rows, ties.
 """
 
 from ranet_jax.testing import inputs

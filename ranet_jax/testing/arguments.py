@@ -12,12 +12,12 @@ Operation = Callable[..., Any]
 
 
 class FloatArguments:
-    """The arrays of floats among an operation's arguments, which gradients are taken by.
+    """The float arrays among an operation's arguments, for which gradients are computed.
 
     Attributes:
-      values: the arrays, of those arguments that were asked for.
-      names: what each is called in a sentence.
-      argnums: the number of the argument that each is of.
+      values: the arrays, from the requested arguments.
+      names: the name of each array in error messages.
+      argnums: the number of the argument that each array belongs to.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class FloatArguments:
         self.argnums = [path[0].idx for path in paths]
 
     def with_values(self, values: Sequence[Any]) -> tuple[Any, ...]:
-        """All arguments, with other arrays in the place of `values`."""
+        """Return all arguments, with other arrays in place of `values`."""
         leaves = list(self._leaves)
         for number, value in zip(self._numbers, values, strict=True):
             leaves[number] = value
@@ -46,7 +46,7 @@ class FloatArguments:
 
 
 def argument_names(operation: Operation, count: int) -> list[str]:
-    """Call arguments "argument 0 (logits)" and so on, by number alone if it is not known."""
+    """Name arguments "argument 0 (logits)" and so on, by number only if the name is unknown."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:
         parameters = [*inspect.signature(operation).parameters.values()]
@@ -60,10 +60,10 @@ def argument_names(operation: Operation, count: int) -> list[str]:
 
 
 def for_each(in_axes: Any, count: int) -> list[Any]:
-    """One entry of `in_axes` for each of the arguments; what is no sequence is for all of them.
+    """Return one entry of `in_axes` per argument; a value that is not a sequence applies to all.
 
     Raises:
-      ValueError: a sequence has another length.
+      ValueError: `in_axes` is a sequence of a different length.
     """
     axes = [*in_axes] if isinstance(in_axes, Sequence) else [in_axes] * count
     if len(axes) != count:
@@ -72,22 +72,22 @@ def for_each(in_axes: Any, count: int) -> list[Any]:
 
 
 def is_array(x: Any) -> bool:
-    """Whether something is an array of JAX or NumPy."""
+    """Whether a value is a JAX or NumPy array."""
     return isinstance(x, jax.Array | np.ndarray)
 
 
 def is_float_array(x: Any) -> bool:
-    """Whether something is an array of real floats."""
+    """Whether a value is an array of real floats."""
     return is_array(x) and bool(jnp.issubdtype(x.dtype, jnp.floating))
 
 
 def to_jax(arguments: Any) -> Any:
-    """Arguments for an operation: arrays become JAX's."""
+    """Convert arguments for an operation: arrays become JAX arrays."""
     return jax.tree.map(lambda x: jnp.asarray(x) if is_array(x) else x, arguments)
 
 
 def to_numpy(arguments: Any) -> Any:
-    """Arguments for a reference: arrays become NumPy's, those of floats in float64."""
+    """Convert arguments for a reference: arrays become NumPy arrays, floats become float64."""
 
     def convert(x: Any) -> Any:
         if not is_array(x):
@@ -99,5 +99,5 @@ def to_numpy(arguments: Any) -> Any:
 
 
 def cast(arguments: Any, dtype: Any) -> Any:
-    """Arguments whose arrays of floats have another dtype."""
+    """Convert the float arrays among the arguments to another dtype."""
     return jax.tree.map(lambda x: jnp.asarray(x, dtype) if is_float_array(x) else x, arguments)

@@ -1,4 +1,4 @@
-"""All checks that need no more than an operation, its arguments and perhaps a reference."""
+"""All checks that need only an operation, its arguments and optionally a reference."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,19 +22,19 @@ def check_operation(
 ) -> None:
     """Check values, gradients, finiteness, dtypes, `jax.jit` and `jax.vmap`.
 
-    Values (if there is a reference), gradients and whether they are finite are checked at each
-    example, dtypes and `jax.jit` at the first, and `jax.vmap` at all that have the shapes of the
-    first. Masks, ties and the order of
-    places have checks of their own, because they ask what an axis means.
+    Values (if there is a reference), gradients and finiteness are checked at each example, dtypes
+    and `jax.jit` at the first example, and `jax.vmap` at all examples that have the shapes of the
+    first. Masks, ties and the order of places have separate checks, because these depend on the
+    meaning of an axis.
 
     Args:
-      operation: what is checked, without `jax.jit` around it.
-      examples: one tuple of arguments each, at which the operation is smooth; two or more of one
-        shape, or `jax.vmap` is left out.
+      operation: the operation to check, without `jax.jit` around it.
+      examples: tuples of arguments at which the operation is smooth. The check of `jax.vmap` needs
+        two or more of the same shape, and is otherwise left out.
       reference: see `check_value`.
       dtypes: see `check_dtypes`.
-      rtol: allowed difference of values as a share of what they must be.
-      atol: allowed difference of values besides.
+      rtol: allowed relative difference of values.
+      atol: allowed absolute difference of values, added to the relative one.
 
     Raises:
       AssertionError: a check fails.

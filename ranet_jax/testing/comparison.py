@@ -1,4 +1,4 @@
-"""How two results are compared, and the sentence with which a check fails."""
+"""Comparison of two results, and the error message of a failed check."""
 
 from typing import Any
 
@@ -10,21 +10,21 @@ import numpy as np
 def compare(
     check: str, subject: str, found: Any, source: str, expected: Any, rtol: float, atol: float
 ) -> None:
-    """Compare the arrays of two pytrees in their order; floats may differ, other numbers not.
+    """Compare the arrays of two pytrees in order; floats within a tolerance, others exactly.
 
-    NaN equals NaN alone. The containers may differ, a NamedTuple from a tuple.
+    NaN equals only NaN. The containers may differ, such as a NamedTuple and a tuple.
 
     Args:
-      check: the check's name.
+      check: the name of the check.
       subject: what `found` is, such as "the result".
-      found: what is checked.
+      found: the pytree to check.
       source: where `expected` comes from, such as "the reference".
-      expected: what it must be.
-      rtol: allowed difference as a share of the expected value.
-      atol: allowed difference besides.
+      expected: the expected pytree.
+      rtol: allowed relative difference.
+      atol: allowed absolute difference, added to the relative one.
 
     Raises:
-      AssertionError: there are none, or they differ; the sentence names the place where they
+      AssertionError: there are no arrays, or they differ; the message names the place where they
         differ most.
     """
     paths, expected_leaves = jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected)
@@ -67,7 +67,7 @@ def _compare_arrays(
 
 
 def require_finite(check: str, subject: str, found: Any) -> None:
-    """Raise `AssertionError` if an array of a pytree holds NaN or infinity, naming the place."""
+    """Raise `AssertionError` with the place if an array of a pytree holds NaN or infinity."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(found):
         wrong = np.argwhere(~np.isfinite(exact(leaf)))
         if len(wrong):
@@ -79,18 +79,18 @@ def require_finite(check: str, subject: str, found: Any) -> None:
 
 
 def is_float(x: Any) -> bool:
-    """Whether an array or a number is one of floats."""
+    """Whether an array or a number has a float (or complex) dtype."""
     return bool(jnp.issubdtype(jnp.result_type(x), jnp.inexact))
 
 
 def exact(x: Any) -> np.ndarray:
-    """An array in NumPy, as float64 (or complex128), in which numbers of every dtype are exact."""
+    """Convert to a NumPy array of float64 (or complex128), which is exact for every dtype."""
     array = np.asarray(x)
     return array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)
 
 
 def at(place: tuple[Any, ...]) -> str:
-    """A place in an array as it is said in a sentence; nothing for a scalar."""
+    """The text for a place in an array, for error messages; empty for a scalar."""
     return f" at [{', '.join(str(int(index)) for index in place)}]" if place else ""
 
 

@@ -1,4 +1,4 @@
-"""Checks of an operation's gradients: against finite differences, and that they are finite."""
+"""Checks of an operation's gradients: they match finite differences, and they are finite."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,24 +23,24 @@ def check_gradients(
 ) -> None:
     """Compare an operation's gradients with central differences in float64.
 
-    What is differentiated is a sum of the results' floats with random weights, so that each of them
-    has a part in it. The point must be one where the operation is smooth: at ties and kinks
-    differences show another slope than a gradient, and there `check_ties` is the check.
+    The differentiated function is a sum of the floats among the results with random weights, so
+    that each of them contributes. The operation must be smooth at the arguments: at ties and kinks,
+    finite differences and gradients give different slopes. Use `check_ties` there.
 
     Args:
-      operation: what is checked, in the dtype of the arguments.
-      arguments: where; floats in float32 or more.
-      reference: what the differences are taken of, given NumPy arrays of float64; if None, the
-        operation itself with JAX's float64 enabled.
-      argnums: the arguments to differentiate by; all that hold floats if None.
-      step: by which each number is moved either way.
-      rtol: allowed difference as a share of the slope.
-      atol: allowed difference besides.
-      seed: of the weights.
+      operation: the operation to check, in the dtype of the arguments.
+      arguments: the arguments at which to check; floats in float32 or float64.
+      reference: the function whose finite differences are computed, which gets NumPy arrays of
+        float64; if None, the operation itself with JAX's float64 enabled.
+      argnums: the arguments to differentiate with respect to; if None, all that hold floats.
+      step: by how much each number is moved up and down.
+      rtol: allowed relative difference of the slope.
+      atol: allowed absolute difference, added to the relative one.
+      seed: seed of the weights.
 
     Raises:
       AssertionError: a gradient differs.
-      ValueError: there is no reference, and the operation computes no float64.
+      ValueError: there is no reference, and the operation does not compute in float64.
     """
     arguments = to_jax(arguments)
     floats = FloatArguments(operation, arguments, argnums)
@@ -69,11 +69,12 @@ def check_finite(
     """Check that results and gradients hold neither NaN nor infinity, whatever the magnitude.
 
     Args:
-      operation: what is checked.
-      arguments: of the operation.
-      argnums: the arguments to multiply and to differentiate by; all that hold floats if None.
-      scales: what those are multiplied with, all at once. Of probabilities, which cannot be
-        multiplied, draw extreme ones (`inputs.degenerate_maps`) and give `scales=(1.0,)`.
+      operation: the operation to check.
+      arguments: the arguments of the operation.
+      argnums: the arguments to multiply and to differentiate with respect to; if None, all that
+        hold floats.
+      scales: factors by which all these arguments are multiplied together. Probabilities cannot be
+        multiplied; draw extreme ones (`inputs.degenerate_maps`) and pass `scales=(1.0,)`.
 
     Raises:
       AssertionError: a result or a gradient is not finite.
@@ -95,9 +96,9 @@ def check_finite(
 def gradients_of(
     operation: Operation, floats: FloatArguments, values: Sequence[Any], seed: int = 0
 ) -> list[jax.Array]:
-    """Gradients by the floats, which have these values, under `jax.jit`.
+    """Compute gradients with respect to the floats, at these values, under `jax.jit`.
 
-    They are of the sum of the results' floats with random weights.
+    The differentiated function is the sum of the floats among the results with random weights.
     """
     return jax.jit(lambda x: _gradients(operation, floats, x, seed))([*values])
 
@@ -109,14 +110,14 @@ def _gradients(
 
 
 def _weighted_sum(results: Any, seed: int) -> Any:
-    """The sum of all floats, each with a weight of its own, of NumPy arrays in NumPy."""
+    """The sum of all floats, each with a random weight; computed in NumPy for NumPy arrays."""
     total: Any = 0.0
     for number, leaf in enumerate(jax.tree.leaves(results)):
         if not is_float(leaf):
             continue
         weights = np.random.default_rng((seed, number)).normal(size=np.shape(leaf))
         if isinstance(leaf, jax.Array):
-            # Half precision would add up too coarsely.
+            # A sum in half precision would be too coarse.
             dtype = jnp.float64 if leaf.dtype == jnp.float64 else jnp.float32
             total = total + jnp.sum(leaf.astype(dtype) * jnp.asarray(weights, dtype))
         else:
@@ -131,7 +132,7 @@ def _own_differences(
     step: float,
     seed: int,
 ) -> list[np.ndarray]:
-    """Central differences of an operation itself, that must take and give float64."""
+    """Central differences of the operation itself, which must accept and return float64."""
     with jax.enable_x64(True):
         floats = FloatArguments(operation, to_numpy(arguments), argnums)
 
@@ -152,7 +153,7 @@ def _own_differences(
 def _central_differences(
     function: Callable[[list[np.ndarray]], Any], values: list[np.ndarray], step: float
 ) -> list[np.ndarray]:
-    """Slopes of a function of arrays, by each number of each array."""
+    """Slopes of a function of arrays with respect to each number of each array."""
     slopes = [np.zeros_like(value) for value in values]
     for number, value in enumerate(values):
         for place in np.ndindex(value.shape):

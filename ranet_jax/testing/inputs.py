@@ -1,7 +1,7 @@
-"""What attention is given, drawn from a seed, as NumPy arrays: float32, int32 and bools.
+"""Typical inputs of attention, drawn from a seed, as NumPy arrays: float32, int32 and bools.
 
-Boundary maps `[h, w]` and distributions `[h, w, c]` of one image come in five kinds, of which each
-is a case of its own: `smooth_maps`, `piecewise_maps`, `checkerboard_maps`, `uniform_maps` and
+Boundary maps `[h, w]` and distributions `[h, w, c]` of one image come in five kinds, each a
+different test case: `smooth_maps`, `piecewise_maps`, `checkerboard_maps`, `uniform_maps` and
 `degenerate_maps`. `MAPS` lists them.
 """
 
@@ -19,12 +19,12 @@ class Maps(NamedTuple):
 
 
 def normal(seed: int, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
-    """Normal numbers of mean 0 and deviation 1, as features are."""
+    """Normal numbers of mean 0 and standard deviation 1, like features."""
     return _rng(seed).normal(size=shape).astype(np.float32)
 
 
 def unit(seed: int, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
-    """Uniform numbers in [0, 1), as scores are."""
+    """Uniform numbers in [0, 1), like scores."""
     return _rng(seed).uniform(size=shape).astype(np.float32)
 
 
@@ -33,7 +33,7 @@ def distributions(
 ) -> Float[np.ndarray, "... c"]:
     """Distributions over the categories: the softmax of normal numbers times the sharpness.
 
-    At 0.1 they are nearly uniform, at 30 nearly all of one category.
+    With sharpness 0.1 they are nearly uniform; with 30 nearly all mass is on one category.
     """
     logits = sharpness * _rng(seed).normal(size=(*shape, categories))
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
@@ -41,7 +41,7 @@ def distributions(
 
 
 def masks(seed: int, rows: int, places: int, share: float = 0.5) -> Bool[np.ndarray, "rows places"]:
-    """Masks that let about a share of the places count; of two rows or more the first is empty."""
+    """Masks in which about a `share` of the places count; of several rows, the first is empty."""
     mask = _rng(seed).random((rows, places)) < share
     if rows > 1:
         mask[0] = False
@@ -49,20 +49,20 @@ def masks(seed: int, rows: int, places: int, share: float = 0.5) -> Bool[np.ndar
 
 
 def tied(seed: int, shape: tuple[int, ...], levels: int = 3) -> Float[np.ndarray, "..."]:
-    """Scores in [0, 1] of few values, evenly spaced, so that most have an equal."""
+    """Scores in [0, 1] with few different values, evenly spaced, so that most are tied."""
     steps = max(levels - 1, 1)
     return (_rng(seed).integers(levels, size=shape) / steps).astype(np.float32)
 
 
 def regions(seed: int, pixels: int, count: int) -> Int[np.ndarray, " n"]:
-    """A label for each pixel, the smallest pixel of its region; `count` regions at most."""
+    """A label for each pixel, the smallest pixel of its region; at most `count` regions."""
     group = _rng(seed).integers(count, size=pixels)
     _, first, inverse = np.unique(group, return_index=True, return_inverse=True)
     return first[inverse].astype(np.int32)
 
 
 def smooth_maps(seed: int, shape: tuple[int, int], categories: int = 3) -> Maps:
-    """Few boundaries and distributions that lie close, so that some pixels go together."""
+    """Few boundaries and similar distributions, so that some pixels belong together."""
     rng = _rng(seed)
     boundary = rng.uniform(size=shape) ** 4
     powers = np.exp(rng.normal(scale=0.8, size=(*shape, categories)))
@@ -70,7 +70,7 @@ def smooth_maps(seed: int, shape: tuple[int, int], categories: int = 3) -> Maps:
 
 
 def piecewise_maps(seed: int, shape: tuple[int, int], categories: int = 3) -> Maps:
-    """Cells of 4 x 5 pixels of one distribution each, with boundaries of one value between."""
+    """Cells of 4 x 5 pixels with one distribution each, separated by boundaries of one value."""
     _, probabilities = smooth_maps(seed, shape, categories)
     y, x = (np.arange(size) for size in shape)
     boundary = np.where((y % 4 == 3)[:, None] | (x % 5 == 4)[None], 0.15, 0.0)
@@ -78,9 +78,9 @@ def piecewise_maps(seed: int, shape: tuple[int, int], categories: int = 3) -> Ma
 
 
 def checkerboard_maps(seed: int, shape: tuple[int, int], categories: int = 3) -> Maps:
-    """Pixels that are by turns 0.9 of the first and of the second category; two at least.
+    """Pixels with probability 0.9 for the first and the second category in turn.
 
-    The seed changes nothing.
+    There must be at least two categories. The seed has no effect.
     """
     odd = np.indices(shape).sum(axis=0) % 2 == 1
     probabilities = np.full((*shape, categories), 0.1 / (categories - 1))
@@ -90,12 +90,12 @@ def checkerboard_maps(seed: int, shape: tuple[int, int], categories: int = 3) ->
 
 
 def uniform_maps(seed: int, shape: tuple[int, int], categories: int = 3) -> Maps:
-    """The same everywhere: all pixels tie. The seed changes nothing."""
+    """The same values everywhere, so that all pixels tie. The seed has no effect."""
     return _maps(np.full(shape, 0.05), np.full((*shape, categories), 1 / categories))
 
 
 def degenerate_maps(seed: int, shape: tuple[int, int], categories: int = 3) -> Maps:
-    """Boundaries of 0 or 1, and pixels that are wholly of one of the first two categories."""
+    """Boundaries of 0 or 1, and pixels with probability 1 for one of the first two categories."""
     rng = _rng(seed)
     boundary = rng.integers(2, size=shape)
     return _maps(boundary, np.eye(categories)[rng.integers(min(2, categories), size=shape)])

@@ -1,4 +1,4 @@
-"""Check of a mask: what it leaves out has no part in the results."""
+"""Check of a mask: masked places have no influence on the results."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from ranet_jax.testing.arguments import FloatArguments, Operation, for_each, is_
 from ranet_jax.testing.comparison import compare, require_finite
 from ranet_jax.testing.gradients import gradients_of
 
-# What masked places hold instead, which shows in any result that it has a part in.
+# The value written into masked places, which is visible in any result that depends on it.
 SPOILT = 1e3
 
 
@@ -24,11 +24,11 @@ def check_masking(
     rtol: float = 1e-5,
     atol: float = 1e-6,
 ) -> None:
-    """Check that a masked place might as well be deleted.
+    """Check that masking a place is equivalent to deleting it.
 
-    Three things are checked: where the mask leaves places out, the results are those of the
-    arguments without these places; they do not change with what these places hold, and no gradient
-    reaches them; and a mask that leaves out everything gives finite results and gradients.
+    Three things are checked. The results equal those of the arguments without the masked places.
+    They do not depend on the values in the masked places, and no gradient reaches these places. A
+    mask that leaves out everything gives finite results and gradients.
 
         softmax over 3 logits, of which 2 are masked in     over those 2 alone
         logits   1    3    2                                1    2
@@ -36,21 +36,21 @@ def check_masking(
         result   0.27 0    0.73                             0.27 0.73
 
     Args:
-      operation: what is checked.
-      arguments: of the operation, the mask among them: bools [places], true where a place counts.
-        Of a mask with several rows, one is checked at a time.
-      mask_argnum: which argument the mask is.
-      in_axes: the axis of each argument that runs over the places; None for one without. The
-        mask's own is 0.
-      out_axes: the axis of the results that runs over the places, of which those that count are
-        compared; None if the results have none, as after a sum over the places.
-      rtol: allowed difference as a share of the result without the places.
-      atol: allowed difference besides.
+      operation: the operation to check.
+      arguments: the arguments of the operation, including the mask: bools [places], true where a
+        place counts. Check the rows of a mask with several rows one at a time.
+      mask_argnum: number of the argument that is the mask.
+      in_axes: the axis of each argument that runs over the places; None for an argument without
+        one. The axis of the mask is 0.
+      out_axes: the axis of the results that runs over the places; only the places that count are
+        compared. None if the results have no such axis, as after a sum over the places.
+      rtol: allowed difference relative to the result without the masked places.
+      atol: allowed absolute difference, added to the relative one.
 
     Raises:
-      AssertionError: a masked place has a part in a result or a gradient, or an empty mask gives
-        NaN or infinity.
-      ValueError: the mask leaves out nothing or everything, or is no mask.
+      AssertionError: a masked place influences a result or a gradient, or an empty mask gives NaN
+        or infinity.
+      ValueError: the mask leaves out nothing or everything, or is not a mask.
     """
     arguments = to_jax(arguments)
     mask_argnum %= len(arguments)
@@ -61,7 +61,7 @@ def check_masking(
     kept, left_out = np.flatnonzero(mask), np.flatnonzero(~mask)
 
     def counted(*arguments: Any) -> Any:
-        """Results of the places that count."""
+        """Return the results of the places that count."""
         results = operation(*arguments)
         if out_axes is None:
             return results
@@ -98,7 +98,7 @@ def check_masking(
 def _change(
     arguments: Sequence[Any], axes: Sequence[int | None], change: Callable[[Any, int], Any]
 ) -> list[Any]:
-    """The arguments, those with an axis of places changed by a function of array and axis."""
+    """Apply a function of array and axis to each argument that has an axis of places."""
     return [
         argument if axis is None else jax.tree.map(lambda x, axis=axis: change(x, axis), argument)
         for argument, axis in zip(arguments, axes, strict=True)

@@ -14,13 +14,13 @@ from ranet_jax.testing.comparison import compare
 def check_jit(
     operation: Operation, *arguments: Any, rtol: float = 1e-5, atol: float = 1e-6
 ) -> None:
-    """Compare an operation's results under `jax.jit` with those without.
+    """Compare an operation's results with and without `jax.jit`.
 
     Args:
-      operation: what is checked, without `jax.jit` around it.
-      arguments: of the operation, all traced.
-      rtol: allowed difference as a share of the result without `jax.jit`.
-      atol: allowed difference besides.
+      operation: the operation to check, without `jax.jit` around it.
+      arguments: the arguments of the operation, all traced.
+      rtol: allowed difference relative to the result without `jax.jit`.
+      atol: allowed absolute difference, added to the relative one.
 
     Raises:
       AssertionError: a result differs in shape or value, or the operation cannot be traced.
@@ -45,11 +45,11 @@ def check_vmap(
     """Compare an operation's results under `jax.vmap` with those of each example.
 
     Args:
-      operation: what is checked, an operation on one example.
+      operation: the operation to check, on one example.
       batches: its arguments, stacked for two examples or more.
-      in_axes: the axis of each argument that runs over the examples; None for one they share.
-      rtol: allowed difference as a share of the result of an example alone.
-      atol: allowed difference besides.
+      in_axes: the axis of each argument that runs over the examples; None for a shared argument.
+      rtol: allowed difference relative to the result of an example alone.
+      atol: allowed absolute difference, added to the relative one.
 
     Raises:
       AssertionError: a result differs in shape or value.
@@ -78,15 +78,15 @@ def check_batch(
 ) -> None:
     """Compare the results of an operation on batches with those of batches of one example.
 
-    A mean over the wrong axes, or an index that runs over the whole batch, lets one example see
-    another.
+    A mean over the wrong axes, or an index that runs over the whole batch, makes one example depend
+    on another.
 
     Args:
-      operation: what is checked; the first axis of its results runs over the examples.
+      operation: the operation to check; the first axis of its results runs over the examples.
       batches: its arguments, for two examples or more.
-      in_axes: the axis of each argument that runs over the examples; None for one they share.
-      rtol: allowed difference as a share of the result of an example alone.
-      atol: allowed difference besides.
+      in_axes: the axis of each argument that runs over the examples; None for a shared argument.
+      rtol: allowed difference relative to the result of an example alone.
+      atol: allowed absolute difference, added to the relative one.
 
     Raises:
       AssertionError: a result differs in shape or value.
@@ -113,14 +113,14 @@ def _compare_each(
     rtol: float,
     atol: float,
 ) -> None:
-    """Compare the results of the examples of a batch, by number, with those of each alone."""
+    """Compare the result of each example of a batch with the result of that example alone."""
     for number in range(count):
         name = f"the result of example {number} of the batch"
         compare(check, name, in_batch(number), "the example alone", alone(number), rtol, atol)
 
 
 def _take(batches: Sequence[Any], axes: Sequence[int | None], index: int | list[int]) -> list[Any]:
-    """One example, or a batch of those that a list names."""
+    """Return one example, or for a list of indices the batch of these examples."""
     return [
         batch
         if axis is None

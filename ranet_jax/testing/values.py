@@ -10,9 +10,9 @@ from ranet_jax.testing.arguments import FloatArguments, Operation, cast, to_jax,
 from ranet_jax.testing.comparison import compare, is_float, require_finite
 from ranet_jax.testing.gradients import gradients_of
 
-# Difference that a dtype's rounding explains, as a share of the value and besides: 2^-8 is half a
-# step of bfloat16, of which an operation may take some. Of float64 only float32's is asked, since
-# both are compared with a result in float32.
+# The difference that the rounding of a dtype explains, used as both relative and absolute
+# tolerance. For bfloat16, 2^-8 is half a step, and an operation may round several times. float64
+# gets the tolerance of float32, because both are compared with a result in float32.
 TOLERANCES = {"bfloat16": 2.0**-5, "float16": 2.0**-8, "float32": 1e-5, "float64": 1e-5}
 
 
@@ -26,12 +26,12 @@ def check_value(
     """Compare an operation's results with those of a reference.
 
     Args:
-      operation: what is checked.
-      reference: the same in other words, such as NumPy loops; it is given NumPy arrays, those of
+      operation: the operation to check.
+      reference: an independent implementation, such as NumPy loops; it gets NumPy arrays, with
         floats in float64.
-      arguments: of both.
-      rtol: allowed difference as a share of the reference's value.
-      atol: allowed difference besides.
+      arguments: the arguments of both.
+      rtol: allowed difference relative to the reference's value.
+      atol: allowed absolute difference, added to the relative one.
 
     Raises:
       AssertionError: a result differs in shape or value.
@@ -51,23 +51,25 @@ def check_dtypes(
     rtol: float | None = None,
     atol: float | None = None,
 ) -> None:
-    """Check that results and gradients have the dtype of the arguments, and lose no more than it.
+    """Check that results and gradients keep the dtype of the arguments and its precision.
 
-    For each dtype the floats among the arguments are rounded to it. The results' floats must have
-    it too, and be close to those in float32 of the rounded arguments; so must the gradients of
-    their sum be finite and of that dtype. Where only the result is rounded, as in an operation that
-    sums in float32, `rtol=0.0, atol=0.0` asks for exactly that.
+    For each dtype, the floats among the arguments are rounded to it. The floats among the results
+    must have that dtype too, and be close to the results in float32 for the rounded arguments. The
+    gradients of the weighted sum of the results must be finite and have that dtype. For an
+    operation that rounds only its result, such as one that sums in float32, pass
+    `rtol=0.0, atol=0.0` to require exactly that.
 
     Args:
-      operation: what is checked.
-      arguments: of the operation, in float32.
-      dtypes: those to check; float64 is, for as long as it takes, enabled in JAX.
-      argnums: the arguments to round, others keep their dtype; all if None.
-      rtol: allowed difference as a share of the value; if None, what fits the dtype.
-      atol: allowed difference besides; if None, the same.
+      operation: the operation to check.
+      arguments: the arguments of the operation, in float32.
+      dtypes: the dtypes to check; float64 is temporarily enabled in JAX for its check.
+      argnums: the arguments to round, while others keep their dtype; all if None.
+      rtol: allowed relative difference; if None, a value that fits the dtype.
+      atol: allowed absolute difference, added to the relative one; if None, the same value.
 
     Raises:
-      AssertionError: a result or a gradient has another dtype, or differs by more.
+      AssertionError: a result or a gradient has another dtype, a result differs by more, or a
+        gradient is not finite.
     """
     for dtype in dtypes:
         loose = TOLERANCES[dtype]

@@ -29,19 +29,19 @@ SCORES = {
 REGION_SCORES = ("region_purity", "boundary_f")  # dashed
 
 
-MOST_POINTS = 600  # of a line, about what its width in pixels can show
+MOST_POINTS = 600  # per line, about as many as its width in pixels can show
 MOST_MARKERS = 40
 
 
 def draw_curves(metrics_path: str | os.PathLike, picture_path: str | os.PathLike) -> None:
     """Draw losses (in nats a pixel) and scores over steps from `metrics.jsonl`.
 
-    Losses are running means over a fiftieth of the steps, with those of single steps faint behind
-    them; a term that is always 0 is left out. Lines of many points are thinned, and those of few
-    have a marker at each.
+    Losses are running means over a fiftieth of the steps, with the losses of single steps drawn
+    faintly behind them; a term that is always 0 is left out. Lines with many points are thinned,
+    and lines with few points have a marker at each.
 
     Raises:
-      UserError: the file is missing or holds other lines than records.
+      UserError: the file is missing or holds lines that are not records.
       OSError: the picture cannot be written.
     """
     from matplotlib.figure import Figure

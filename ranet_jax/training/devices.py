@@ -1,4 +1,4 @@
-"""What a training runs on: its first line, and the refusal of a CPU in a job that has more."""
+"""Describe the devices of a training, and refuse the CPU in a job that has accelerators."""
 
 import collections
 import os
@@ -16,13 +16,13 @@ _NO_DEVICE = ("", "-1", "none", "void", "NoDevFiles")
 
 
 def check_devices(environment: Mapping[str, str] | None = None) -> None:
-    """Refuse to train on CPUs where the environment says that the job was given accelerators.
+    """Refuse to train on CPUs if the environment says that the job was given accelerators.
 
     Args:
       environment: variables by name, `os.environ` by default.
 
     Raises:
-      UserError: JAX finds CPUs alone, and was not told by JAX_PLATFORMS to use them.
+      UserError: JAX finds only CPUs, and JAX_PLATFORMS does not ask for them.
     """
     environment = os.environ if environment is None else environment
     if jax.default_backend() != "cpu" or "cpu" in environment.get("JAX_PLATFORMS", "").split(","):
@@ -38,12 +38,12 @@ def check_devices(environment: Mapping[str, str] | None = None) -> None:
 
 
 def _gives(name: str, value: str) -> str | None:
-    """The kind of accelerator that a variable gives the job, if it does."""
+    """The kind of accelerator that a variable gives the job, or None."""
     if name in _TPUS and value:
         return "TPU"
     if name in _GPUS and value.strip() not in _NO_DEVICE:
         return "GPU"
-    if name.startswith("SLURM_GPUS") and value.strip() not in ("", "0"):  # how many
+    if name.startswith("SLURM_GPUS") and value.strip() not in ("", "0"):  # how many GPUs
         return "GPU"
     return None
 
@@ -51,7 +51,7 @@ def _gives(name: str, value: str) -> str | None:
 def describe_devices(config: ConfigDict) -> str:
     """What a training runs on, in one line.
 
-    Of two processes with four GPUs each:
+    For two processes with four GPUs each:
 
         training on 8 x NVIDIA H100 of 2 processes, bfloat16, 16 images a step
     """

@@ -16,7 +16,7 @@ from ranet_jax.porting.published import is_published, load_description, load_var
 
 
 class Start(NamedTuple):
-    """Where weights to start from are, their backbone and, of a segmenter, its config."""
+    """Location of the weights to start from, their backbone and, for a segmenter, its config."""
 
     path: Path
     backbone: str
@@ -24,10 +24,10 @@ class Start(NamedTuple):
 
 
 def describe_start(directory: str) -> Start:
-    """What `config.model.init_from` holds, by its descriptions alone.
+    """Find out what `config.model.init_from` holds, from its descriptions alone.
 
     Raises:
-      UserError: there is no such directory, or nothing that says what it holds.
+      UserError: the directory is missing, or nothing in it says what it holds.
     """
     path = absolute(as_path(directory))
     if is_published(path):
@@ -47,13 +47,13 @@ def describe_start(directory: str) -> Start:
 
 
 def check_start(model: ConfigDict) -> Start | None:
-    """What `config.model.init_from` holds, if it is set, which fits the network.
+    """Check that `config.model.init_from`, if it is set, fits the network; return what it holds.
 
     No array is read.
 
     Raises:
-      UserError: it describes another backbone or nothing, or `init_allow_missing` is not a regular
-        expression.
+      UserError: it holds another backbone or nothing that is known, or `init_allow_missing` is not
+        a regular expression.
     """
     if model.init_from is None:
         return None
@@ -70,8 +70,8 @@ def check_start(model: ConfigDict) -> Start | None:
 def initialize(model: ConfigDict, variables: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
     """Replace a segmenter's initial variables by those of `config.model.init_from`, if it is set.
 
-    What holds a segmenter gives all its arrays; a backbone gives the segmenter's backbone. Every
-    array it should give must be there in the same shape, or match `init_allow_missing`; arrays
+    A segmenter provides all arrays, a backbone those of the segmenter's backbone. Each of these
+    arrays must be there with the same shape, or its path must match `init_allow_missing`. Arrays
     that the network does not have (classifiers, later stages) are left out.
 
     Args:
@@ -79,7 +79,7 @@ def initialize(model: ConfigDict, variables: dict[str, Any]) -> tuple[dict[str, 
       variables: initial variables of the network it describes.
 
     Returns:
-      The variables, and a sentence of what was taken; None if nothing was to be.
+      The variables, and a sentence that says what was taken; None if `init_from` is not set.
 
     Raises:
       UserError: the directory cannot be read or holds another backbone, or arrays are missing or

@@ -1,4 +1,4 @@
-"""The training step of a config on this machine's devices, by itself."""
+"""The training step of a config on this machine's devices, without a training loop."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,10 +18,10 @@ from ranet_jax.training.step import check_training, create_state, init_variables
 def build_step(config: ConfigDict, num_classes: int) -> tuple[Any, Callable[[Batch], float]]:
     """Fresh variables of a config's network, copied to the host, and its step on a host's batch.
 
-    The step keeps the state to itself and returns the loss of the fine scores when it has ended.
+    The step keeps the state internally and returns the loss of the fine scores once it has ended.
 
     Raises:
-      UserError: the config describes no training, or does not fit the devices.
+      UserError: the config is not valid for training, or does not fit the devices.
     """
     check_training(config, jax.device_count())
     model = build_model(config, num_classes, parallel.AXIS)

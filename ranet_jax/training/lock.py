@@ -19,23 +19,24 @@ from ranet_jax.errors import UserError
 from ranet_jax.files import explained, make_directory, paths, reason, write_text
 
 FILE = ".lock"
-# On an object store, seconds between the signs of a training that it is under way, and those
-# without a sign after which it counts as ended.
+# On an object store: seconds between two signs of life of a training, and seconds without a sign
+# after which the training counts as ended.
 SIGN_EVERY, SILENCE = 10.0, 45.0
-SIGNER = "signs of a training"  # name of a thread
+SIGNER = "signs of a training"  # name of the thread that writes them
 
 
 @contextlib.contextmanager
 def locked(directory: paths.Path) -> Iterator[Callable[[], None]]:
     """Keep other trainings out of a working directory, which is made if it is missing.
 
-    Yield what sees that the directory is still this training's, and raises `UserError` if not: on a
-    store, another training takes the lock of one that was stopped or cut off for a while.
+    Yield a function that raises `UserError` if the directory no longer belongs to this training: on
+    an object store, another training takes over the lock of one that was stopped or disconnected
+    for a while.
 
-    The lock is on an open file, so that it ends with the process, however that ends. The first
-    host holds it. Where the file system has no locks, standard error says so. On an object store
-    the file is written anew while training goes on: one that stays the same is of a training that
-    has ended.
+    The first host holds the lock. It is a lock on an open file, so that it is released when the
+    process ends, however it ends. If the file system has no locks, a message on standard error says
+    so. On an object store, the file is rewritten as long as the training runs; a file that stays
+    the same belongs to a training that has ended.
 
     Raises:
       UserError: another training is under way, or the directory cannot be written to.
@@ -66,7 +67,7 @@ def _file_lock(directory: pathlib.Path) -> Iterator[None]:
                 f"The file system of {directory} has no locks ({reason(error)}); see to it that no"
                 " other training writes there."
             )
-        with contextlib.suppress(OSError):  # for the sentence of others alone
+        with contextlib.suppress(OSError):  # needed only for the message of other trainings
             file.truncate(0)
             file.write(_this_process())
             file.flush()
@@ -75,7 +76,7 @@ def _file_lock(directory: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signs(directory: epath.Path) -> Iterator[Callable[[], None]]:
-    """Hold the lock of a directory on a store; yield what sees that it is still held."""
+    """Hold the lock of a directory on a store; yield a function that checks that it is held."""
     place, token = directory / FILE, uuid.uuid4().hex
     over = threading.Event()
 
@@ -96,9 +97,9 @@ def _signs(directory: epath.Path) -> Iterator[Callable[[], None]]:
             try:
                 check()
                 sign()
-            except UserError:  # which the next checkpoint tells
+            except UserError:  # the next checkpoint reports it
                 return
-            except OSError:  # the next sign may be written
+            except OSError:  # writing the next sign may succeed
                 continue
 
     with explained(place, "choose another working directory"):
@@ -108,7 +109,7 @@ def _signs(directory: epath.Path) -> Iterator[Callable[[], None]]:
             if _read(place) not in ("", found):
                 raise _in_use(directory, _owner(found))
         sign()
-        time.sleep(min(1.0, SIGN_EVERY))  # in which another one that starts just now signs too
+        time.sleep(min(1.0, SIGN_EVERY))  # a training that starts just now signs meanwhile
         if token not in (now := _read(place)):
             raise _in_use(directory, _owner(now))
     thread = threading.Thread(target=go_on, name=SIGNER, daemon=True)
@@ -118,7 +119,7 @@ def _signs(directory: epath.Path) -> Iterator[Callable[[], None]]:
     finally:
         over.set()
         thread.join()
-        with contextlib.suppress(OSError, UserError):  # it counts as ended soon, or is another's
+        with contextlib.suppress(OSError, UserError):  # it expires soon, or is another's
             check()
             paths.remove(place)
 

@@ -42,7 +42,7 @@ from ranet_jax.training.step import (
 )
 from ranet_jax.training.timing import Profile, Stopwatch
 
-# What may be large in a working directory, and is not read to go on.
+# Parts of a working directory that may be large and are not read to resume.
 NOT_COPIED = ("tensorboard", "profile")
 
 
@@ -57,28 +57,28 @@ def train(
 ) -> EvaluationResult:
     """Train from the working directory's latest checkpoint, or from the start, to the last step.
 
-    With `config.train.patience` training ends sooner where the recorded scores get no better.
+    With `config.train.patience`, training ends early when the recorded scores stop improving.
 
     Args:
       config: experiment, `ranet_jax.config.default_config` with its own values.
-      workdir: directory of checkpoints, metrics and TensorBoard events. Of one on an object store
-        each host has a copy in its directory for temporary files, and the first one's is sent with
-        each checkpoint and at the end.
+      workdir: directory of checkpoints, metrics and TensorBoard events. If it is on an object
+        store, each host has a copy in its directory for temporary files, and the first host sends
+        its copy with each checkpoint and at the end.
       dataset: categories of the labels.
-      train_batches: from a number of steps done to this host's batches from there on, each
-        {"image": normalised float32 [b, H, W, 3], "label": uint8 [b, H, W]}.
-      eval_batches: this host's evaluation batches, which have a bool "mask" [b] too.
-      build: makes the segmenter of a config, a number of classes and the name of a mapped axis.
-      profile: first step of a trace for XProf, in `WORKDIR/profile`, and the one before which it
-        ends.
+      train_batches: called with the number of steps done; gives this host's batches from there on,
+        each {"image": normalised float32 [b, H, W, 3], "label": uint8 [b, H, W]}.
+      eval_batches: gives this host's evaluation batches, which also have a bool "mask" [b].
+      build: builds the segmenter from a config, a number of classes and the name of a mapped axis.
+      profile: first step of a trace for XProf in `WORKDIR/profile`, and the step before which the
+        trace ends.
 
     Returns:
-      The evaluation after the last step that was made.
+      The evaluation after the last step that was run.
 
     Raises:
       UserError: the config does not fit the devices, the data or the working directory.
       NonFiniteLossError: a loss or gradient is not finite; nothing of these steps is saved.
-      Interrupted: SIGTERM or Ctrl-C came; running the same call again goes on from there.
+      Interrupted: SIGTERM or Ctrl-C was received; the same call resumes from there.
     """
     with contextlib.ExitStack() as stack:
         # ---- Set-up ---------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def train(
             )
 
         def score(step: int, state: TrainState) -> EvaluationResult:
-            """Evaluate a step that is saved, and record it."""
+            """Evaluate a saved step, and record its scores."""
             from ranet_jax.evaluation.sample_sheet import sample_sheet
 
             result = evaluate(step, state)
@@ -153,7 +153,7 @@ def train(
             return result
 
         def is_exhausted(step: int) -> bool:
-            """Whether the evaluations up to a step used up the patience, which is told."""
+            """Whether the evaluations up to a step used up the patience; if so, report it."""
             if patience == 0 or step == last:
                 return False
             waited = checkpoints.from_first_host(log.evaluations_since_best(step))
@@ -170,7 +170,7 @@ def train(
         result: EvaluationResult | None = None
         is_scored = checkpoints.from_first_host(log.has_evaluation(first))
         if _is_evaluated(first, config.train) and not is_scored:
-            result = score(first, state)  # which ended before it was
+            result = score(first, state)  # an earlier run ended before it was scored
         if is_exhausted(first):
             last = first
         pending: list[dict[str, Any]] = []
@@ -197,7 +197,7 @@ def train(
                 checkpoints.save(manager, step, state)
             if stopping is not None or evaluating:
                 manager.wait_until_finished()
-                checkpoints.from_first_host(step)  # which saves: the others wait for it
+                checkpoints.from_first_host(step)  # all wait until the first host has saved
             if stopping is not None:
                 raise interrupted(stopping, f" after step {step}, which is saved")
             if evaluating:
@@ -211,7 +211,7 @@ def train(
 
 
 def _send(mirror: Mirror, place: Path) -> None:
-    """Send what is new in the working directory; where that fails, the next time does it too."""
+    """Send what is new in the working directory; if that fails, the next call sends it, too."""
     try:
         mirror.send()
     except OSError as error:
@@ -226,7 +226,7 @@ def _is_evaluated(step: int, train: ConfigDict) -> bool:
 
 
 def _until(stop: Stop, step: int, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The batches to evaluate, until a signal comes: the step is saved and is evaluated later."""
+    """Yield the batches to evaluate until a signal comes; the saved step is then scored later."""
     for batch in batches:
         stop.check(f" after step {step}, which is saved")
         yield batch
@@ -234,7 +234,7 @@ def _until(stop: Stop, step: int, batches: Iterable[Batch]) -> Iterator[Batch]:
 
 @contextlib.contextmanager
 def _records_explained(manager: Manager) -> Iterator[None]:
-    """Say of an `OSError` in writing records what is saved, and how to go on."""
+    """Explain an `OSError` in writing records: say what is saved, and how to go on."""
     with explained(f"The records of {manager.directory.parent}", manager.what_to_do()):
         yield
 

@@ -25,7 +25,7 @@ class BoundaryLoss:
     Attributes:
       target: "cells", `ops.boundary_cells` on the grid of the scores; or "pixels", the band of
         `ops.boundary_target` at the labels' resolution, to which the scores are resized.
-      positive_weight: factor on the loss of boundary pixels, which are the fewer.
+      positive_weight: factor on the loss of boundary pixels, which are in the minority.
       focus: gamma of the focal loss (Lin et al., 2017), a factor (1 - p)^gamma with p the
         probability of the right answer; 0 for plain cross-entropy.
 
@@ -51,7 +51,7 @@ class BoundaryLoss:
     ) -> Float[Array, ""]:
         """Loss of boundary scores before softmax, summed over the labelled pixels, in nats.
 
-        A cell counts as often as it has labelled pixels.
+        A cell counts once for each of its labelled pixels.
         """
         if self.target == "cells":
             grid = (scores.shape[1], scores.shape[2])
@@ -78,7 +78,7 @@ def cross_entropy_sum(
 ) -> Float[Array, ""]:
     """Softmax cross-entropy summed over the valid pixels, in nats.
 
-    With class weights, that of a pixel is multiplied by the weight of its target.
+    With class weights, the loss of a pixel is multiplied by the weight of its target.
 
     A target that is not valid may hold any value: it is replaced before the logarithm, so that
     neither the sum nor its gradient sees it.
@@ -98,8 +98,8 @@ def lovasz_softmax_sum(
     """Lovász-softmax loss (Berman et al., 2018) of each image times its valid pixels, summed.
 
     For a category, the error of a pixel is 1 - p where the pixel is of the category and p where it
-    is not, with p the category's probability. Sorted from the largest on, the k-th error counts
-    with what the Jaccard loss (1 - IoU) grows by when the k-th pixel is wrong, too:
+    is not, with p the category's probability. The errors are sorted, largest first, and the k-th
+    one is weighted by how much the Jaccard loss (1 - IoU) grows when the k-th pixel is wrong, too:
 
         error  of the category  IoU if this pixel and those before are wrong  counts with
          0.9         yes                          1 / 2                          1 / 2
@@ -107,7 +107,7 @@ def lovasz_softmax_sum(
          0.2         yes                          0 / 3                          1 / 3
 
     With probabilities 0 and 1 this is 1 - IoU. An image's loss is the mean over the categories
-    that are among its valid targets, between 0 and 1; other targets may hold any value.
+    that occur among its valid targets; it is between 0 and 1. Other targets may hold any value.
     """
     categories = jnp.arange(logits.shape[-1])
     probabilities = jnp.moveaxis(jax.nn.softmax(logits), -1, 0)
@@ -125,7 +125,7 @@ def lovasz_softmax_sum(
 def _jaccard_loss(
     probability: Float[Array, "H W"], hits: Bool[Array, "H W"], valid: Bool[Array, "H W"]
 ) -> Float[Array, ""]:
-    """The loss of one category in one image; `hits` are the valid pixels that are of it."""
+    """The loss of one category in one image; `hits` marks its valid pixels."""
     errors = jnp.where(hits, 1.0 - probability, probability)
     errors = jnp.where(valid, errors, 0.0).ravel()
     # Pixels that are not valid come last, behind valid ones without an error.
@@ -154,22 +154,22 @@ def segmentation_loss(
     class_weights: Sequence[float] = (),
     boundary_loss: BoundaryLoss = BoundaryLoss(),
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """Weighted sum of the losses of every output the network has, and each without its weight.
+    """Weighted sum of the losses of all outputs of the network, and each loss without its weight.
 
-    Fine and coarse scores, resized to the labels' resolution, learn the categories, and so do
-    scores of branches, each a term of its own; boundary scores learn what `boundary_loss` says.
+    Fine and coarse scores, resized to the labels' resolution, learn the categories, and so do the
+    scores of branches, with one term per branch. Boundary scores learn what `boundary_loss` says.
 
     Args:
       outputs: score maps of the network.
       labels: categories; `ignore_label` takes no part in any of the losses.
-      weights: factor by name of output: fine, coarse, boundary, fine_boundary, and branches for
-        each of them; and lovasz, for the Lovász-softmax loss of the fine scores, a term that is
-        left out where it has none or 0.
+      weights: factor by name of output: fine, coarse, boundary, fine_boundary; branches, for every
+        branch; and lovasz, for the Lovász-softmax loss of the fine scores, a term that is left out
+        if its weight is missing or 0.
       ignore_label: value of pixels without a category.
-      count: pixels to average over: the valid ones of these labels or, where they are a part of
-        a larger batch, of all of it. An all-ignored batch gives loss 0.
-      class_weights: factor by category of a pixel's cross-entropy but for boundaries; none for 1.
-        They do not change the number of pixels to average over.
+      count: number of pixels to average over: the valid pixels of these labels or, if the labels
+        are a part of a larger batch, those of the whole batch. An all-ignored batch gives loss 0.
+      class_weights: factor on a pixel's cross-entropy, by its category; empty for 1. It does not
+        apply to boundaries, and does not change the number of pixels to average over.
       boundary_loss: target and weighting of the boundary losses.
     """
     shape = (labels.shape[1], labels.shape[2])

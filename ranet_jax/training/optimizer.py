@@ -33,7 +33,7 @@ def polynomial_decay(
 
 
 def check_optimizer(optimizer: ConfigDict, steps: int) -> None:
-    """Raise `UserError` for a warm-up or a pattern that no network and no data could take."""
+    """Raise `UserError` for a warm-up or a pattern that is wrong for any network and data."""
     polynomial_decay(optimizer.learning_rate, steps, optimizer.power, optimizer.warmup_steps)
     _compiled(tuple(dict(optimizer.lr_multipliers)))
 
@@ -74,9 +74,9 @@ def parameter_groups(params: Any, patterns: tuple[str, ...]) -> Any:
 def build_optimizer(
     optimizer: ConfigDict, steps: int, params: Any
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """SGD with momentum and coupled weight decay, as PyTorch's, and its learning-rate schedule.
+    """SGD with momentum and coupled weight decay, as in PyTorch, and its learning-rate schedule.
 
-    Weight decay applies to kernels: biases and BatchNorm's parameters have one axis and none.
+    Weight decay applies to kernels, not to biases and BatchNorm's parameters, which have one axis.
     Gradients are clipped first, by their global norm, if `clip_norm` is set.
 
     Raises:

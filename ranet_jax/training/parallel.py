@@ -1,11 +1,11 @@
 """One per-device step over all devices, by `jax.pmap` or `jax.shard_map`.
 
 A step is a pure function `step(state, batch) -> (state, metrics)` of one device's part of the
-batch that speaks of the axis "data". State and metrics are the same on every device; the state
+batch that refers to the axis "data". State and metrics are the same on every device; the state
 is passed and returned without a device axis, and is donated: the step updates it in place, so the
 arrays passed are gone afterwards. With shard_map the replication check is off
-(`check_vma=False`): otherwise a gradient taken inside the step is summed over devices once more
-than the same step sums it under pmap.
+(`check_vma=False`): otherwise, a gradient taken inside the step would be summed over devices one
+more time than under pmap.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ Step = Callable[[Any, dict[str, Any]], tuple[Any, dict[str, Any]]]
 
 
 def check_batch_size(train: ConfigDict, devices: int) -> None:
-    """Raise `UserError` unless a config's batch divides by the devices and its microbatches."""
+    """Raise `UserError` unless the batch size is divisible by devices times microbatches."""
     multiple = devices * train.microbatches
     if train.batch_size % multiple:
         raise UserError(
@@ -35,10 +35,10 @@ def check_batch_size(train: ConfigDict, devices: int) -> None:
 
 
 def count_parts(share: int, train: ConfigDict) -> int:
-    """Parts of a device's share of the batch, in crops: the fewest that the config allows.
+    """Number of parts into which a device splits its share of the batch: the fewest allowed.
 
-    They are of one size, at least `train.microbatches` of them, and none has more than
-    `train.max_device_batch` crops, where that is given.
+    `share` is in crops. The parts have the same size. There are at least `train.microbatches` of
+    them, and none has more than `train.max_device_batch` crops, if that is set.
     """
     most = train.max_device_batch or share
     return next(
@@ -51,10 +51,10 @@ def count_parts(share: int, train: ConfigDict) -> int:
 def map_step(step: Step, mode: str, devices: Sequence[jax.Device] | None = None) -> Step:
     """Compile `step` over `devices` (all by default); it then takes this host's whole batch.
 
-    The state passed to it is donated: read what it returns, or a copy made before.
+    The state passed to it is donated: use the state that it returns, or a copy made beforehand.
 
     Raises:
-      UserError: `mode` is not one of its choices or, when called, the batch does not divide by the
+      UserError: `mode` is not one of its choices or, when called, the batch is not divisible by the
         devices.
     """
     devices = tuple(devices or jax.devices())
@@ -76,7 +76,8 @@ def map_step(step: Step, mode: str, devices: Sequence[jax.Device] | None = None)
                 k: jax.make_array_from_process_local_data(sharding, x) for k, x in batch.items()
             }
 
-    # Where a step leaves its state: put there first, a fresh state needs no second compilation.
+    # The placement of the state that a step returns. A fresh state is put there first, so that the
+    # second step needs no second compilation.
     replicated = NamedSharding(holders, PartitionSpec())
 
     def call(state: Any, batch: dict[str, np.ndarray]) -> tuple[Any, dict[str, Any]]:
@@ -98,12 +99,12 @@ def lower_step(
     state: Any,
     batch: dict[str, jax.ShapeDtypeStruct],
 ) -> jax.stages.Lowered:
-    """Lower `step`, mapped as `map_step` maps it, for devices that need not be there.
+    """Lower `step`, mapped as by `map_step`, for devices that need not be present.
 
     Args:
-      step: what `map_step` takes.
-      mode: likewise.
-      devices: all that share the batch, which divides by them.
+      step: as for `map_step`.
+      mode: as for `map_step`.
+      devices: all devices that share the batch, whose size is divisible by their number.
       state: shapes of the state.
       batch: shapes of the whole batch.
 
@@ -121,7 +122,7 @@ def lower_step(
 
 
 def _mapped(step: Step, mode: str, devices: tuple[jax.Device, ...]) -> Any:
-    """The step over devices; under pmap its batch has an axis of devices first."""
+    """The step mapped over devices; under pmap, the first axis of its batch is the devices."""
     check_value("train.parallel", mode)
     if mode == "pmap":
         return jax.pmap(

@@ -1,15 +1,15 @@
-"""What is said of several processes before they meet, and what one that lost the others says."""
+"""Options of several processes, their checks, and the exit status of one that lost the others."""
 
 import os
 import re
 
 from ranet_jax.errors import LARGEST_COUNT, UserError, check_counts
 
-# Exit status of a process that lost the others: started anew, all of them go on (EX_TEMPFAIL).
+# Exit status of a process that lost the others (EX_TEMPFAIL): when restarted, all of them resume.
 LOST = os.EX_TEMPFAIL
-# A process that sends no heartbeat for so many seconds is lost.
+# A process that sends no heartbeat for this many seconds counts as lost.
 LOST_AFTER = 30
-# Processes wait so many seconds for the last of them to come.
+# Processes wait this many seconds for the last of them to join.
 JOIN_TIMEOUT = 300
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
@@ -22,7 +22,7 @@ def check_processes(
     timeout: int = JOIN_TIMEOUT,
     lost_after: int = LOST_AFTER,
 ) -> None:
-    """See that what describes the processes can be right; None is for JAX to find out.
+    """Check that the values that describe the processes are possible; JAX finds out what is None.
 
     Args:
       coordinator: "HOST:PORT" of process 0.
@@ -32,7 +32,7 @@ def check_processes(
       lost_after: seconds without a heartbeat after which a process counts as lost.
 
     Raises:
-      UserError: it cannot.
+      UserError: a value is not possible.
     """
     if coordinator is not None:
         match = _ADDRESS.fullmatch(coordinator)

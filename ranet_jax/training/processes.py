@@ -1,9 +1,10 @@
 """Several processes that train as one: how they meet, and how one that fails ends them all.
 
-JAX's coordination service, which runs in process 0, takes the heartbeats of all processes. When one
-of them is lost, JAX aborts the others; `ranet train` says that in a sentence
-(`ranet_jax.cli.supervise`). An error of one process, such as a label out of range, is none of its
-business: what is here tells it to the other processes, which would otherwise wait for the first.
+JAX's coordination service, which runs in process 0, receives the heartbeats of all processes. When
+one of them is lost, JAX aborts the others, and `ranet train` reports that in one sentence
+(`ranet_jax.cli.supervise`). The service does not handle an error in one process, such as a label
+out of range. This module reports it to the other processes, which would otherwise wait for the one
+that failed.
 """
 
 import atexit
@@ -31,7 +32,7 @@ from ranet_jax.training.process_options import (
 )
 
 _FAILURE, _END, _DONE = "ranet_jax/failure", "ranet_jax/end", "ranet_jax/done"
-# What the others may still do when one has failed, such as tell their own error.
+# Seconds that the others have left when one has failed, for example to report their own error.
 _GRACE = 5.0
 _LOOK_EVERY = 1.0
 _LOST_WORDS = re.compile(
@@ -47,20 +48,20 @@ def join(
     timeout: int = JOIN_TIMEOUT,
     lost_after: int = LOST_AFTER,
 ) -> None:
-    """Meet the other processes, before anything else is done with JAX.
+    """Join the other processes, before anything else is done with JAX.
 
-    All devices exchange a number at once, because on CPUs the first exchange fails when a process
-    is 30 seconds late for it, and reading data or compiling may take some of them that long.
+    All devices exchange a number right away: on CPUs, the first exchange fails when a process is 30
+    seconds late for it, and reading data or compiling may delay some processes by that much.
 
     Args:
-      coordinator: "HOST:PORT" of process 0; None, as below, for what JAX finds out by itself.
+      coordinator: "HOST:PORT" of process 0; with None, here and below, JAX finds out by itself.
       count: number of processes.
       index: number of this process, from 0.
-      timeout: seconds to wait for the last process; JAX aborts the process when they are over.
+      timeout: seconds to wait for the last process; after that, JAX aborts this process.
       lost_after: seconds without a heartbeat after which a process counts as lost.
 
     Raises:
-      UserError: an argument is wrong, or JAX cannot find out.
+      UserError: an argument is wrong, or JAX cannot find out one that is None.
     """
     coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
     check_processes(coordinator, count, index, timeout, lost_after)
@@ -86,7 +87,7 @@ def join(
 
 
 def _check_port(port: int) -> None:
-    """Raise `UserError` if another program has the port, at which JAX would crash."""
+    """Raise `UserError` if another program uses the port, which would make JAX crash."""
     family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -113,13 +114,13 @@ def one_fate(going_on: Callable[[], str], lost_after: int = LOST_AFTER) -> Itera
     """End all processes when an exception ends one of them.
 
     The process that failed raises its exception and ends with exit status 1 (130 after Ctrl-C) once
-    the others have heard of it; each of these says which process failed and why, and ends with
-    status 1. A process that cannot reach another one ends with status `LOST`: when JAX aborts it,
-    which knows who is lost, or else by itself.
+    the others have heard of it. Each of the others says which process failed and why, and ends with
+    status 1. A process that cannot reach another one ends with status `LOST`: it waits for JAX,
+    which knows the lost process, to abort it, and otherwise ends by itself.
 
     Args:
-      going_on: gives the end of a sentence, which says how to go on.
-      lost_after: what `join` was given.
+      going_on: returns the end of a sentence, which says how to go on.
+      lost_after: the value that `join` was given.
     """
     if jax.process_count() == 1:
         yield
@@ -129,7 +130,7 @@ def one_fate(going_on: Callable[[], str], lost_after: int = LOST_AFTER) -> Itera
     watch.start()
     try:
         yield
-        # Whoever has ended well is not started again, so that one lost now would wait in vain.
+        # A process that ended well is not started again: one lost now would wait for it in vain.
         client.wait_at_barrier(_DONE, 1000 * JOIN_TIMEOUT)
     except KeyboardInterrupt:
         _tell_others(client, "it was interrupted.", status=130)
@@ -144,32 +145,32 @@ def one_fate(going_on: Callable[[], str], lost_after: int = LOST_AFTER) -> Itera
         raise
     finally:
         over.set()
-        watch.join(_GRACE)  # Python cannot end well while a thread is in a call to JAX
+        watch.join(_GRACE)  # Python cannot exit cleanly while a thread is in a call to JAX
 
 
 def _tell_others(client: Any, words: str, status: int) -> None:
-    """Tell the other processes why they are to end, and end this one with a status in the end."""
-    _ending.acquire()  # for good: this process tells its own reason
-    with contextlib.suppress(Exception):  # another process was the first
+    """Tell the other processes why they must end, and make this one end with a status."""
+    _ending.acquire()  # never released: this process reports its own reason
+    with contextlib.suppress(Exception):  # another process failed first
         client.key_value_set(_FAILURE, f"{jax.process_index()}:{words}")
-    # Before JAX's own exit, which would wait for processes that have ended.
+    # Runs before JAX's own exit handler, which would wait for processes that have ended.
     atexit.register(_leave, client, status)
 
 
 def _client() -> Any:
-    """JAX's client of the coordination service, to which it gives no public way."""
+    """JAX's client of the coordination service, which has no public interface."""
     from jax._src import distributed
 
     return distributed.global_state.client
 
 
 def _watch(client: Any, over: threading.Event) -> None:
-    """Look whether another process failed, then end this one, unless it ends by itself."""
+    """Wait until another process fails, then end this one, unless it ends by itself."""
     text = None
     while text is None:
         if over.wait(_LOOK_EVERY):
             return
-        with contextlib.suppress(Exception):  # there is nothing to get
+        with contextlib.suppress(Exception):  # no process has failed so far
             text = client.key_value_try_get(_FAILURE)
     if over.wait(_GRACE):
         return
@@ -180,8 +181,8 @@ def _watch(client: Any, over: threading.Event) -> None:
 
 
 def _leave(client: Any, status: int) -> None:
-    """End this process, once all others have heard that they are to end."""
-    with contextlib.suppress(Exception):  # such as a process that is lost
+    """End this process, once all others have heard that they must end."""
+    with contextlib.suppress(Exception):  # for example, a process is lost
         client.wait_at_barrier(_END, int(4000 * _GRACE))
     if jax.process_index() == 0:
         time.sleep(1)  # the others would take the end of the coordinator for an error

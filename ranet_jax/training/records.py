@@ -1,4 +1,4 @@
-"""What training records of its steps and evaluations."""
+"""The records that training keeps of its steps and evaluations."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ from ranet_jax.files import parse_json, reason, write_text
 from ranet_jax.files.paths import as_path, read_bytes
 
 FILE = "metrics.jsonl"
-# Values by name, one of them the "step".
+# Values by name; one of them is the "step".
 Record = dict[str, int | float]
 
 
@@ -36,10 +36,12 @@ class NonFiniteLossError(UserError):
 
 
 def read_records(path: str | os.PathLike) -> list[Record]:
-    """The finished lines of `metrics.jsonl`: one that was cut off, or is being written, has no end.
+    """The complete lines of `metrics.jsonl`.
+
+    A last line that does not end in a line feed was cut off or is being written; it is left out.
 
     Raises:
-      UserError: the file is missing or holds other lines than records.
+      UserError: the file is missing or holds lines that are not records.
     """
     try:
         *lines, _ = read_bytes(as_path(path)).split(b"\n")
@@ -81,9 +83,9 @@ def _line(record: Record) -> str:
 
 
 class Board:
-    """TensorBoard's event file, written at once: what goes wrong with it is known at once.
+    """TensorBoard's event file, written synchronously, so that errors show at once.
 
-    What earlier files hold of `first` and the steps after it counts no more.
+    TensorBoard ignores what earlier files hold for step `first` and the steps after it.
     """
 
     def __init__(self, directory: pathlib.Path, first: int):
@@ -103,7 +105,7 @@ class Board:
         self._writer.write_event(Event(wall_time=time.time(), step=step, **what))
 
     def flush(self) -> None:
-        """Bring to the disk what was written."""
+        """Flush to the disk what was written so far."""
         self._writer.flush()
 
     def close(self) -> None:
@@ -112,10 +114,10 @@ class Board:
 
 
 class MetricsLog:
-    """`metrics.jsonl` (a line a step, a line an evaluation), TensorBoard and the progress bar.
+    """`metrics.jsonl` (one line per step and evaluation), TensorBoard and the progress bar.
 
     Lines after the step to resume from are dropped, so that a resumed run leaves the same record
-    as one that was never cut off. Only the first host writes.
+    as one that was never interrupted. Only the first host writes.
     """
 
     def __init__(self, workdir: str | pathlib.Path, first: int, steps: int):
@@ -151,9 +153,9 @@ class MetricsLog:
         return step in self._mious
 
     def evaluations_since_best(self, step: int) -> int:
-        """Number of evaluations up to a step after the first one of the best mean IoU.
+        """Number of evaluations, up to a step, since the first one with the best mean IoU.
 
-        0 where there is none. A score that is NaN is never the best.
+        0 if there are no evaluations. A score that is NaN is never the best.
         """
         mious = [miou for at, miou in sorted(self._mious.items()) if at <= step]
         ranked = [-math.inf if math.isnan(miou) else miou for miou in mious]
@@ -167,7 +169,7 @@ class MetricsLog:
         batch_size: int,
         note: str | None = None,
     ) -> None:
-        """Record the steps up to and with `step`; show a note beside their speed.
+        """Record the steps up to and including `step`; show a note beside their speed.
 
         Raises:
           NonFiniteLossError: one of their losses or gradients is not finite.
@@ -202,9 +204,9 @@ class MetricsLog:
     def evaluation(
         self, step: int, result: EvaluationResult, samples: Image.Image | None = None
     ) -> None:
-        """Record the scores of an evaluation and its samples; tell of regions that are of no use.
+        """Record the scores and samples of an evaluation; warn about regions that are of no use.
 
-        The time since the last `steps` counts as the evaluation's, not as the training's.
+        The time since the last call of `steps` counts as evaluation, not as training.
         """
         self._mious[step] = result.fine.miou
         record = {"fine_miou": result.fine.miou, "fine_accuracy": result.fine.pixel_accuracy}

@@ -1,4 +1,4 @@
-"""Signals that end training in good order."""
+"""Signals that end training cleanly."""
 
 import contextlib
 import signal
@@ -17,10 +17,10 @@ CAUGHT = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop:
-    """SIGTERM or, where there is one host, Ctrl-C (SIGINT): the first that came.
+    """The first signal that came: SIGTERM or, with a single host, Ctrl-C (SIGINT).
 
-    While there is no step to save it raises `Interrupted` at once. After `defer` it is for the
-    training to look whether it came, until a second Ctrl-C, which interrupts at once.
+    As long as there is no step to save, the signal raises `Interrupted` at once. Inside `defer`,
+    the training checks for the signal itself, and only a second Ctrl-C interrupts at once.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Stop:
 
     @contextlib.contextmanager
     def defer(self) -> Iterator[None]:
-        """Let the training look for the signal, which may have come already."""
+        """Let the training check for the signal; one that has come already raises `Interrupted`."""
         self.check()
         self._deferred = True
         try:
@@ -52,7 +52,7 @@ class Stop:
             self._deferred = False
 
     def after(self, step: int) -> signal.Signals | None:
-        """The signal to stop after a step for, the same on all hosts."""
+        """The signal for which to stop after a step, if any; the same on all hosts."""
         if jax.process_count() > 1:
             reached = multihost_utils.reached_preemption_sync_point
             return signal.SIGTERM if reached(step) else None
@@ -76,9 +76,9 @@ _active: list[Stop] = []
 
 @contextlib.contextmanager
 def catch_signals() -> Iterator[Stop]:
-    """Catch the signals of one host; inside another `catch_signals`, go on with that one's.
+    """Catch the signals of a single host; inside another `catch_signals`, yield that one's `Stop`.
 
-    Of several hosts JAX catches SIGTERM itself. Outside the main thread signals go their usual way.
+    With several hosts, JAX catches SIGTERM itself. Outside the main thread, signals are not caught.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread:

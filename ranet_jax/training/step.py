@@ -20,10 +20,10 @@ from ranet_jax.training.parallel import AXIS, check_batch_size, count_parts
 
 @struct.dataclass
 class TrainState:
-    """All that training needs to go on exactly: `step` counts the updates made so far.
+    """All that training needs to resume exactly; `step` counts the updates made so far.
 
-    `rng` never changes; every step folds its number into it. `ema_params` is None where no moving
-    average is kept. JAX puts other things than arrays into a state too, such as their shapes.
+    `rng` never changes; every step folds its number into it. `ema_params` is None if no moving
+    average is kept. JAX also builds states of things other than arrays, such as their shapes.
     """
 
     step: Any  # int32 []
@@ -51,7 +51,7 @@ def init_variables(model: nn.Module, rng: Array, crop_size: tuple[int, int]) -> 
 def create_state(
     variables: Any, optimizer: optax.GradientTransformation, rng: Array, ema: bool
 ) -> TrainState:
-    """State before the first step; no two of its arrays share memory, as a donated state must."""
+    """State before the first step; its arrays share no memory, so that it can be donated."""
     return TrainState(
         step=jnp.int32(0),
         rng=rng,
@@ -70,8 +70,8 @@ def make_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
     """The step of one device on its part of the batch, to be mapped over the axis "data".
 
-    The loss is averaged over the valid pixels of the whole batch, whatever devices and
-    microbatches it is split into. The metrics are "loss", one for each term of the loss, and
+    The loss is averaged over the valid pixels of the whole batch, however the batch is split into
+    devices and microbatches. The metrics are "loss", one for each term of the loss, and
     "gradient_norm".
     """
     weights = {name: config.loss[name] for name in TERMS}

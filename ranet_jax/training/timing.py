@@ -16,7 +16,7 @@ DIRECTORY = "profile"
 
 
 def timed(run: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds of a run that ends before it returns, and what it returned."""
+    """Seconds of a call that has finished its work when it returns, and what it returned."""
     start = time.perf_counter()
     result = run()
     return time.perf_counter() - start, result
@@ -25,11 +25,11 @@ def timed(run: Callable[[], Any]) -> tuple[float, Any]:
 class Profile:
     """A trace of some steps, written to `WORKDIR/profile` for XProf by the first host.
 
-    Steps that a training which goes on has behind it are passed over.
+    A resumed training does not trace steps that are already done.
 
     Args:
-      workdir: of the training.
-      steps: first step of the trace and the one before which it ends, or None for no trace.
+      workdir: working directory of the training.
+      steps: first step of the trace and the step before which it ends, or None for no trace.
       first: number of steps that are done already.
       last: number of the training's last step.
 
@@ -58,7 +58,7 @@ class Profile:
             self._stop()
 
     def before(self, step: int, results: object) -> None:
-        """Begin or end the trace before a step; `results` are of the steps under way."""
+        """Begin or end the trace before a step; `results` are those of the steps under way."""
         if self._steps is None or step not in self._steps or jax.process_index() != 0:
             return
         jax.block_until_ready(results)
@@ -74,24 +74,25 @@ class Profile:
 
 
 class Stopwatch:
-    """Seconds that this host waited for its input, and that its steps took, since the last look."""
+    """Seconds that this host waited for input, and that its steps took, since the last `begin`."""
 
     def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
-        """Start anew."""
+        """Start again from zero."""
         self._start, self._input, self._steps = time.monotonic(), 0.0, 0
 
     def got_input(self, since: float) -> None:
-        """Note that the batch of a step is there, asked for at `since` (`time.monotonic()`)."""
+        """Note the arrival of a batch that was requested at `since` (`time.monotonic()`)."""
         self._input += time.monotonic() - since
         self._steps += 1
 
     def slowest(self) -> str | None:
-        """Which of several hosts waited longest for input, and start anew; None of one host.
+        """Say which host waited longest for input, and start again; None with a single host.
 
-        All hosts call it together. Steps end together, so that input is what hosts differ in:
+        All hosts must call it together. Steps end at the same time everywhere, so that hosts differ
+        only in the wait for their input:
 
             slowest input: process 2, 0.41 of 1.20 s a step
         """

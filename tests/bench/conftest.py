@@ -1,4 +1,4 @@
-"""The TPU's compiler, for processes of their own."""
+"""The TPU compiler, for tests that run it in separate processes."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ import pytest
 def tpu_compiler():
     """Environment of a process that compiles for a TPU.
 
-    The compiler lies beside the packages: among them, JAX would start it in every process.
+    The compiler is not among the installed packages, where JAX would start it in every process.
     """
     library = pathlib.Path(sys.prefix, "compilers", "libtpu", "libtpu.so")
     assert library.exists(), "make .venv/.installed-test installs it"

@@ -1,4 +1,4 @@
-"""The two blocks compiled for machines: a CPU stands for one that is not there, or a TPU is not."""
+"""The two blocks compiled for absent machines: a CPU stands in for one, or the target is a TPU."""
 
 import json
 import subprocess
@@ -75,7 +75,7 @@ def test_what_makes_no_sense(arguments, sentence, one_cpu, capsys):
 
 @pytest.mark.long
 def test_region_construction_stays_within_its_bounds_on_a_tpu(tpu_compiler, tmp_path):
-    """As loops of XLA, in the order for CPUs, it had 1.1e9 and 2.8e9 cycles at this size."""
+    """As XLA loops, in the order for CPUs, it took 1.1e9 and 2.8e9 cycles at this size."""
     path = tmp_path / "regions.json"
     command = [sys.executable, "-m", "ranet_jax", "bench", "regions", "--target", "v5e:2x2"]
     command += ["--size", "33", "33", "--parts", "construction", "--output", str(path)]

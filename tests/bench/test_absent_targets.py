@@ -1,4 +1,4 @@
-"""Names of absent machines, what is said when they cannot be had, and their compilers at work."""
+"""Names of absent machines, errors for machines that cannot be opened, and compilers at work."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from ranet_jax.errors import UserError
 
 @pytest.fixture
 def untouched(monkeypatch):
-    """What a target sets for its process stays as it is in this one."""
+    """Keep targets from changing the settings of this process."""
     monkeypatch.setattr(targets, "_prepare_process", lambda: None)
     monkeypatch.setattr(targets, "_schedule_directory", lambda: None)
 
@@ -51,7 +51,7 @@ def test_what_a_compiler_refuses_is_said(untouched, monkeypatch):
 
 
 def run(program, environment):
-    """What a program prints as JSON, in a process of its own: compilers set a process up."""
+    """The JSON that a program prints in a new process, since compilers change process settings."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
         env=environment,
@@ -66,7 +66,7 @@ def run(program, environment):
 
 @pytest.mark.slow
 def test_a_tpu_compiles_here(tpu_compiler):
-    """Cycles of a loop grow with its passes; a kernel's are its bundles; the batch is shared."""
+    """Loop cycles grow with the passes, kernel cycles are bundles, and devices share a batch."""
     found = run(
         """
         import dataclasses, json
@@ -127,7 +127,7 @@ def test_a_tpu_compiles_here(tpu_compiler):
     assert all(loop["program"]["unknown_loops"] == 0 for loop in found["loops"])
     assert found["loops"][0]["memory"]["arguments"] == 4 * 128 * 128
     (few,), (many,) = (list(kernels.values()) for kernels in found["kernels"])
-    # Rounds are 10 + 20 in two blocks, and 30 + 40 more in four; one takes five bundles or more.
+    # Two blocks run 10 + 20 rounds, four run 30 + 40 more; a round takes five bundles or more.
     assert 70 * 5 < many - few < 70 * 15
     assert list(found["kernels"][0]) == ["twirl.1"]
     collectives = found["mapped"]["program"]["collectives"]

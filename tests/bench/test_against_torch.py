@@ -1,4 +1,4 @@
-"""The training step beside PyTorch's: the same network, the same losses, and who is refused."""
+"""The training step beside PyTorch's: the same network and losses, and refused configs."""
 
 import json
 
@@ -40,7 +40,7 @@ def config_file(tmp_path):
 
 @pytest.mark.long
 def test_both_steps_train_alike():
-    """Four steps from the same weights on labels of which a tenth is ignored."""
+    """Four steps from the same weights, with a tenth of the labels ignored."""
     space = {}
     exec(SOURCE, space)
     config = space["get_config"]()

@@ -17,7 +17,7 @@ def schedule(*bundles):
 
 
 def loop(limit, *body, region="9", counter="i"):
-    """A loop of four bundles, four more in the shadow of its branch, and what is between."""
+    """A loop of four bundles around a body, and four more in the shadow of its branch."""
     i = f"%s{counter}"
     return (
         f"{i}0 = smov 0 /* copy for cssa */",
@@ -44,7 +44,7 @@ def test_a_loop(limit, passes):
 
 
 def test_what_runs_after_a_branch_is_a_trait_of_the_chip():
-    """With one bundle after it, three of the four run once, behind the loop."""
+    """With one bundle after the branch, three of the four run only once, after the loop."""
     assert kernel_cycles(schedule(*loop(7)), 1) == 1 + 4 * 7 + 3
 
 
@@ -60,7 +60,7 @@ def test_an_inner_loop_as_long_as_the_outer_counter():
 
 
 def test_what_a_branch_leaves_out():
-    """The second of two bundles after the shadow runs in passes from the fourth on."""
+    """The first of the two bundles after the shadow runs only from the fourth pass on."""
     body = (
         "%p1 = scmp.lt.s32.totalorder %si1, 3",
         "%71 = sbr.rel (%p1) target = $region4",
@@ -86,7 +86,7 @@ def test_a_branch_on_data_counts_as_run_and_a_loop_on_data_has_no_answer():
 
 @pytest.mark.parametrize("number, chosen, moved", [(1, 20, 3), (5, 3, 20)])
 def test_a_value_that_a_predicate_sets(number, chosen, moved):
-    """One is 20 where the predicate holds and 3 where it does not, the other the reverse."""
+    """%s7 is 20 where the predicate holds and 3 where it does not; %s9 is the reverse."""
     setting = (
         f"%p1 = scmp.lt.s32.totalorder {number}, 4",
         "%s8 = smov 3",

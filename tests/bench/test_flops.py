@@ -12,7 +12,7 @@ def shape(*sizes):
 
 
 def flops(function, *arguments):
-    """Those of matrix products, in a function that has no convolution."""
+    """FLOPs of the matrix products in a function that has no convolution."""
     counted = count_flops(function, *arguments)
     assert counted["conv_general_dilated"] == 0
     return counted["dot_general"]
@@ -26,7 +26,7 @@ def test_dense_layer():
 
 
 def test_batched_einsum():
-    """Batch axes count once, contracted ones on neither side of the result."""
+    """Batch axes count once, and contracted axes count although the result lacks them."""
     einsum = jax.jit(lambda a, b: jnp.einsum("bqhd,bkhd->bhqk", a, b))
     assert flops(einsum, shape(2, 5, 3, 7), shape(2, 4, 3, 7)) == 2 * (2 * 3) * 5 * 4 * 7
 
@@ -34,10 +34,10 @@ def test_batched_einsum():
 @pytest.mark.parametrize(
     "options, pixels, groups",
     [
-        ({"padding": "VALID"}, 6 * 8, 1),  # 8 x 10 less 2 each way
-        ({"padding": ((1, 1), (1, 1))}, 8 * 10, 1),  # zeros around the image count
+        ({"padding": "VALID"}, 6 * 8, 1),  # 8 x 10, less 2 on each axis
+        ({"padding": ((1, 1), (1, 1))}, 8 * 10, 1),  # the zero padding counts
         ({"padding": ((1, 1), (1, 1)), "window_strides": (2, 2)}, 4 * 5, 1),
-        ({"padding": "VALID", "rhs_dilation": (2, 3)}, 4 * 4, 1),  # reaches of 5 and 7
+        ({"padding": "VALID", "rhs_dilation": (2, 3)}, 4 * 4, 1),  # kernels that span 5 and 7
         ({"padding": "VALID", "feature_group_count": 4}, 6 * 8, 4),
     ],
 )

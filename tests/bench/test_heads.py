@@ -1,4 +1,4 @@
-"""What the heads of Table 3 add, against convolutions and products counted by hand."""
+"""The cost that each head of Table 3 adds, against convolutions and products counted by hand."""
 
 import json
 import re
@@ -54,7 +54,7 @@ def test_the_released_block(compared):
     bias = CHANNELS + CLASSES + 2
     assert counts.parameters == kernels + bias + 7 * NORM
     assert counts.convolution_macs == PIXELS * kernels
-    assert counts.product_macs == 3 * 2 * PIXELS**2 * CHANNELS  # logits and sums, thrice
+    assert counts.product_macs == 3 * 2 * PIXELS**2 * CHANNELS  # logits and sums, three times
     assert counts.flops == 2 * (counts.convolution_macs + counts.product_macs)
 
 
@@ -73,7 +73,7 @@ def test_the_non_local_block(compared):
     assert cost.forward.run_seconds is cost.backward.run_seconds is None
     assert cost.forward.temp_bytes >= 4 * PIXELS**2  # one table of all pairs
     assert cost.backward.temp_bytes > cost.forward.temp_bytes
-    # XLA leaves the zeros around the image out, and counts what is element-wise.
+    # XLA leaves out the zero padding and counts element-wise operations.
     assert counts.flops / 2 < cost.forward.xla_flops < 2 * counts.flops
     assert cost.backward.xla_flops > 2 * cost.forward.xla_flops
 
@@ -97,7 +97,7 @@ def test_numbers_out_of_range(size, classes, sentence):
 
 
 def test_the_rivals_parameters():
-    """Layer by layer at 512 channels, of which a quarter are 128, an eighth 64."""
+    """Layer by layer at 512 channels; a quarter of them is 128, an eighth 64."""
     wide, square, norm = 9 * 512 * 512, 512 * 512, 2 * 512
     qkv = 2 * (512 * 64 + 64) + square + 512
     half = 512 * 256
@@ -122,7 +122,7 @@ def test_the_rivals_parameters():
 
 @pytest.fixture
 def counted_alone(monkeypatch):
-    """Heads are counted but not compiled, which takes long."""
+    """Count the heads without compiling them, which takes long."""
 
     def measure(head):
         compiled = Measurement(1.5, None, 12_345_678, None)

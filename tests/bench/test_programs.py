@@ -5,7 +5,7 @@ import pytest
 from ranet_jax.bench.hlo import parse_module, shape_bytes
 from ranet_jax.bench.programs import Collective, read_program
 
-# An outer loop of 5 passes with one kernel of its own, an inner one of 7 with two.
+# An outer loop of 5 passes with one kernel, around an inner loop of 7 passes with two.
 NESTED = """
 HloModule nested, is_scheduled=true
 
@@ -60,7 +60,7 @@ backend_config={"known_trip_count":{"n":"5"}}
 
 
 def module(*instructions, computations=""):
-    """A module whose entry takes f32[8] as `%a` and a truth as `%p`."""
+    """A module whose entry takes an f32[8] as `%a` and a boolean as `%p`."""
     lines = ["%a = f32[8]{0} parameter(0)", "%p = pred[] parameter(1)", *instructions]
     body = "\n".join(f"  {line}" for line in lines)
     head = f"HloModule small\n{computations}\n"
@@ -68,7 +68,7 @@ def module(*instructions, computations=""):
 
 
 def test_nested_loops_are_multiplied_out():
-    """An inner pass: an addition and a kernel; its comparison runs once more; an outer: a copy."""
+    """An inner pass adds and runs a kernel, the comparison runs once more, an outer pass copies."""
     program = read_program(NESTED)
     assert program.launches == 5 * (7 * 2 + 8 * 1 + 1)
     assert program.unknown_loops == 0
@@ -117,7 +117,7 @@ def test_a_loop_whose_length_an_outer_counter_decides():
 
 
 def test_a_loop_whose_length_the_data_decide():
-    """The limit is an argument: one pass, and one loop that is told of."""
+    """The limit is an argument: one pass is assumed, and one unknown loop is reported."""
     text = NESTED.replace("%limit = s32[] constant(7)", "%limit = s32[] custom-call()")
     program = read_program(text)
     assert program.unknown_loops == 1
@@ -174,7 +174,7 @@ def test_cycles_and_what_has_none():
 
 
 def test_collectives_count_what_a_device_gives():
-    """Started ones count once; those inside a fusion count too."""
+    """A start and its done count once; collectives inside a fusion count too."""
     fused = """
 %add (x: f32[], y: f32[]) -> f32[] {
   %x = f32[] parameter(0)

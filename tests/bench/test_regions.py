@@ -51,7 +51,7 @@ def test_flops_grow_by_what_each_category_takes():
 
 
 def test_interaction_flops_are_those_of_its_blocks():
-    """At 97 x 97 about one GFLOP, against twenty of a product over all regions."""
+    """About one GFLOP at 97 x 97, against twenty for a product over all regions."""
     blocks = sort_into_blocks(jnp.zeros(9409, jnp.int32), jnp.arange(64, dtype=jnp.int32), 64)
     rows = np.prod(blocks.pixels.shape)
     expected = 2 * (4 * rows * 8 * 512) + 2 * (2 * 512 * 512 * 512)
@@ -61,7 +61,7 @@ def test_interaction_flops_are_those_of_its_blocks():
 
 @pytest.mark.long
 def test_the_command_measures_both_paths(tmp_path, monkeypatch, capsys):
-    """What is compiled and timed elsewhere is only traced here."""
+    """Functions that are otherwise compiled and timed are only traced here."""
 
     def trace(function, *arguments, repeats, memory_limit):
         assert repeats == 1
@@ -91,7 +91,7 @@ def test_the_command_measures_both_paths(tmp_path, monkeypatch, capsys):
 
 
 def test_cells_and_their_edges_are_regions_and_a_uniform_map_is_one():
-    """Four cells of 9 x 9 pixels, and 76 pixels alone on the lines of the grid between them."""
+    """Four cells of 9 x 9 pixels, and 76 single pixels on the grid lines between them."""
     for scene, count in (("cells", 4 + 76), ("uniform", 1)):
         labels, score = streaming.region_map(*regions.SCENES[scene]((20, 20), 3), 0.8)
         assert len(set(np.asarray(labels).tolist())) == count

@@ -1,4 +1,4 @@
-"""The model of a slice's exchanges, worked by hand."""
+"""The model of the exchanges in a slice, against values worked out by hand."""
 
 import jax
 import pytest
@@ -25,7 +25,7 @@ def target(generation, sides, devices):
         ((4,), 2, 4),  # a ring of four: both directions, and two hops out and two back
         ((2,), 1, 2),  # a line of two: one link, there and back
         ((4, 4), 4, 8),
-        ((4, 2, 1), 3, 6),  # a ring and a line; the third side is none
+        ((4, 2, 1), 3, 6),  # a ring and a line; the third side has no links
         ((8, 3), 3, 12),
     ],
 )
@@ -39,7 +39,7 @@ def test_bytes_are_shared_by_the_sides_and_messages_go_along_each(sides, bytes_e
 
 
 def test_many_small_sums_cost_their_hops_and_few_large_ones_their_bytes():
-    """On 256 chips of the v5e: 200 sums go 32 hops each, 230 MB through four links of 50 GB/s."""
+    """On 256 v5e chips: 200 sums take 32 hops each, 230 MB go through four links of 50 GB/s."""
     links = INTERCONNECTS["v5e"]
     small = exchange_seconds(program(200, 0), (16, 16), links)
     large = exchange_seconds(program(0, 230_000_000), (16, 16), links)
@@ -48,7 +48,7 @@ def test_many_small_sums_cost_their_hops_and_few_large_ones_their_bytes():
 
 
 def test_bytes_hardly_grow_with_the_slice():
-    """(N - 1) / N of them: half as many for 2 chips as for very many."""
+    """They grow as (N - 1) / N: half as many for 2 chips as for very many."""
     links = INTERCONNECTS["v5p"]
     four, many = (exchange_seconds(program(0, 10**9), sides, links) for sides in [(4,), (64,)])
     assert many / four == pytest.approx((63 / 64) / (3 / 4))
@@ -82,6 +82,6 @@ def test_a_program_that_was_refused_has_none():
 
 
 def test_clocks_follow_from_the_peaks():
-    """Of 197 TFLOP/s and four 128 x 128 multipliers: 1.5 GHz."""
+    """A peak of 197 TFLOP/s with four 128 x 128 multipliers gives 1.5 GHz."""
     clocks = {name: round(links.clock_hertz / 1e9, 2) for name, links in INTERCONNECTS.items()}
     assert clocks == {"v4": 1.05, "v5e": 1.5, "v5p": 1.75}

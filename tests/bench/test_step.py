@@ -1,4 +1,4 @@
-"""The training step compiled for machines; two CPUs stand for one that is not there."""
+"""The training step compiled for an absent machine; two CPUs stand in for it."""
 
 import json
 
@@ -29,7 +29,7 @@ def get_config():
 
 @pytest.fixture(autouse=True)
 def states_of_shapes():
-    """JAX builds states of shapes and of notes on arguments while it lowers a step."""
+    """Disable jaxtyping: JAX builds states of shapes and argument notes while it lowers a step."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -73,7 +73,7 @@ def test_the_command_compiles_the_step_with_and_without_the_block(config_file, t
     assert ranet["program"]["launches"] > plain["program"]["launches"]
     for cost in (ranet, plain):
         memory, parameters = cost["memory"], 4 * cost["parameters"]
-        # A device has the parameters, their momentum, and its own image and label.
+        # A device holds the parameters, their momentum, and its own image and label.
         assert memory["arguments"] > 2 * parameters + 32 * 40 * (3 * 4 + 1)
         parts = ("arguments", "results", "temporary", "code")
         assert memory["total"] == sum(memory[part] for part in parts) - memory["aliased"]

@@ -1,4 +1,4 @@
-"""Two processes that share a directory go on from one and the same step, or both end."""
+"""Two processes that share a directory resume from the same step, or both stop."""
 
 import os
 import socket

@@ -48,7 +48,7 @@ def test_a_flipped_bit_of_the_manifest_is_found_or_harmless(directory):
 @pytest.mark.parametrize("name", ["deep/er/array", MANIFEST])
 def test_other_damage_is_found(directory, name, kind):
     kind(directory / name)
-    lost = kind is damage.remove and name == MANIFEST  # as of directories of earlier versions
+    lost = kind is damage.remove and name == MANIFEST  # as in directories of earlier versions
     assert list(find_damage(directory)) == ([] if lost else [name])
 
 

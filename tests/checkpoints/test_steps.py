@@ -1,4 +1,4 @@
-"""Checkpoints of a training: what is damaged is named, and hides nothing that is whole."""
+"""Checkpoints of a training: damaged ones are named, and do not hide intact ones."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ def state(step):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A working directory with four checkpoints, the best of which is the second."""
+    """A working directory with four checkpoints; the second is the best."""
     workdir = tmp_path_factory.mktemp("run")
     checkpoints.prepare_workdir(workdir, training.tiny_config(), training.DATASET)
     with checkpoints.open_manager(workdir, 4) as manager:
@@ -50,13 +50,13 @@ def step_of(workdir, step):
 
 
 def resume(workdir):
-    """The step that training goes on from."""
+    """The step that training resumes from."""
     with checkpoints.open_manager(workdir, 4) as manager:
         return int(checkpoints.restore_latest(manager, state(0))["step"])
 
 
 def told(capsys):
-    """Sentences on standard error, of which each is one line."""
+    """The messages on standard error, one line each."""
     return [line for line in capsys.readouterr().err.splitlines() if line.startswith("ranet: ")]
 
 
@@ -89,8 +89,8 @@ def test_one_damaged_file_hides_no_other_checkpoint(made, workdir, capsys, kind)
             (8, lambda: checkpoints.load_variables(workdir).step, 4),
         ):
             if other != 6 and kind is not damage.empty:
-                continue  # what is not looked at may be damaged in one way or another
-            # Files of arrays are named by chance, so another step has others.
+                continue  # one kind of damage is enough for checkpoints that are not looked at
+            # Array files have random names, which differ from step to step.
             path = step_of(workdir, step) / name
             if not path.is_file():
                 continue
@@ -106,7 +106,7 @@ def test_one_damaged_file_hides_no_other_checkpoint(made, workdir, capsys, kind)
 
 @pytest.mark.parametrize("kind", damage.KINDS)
 def test_what_older_versions_wrote_is_read_and_its_damage_named(made, workdir, capsys, kind):
-    """Without checksums damage is found where Orbax finds it; the arrays are those of a step."""
+    """Without checksums only Orbax finds damage; the loaded arrays are still those of one step."""
     for step in SCORES:
         (step_of(workdir, step) / MANIFEST).unlink()
     shutil.copytree(workdir, workdir.with_name("older"))

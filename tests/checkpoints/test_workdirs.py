@@ -1,4 +1,4 @@
-"""Whose a directory is: training writes to its own and to new ones alone."""
+"""Ownership of directories: training writes only to its own and to new ones."""
 
 import json
 import shutil
@@ -207,7 +207,7 @@ def numbers(fields, path=()):
 
 @pytest.mark.parametrize("value", [10**400, -(10**400), [], {}, "x", None, [[10**30]]])
 def test_every_number_of_a_config_may_be_replaced(tmp_path, value):
-    """By a number of 400 digits and by other types: a sentence, or the config is read."""
+    """With 400-digit numbers or other types, the config loads or one sentence says why not."""
     exported(tmp_path / "made")
     path = tmp_path / "made" / "config.json"
     original = path.read_text()

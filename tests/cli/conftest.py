@@ -1,4 +1,4 @@
-"""What tests of several commands share."""
+"""A fixture that the tests of several commands share."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from ranet_jax.cli import main
 
 @pytest.fixture
 def refusal(capsys):
-    """Run a command that must fail, and return its one sentence of complaint."""
+    """Run a command that must fail, and return its one-sentence error message."""
 
     def run(*arguments):
         capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Programs compiled by one command and read by the next, in processes of their own."""
+"""Programs that one command compiles and the next one reads, each in a separate process."""
 
 import argparse
 import os
@@ -16,7 +16,7 @@ from ranet_jax.config import default_config
 from ranet_jax.inference.model import Model
 from ranet_jax.models import build_model
 
-# `ranet`, and what JAX's counters say of its compiler.
+# Runs `ranet`, then prints JAX's counters of the compilation cache.
 PROGRAM = """
 import sys
 from collections import Counter
@@ -33,7 +33,7 @@ sys.exit(status)
 
 @pytest.fixture(scope="module")
 def predict(tmp_path_factory):
-    """Run `ranet predict` on one image: requests to the cache, hits and misses."""
+    """Run `ranet predict` on one image; return the requests to the cache, hits and misses."""
     directory = tmp_path_factory.mktemp("predict")
     config = default_config()
     config.data.crop_size = (17, 17)
@@ -93,7 +93,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(predict, tmp_path):
 
 @pytest.fixture
 def settings(monkeypatch):
-    """The JAX settings that `use_cache` makes, in place of making them."""
+    """Record the JAX settings that `use_cache` makes instead of applying them."""
     made = {}
     monkeypatch.setattr(jax.config, "update", made.__setitem__)
     return made

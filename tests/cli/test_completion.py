@@ -20,7 +20,7 @@ def script(tmp_path_factory):
 
 
 def completions(script, folder, *words):
-    """What bash offers for the last of the words."""
+    """The completions that bash offers for the last of the words."""
     program = f'source {script}; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))'
     program += "; $(complete -p ranet | sed 's/.*-F \\([^ ]*\\).*/\\1/')"
     program += '; printf "%s\\n" "${COMPREPLY[@]}"'

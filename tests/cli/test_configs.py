@@ -124,4 +124,4 @@ def test_a_network_that_cannot_be_built(root, refusal):
     assert "backbone is 'vgg'" in refusal(*inspect, "--config.model.backbone=vgg")
     assert "dtype is 'int8'" in refusal(*inspect, "--config.model.dtype=int8")
     steps = refusal(*inspect, "--config.model.channels=0")
-    assert steps.startswith("--config.model.channels is 0")  # as it is typed
+    assert steps.startswith("--config.model.channels is 0")  # the field as it is typed

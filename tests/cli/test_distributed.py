@@ -1,4 +1,4 @@
-"""`ranet train --distributed`: how processes meet, and what the others say of one that is lost."""
+"""`ranet train --distributed`: how processes meet, and what the others report when one is lost."""
 
 import json
 import socket
@@ -29,7 +29,7 @@ def test_the_other_process_says_which_is_gone_and_what_is_saved(tmp_path):
 
 @pytest.mark.long
 def test_processes_that_share_no_file_system_train_on_a_store(tmp_path, bucket):
-    """Each has a directory for temporary files of its own; one gets a signal, and both end well."""
+    """Each has its own directory for temporary files; one gets a signal, and both end cleanly."""
     port, processes = free_port(), []
     for index in range(2):
         (tmp_path / str(index)).mkdir()

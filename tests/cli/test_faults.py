@@ -1,4 +1,4 @@
-"""Wrong arguments and damaged files, drawn at random: a command ends soon, and in a sentence."""
+"""Wrong arguments and damaged files, drawn at random: commands end soon and say what is wrong."""
 
 import collections
 import contextlib
@@ -67,7 +67,7 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def place(whole, tmp_path, monkeypatch):
-    """The current directory, and a function that makes it what `whole` is."""
+    """Change to an empty directory, and return a function that resets it to a copy of `whole`."""
     monkeypatch.chdir(tmp_path)
 
     def restore():
@@ -93,17 +93,17 @@ def too_long(*_):
 
 
 def ends(arguments, capfd):
-    """The status of a command, which says what is wrong, if anything is."""
+    """Run a command and return its status; a command that fails must say what is wrong."""
     before = signal.signal(signal.SIGALRM, too_long)
     signal.alarm(SECONDS)
     try:
         status = main(arguments)
-    except SystemExit as stop:  # of argparse
+    except SystemExit as stop:  # from argparse
         status = stop.code
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
-        jax.clear_caches()  # which end with a command's process
+        jax.clear_caches()  # as the end of a command's process does
     told = capfd.readouterr().err
     assert "Traceback" not in told, told
     assert status in (0, 1, 2), status
@@ -114,7 +114,7 @@ def ends(arguments, capfd):
 
 
 def changed(arguments, rng):
-    """The arguments of a command, of which one is another, is left out, or is one too many."""
+    """A command's arguments with one of them replaced or left out, or with one added."""
     arguments = list(arguments)
     place, value = rng.randrange(1, len(arguments)), rng.choice(VALUES)
     kinds = ["replace", "replace", "replace", "remove", "insert"]
@@ -144,7 +144,7 @@ def damaged(path, rng):
 
 
 def assert_all_ended_well(statuses, faults):
-    """Neither did each command fail nor each succeed, and none took too much memory."""
+    """Check that some commands failed, some succeeded, and none took too much memory."""
     assert not faults, "\n".join(map(str, faults))
     assert min(statuses[0], statuses[1] + statuses[2]) > TRIES / 100, statuses
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < MEMORY

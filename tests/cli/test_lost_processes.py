@@ -1,4 +1,4 @@
-"""One of four processes is killed, again and again: the others say so, and nothing is lost."""
+"""One of four processes is killed repeatedly: the others report it, and nothing is lost."""
 
 import contextlib
 import random
@@ -19,7 +19,7 @@ PATIENCE = 60  # seconds
 
 @contextlib.contextmanager
 def started(workdir):
-    """Four processes that train, none of which stays."""
+    """Start four processes that train; those still running at the end are killed."""
     port = processes.free_port()
     options = ("--lost-after", "10", "--join-timeout", "25")
     running = [
@@ -40,7 +40,7 @@ def train_to_the_end(workdir):
 
 
 def kill_one(workdir, index, after):
-    """Kill a process so many seconds after all began; the others end, and say what is saved."""
+    """Kill one process `after` seconds after all began; the others end and say what is saved."""
     with started(workdir) as running:
         time.sleep(after)
         killed = running.pop(index)
@@ -58,7 +58,7 @@ def kill_one(workdir, index, after):
 
 
 def test_processes_killed_at_any_moment_lose_and_change_nothing(tmp_path):
-    """About a quarter of an hour; a training ends after every fifth kill."""
+    """Takes about a quarter of an hour; a training runs to its end after every fifth kill."""
     rng = random.Random(0)
     train_to_the_end(tmp_path / "whole")
     with track(desc="kill", unit="kill", total=KILLS) as progress:

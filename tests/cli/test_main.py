@@ -1,4 +1,4 @@
-"""The command line: one way through it from a source folder to pictures, and every wrong turn."""
+"""The command line: one full run from a source folder to pictures, and what can go wrong."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A folder with a source, the data set prepared from it, and a config for that."""
+    """A folder with a source, the data set prepared from it, and a config for the data set."""
     root = tmp_path_factory.mktemp("cli")
     source = make_source(root / "source")
     arguments = ["--source", str(source), "--data-dir", str(root / "tfds")]
@@ -292,7 +292,7 @@ def test_training_that_cannot_start(root, workdir, tmp_path, refusal):
 
 @pytest.fixture(scope="module")
 def other_classes(root):
-    """A prepared data set as the first one is, but of ten classes."""
+    """A data set prepared like the first one, but with ten classes."""
     version = root / "tfds" / "streets" / "1.0.0"
     shutil.copytree(root / "tfds" / "camvid" / "1.0.0", version)
     for path in version.glob("camvid-*"):

@@ -1,4 +1,4 @@
-"""File names that no file system takes: every command ends in one sentence."""
+"""File names that no file system accepts: every command ends with a one-sentence error."""
 
 import pytest
 

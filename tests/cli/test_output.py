@@ -19,7 +19,7 @@ from ranet_jax.inspection import inspect_config
 
 @pytest.fixture
 def inputs(tmp_path, monkeypatch):
-    """A folder of an image, a video and a file that is neither, and a model for them."""
+    """A folder with an image, a video and a file that is neither, and a model for them."""
     model = brightest_channel_model()
     monkeypatch.setattr("ranet_jax.inference.model.load", lambda path, configure=None: model)
     folder = tmp_path / "in"

@@ -1,4 +1,4 @@
-"""`ranet train --data`: from a folder of images to a run that goes on, is scored and predicts."""
+"""`ranet train --data`: a folder of images becomes a run that is resumed, scored and predicts."""
 
 import json
 
@@ -30,14 +30,14 @@ def command(root, *options):
 
 @pytest.fixture(scope="module")
 def config(root):
-    """What the run has that `train --data` made."""
+    """The config that the run of `train --data` saved."""
     assert main(command(root, "--minutes", "60")) == 0
     return json.loads((root / "run" / "config.json").read_text())
 
 
 def test_the_run_keeps_what_was_chosen(config):
     assert config["data"]["name"] == "mine"
-    assert config["data"]["crop_size"] == [16, 32]  # of images of 24 x 32, 20 x 28, 17 x 40
+    assert config["data"]["crop_size"] == [16, 32]  # from images of 24 x 32, 20 x 28, 17 x 40
     assert len(config["loss"]["class_weights"]) == 3
     assert (config["train"]["steps"], config["train"]["patience"]) == (3, 1)
     assert config["model"]["width"] == 4

@@ -37,7 +37,7 @@ def packed(tmp_path_factory):
 @pytest.mark.long
 @pytest.mark.slow
 def test_training_needs_no_tensorflow(packed, tmp_path):
-    """In a process where it cannot be imported, as on a machine that lacks it."""
+    """TensorFlow cannot be imported in the process, as on a machine without it."""
     program = (
         "import sys; sys.modules['tensorflow'] = sys.modules['tensorflow_datasets'] = None;"
         "from ranet_jax.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -51,7 +51,7 @@ def test_training_needs_no_tensorflow(packed, tmp_path):
     assert "bicyclist" in ended.stdout
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 2]
-    # The validation set is the one of TFDS, image by image.
+    # The validation set equals that of TFDS, image by image.
     config = f"--config.data.data_dir={packed / 'tfds'}"
     assert main(["evaluate", str(tmp_path / "run"), config]) == 0
     scores = json.loads((tmp_path / "run" / "evaluation_val.json").read_text())

@@ -1,4 +1,4 @@
-"""Options of pictures: what `ranet evaluate` and `predict` refuse before a model is loaded."""
+"""Options of pictures that `ranet evaluate` and `predict` refuse before they load a model."""
 
 import pytest
 

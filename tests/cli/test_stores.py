@@ -1,4 +1,4 @@
-"""Commands whose data, runs and outputs are on an object store do what they do with local ones."""
+"""Commands do the same with data, runs and outputs on an object store as with local ones."""
 
 import json
 import os
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """The directory of all files that commands make on this machine, where they run."""
+    """The directory that commands run in, which holds all files that they write on this machine."""
     place = tmp_path_factory.mktemp("stores")
     (place / "temporary").mkdir()
     with pytest.MonkeyPatch.context() as patch:
@@ -60,10 +60,10 @@ def get_config():
 
 @pytest.fixture(scope="module")
 def filled(place, object_store):
-    """A bucket and, as local files, what it is to be compared with.
+    """A bucket, and the local files to compare it with.
 
-    The source `source/`, the data set prepared from it in `tfds/`, and in `run/` a run on that,
-    whose one checkpoint has random weights.
+    Both hold the source `source/`, the data set prepared from it in `tfds/`, and in `run/` a run
+    on that data set, with one checkpoint of random weights.
     """
     bucket = Bucket()
     make_source(place / "source")
@@ -91,7 +91,7 @@ def write_run(workdir, config):
 @pytest.fixture(autouse=True)
 def _nothing_else_stays_here(place):
     yield
-    left = os.listdir(place / "temporary")  # where TFDS leaves its own
+    left = os.listdir(place / "temporary")  # TFDS leaves its own files there
     assert not [name for name in left if name.startswith("ranet_jax_")]
     assert not [name for name in os.listdir(place) if name.startswith(("s3", "gs", "~"))]
 
@@ -232,7 +232,7 @@ TINY_STEPS = (
 
 @pytest.mark.long
 def test_a_training_on_a_store_is_that_of_a_disk(filled, bucket, place, monkeypatch, capsys):
-    """Stopped by a signal and started again, it leaves what an undisturbed one leaves on a disk."""
+    """Stopped by a signal and resumed, it leaves the files of an undisturbed training on a disk."""
     options = ["--config=config.py", f"--config.data.data_dir={filled.url('tfds')}", *TINY_STEPS]
     assert main(["train", "--workdir=trained", *options]) == 0
     expected = local_files(place / "trained")

@@ -1,4 +1,4 @@
-"""The command and its child: signals, exit statuses, and what is said of them."""
+"""The command and its child process: signals, exit statuses and the messages about them."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-# The child runs what it is given, in place of a training.
+# The child runs the program that it is given instead of a training.
 PROGRAM = """
 import os, pathlib, signal, sys, time
 from ranet_jax.cli import supervise
@@ -101,7 +101,7 @@ FOLLOWING = "supervise.follow_supervisor(); print(os.getpid(), flush=True); time
 
 
 def state(process):
-    """The state of a process in /proc, such as "T" of one that was stopped; None if it is gone."""
+    """The state of a process in /proc, such as "T" for a stopped one; None if it is gone."""
     try:
         text = pathlib.Path(f"/proc/{process}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -118,7 +118,7 @@ def wait_for(condition):
 
 @pytest.mark.parametrize("before", ["", "print(os.getpid(), flush=True); time.sleep(2); "])
 def test_the_child_ends_when_the_command_is_killed(start, before):
-    """Were it before the child looks."""
+    """Also when that happens before the child starts to follow the command."""
     command = start(before + FOLLOWING)
     child = int(command.stdout.readline())
     command.kill()

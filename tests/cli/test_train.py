@@ -1,4 +1,4 @@
-"""`ranet train` where training ends early."""
+"""`ranet train` when training ends early."""
 
 import json
 

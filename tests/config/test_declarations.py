@@ -9,7 +9,7 @@ from ranet_jax.config.declarations import FIELDS, check_value
 from ranet_jax.config.field import Effect
 from ranet_jax.errors import UserError
 
-# Types whose values a field of a type takes.
+# The types whose values a field of each type takes, where it is not its own type alone.
 TAKEN = {float: (int, float)}
 
 

@@ -1,4 +1,4 @@
-"""Configs: their way through JSON, and what does not fit them."""
+"""Configs: their round trip through JSON, and the values that they refuse."""
 
 import json
 import math
@@ -159,7 +159,7 @@ NUMERIC = [name for name, field in FIELDS.items() if field.range is not None]
 
 
 def with_number(field, number, index):
-    """A value of a field, of its form, that has this number as one entry."""
+    """A value in the field's form that has this number as one entry."""
     if field.kind is not tuple:
         return number
     if field.pairs:
@@ -170,7 +170,7 @@ def with_number(field, number, index):
 
 
 def put(config, name, value):
-    """Set a field as a Python file may: whatever a ConfigDict lets pass."""
+    """Set a field as a Python file may: to anything that a ConfigDict accepts."""
     section, _, key = name.rpartition(".")
     (config[section] if section else config)[key] = value
 

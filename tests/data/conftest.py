@@ -9,6 +9,6 @@ from helpers.folder_source import (
 
 @pytest.fixture
 def source(tmp_path):
-    """The least that can be prepared, to be spoiled by a test."""
+    """The smallest source that can be prepared, for tests to spoil."""
     sizes = {"train/a.png": (8, 10), "train/b.jpg": (8, 10), "val/c.png": (6, 7)}
     return make_source(tmp_path / "source", sizes=sizes)

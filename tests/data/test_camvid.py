@@ -155,7 +155,7 @@ def spoil_bytes(path):
     ],
 )
 def test_bad_label_stops_preparation_and_leaves_nothing(source, tmp_path, spoil, message):
-    """The fault lies in the last split, so records of the first are written when it is met."""
+    """The fault lies in the last split, so records of the first are written before it is found."""
     path = source / "testannot" / "f.png"
     good = path.read_bytes()
     spoil(path)

@@ -33,7 +33,7 @@ EXTRA = {"train_extra/erlangen/erlangen_000000_000000": ((0, 7, 26), (255, 0, 13
 
 
 def make_files():
-    """Content of each archive by path in it, with files that are not read."""
+    """Content of each archive by the path in it, including files that are not read."""
     files = {IMAGES: {"README": b"-"}, LABELS: {}, EXTRA_IMAGES: {}, EXTRA_LABELS: {}}
     for number, (place, (ids, _)) in enumerate((EXAMPLES | EXTRA).items()):
         fine = place in EXAMPLES
@@ -131,7 +131,7 @@ def test_metadata(prepared):
 
 
 def test_unpacked_folders_give_the_same_records(prepared, tmp_path):
-    """As does preparing twice: the records do not depend on the run."""
+    """Preparing twice gives the same records too: they do not depend on the run."""
     unpacked = prepare(write_source(tmp_path / "source", make_files(), unpacked=True))
     assert len(records("cityscapes", prepared)) == 4
     assert records("cityscapes", unpacked) == records("cityscapes", prepared)
@@ -144,7 +144,7 @@ def test_archives_go_before_folders(prepared, tmp_path):
 
 
 def test_interrupted_preparation_leaves_nothing_and_is_made_good(prepared, tmp_path, monkeypatch):
-    """Cut off within the second split, when records of the first are written."""
+    """It is cut off within the second split, after the records of the first are written."""
     source = write_source(tmp_path / "source", make_files())
     calls = []
 

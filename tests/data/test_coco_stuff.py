@@ -40,7 +40,7 @@ def less_one(ids):
 
 
 def ten_thousand():
-    """Content of the archive by path in it; one image is in no list."""
+    """Content of the archive by the path in it; one image is in no list."""
     files = {f"images/{STEM}9.jpg": picture(9, "jpeg")}
     for split, listing in (("train", "train"), ("val", "test")):
         stems = [f"{STEM}{number}" for number in EXAMPLES[split]]
@@ -52,7 +52,7 @@ def ten_thousand():
 
 
 def all_of_it():
-    """Content of each archive by path in it."""
+    """Content of each archive by the path in it."""
     files = {"train2017.zip": {}, "val2017.zip": {}, MAPS: {}}
     for split, numbered in EXAMPLES.items():
         for number, (ids, _) in numbered.items():
@@ -91,7 +91,7 @@ def prepared(request, tmp_path_factory):
 
 @pytest.fixture
 def attempt(tmp_path):
-    """Prepare files, which must fail, and return the one sentence and the source."""
+    """Prepare files, which must fail; return the one-sentence error and the source."""
 
     def run(name, files, unpacked=False):
         source = write_source(tmp_path / "source", files, unpacked)
@@ -111,7 +111,7 @@ def test_ids_are_numbered_without_gaps():
     assert len(labels.IDS) == len(labels.CLASS_NAMES) == len(set(labels.PALETTE)) == 171
     assert len(set(labels.CLASS_NAMES)) == 171
     names = dict(zip(labels.IDS, labels.CLASS_NAMES, strict=True))
-    # Both sides of each gap, and the last thing, the first stuff and the last stuff.
+    # Both sides of each gap, the last thing, the first stuff and the last stuff.
     assert [names[i] for i in (11, 13, 25, 27, 28, 31)] == [
         *("fire hydrant", "stop sign", "giraffe", "backpack", "umbrella", "handbag")
     ]

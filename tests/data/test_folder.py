@@ -52,7 +52,7 @@ def test_examples_are_the_files(prepared):
     for place in SIZES:
         image, label = read_pair(source, place)
         example = found[stem_of(place)]
-        if not place.endswith(".jpg"):  # which TFDS decodes less exactly than Pillow
+        if not place.endswith(".jpg"):  # TFDS decodes JPEG less exactly than Pillow
             np.testing.assert_array_equal(example["image"], image)
         np.testing.assert_array_equal(example["label"][..., 0], label)
 
@@ -108,7 +108,7 @@ def test_damaged_records_are_told(prepared, tmp_path, capsys, spoil):
 
 
 def test_training_crops_images_of_every_size(prepared):
-    """Each crop and its label lie at one place of one image; what is narrower is padded."""
+    """Each crop and its label lie at the same place of one image; narrower images are padded."""
     source, data_dir, _ = prepared
     config = config_of(data_dir)
     batches = data_input.train_batches(config, data_input.open_dataset(config.data))
@@ -146,7 +146,7 @@ def test_a_camera_turned_on_its_side(source):
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK", "I;16", "F"])
 def test_image_of_any_mode_becomes_rgb(source, mode):
-    """Training sees of it what prediction sees."""
+    """Training sees the same pixels of it as prediction."""
     path = source / "images" / "val" / "c.png"
     grey = np.arange(6 * 7, dtype=np.uint16).reshape(6, 7) * 1500
     if mode == "I;16":

@@ -1,4 +1,4 @@
-"""Folders of images and masks that cannot be prepared, and what they are told."""
+"""Folders of images and masks that cannot be prepared, and the messages about them."""
 
 import io
 import shutil

@@ -1,4 +1,4 @@
-"""What masks mean: class numbers, or colours that tools and optimisers put in another order."""
+"""The meaning of masks: class numbers, or colours that tools and optimisers have reordered."""
 
 import json
 import re
@@ -23,7 +23,7 @@ ENTRIES[3]["ignore"] = True
 
 @pytest.fixture
 def source(tmp_path):
-    """Masks of the numbers 0 to 3, of which the last is ignored."""
+    """Masks of the numbers 0 to 3; the last one is ignored."""
     source = make_source(tmp_path / "source", classes=ENTRIES, sizes=SIZES)
     for path in (source / "masks").rglob("*.png"):
         numbers = np.random.default_rng(len(path.stem)).integers(
@@ -44,7 +44,7 @@ def labels(source):
 
 
 def rewrite(source, change):
-    """Save each mask of train as `change` makes it of its numbers; return the numbers."""
+    """Save each mask of train as `change` makes it from its numbers; return the numbers."""
     numbers = {}
     for path in sorted((source / "masks" / "train").iterdir()):
         numbers[path.stem] = np.asarray(Image.open(path))
@@ -177,7 +177,7 @@ def test_colours_need_a_file_that_gives_them(source, change, capsys):
 
 
 def test_palettes_that_exchange_numbers_are_found_by_names_alone(source, capsys):
-    """The one mask was optimised, the other was not."""
+    """One mask was optimised, the other was not."""
     (source / "classes.json").write_text(json.dumps(NAMES))
     rewrite(source, indexed)
     path = source / "masks" / "train" / "b.png"

@@ -76,7 +76,7 @@ def test_a_fraction_is_drawn_and_stays_where_it_is(tmp_path):
     first = names_of(list_splits(write_pairs(tmp_path, names[:300]), 0.1, 0))
     assert first.keys() == {"train", "val"}
     assert sorted(first["train"] + first["val"]) == sorted(names[:300])
-    assert 15 < len(first["val"]) < 45  # 30, and less than three deviations from it
+    assert 15 < len(first["val"]) < 45  # 30, with a margin of less than three deviations
     assert first == names_of(list_splits(tmp_path, 0.1, 0))
 
     more = names_of(list_splits(write_pairs(tmp_path, names), 0.1, 0))

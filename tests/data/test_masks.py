@@ -1,4 +1,4 @@
-"""What every builder stores: bytes that training decodes to what prediction sees."""
+"""The bytes that every builder stores: training decodes them to what prediction sees."""
 
 import io
 
@@ -25,7 +25,7 @@ QUARTER_TURN = exif((0x0112, 3, 1, b"\6\0\0\0"))
 
 @pytest.fixture
 def example(tmp_path):
-    """What is stored of the bytes of an image file."""
+    """A function that returns the bytes stored for those of an image file."""
 
     def store(encoded, label=LABEL, upright=False):
         (tmp_path / "image.png").write_bytes(encoded)
@@ -81,7 +81,7 @@ def test_anything_else_becomes_png(example, kind):
 
 def test_a_photograph_is_turned_where_its_label_is_upright(example):
     encoded = saved(PICTURE, exif=QUARTER_TURN)
-    assert example(encoded) == encoded  # official labels are of the stored pixels
+    assert example(encoded) == encoded  # official labels belong to the stored pixels
     stored = example(encoded, LABEL.T, upright=True)
     np.testing.assert_array_equal(decode_stored(stored), np.rot90(RGB, -1))
 
@@ -110,7 +110,7 @@ DAMAGED = {
 
 @pytest.mark.parametrize("kind", DAMAGED)
 def test_what_training_cannot_read_is_never_stored(example, kind):
-    """Pillow reads some of these files to their last row and complains of nothing."""
+    """Pillow reads some of these files to their last row without complaint."""
     try:
         stored = example(DAMAGED[kind])
     except UserError as error:

@@ -21,12 +21,12 @@ VOC, MATRICES = "VOCtrainval_03-May-2010.tar", "trainval.tar.gz"
 TEXTS = {
     "labels.txt": "1: accordion\n2: aeroplane\n3: baby carriage\n19: bedclothes\n80: cloth\n"
     "397: table\n431: unknown\n440: wall\n458: potted plant\n459: wool\n",
-    # Not in the order of the other list; four names are written otherwise there.
+    # Not in the order of the other list, which also spells four of the names differently.
     "59_labels.txt": "1: aeroplane\n2: diningtable\n3: pottedplant\n4: clothes\n5: wall\n"
     "6: bedcloth\n",
 }
 NAMES = ("aeroplane", "diningtable", "pottedplant", "clothes", "wall", "bedcloth")
-# Classes of the 459 in each example, and the categories that they become, -1 for background.
+# Classes out of the 459 in each example, and the categories they become, -1 for background.
 EXAMPLES = {
     "train": {
         "2008_000001": ((2, 19, 80, 397, 440, 458), (0, 5, 3, 1, 4, 2)),
@@ -37,7 +37,7 @@ EXAMPLES = {
 
 
 def make_files():
-    """Content of each archive by path in it, one image and one matrix more than are listed."""
+    """Content of each archive by the path in it, with one image and one matrix that no list has."""
     root = "VOCdevkit/VOC2010"
     files = {VOC: {f"{root}/JPEGImages/2010_000009.jpg": picture(9, "jpeg")}, MATRICES: {}}
     files[MATRICES]["trainval/2010_000009.mat"] = b"not read"
@@ -73,7 +73,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture
 def attempt(tmp_path):
-    """Prepare files, which must fail, and return the one sentence and the source."""
+    """Prepare files, which must fail; return the one-sentence error and the source."""
 
     def run(files, unpacked=False):
         source = write_source(tmp_path / "source", files, unpacked)

@@ -1,4 +1,4 @@
-"""Scenes of `shapes`: what their labels promise can be seen in them."""
+"""Scenes of `shapes`: the pixels show what the labels promise."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_every_class_occurs_and_families_and_kinds_are_balanced(drawn):
 
 
 def test_one_object_of_each_family_has_marks_of_its_kind(drawn):
-    """A mark and a ring of pixels around it lie in one region, so it speaks of that region."""
+    """A mark and a ring of pixels around it lie in one region, which the mark describes."""
     side = scenes.MARK_RADIUS + 1
     for scene in drawn:
         shown = {index: set() for index in range(len(scene.kinds))}
@@ -75,7 +75,7 @@ def test_marks_are_painted_brighter_or_darker(drawn):
         for row, column, kind in scene.marks:
             side = scenes.MARK_RADIUS
             window = grey[row - side : row + side + 1, column - side : column + side + 1]
-            # A ring leaves its centre and a cross its edges' middles as they were.
+            # A ring leaves its centre as it was, and a cross the middles of its edges.
             rest, mark = window[side, side], window[side, 1]
             if kind == 1:
                 rest, mark = window[side, 0], window[side, side]
@@ -111,7 +111,7 @@ def test_visible_part_of_every_object_is_large_and_in_one_piece(drawn):
 
 
 def test_texture_does_not_tell_the_kind():
-    """Painting one layout with the kinds swapped changes pixels at marks alone."""
+    """Painting one layout with the kinds swapped changes only pixels at marks."""
     scene = scenes.draw_scene(np.random.default_rng(1))
     swapped = tuple((row, column, 1 - kind) for row, column, kind in scene.marks)
     images = [

@@ -1,4 +1,4 @@
-"""What is said, where, and what `--quiet` and `--json` leave of it."""
+"""Where output goes, and what `--quiet` and `--json` leave of it."""
 
 import pytest
 

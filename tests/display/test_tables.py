@@ -1,4 +1,4 @@
-"""Tables in Markdown, by hand, and as a terminal shows them."""
+"""Tables in Markdown, against text written by hand, and as a terminal shows them."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Checkpoints scored into their directories: reports, journals of what was cut off, pictures."""
+"""Checkpoints scored into their directories: reports, journals of interrupted runs, pictures."""
 
 import dataclasses
 import errno
@@ -55,7 +55,7 @@ def test_a_checkpoint_is_scored_into_its_directory(saved_model):
     assert fields["split"] == "val"
     assert fields["checkpoint"] == str(path)
     assert fields["fine"]["miou"] == 1.0
-    # Of the 4 x 5 feature pixels of each of four images of one colour, 12 are left of the middle.
+    # Each of the four images has one colour and 4 x 5 feature pixels, 12 left of the middle.
     assert fields["regions"]["counts"]["largest_pixels"] == 4 * 12
     assert fields["regions"]["region_purity"] == 1.0
 
@@ -79,7 +79,7 @@ def interrupted(batches, after):
 
 
 def test_an_evaluation_goes_on_where_it_was_cut_off(saved_model, monkeypatch):
-    """Of two batches the first is counted once, and forgotten where the weights have changed."""
+    """The first of two batches is counted once, and forgotten when the weights have changed."""
     path, _ = saved_model
     whole = evaluate_checkpoint(path, progress=False).result
     (path / "evaluation_val.json").unlink()

@@ -1,4 +1,4 @@
-"""Files of what an evaluation counted so far."""
+"""Files with the counts of an evaluation so far."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What the regions are like: counts by hand, scores, and what is said of useless partitions."""
+"""Statistics of regions: counts by hand, scores, and warnings about useless partitions."""
 
 import collections
 import dataclasses
@@ -32,9 +32,9 @@ from ranet_jax.training.step import init_variables
 LABELS = np.array([[0, 0, 0, 3], [0, 0, 0, 3], [0, 0, 10, 3]], np.int32)
 ROOTS = np.array([0, 10, -1], np.int32)
 TRUTH = np.array([[0, 0, 1, 1], [0, 0, 1, 255], [0, 2, 1, 1]], np.uint8)
-# Above one half at (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), which is ignored, and (2, 2).
+# Above one half at (0, 1), (0, 2), (0, 3), (1, 2), (2, 2), and at (1, 3), which is ignored.
 BOUNDARY = np.array([[0.1, 0.9, 0.6, 0.7], [0.2, 0.5, 0.8, 0.9], [0.1, 0.3, 0.9, 0.4]], np.float32)
-# True boundary is at (0, 1), (0, 2), (1, 1), (1, 2), (2, 0), (2, 1) and (2, 2).
+# The true boundary is at (0, 1), (0, 2), (1, 1), (1, 2), (2, 0), (2, 1) and (2, 2).
 COUNTS = RegionCounts(
     images=1,
     pixels=12,
@@ -77,7 +77,7 @@ def test_a_finer_label_map_is_read_at_the_feature_pixels():
     truth[0, 2], truth[3, 4], truth[3, 0] = 2, 255, 255
     labels = np.array([[0, 0, 0], [3, 3, 3]], np.int32)
     counts = count_image(labels, np.array([-1]), np.full((2, 3), 0.6, np.float32), truth)
-    # Categories 0 2 1 and ? 0 ?; cell (1, 0), pixels (2:4, 0:1), has a border nowhere.
+    # Categories 0 2 1 and ? 0 ?; cell (1, 0), pixels (2:4, 0:1), has no border.
     assert (counts.labelled_pixels, counts.pure_pixels) == (4, 1 + 1)
     assert (counts.regions, counts.region_pixels, counts.squared_sizes) == (0, 0, 18)
     assert (counts.true_boundary, counts.predicted_boundary, counts.matched_boundary) == (4, 6, 4)
@@ -93,7 +93,7 @@ def test_cells_without_a_label_do_not_count_as_boundary():
 
 
 def random_image(seed, grid=(7, 9), shape=(13, 17)):
-    """Regions, slots, boundary and labels without any order in them."""
+    """Random regions, slots, boundary and labels."""
     generator = np.random.default_rng(seed)
     roots = generator.choice(grid[0] * grid[1], 12, replace=False)
     labels = roots[generator.integers(0, 12, grid)].astype(np.int32)
@@ -104,7 +104,7 @@ def random_image(seed, grid=(7, 9), shape=(13, 17)):
 
 
 def closest(position, cells, size):
-    """The cell closest to a label pixel; the larger of two."""
+    """The cell closest to a label pixel; the larger index if two are equally close."""
     place = fractions.Fraction(position * (cells - 1), size - 1)
     return min(range(cells), key=lambda cell: (abs(cell - place), -cell))
 
@@ -256,7 +256,7 @@ def test_up_to_nine_tenths_nothing_is_told():
 
 
 def tiny_model(crop_size):
-    """A small RANet of random weights that parts noise into regions of many sizes."""
+    """A small RANet with random weights that divides noise into regions of many sizes."""
     config = default_config()
     config.data.mean = (0.0, 0.0, 0.0)
     config.data.std = (64.0, 64.0, 64.0)

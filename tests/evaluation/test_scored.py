@@ -1,4 +1,4 @@
-"""What is said of the weights that were scored."""
+"""Remarks about the weights that were scored."""
 
 import numpy as np
 import pytest

@@ -144,7 +144,7 @@ def test_a_network_without_regions_has_no_scores_of_them(settings):
 @pytest.mark.long
 @pytest.mark.parametrize("mode", ["whole", "slide"])
 def test_what_is_compiled_for_images_of_many_sizes_is_dropped(mode, monkeypatch):
-    """Of nine sizes no more than four are kept at a time; the counts are the same."""
+    """At most four of nine sizes are kept at a time; the counts are the same."""
     monkeypatch.setattr(forward, "COMPILED_SIZES", 4)
     sizes = [(5 + seed, 6) for seed in range(9)]
     batches = [
@@ -166,7 +166,7 @@ def test_what_is_compiled_for_images_of_many_sizes_is_dropped(mode, monkeypatch)
 
 @pytest.mark.long
 def test_every_scale_counts_among_what_is_compiled(monkeypatch):
-    """Of five sizes, at two scales and for the regions, two sizes are kept at a time at most."""
+    """At most two of five sizes are kept at a time, each at two scales and for the regions."""
     monkeypatch.setattr(forward, "COMPILED_SIZES", 6)
     kept = []
 
@@ -283,7 +283,7 @@ def test_two_hosts_get_the_sum_of_their_counts():
 
 
 def test_the_first_images_are_kept_as_small_samples():
-    """Images under classes in stripes: every second pixel of 640 is left, normalised."""
+    """Samples of images with striped classes keep every second pixel of 640, normalised."""
     labels = np.zeros((3, 20, 640), np.uint8)
     labels[:, :, 320:] = 1
     labels[0, :5] = 255
@@ -302,5 +302,5 @@ def test_the_first_images_are_kept_as_small_samples():
     np.testing.assert_array_equal(second.image, images[1, ::2, ::2])
     (sample,) = evaluate_batches(
         brightest, VARIABLES, batches[1:], DATASET, SETTINGS, progress=False
-    ).samples  # the padding is none
+    ).samples  # the padding is no sample
     np.testing.assert_array_equal(sample.truth, labels[2, ::2, ::2])

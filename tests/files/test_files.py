@@ -1,4 +1,4 @@
-"""Files that are whole or not there, also where several processes write them at once."""
+"""Files are whole or absent, even when several processes write them at once."""
 
 import pathlib
 import subprocess

@@ -1,4 +1,4 @@
-"""A working directory on an object store: what is sent when, what is left out, what is kept."""
+"""A working directory on an object store: what is sent and when, what is left out or kept."""
 
 import shutil
 
@@ -45,7 +45,7 @@ def test_changes_are_sent_and_nothing_else(bucket, monkeypatch):
         (mirror.local / ".b.partial").mkdir()
         (mirror.local / ".b.partial/x").write_bytes(b"2")
         shutil.rmtree(mirror.local / "d")
-        (mirror.local / "b/c").unlink()  # as a cleaner of temporary files does
+        (mirror.local / "b/c").unlink()  # as programs that clean up temporary files do
         mirror.send()
         assert names == ["run/z", "run/b/new", "run/b/last"]
         (mirror.local / "a").write_bytes(b"34")

@@ -1,4 +1,4 @@
-"""Paths as users write them: local ones as pathlib has them, those of stores by etils."""
+"""Paths as users write them: local ones become pathlib paths, those on stores etils paths."""
 
 import pathlib
 import sys
@@ -126,7 +126,7 @@ def test_a_kept_copy_is_made_anew_when_the_original_changes(bucket, tmp_path, mo
     assert (first / "a").read_bytes() == b"12"
     assert capsys.readouterr().err == f"ranet: Copying {path} (0.0 MB) to {first}.\n"
     (first / "mark").touch()
-    assert paths.kept_copy(path) == first  # and not copied again
+    assert paths.kept_copy(path) == first  # it is not copied again
     assert (first / "mark").exists()
     assert capsys.readouterr().err == ""
     bucket.put("data/toy/1.0.0/a", b"34")

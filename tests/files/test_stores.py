@@ -1,4 +1,4 @@
-"""Files of this project on an object store: whole or not there, and one sentence where it fails."""
+"""Files on an object store: they are whole or absent, and a failure ends in one sentence."""
 
 import json
 
@@ -50,7 +50,7 @@ def test_a_new_directory_overwrites_nothing(bucket):
 
 def test_a_directory_that_cannot_be_sent_whole_is_taken_back(bucket, tmp_path):
     (tmp_path / "a").write_bytes(b"1")
-    (tmp_path / "b\udcff").write_bytes(b"2")  # a name that is not UTF-8, as those of stores are
+    (tmp_path / "b\udcff").write_bytes(b"2")  # stores require UTF-8 names, unlike this one
     with pytest.raises(OSError, match="surrogates not allowed"):
         stores.upload(tmp_path, as_path(bucket.url("up")))
     assert bucket.files() == {}

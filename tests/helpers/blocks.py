@@ -14,7 +14,7 @@ VAL = 11
 
 
 def make_example(number, height=HEIGHT, width=WIDTH):
-    """Image of (30 + 10 x number, 50 x label, column), label of random 10 x 10 blocks."""
+    """Image of channels (30 + 10 x number, 50 x label, column), label of random 10 x 10 blocks."""
     rng = np.random.default_rng(number)
     blocks = rng.integers(0, CLASSES, ((height + 9) // 10, (width + 9) // 10), dtype=np.uint8)
     label = np.repeat(np.repeat(blocks, 10, axis=0), 10, axis=1)[:height, :width]
@@ -63,7 +63,7 @@ class Blocks(tfds.core.GeneratorBasedBuilder):
 
 
 def whole_images(data_dir):
-    """Config of whole images of the data set, neither augmented nor normalised."""
+    """Config that reads whole images of the data set, neither augmented nor normalised."""
     config = default_config()
     config.data.update(
         name="blocks",

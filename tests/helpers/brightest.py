@@ -14,9 +14,9 @@ VARIABLES = {"params": {"gain": np.float32(1)}, "batch_stats": {}}
 
 @functools.partial(jax.jit, static_argnames="with_regions")
 def brightest(variables, images, with_regions=False):
-    """Fine scores are the channels, coarse ones those of the pixel to the right.
+    """Fine scores are the channels; coarse scores are the channels of the pixel to the right.
 
-    There is a boundary where green outshines red, and regions left and right of the middle.
+    The boundary is where green outshines red; the two regions are left and right of the middle.
     """
     scores = images * variables["params"]["gain"]
     return Outputs(

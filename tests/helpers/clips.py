@@ -21,7 +21,7 @@ def moving_blocks(count, size=(48, 64)):
 
 
 def write_clip(path, frames, times=None, codec="libx264", rotation=0, aspect=None, **container):
-    """Write frames, shown from `times` in milliseconds on, or ten a second."""
+    """Write frames that are shown from `times` on, in milliseconds; by default, ten a second."""
     times = range(0, 100 * len(frames), 100) if times is None else times
     with av.open(str(path), "w", **container) as file:
         stream = file.add_stream(codec, rate=10, options={"crf": "5"} if "x264" in codec else {})
@@ -43,7 +43,7 @@ def write_clip(path, frames, times=None, codec="libx264", rotation=0, aspect=Non
 
 
 def read_clip(path):
-    """Pixels of all frames, their times in seconds, and what the file says of itself."""
+    """Pixels of all frames, their times in seconds, and the file's metadata."""
     with av.open(str(path)) as file:
         stream = file.streams.video[0]
         frames = list(file.decode(stream))
@@ -77,7 +77,7 @@ def labels_of(directory):
 
 
 def interrupting(model, monkeypatch, after):
-    """Let Ctrl-C come while the frame after so many is awaited."""
+    """Send Ctrl-C while the caller waits for the frame that follows the first `after` ones."""
     predict = model.predict
 
     def interrupted(frames, with_regions):

@@ -1,4 +1,4 @@
-"""State dicts with gaps, and the report that they end in."""
+"""State dicts with gaps, and the report about them."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What can become of a file: each function damages one in place."""
+"""Ways to damage a file in place, and to restore a directory."""
 
 import shutil
 
@@ -41,13 +41,13 @@ def files(directory):
 
 
 def restore(directory, copy):
-    """Make a directory what its copy is."""
+    """Restore a directory from a copy of it."""
     shutil.rmtree(directory)
     shutil.copytree(copy, directory)
 
 
 def flip(path, position):
-    """Flip one bit of a file, counted from its beginning."""
+    """Flip the bit of a file at a position, counted in bits from its beginning."""
     data = bytearray(path.read_bytes())
     data[position // 8] ^= 1 << position % 8
     path.write_bytes(data)

@@ -1,4 +1,4 @@
-"""A small network of random weights that divides images, and its explorer."""
+"""A small network with random weights that divides images into regions, and its explorer."""
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ BOUNDARY_BIAS, CATEGORY_SCALE = 1.0, 3.0
 
 
 def explored_model(context="ranet", **settings) -> Model:
-    """A model of random weights whose scores are far apart enough for some pixels to be linked."""
+    """A model with random weights and scores far enough apart for some pixels to be linked."""
     block = next(b for b in BLOCKS if b.name == context and b.variant in (None, "paper"))
     config = small_config(block, output_stride=8, stages=2, **settings)
     module = build_model(config, DATASET.num_classes)
@@ -34,7 +34,7 @@ def explored_model(context="ranet", **settings) -> Model:
 
 
 def _spread(variables):
-    """Weights under which features keep their scale from layer to layer."""
+    """Weights that keep the scale of the features from layer to layer."""
     rng = np.random.default_rng(3)
 
     def value(path, like):

@@ -1,4 +1,4 @@
-"""The explorer's application on a port of this machine, and a client of it."""
+"""The explorer's application on a port of this machine, and a client for it."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ from ranet_jax.inference.explorer.application import make_application
 
 
 class Client:
-    """Asks an explorer at an address."""
+    """Sends requests to the explorer at an address."""
 
     def __init__(self, address):
         self.address = address

@@ -1,4 +1,4 @@
-"""Models to export, small and with numbers of the size that trained ones have."""
+"""Small models to export, with numbers as large as those of trained models."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from ranet_jax.models import build_model
 
 
 def even_variables(module, seed=0):
-    """Noise that keeps features and scores about as large as they are in the image."""
+    """Random variables that keep features and scores about as large as the image's values."""
     images = jax.ShapeDtypeStruct((1, 33, 33, 3), np.float32)
     shapes = jax.eval_shape(module.init, jax.random.PRNGKey(0), images)
     generator = np.random.default_rng(seed)
@@ -35,7 +35,7 @@ def small_model(config, seed=0):
 
 
 def brightest(region_path=None):
-    """`brightest_channel_model`, that needs no other order of the pairs of pixels for a format.
+    """`brightest_channel_model` with the region path that a format asks for.
 
     Its images may have any number of pixels.
     """

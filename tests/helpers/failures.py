@@ -1,11 +1,11 @@
-"""How a check of `ranet_jax.testing` fails, and an operation that passes them all."""
+"""The message of a failing check of `ranet_jax.testing`, and an operation that passes them all."""
 
 import jax.numpy as jnp
 import pytest
 
 
 def fails(check, *arguments, **settings):
-    """The one sentence with which a check fails; it names the check."""
+    """The one-sentence message that a check fails with; it names the check."""
     with pytest.raises(AssertionError) as caught:
         check(*arguments, **settings)
     sentence = str(caught.value)
@@ -16,6 +16,6 @@ def fails(check, *arguments, **settings):
 
 
 def softmax(logits):
-    """Over the last axis."""
+    """Softmax over the last axis."""
     powers = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
     return powers / jnp.sum(powers, axis=-1, keepdims=True)

@@ -21,7 +21,7 @@ DATASET = DatasetMetadata(
 
 
 class BrightestChannel(nn.Module):
-    """Fine scores are the image's channels at every other pixel, coarse ones those reversed.
+    """Fine scores are the image's channels at every other pixel; coarse scores reverse them.
 
     Its two regions are the feature pixels left and right of the middle column.
     """
@@ -38,7 +38,7 @@ class BrightestChannel(nn.Module):
 
 
 def halves(scores):
-    """The regions of score maps that are parted in the middle column."""
+    """The regions of score maps that are divided in the middle column."""
     batch, height, width, _ = scores.shape
     columns = jnp.arange(height * width) % width
     labels = jnp.where(columns < (width + 1) // 2, 0, (width + 1) // 2)

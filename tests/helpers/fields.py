@@ -2,7 +2,7 @@
 
 
 def another_value(field):
-    """A value of a field's form that neither its default nor `training.tiny_config` has."""
+    """A value in a field's form, other than its default and its value in `training.tiny_config`."""
     if field.choices:
         return next(choice for choice in field.choices if choice != field.default)
     if field.kind is bool:

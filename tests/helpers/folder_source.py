@@ -1,4 +1,4 @@
-"""A source of the data set `folder`, and how its files are spoiled."""
+"""A source of the data set `folder`, and functions that spoil its files."""
 
 import json
 
@@ -33,7 +33,7 @@ def stem_of(place):
 
 
 def make_source(root, indexed=False, classes=NAMES, sizes=SIZES):
-    """Images of smooth colours; masks of values 0, 1, 2 and 255 in every quarter."""
+    """Write images of smooth colours, and masks of values 0, 1, 2 and 255 in every quarter."""
     rng = np.random.default_rng(0)
     for place, (height, width) in sizes.items():
         path = root / "images" / place
@@ -66,7 +66,7 @@ def prepare(source):
 
 
 def config_of(data_dir):
-    """Reads images as they are, neither augmented nor normalised."""
+    """Config that reads images as they are, neither augmented nor normalised."""
     config = default_config()
     config.data.update(name="folder", data_dir=str(data_dir), crop_size=(16, 24), flip=False)
     config.data.update(mean=(0.0,) * 3, std=(1.0,) * 3, scale_range=(1.0, 1.0))

@@ -1,4 +1,4 @@
-"""Images as the bytes of files, those too that Pillow does not write."""
+"""Images as the bytes of files, including kinds that Pillow does not write."""
 
 import io
 import struct
@@ -7,11 +7,11 @@ import zlib
 import numpy as np
 from PIL import Image
 
-SHORT, LONG = 3, 4  # types of TIFF
+SHORT, LONG = 3, 4  # TIFF types
 
 
 def saved(image, kind="PNG", **options):
-    """An image of Pillow's as the bytes of a file."""
+    """A Pillow image as the bytes of a file."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -23,9 +23,9 @@ def png(array):
 
 
 def raw_png(width, height, depth, color_type, row_bytes):
-    """A PNG of rows that are bytes already."""
+    """A PNG of rows that are already encoded as bytes."""
     header = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, 0)
-    rows = b"".join(b"\0" + row for row in row_bytes)  # each begins with its filter
+    rows = b"".join(b"\0" + row for row in row_bytes)  # each row begins with its filter
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -34,7 +34,7 @@ def raw_png(width, height, depth, color_type, row_bytes):
 
 
 def deep_png(array):
-    """A PNG of 16 bits a channel of uint16 [H, W, channels], one to four of them."""
+    """A PNG with 16 bits per channel from uint16 [H, W, channels], with one to four channels."""
     height, width, channels = array.shape
     color_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     rows = [row.astype(">u2").tobytes() for row in array]
@@ -42,7 +42,7 @@ def deep_png(array):
 
 
 def tiff(pixels, width, height, bits, photometric=1, sample_format=1, order="<", samples=1):
-    """An uncompressed TIFF of bytes that are laid out already."""
+    """An uncompressed TIFF of pixel bytes that are already laid out."""
     extra = struct.pack(f"{order}{samples}H", *[bits] * samples)
     tags = [(256, LONG, width), (257, LONG, height), (258, SHORT, bits), (259, SHORT, 1)]
     tags += [(262, SHORT, photometric), (273, LONG, 0), (277, SHORT, samples)]
@@ -78,7 +78,7 @@ def exif(*entries, order="<"):
 
 
 def fits(array):
-    """A FITS file of uint16 [H, W], which the format takes for signed numbers."""
+    """A FITS file of uint16 [H, W]; the format reads the values as signed numbers."""
     height, width = array.shape
     cards = {"SIMPLE": "T", "BITPIX": 16, "NAXIS": 2, "NAXIS1": width, "NAXIS2": height}
     head = "".join(f"{name:8}= {value!s:>20}".ljust(80) for name, value in cards.items())

@@ -22,14 +22,14 @@ def encoded(image, kind="png"):
 
 
 def picture(number, kind="png", size=(WIDTH, HEIGHT)):
-    """Bytes of a smooth image that no other number has."""
+    """Bytes of a smooth image, a different one for each number."""
     rng = np.random.default_rng(number)
     coarse = Image.fromarray(rng.integers(0, 256, (3, 4, 3), dtype=np.uint8))
     return encoded(coarse.resize(size), kind)
 
 
 def stripes(values, dtype=np.uint8):
-    """Label [HEIGHT, WIDTH] whose columns go through the values again and again."""
+    """Label [HEIGHT, WIDTH] with the values in its columns, in order and repeated."""
     row = np.resize(np.array(values, dtype), WIDTH)
     return np.repeat(row[None], HEIGHT, axis=0)
 
@@ -39,7 +39,7 @@ def mask(values):
 
 
 def matrix(name, values):
-    """MATLAB file of a label of that name, uint16 unless the values are fractions."""
+    """MATLAB file with a label of that name, uint16 unless the values are fractions."""
     dtype = np.float64 if isinstance(values[0], float) else np.uint16
     buffer = io.BytesIO()
     savemat(buffer, {name: stripes(values, dtype), "captions": "-"}, do_compression=True)

@@ -1,4 +1,4 @@
-"""mmsegmentation's own networks, of the configs that it is installed with."""
+"""mmsegmentation's own networks, built from the configs that are installed with it."""
 
 import itertools
 import pathlib
@@ -12,8 +12,8 @@ from helpers.torch_networks import randomised
 from ranet_jax.porting.networks.pytorch import import_mmsegmentation
 
 STAGES = {"stem": "backbone.stem", **{f"layer{n}": f"backbone.layer{n}" for n in (1, 2, 3, 4)}}
-# Weights that start at 0, so that what they multiply would not be compared, and those of PSANet's
-# masks, which start so small that each pixel gathers from all alike.
+# Weights that start at 0, where what they multiply would not be compared, and the weights of
+# PSANet's masks, which start so small that each pixel gathers equally from all pixels.
 ZEROS = ("gamma.scale", "out_project.weight", "conv_out.bn.weight")
 SMALL = ("attention.1.weight", "attention_p.1.weight")
 
@@ -21,8 +21,8 @@ SMALL = ("attention.1.weight", "attention_p.1.weight")
 def published(name, crop="512x1024", classes=4, **head):
     """The network of a Cityscapes config, with random weights and statistics.
 
-    Where there is none, that of the file which such configs begin with. `head` are further settings
-    of its head.
+    Without such a config, the network is that of the base file that such configs start from. `head`
+    holds further settings of the decode head.
     """
     library = with_operators()
     configs = _configs()
@@ -53,10 +53,11 @@ def with_operators():
 def lay_out_masks(
     masks, pairs, psa_type, num_, h_feature, w_feature, h_mask, w_mask, half_h_mask, half_w_mask
 ):
-    """What mmcv's compiled `psamask_forward` does, written anew from PSANet's definition.
+    """Do what mmcv's compiled `psamask_forward` does, written from PSANet's definition.
 
-    Entry (p, q) of the mask of a pixel (y, x) is of the pixel (y + p - half, x + q - half). It
-    collects (type 0) from this one, which is the channel of the pairs then, or distributes to it.
+    Entry (p, q) of the mask of pixel (y, x) belongs to pixel (v, u) = (y + p - half, x + q - half).
+    With type 0, pixel (y, x) collects from pixel (v, u), and (v, u) is the channel of the pairs;
+    otherwise pixel (y, x) distributes to pixel (v, u), and (y, x) is the channel.
     """
     masks = masks.view(num_, h_mask, w_mask, h_feature, w_feature)
     pairs = pairs.view(num_, h_feature, w_feature, h_feature, w_feature)
@@ -85,7 +86,7 @@ def _read(path):
 
 
 def _for_one_process(config, classes):
-    """The settings with a number of classes, and BatchNorm that is not synchronised."""
+    """The settings with the given number of classes, and BatchNorm that is not synchronised."""
     if isinstance(config, dict):
         known = {"num_classes": classes} if "num_classes" in config else {}
         kind = {"type": "BN"} if config.get("type") == "SyncBN" else {}
@@ -100,7 +101,7 @@ def run_heads(model):
     decode = model.forward
 
     def forward(images):
-        with warnings.catch_warnings(action="ignore"):  # of sizes for aligned corners
+        with warnings.catch_warnings(action="ignore"):  # about sizes for aligned corners
             decode(images)
             if getattr(model, "with_auxiliary_head", False):
                 model.auxiliary_head(model.extract_feat(images))

@@ -1,8 +1,8 @@
-"""Reads files that are changed at random, and watches what is done and taken for it.
+"""Reads randomly changed files, and watches what reading does and how much memory it takes.
 
 PYTHONPATH=tests python -m helpers.mutated_files COUNT [KIND ...]
 
-changes a file of each kind so many times.
+changes a file of each kind COUNT times.
 """
 
 import codecs
@@ -55,7 +55,7 @@ def save_index(path, state):
     path.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": places}))
 
 
-# How each file is written, and what changes it.
+# How each file is written, and the functions that change it.
 KINDS = {
     "zip.pth": (
         save_zip,
@@ -83,17 +83,17 @@ KINDS = {
 PICKLES = ("zip.pth", "legacy.pth", "arrays.pkl")
 
 
-# They make functions of the types of others.
+# Type checkers, which execute functions that they make from type annotations.
 CHECKERS = {"beartype", "jaxtyping"}
 
 
 class Watch:
-    """Notes what the interpreter is asked to execute, import or open while it is on."""
+    """Notes what the interpreter is asked to execute, import or open while `on` is true."""
 
     def __init__(self, directory):
         self.directory, self.noted, self.on = str(directory), [], False
-        codecs.lookup("cp437")  # of names in archives
-        sys.addaudithook(self.note)  # which stays until the process ends, switched off
+        codecs.lookup("cp437")  # the encoding of names in archives
+        sys.addaudithook(self.note)  # the hook stays, switched off, until the process ends
 
     def note(self, event, arguments):
         if not self.on:
@@ -109,7 +109,7 @@ class Watch:
 
 
 def in_little_memory(path, size):
-    """Read a file; what it takes is at most twice the file and what the libraries need."""
+    """Read a file, in at most twice its size in memory plus 1 MiB that the libraries need."""
     before, _ = tracemalloc.get_traced_memory()
     tracemalloc.reset_peak()
     try:
@@ -120,9 +120,10 @@ def in_little_memory(path, size):
 
 
 def check(name, directory, count):
-    """Change a file of a kind so many times; each is read or refused in a sentence.
+    """Change a file of a kind `count` times; each is read or refused in one sentence.
 
-    There is no other error, no code, no import and no other file, and memory as of the file.
+    Reading must raise no other error, run no code, import nothing, open no other file, and take
+    memory in proportion to the file.
     """
     save, changes = KINDS[name]
     path, rng = directory / name, random.Random(name)
@@ -141,7 +142,7 @@ def check(name, directory, count):
     try:
         for number in track(range(-len(contents), count), desc=name, unit="file"):
             content = contents[number % len(contents)]
-            if number >= 0:  # the first are read as they are, for what is imported on the way
+            if number >= 0:  # the first are read unchanged, so that imports are done
                 content = rng.choice(changes)(content, rng)
                 if rng.randrange(4) == 0:
                     content = mutations.change_bytes(content, rng)

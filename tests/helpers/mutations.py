@@ -1,4 +1,4 @@
-"""Files changed at random, each in a way that its format suggests."""
+"""Random changes of files, in ways that each format suggests."""
 
 import io
 import pickletools
@@ -13,7 +13,7 @@ VALUES = (b"-1", b"0.5", b"null", b"true", b"[]", b"{}", b"[[[", b'"../x"', b'"a
 
 
 def change_bytes(content, rng):
-    """Bytes set, flipped, cut off, removed, repeated, swapped, or made a number of any width."""
+    """Set, flip, cut, remove, repeat, replace or insert bytes, or write a number of any width."""
     place = rng.randrange(len(content) + 1)
     length = rng.choice((1, 2, 4, 8, 30, 200))
     end, span = place + length, content[place : place + length]
@@ -41,7 +41,7 @@ def change_bytes(content, rng):
 
 
 def change_pickle(content, rng):
-    """Instructions removed, repeated, swapped or replaced; arguments made other numbers."""
+    """Remove, repeat, swap or replace instructions, or change arguments to other numbers."""
     positions = [position for _, _, position in pickletools.genops(content)]
     ends = [*positions[1:], len(content)]
     parts = [content[a:b] for a, b in zip(positions, ends, strict=True)]
@@ -68,7 +68,7 @@ def change_pickle(content, rng):
 
 
 def change_json(content, rng):
-    """Numbers, texts and brackets of JSON replaced by one another and by others."""
+    """Remove numbers, texts and brackets of JSON, or replace them by one another or by others."""
     parts = re.findall(rb'"[^"]*"|[0-9.]+|.', content, re.DOTALL)
     for _ in range(rng.choice((1, 1, 2, 5))):
         place, other = rng.randrange(len(parts)), rng.randrange(len(parts))
@@ -85,7 +85,7 @@ def change_json(content, rng):
 
 
 def change_zip_headers(content, rng):
-    """Fields of the heads of entries, of the list of them and of its end made other numbers."""
+    """Change numbers in a ZIP's entry headers, in its central directory and in the end record."""
     places = [found.start() for found in re.finditer(rb"PK[\1\3\5\6][\2\4\6\7]", content)]
     for _ in range(rng.choice((1, 1, 2, 3))):
         width = rng.choice((2, 4))
@@ -96,7 +96,7 @@ def change_zip_headers(content, rng):
 
 
 def change_entry(change, ending):
-    """Change what an entry of an archive holds, whose checksum is made anew."""
+    """Change the contents of one entry of an archive; its checksum is computed anew."""
 
     def changed(content, rng):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -113,7 +113,7 @@ def change_entry(change, ending):
 
 
 def change_pickles(content, rng):
-    """Change one of the pickles that follow one another, as in the older format of PyTorch."""
+    """Change one of several pickles in a row, as in PyTorch's older format."""
     file, ends = io.BytesIO(content), [0]
     while content[ends[-1] : ends[-1] + 1] == b"\x80":
         for _ in pickletools.genops(file):
@@ -125,7 +125,7 @@ def change_pickles(content, rng):
 
 
 def change_header(content, rng):
-    """Change the JSON of a safetensors file, whose length is made anew."""
+    """Change the JSON header of a safetensors file, and update its length."""
     end = 8 + int.from_bytes(content[:8], "little")
     header = change_json(content[8:end], rng)
     return len(header).to_bytes(8, "little") + header + content[end:]

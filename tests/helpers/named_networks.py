@@ -9,7 +9,8 @@ from ranet_jax.porting.networks import NETWORKS, find_network, mmsegmentation
 from ranet_jax.porting.networks import segmentation_models as smp
 from ranet_jax.porting.port import IMAGES, flatten
 
-# Of a library's many, all but those that `test_names_by_hand` looks at; and deeper ones.
+# Networks that repeat others: of a library's many, all but those that `test_names_by_hand` looks
+# at, and deeper ones.
 REPEATED = {segmenter.name for segmenter in (*mmsegmentation.SEGMENTERS, *smp.SEGMENTERS)}
 REPEATED |= {"hrnetv2_w18", "hrnetv2_w48", "ocrnet_hr18", "ocrnet_hr48"}
 REPEATED |= {name for name in NETWORKS if "resnet101" in name}

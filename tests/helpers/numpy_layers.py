@@ -1,4 +1,4 @@
-"""Layers of inference as NumPy float64, and random variables to put into them."""
+"""Layers at inference in NumPy float64, and random variables for them."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def convolve(x, kernel, stride, dilation, pad):
 
 
 def normalise(x, params, stats):
-    """BatchNorm by its running statistics."""
+    """BatchNorm with its running statistics."""
     scale = np.asarray(params["scale"], np.float64) / np.sqrt(
         np.asarray(stats["var"], np.float64) + 1e-5
     )
@@ -34,7 +34,7 @@ def softmax(x):
 
 
 def random_variables(module, *arguments, seed=0):
-    """Random parameters and statistics; kernels keep the size of what passes through them."""
+    """Random parameters and statistics; kernels keep the scale of their inputs."""
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):

@@ -37,7 +37,7 @@ class Bucket:
                 self.put(f"{name}/{path.relative_to(folder).as_posix()}", path.read_bytes())
 
     def files(self, below=""):
-        """Contents by name, of the names that begin with `below`, without it."""
+        """Contents of the names that begin with `below`, by the rest of the name."""
         found = self.client.list_objects_v2(Bucket=self.name, Prefix=below).get("Contents", ())
         return {
             entry["Key"].removeprefix(below): self.client.get_object(
@@ -49,7 +49,7 @@ class Bucket:
 
 @contextlib.contextmanager
 def serve():
-    """Start the server, and let the environment name it as users name one that is not Amazon's."""
+    """Start the server, and name it in the environment as users do for one that is not Amazon's."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0)
     server.start()

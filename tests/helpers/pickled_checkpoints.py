@@ -1,4 +1,4 @@
-"""What training scripts pickle, changes of it, and how long and in what memory it is read."""
+"""What training scripts pickle, changed pickles, and limits on the time and memory of reading."""
 
 import argparse
 import collections
@@ -16,7 +16,7 @@ from helpers.state_dict_files import tensors
 
 
 def checkpoint(make):
-    """What MMEngine, Lightning and scripts of people's own save beside the weights."""
+    """What MMEngine, Lightning and people's own scripts save beside the weights."""
     name = "mmengine.logging.history_buffer.HistoryBuffer"
     smallest = types.FunctionType((lambda self: None).__code__, {})
     smallest.__module__, smallest.__qualname__ = name.rpartition(".")[0], "HistoryBuffer.min"
@@ -65,7 +65,7 @@ def in_little_time_and_memory(read, size):
 
 
 def mutants(content, rng, count):
-    """Pickles with bytes changed, removed, repeated, and instructions put in."""
+    """Pickles with bytes changed, removed or repeated, and with instructions inserted."""
     codes = [ord(opcode.code) for opcode in pickletools.opcodes]
     for _ in range(count):
         changed = bytearray(content)

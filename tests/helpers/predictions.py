@@ -1,9 +1,9 @@
-"""What predictions of files say."""
+"""The errors that predictions of files report."""
 
 from ranet_jax.inference.files import predict_files
 
 
 def failures(*arguments, **settings):
-    """A sentence for each file that is wrong, of a prediction with these arguments."""
+    """The error of each file that a prediction with these arguments cannot handle."""
     results = predict_files(*arguments, **settings)
     return [result.error for result in results if result.error is not None]

@@ -1,4 +1,4 @@
-"""`ranet train --distributed` as processes of this machine, on the toy data of `toy_command`."""
+"""`ranet train --distributed` as processes on this machine, on the toy data of `toy_command`."""
 
 import os
 import pathlib
@@ -34,7 +34,7 @@ def start(workdir, port, index, *options, count=2, **environment):
 
 
 def ends(process, patience=150):
-    """Exit status, and the sentence on standard error, which holds no stack of C++ or Python."""
+    """Exit status and sentence on standard error, which must hold no C++ or Python stack trace."""
     told = process.communicate(timeout=patience)[1].splitlines()
     assert not [line for line in told if "@ " in line or "Traceback" in line], told
     sentences = [line.removeprefix("ranet: ") for line in told if line.startswith("ranet: ")]

@@ -61,7 +61,7 @@ def partition(attention, threshold):
 
 
 def scores(attention, labels):
-    """The sums of F_ij over the region of i, and those sums over the count of positive ones."""
+    """The sums of F_ij over the region of i, and the same divided by the count of positive ones."""
     count = len(labels)
     total, mean = np.zeros(count), np.zeros(count)
     for i in range(count):

@@ -1,4 +1,4 @@
-"""What becomes of score maps, in NumPy."""
+"""Operations on score maps, in NumPy."""
 
 import itertools
 

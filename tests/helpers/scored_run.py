@@ -1,4 +1,4 @@
-"""A run whose scores one can work out by hand."""
+"""A run with scores that can be worked out by hand."""
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def small_config():
 
 
 def report(step, split="test", **fields):
-    """What `ranet evaluate` writes of a confusion matrix whose scores one can work out."""
+    """The report of `ranet evaluate` for a confusion matrix with scores that can be worked out."""
     result = EvaluationResult(
         DATASET,
         InferenceSettings(mode="slide", crop_size=(33, 41), flip=True),

@@ -34,7 +34,7 @@ def segmenter(name, classes=4, **settings):
 
 
 def decode(decoder, entries, variables, stages):
-    """What a decoder of the library's makes of stages, with the variables of a context block."""
+    """The output of a decoder of the library for stages, with the variables of a context block."""
     arrays = flatten({kind: {"context": tree} for kind, tree in variables.items()})
     arrays = {path: np.asarray(array) for path, array in arrays.items()}
     tensors = to_tensors(arrays, Naming("decoder", entries))

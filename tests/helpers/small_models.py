@@ -8,13 +8,13 @@ from ranet_jax.models.context import BLOCKS
 SMALL = {"backbone": "resnet18", "width": 4, "channels": 8, "num_regions": 4, "per_region": 2}
 # Blocks whose features have fewer channels: a sixteenth, for five stages.
 WIDTHS = {"unet": {"channels": 128}}
-# What blocks need besides, by name or variant.
+# Further settings that blocks need, by name or variant.
 NEEDED: dict[str, dict[str, object]] = {
     "aspp": {"aspp_rates": (2, 4)},
     "deeplabv3plus": {"aspp_rates": (2, 4)},
     "released": {"backbone": "resnet50", "stem": "deep", "stages": 4},
 }
-# Whose arrangement of a block's layers is a variant of it.
+# Libraries that arrange a block's layers differently, which makes a variant of the block.
 LIBRARIES = ("mmsegmentation", "segmentation_models")
 
 

@@ -8,12 +8,12 @@ import subprocess
 import sys
 import termios
 
-# What would make of a terminal something else than it is.
+# Variables that would make a terminal look like something else.
 SETTINGS = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 
 
 def run_in_terminal(*arguments, columns=80, **environment):
-    """What Python prints with these arguments in a pseudo-terminal that is so wide."""
+    """What Python prints with these arguments in a pseudo-terminal of so many columns."""
     known = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
@@ -26,7 +26,7 @@ def run_in_terminal(*arguments, columns=80, **environment):
     )
     os.close(slave)
     parts = []
-    with contextlib.suppress(OSError):  # as Linux tells the end
+    with contextlib.suppress(OSError):  # Linux reports the end this way
         while part := os.read(master, 4096):
             parts.append(part)
     os.close(master)

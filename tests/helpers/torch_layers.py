@@ -26,7 +26,7 @@ def conv(x, params):
 
 
 def conv_bn_relu(x, variables, name):
-    """`ConvBN` of a name, with running statistics."""
+    """The `ConvBN` of a name, with running statistics."""
     return conv_bn(x, variables, name).relu()
 
 

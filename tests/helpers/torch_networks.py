@@ -17,7 +17,7 @@ __all__ = ["timm", "torchvision"]
 
 
 def randomised(model, seed=0):
-    """The network with random statistics, scales and biases of its norms, to be evaluated."""
+    """The network in evaluation mode, with random statistics, scales and biases in its norms."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -38,7 +38,7 @@ def image(size, seed=0):
 
 
 def run(model, images, stages, dtype):
-    """Outputs of submodules, by our names of the stages, NHWC."""
+    """Outputs of submodules in NHWC, by our names of the stages."""
     found = {}
 
     def keep(stage):
@@ -73,7 +73,7 @@ def apply(module, variables, images, dtype):
 
 
 def assert_close(ours, theirs, dtype, name=""):
-    """Differences below 1e-9 in float64, 1e-4 of the largest value in float32."""
+    """Check for differences below 1e-9 (float64) or 1e-4 (float32) of the largest value."""
     assert ours.shape == theirs.shape, name
     assert ours.dtype == dtype, name
     scale = np.abs(theirs).max()

@@ -1,6 +1,6 @@
 """A context block as someone else would add it: this file, and its name in `BLOCKS`.
 
-Each pixel learns from the mean of all.
+Each pixel learns from the mean of all pixels.
 """
 
 import flax.linen as nn

@@ -1,4 +1,4 @@
-"""A training run small enough for tests, also as a program of its own to be killed.
+"""A training run small enough for tests, also as a separate program that tests can kill.
 
 python tests/helpers/training.py WORKDIR STEPS [SECONDS A BATCH TAKES [MODE [HOST:PORT PROCESS]]]
 
@@ -41,7 +41,7 @@ def tiny_config(steps=6):
 
 
 def batch(number):
-    """Batch of a number: brighter pixels are "right"."""
+    """The batch with a number: brighter pixels are "right"."""
     rng = np.random.default_rng(number)
     label = (rng.random((8, *SIZE)) < 0.5).astype(np.uint8)
     noise = rng.normal(size=(8, *SIZE, 3)).astype(np.float32)

@@ -4,8 +4,9 @@
 def flags(devices):
     """Value of `XLA_FLAGS` for a number of CPU devices.
 
-    Without optimisation and with the older, quicker generator of code, because tests wait for the
-    compiler more than for what it compiles; it works in one thread, as workers fill the cores.
+    XLA runs without optimisation and with the older, quicker code generator, because tests spend
+    more time on compilation than on compiled code; it compiles in one thread, as the test workers
+    already fill the cores.
     """
     return (
         f"--xla_force_host_platform_device_count={devices}"

@@ -1,4 +1,4 @@
-"""A working directory whose scores are known by hand, and its model."""
+"""A working directory with scores worked out by hand, and its model."""
 
 import json
 
@@ -14,7 +14,7 @@ from ranet_jax.models import build_model
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
-    """Weights of one step, training's record of it and of another, and a report of each."""
+    """A run with the weights of one step, and a record and a report of it and of another step."""
     directory = tmp_path_factory.mktemp("hub") / "run"
     config = small_config()
     checkpoints.prepare_workdir(directory, config, DATASET)
@@ -41,7 +41,7 @@ def model(run):
 
 @pytest.fixture(scope="session")
 def published(run, model, tmp_path_factory):
-    """The directory of the model, which no test changes."""
+    """The directory of the published model, which no test changes."""
     directory = tmp_path_factory.mktemp("published") / "sides"
     ranet_jax.save_pretrained(model, directory, run, license="apache-2.0")
     return directory

@@ -1,4 +1,4 @@
-"""Model cards: what the hub reads of them, and that their numbers are those of the run."""
+"""Model cards: what the hub reads from them, and that their numbers are those of the run."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def text(published):
 
 
 def results(card):
-    """The values of a card by split, metric and the beginning of its name."""
+    """The values of a card by split, metric and the beginning of the metric's name."""
     return {
         (
             each.dataset_split,
@@ -48,7 +48,7 @@ def test_the_hub_reads_the_metadata(published, text):
 
 
 def test_the_scores_are_those_of_the_step(published):
-    """Of [[3, 1], [1, 5]] the IoUs are 3/5 and 5/7, the accuracies 8/10, and 3/4 and 5/6."""
+    """For [[3, 1], [1, 5]] the IoUs are 3/5 and 5/7, the accuracies 8/10, and 3/4 and 5/6."""
     found = results(huggingface_hub.ModelCard.load(published / "README.md"))
     assert found == {
         ("test", "mean_iou", "mean IoU"): pytest.approx((3 / 5 + 5 / 7) / 2),
@@ -64,7 +64,7 @@ def test_the_scores_are_those_of_the_step(published):
 
 
 def cells(text, first):
-    """Cells of the table's line that begins with a cell."""
+    """The other cells of the table's line that begins with the cell `first`."""
     (line,) = re.findall(rf"^\| {re.escape(first)} +\|.*$", text, re.MULTILINE)
     return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[2:-1]]
 

@@ -1,4 +1,4 @@
-"""Models in the form of the hub: what is written, read back as the same, and refused."""
+"""Models in the form of the hub: what is written, what is read back unchanged, what is refused."""
 
 import errno
 import json

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 class FolderHub:
-    """As much of `huggingface_hub` as is called, with a folder in place of the hub."""
+    """The part of `huggingface_hub` that is called, with a folder in place of the hub."""
 
     def __init__(self, folder):
         self._folder = folder
@@ -103,7 +103,7 @@ def test_without_the_package_a_sentence_says_what_to_install(model, monkeypatch)
 
 
 def test_without_a_network_a_sentence_says_so(model, monkeypatch, tmp_path):
-    """The client's own errors, of an address where nobody listens."""
+    """The client's own errors for an address where nobody listens."""
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=r"^Model me/sides cannot be fetched .*refused"):

@@ -9,7 +9,7 @@ from helpers.clips import moving_blocks, write_clip
 
 @pytest.fixture(autouse=True)
 def _ctrl_c_interrupts():
-    """As in a terminal, also where the tests run in the background of a shell."""
+    """Let Ctrl-C interrupt as in a terminal, even if the tests run in the background of a shell."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

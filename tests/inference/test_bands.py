@@ -1,4 +1,4 @@
-"""Images that are read and segmented in bands of rows, against those in memory as a whole."""
+"""Images read and segmented in bands of rows, against images that are whole in memory."""
 
 import dataclasses
 import itertools
@@ -60,7 +60,7 @@ def normalize(pixels):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_bands_give_the_numbers_of_the_whole_image(name, shape, monkeypatch):
-    monkeypatch.setattr(bands, "BLOCK_VALUES", 3 * 37 * 2)  # two rows and more in a block
+    monkeypatch.setattr(bands, "BLOCK_VALUES", 3 * 37 * 2)  # two or more rows in a block
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
     whole = dataclasses.replace(SETTINGS[name], mode="slide")
     expected = predict_probabilities(ramp, jnp.asarray(normalize(image)[None]), whole)["fine"][0]

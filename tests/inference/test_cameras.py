@@ -1,4 +1,4 @@
-"""Cameras and streams: what is written of them, and how they end."""
+"""Cameras and streams: what is written from them, and how they end."""
 
 import functools
 import http.server
@@ -25,7 +25,7 @@ def model():
 
 @pytest.fixture
 def camera(monkeypatch):
-    """FFmpeg's test picture in place of cameras: that of number N lasts N seconds."""
+    """FFmpeg's test picture in place of cameras: camera number N lasts N seconds."""
     pattern = "testsrc=size=64x48:rate=10:duration={}"
     monkeypatch.setitem(video_streams.CAMERAS, sys.platform, ("lavfi", pattern))
 

@@ -1,4 +1,4 @@
-"""Colours that people tell apart."""
+"""Colours that people can tell apart."""
 
 import numpy as np
 import pytest

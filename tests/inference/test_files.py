@@ -24,7 +24,7 @@ def model():
 
 
 def test_deep_images_are_predicted_in_their_range(model, tmp_path, capsys):
-    """What training and the eye see is predicted: neither black nor white."""
+    """Prediction sees what training and the eye see, neither black nor white."""
     grey = primary_image(24, 32)[..., 0]
     Image.fromarray(grey).save(tmp_path / "eight.png")
     Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "sixteen.png")
@@ -72,10 +72,10 @@ def test_predictions_are_written_and_failures_reported(model, tmp_path, capsys):
         assert labels.mode == "P"
         np.testing.assert_array_equal(np.asarray(labels), model.predict(image).labels)
     with Image.open(output / "a_overlay.png") as overlay:
-        assert overlay.width == 160  # that of a narrow legend
+        assert overlay.width == 160  # the width of a narrow legend
         assert 24 + 14 < overlay.height < 24 + 60
     with Image.open(output / "a_regions.png") as regions:
-        # 24 x 32 pixels enlarged to 480 x 640, twice, a margin of 8 around each.
+        # Two pictures of 24 x 32 pixels enlarged to 480 x 640, with a margin of 8 around each.
         assert regions.width == 8 + 2 * 648
         assert 480 + 4 * 14 < regions.height < 480 + 200
 
@@ -90,7 +90,7 @@ def test_regions_and_boundary_lie_side_by_side_under_captions(model, tmp_path):
     top = np.flatnonzero((sheet[:, 8 + 630] == 255).all(axis=-1) & (sheet[:, 8] == 128).all(-1))[0]
     assert top >= 8 + 2 * 14  # title and caption
     boundary, regions = sheet[top : top + 480, 8:648], sheet[top : top + 480, 656:1296]
-    assert (boundary[:, :280] == 128).all()  # even scores: one half
+    assert (boundary[:, :280] == 128).all()  # equal scores: one half
     assert (boundary[:, 350:] == 255).all()
     left, right = regions[100, 100], regions[100, 600]
     assert np.ptp(left) > 50

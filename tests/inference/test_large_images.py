@@ -1,4 +1,4 @@
-"""Files of images beyond the size that is segmented as a whole, and folders of many sizes."""
+"""Image files too large to be segmented as a whole, and folders of many sizes."""
 
 import dataclasses
 import zlib
@@ -29,7 +29,7 @@ def model():
 
 @pytest.fixture
 def small_limits(monkeypatch):
-    """Images of more than a thousand pixels are large, and overlays at most 20 high and wide."""
+    """Images of over a thousand pixels count as large; overlays are at most 20 high and wide."""
     monkeypatch.setattr(files, "LARGE_PIXELS", 1000)
     monkeypatch.setattr(large_images, "OVERLAY_SIDE", 20)
 
@@ -60,7 +60,7 @@ def test_labels_of_a_large_file_are_those_of_sliding_windows(model, small_limits
 
 
 def test_more_pixels_than_allowed_are_refused_by_the_header(model, tmp_path, capsys):
-    """A file of a hundred bytes that says it is of 30,000 x 30,000 pixels is not decoded."""
+    """A file of a hundred bytes that claims to have 30,000 x 30,000 pixels is not decoded."""
     Image.fromarray(primary_image(5, 6)).save(tmp_path / "a.png")
     huge = bytearray((tmp_path / "a.png").read_bytes())
     huge[16:24] = (30000).to_bytes(4, "big") * 2

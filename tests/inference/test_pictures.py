@@ -58,7 +58,7 @@ def test_an_overlay_is_filled_lightly_within_opaque_contours():
 
 
 def test_pixels_without_a_class_differ_from_every_class():
-    """They are striped, so that a class may have any colour, black and the stripes' too."""
+    """They are striped, so that a class may have any colour, even black or that of the stripes."""
     image = np.zeros((40, 40, 3), np.uint8)
     palette = [(0, 0, 0), *STRIPES]
     opaque = overlay(image, np.full((40, 40), 255, np.uint8), palette, alpha=1.0)
@@ -140,8 +140,8 @@ def test_pictures_of_a_row_are_what_their_titles_say():
     assert row["image"].caption == row["boundary"].caption == ""
     assert "2 regions of 8" in row["regions"].caption
     assert "largest 50 %" in row["regions"].caption
-    # Columns 0, 1, 2 of five are category 0 (they lie at 0, 4.3, 8.7), 3 and 4 are category 1 and
-    # the right region is category 0: 15 + 25 of 50.
+    # In the left region, columns 0, 1 and 2 (at 0, 4.3 and 8.7) are category 0, columns 3 and 4
+    # category 1. The right region is all category 0: 15 + 25 of 50.
     assert row["regions"].caption.endswith("purity 0.80")
     grey = row["boundary"].picture
     assert grey.shape == row["regions"].picture.shape == (160, 320, 3)
@@ -172,7 +172,7 @@ def test_captions_stand_above_their_pictures_and_keep_to_their_columns():
     assert added.sum() > 300
     rows_of_ink = np.flatnonzero(added.any(axis=1))
     assert rows_of_ink.max() - rows_of_ink.min() > 2 * 14
-    # Below them lies the picture.
+    # The picture lies below them.
     sheet = np.asarray(captioned)
     assert (sheet[8 + title + grown : 8 + title + grown + 100, 8:208] == 200).all()
 
@@ -199,7 +199,7 @@ def test_a_row_leaves_out_what_there_is_not():
 
 def test_a_percent_sign_stays_with_its_number():
     writing = _Writing(12)
-    width = writing.length("largest 9") + 1  # in which the sign has no room
+    width = writing.length("largest 9") + 1  # too narrow for the sign
     text = np.asarray(writing.block("largest 9 % of it", width))
     word = np.asarray(writing.block("largest", width))
     np.testing.assert_array_equal(text[: writing.line], word)

@@ -56,7 +56,7 @@ def test_colours_differ_from_the_palette_and_from_each_other(palette):
         for shade in (1.0, 0.6):  # as they are, and over a photograph's darkest parts
             assert distances(shade * colors[:count], palette).min() > least
     assert distances(colors, [REPRESENTATIVE]).min() > 50
-    assert np.hypot(*lab(colors)[:, 1:].T).min() > 30  # no grey: that is what has no colour
+    assert np.hypot(*lab(colors)[:, 1:].T).min() > 30  # no grey, which stands for no colour
 
 
 def test_colours_are_the_same_every_time_and_however_many():
@@ -75,7 +75,7 @@ def region_map(labels, roots, indices=None):
 
 
 def stripes(count, width=2, height=4):
-    """Vertical stripes of one region each, parted by columns of single pixels."""
+    """Vertical stripes of one region each, separated by columns of single pixels."""
     pixels = np.arange(height * count * (width + 1)).reshape(height, -1)
     starts = np.arange(count) * (width + 1)
     labels = pixels.copy()
@@ -193,7 +193,7 @@ def test_regions_are_tinted_and_representatives_are_green_dots():
 
 
 def test_single_pixels_leave_the_picture_clear():
-    """On the left a region of a slot, on the right single pixels, some of which have slots."""
+    """The left is a region with a slot; on the right are single pixels, some with slots."""
     labels = np.arange(10 * 20).reshape(10, 20)
     labels[:, :10] = 0
     regions = region_map(labels, [0, 15, 56, 117])

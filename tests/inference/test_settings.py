@@ -50,11 +50,11 @@ def test_settings_come_from_the_config():
     ],
 )
 def test_whole_images_are_bounded_where_pixels_are_paired(fields, seen):
-    """128 x 256 feature pixels of stride 8 see 1024 x 2048; 5,000 in tables see 320,000."""
+    """At stride 8, 128 x 256 feature pixels see 1024 x 2048, and 5,000 in tables see 320,000."""
     config = default_config()
     config.model.update(fields)
     config.data.crop_size = (128, 128)
     assert InferenceSettings.from_config(config).max_pixels == seen
-    config.data.crop_size = (3000, 3000)  # training held as much
+    config.data.crop_size = (3000, 3000)  # training held as many
     crop = None if seen is None else 9_000_000
     assert InferenceSettings.from_config(config).max_pixels == crop

@@ -50,7 +50,7 @@ class RedModel(inference.Model):
 
 
 def train_ids(name):
-    """Of 17 of the 19 classes."""
+    """Random train ids of 17 of the 19 classes."""
     return np.random.default_rng(len(name)).integers(0, 17, SIZE).astype(np.uint8)
 
 
@@ -102,7 +102,7 @@ def test_an_archive_on_a_store_is_that_of_a_disk_and_goes_on(images, tmp_path, b
 
 
 def interrupt_after(predict, count):
-    """Predict some images; at the next one Ctrl-C comes."""
+    """Predict `count` images; the next one raises KeyboardInterrupt, as Ctrl-C does."""
     left = iter(range(count))
 
     def then_interrupt(image, with_regions=True):
@@ -114,7 +114,7 @@ def interrupt_after(predict, count):
 
 
 def test_the_official_script_gives_the_scores_of_ours(images, tmp_path):
-    """Its IoUs on files of ids, and ours on train ids, of classes that occur and that do not."""
+    """Its IoUs on files of ids equal ours on train ids, for classes that occur and that do not."""
     write_submission(RedModel(), "cityscapes", [images], tmp_path / "val.zip")
     predictions = read(tmp_path / "val.zip")
     rng = np.random.default_rng(7)

@@ -20,7 +20,7 @@ from ranet_jax.inference.pictures import overlay
 
 pytestmark = pytest.mark.slow
 
-# Of ITU-T H.273: the matrix that makes 0.2126 red + 0.7152 green + 0.0722 blue the brightness.
+# ITU-T H.273: with this matrix the brightness is 0.2126 red + 0.7152 green + 0.0722 blue.
 BT709 = 1
 
 
@@ -30,7 +30,7 @@ def model():
 
 
 def assert_close(pictures, expected):
-    """Pictures through H.264, of which colours have half the resolution, against the originals."""
+    """Compare pictures from H.264, which halves the resolution of colours, with the originals."""
     for picture, other in zip(pictures, expected, strict=True):
         assert picture.shape == other.shape
         difference = np.abs(picture.astype(int) - other)
@@ -58,7 +58,7 @@ def test_each_frame_is_segmented_and_drawn_as_a_picture_is(model, tmp_path, name
 
 
 def test_colours_and_alpha(model, tmp_path):
-    """Labels alone in flat colours come back as they are, but for rounding."""
+    """With alpha 1, labels in flat colours come back unchanged except for rounding."""
     frames = [np.full((32, 48, 3), color, np.uint8) for color in ((255, 0, 0), (0, 0, 255))]
     write_clip(tmp_path / "flat.mp4", frames)
     predict_files(model, [tmp_path / "flat.mp4"], tmp_path / "out", alpha=1.0)
@@ -92,7 +92,7 @@ def test_times_begin_with_zero(model, tmp_path):
 
 @pytest.mark.parametrize("degrees", [90, -90, 180])
 def test_a_video_is_turned_upright(model, tmp_path, degrees):
-    """A camera held otherwise says by how much players are to turn counterclockwise."""
+    """A video of a turned camera says by how much players must turn it counterclockwise."""
     frame = np.zeros((32, 48, 3), np.uint8)
     frame[:, :, 2], frame[:16, :16] = 255, (255, 0, 0)  # red at the top left, else blue
     write_clip(tmp_path / "turned.mov", [frame] * 2, rotation=degrees, aspect=Fraction(4, 3))

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 def test_value_and_gradients_equal_pytorch(
     kernel_size, stride, dilation, block_pixels, monkeypatch
 ):
-    """Blocks of all images, of some rows of one, the last of them not full, and of one row."""
+    """A block holds all images, some rows of one image (the last block is not full), or one row."""
     monkeypatch.setattr(convolution, "BLOCK_PIXELS", block_pixels)
     channels, rng = 3, np.random.default_rng(0)
     layer = conv(5, kernel_size, stride=stride, dilation=dilation)

@@ -1,4 +1,4 @@
-"""Layers against NumPy and PyTorch, and the same on one device as on several."""
+"""Layers against NumPy and PyTorch, and on several devices against one."""
 
 import functools
 
@@ -63,7 +63,7 @@ def test_conv_bn_may_start_at_zero():
 
 
 class Scores(nn.Module):
-    """A score map, which belongs to a module, by itself."""
+    """A module with nothing but a score map."""
 
     kernel_size: int
 
@@ -90,14 +90,14 @@ def test_resize_nearest_equals_pytorch(shape):
 
 
 def test_resize_nearest_by_hand():
-    """3 pixels on 5, on 6 and on 7."""
+    """3 pixels are resized to 5, to 6 and to 7."""
     row = jnp.arange(3.0).reshape(1, 1, 3, 1)
     for size, expected in ((5, "00112"), (6, "001122"), (7, "0001122")):
         assert "".join(str(int(x)) for x in resize_nearest(row, (1, size)).ravel()) == expected
 
 
 class Norm(nn.Module):
-    """BatchNorm, which belongs to a module, by itself."""
+    """A module with nothing but BatchNorm."""
 
     train: bool
     axis_name: str | None = None

@@ -1,4 +1,4 @@
-"""Parameters of every context block, put together of PyTorch's layers and counted."""
+"""Parameters of every context block, against the count of the same layers in PyTorch."""
 
 import jax
 import jax.numpy as jnp
@@ -41,15 +41,15 @@ def linear_separable(inputs, outputs):
 
 SEPARABLE_ASPP = [*2 * conv_bn(2048, 512), *3 * separable(2048, 512)]
 DECODER = [*conv_bn(256, 48), *separable(512 + 48, 512), *separable(512, 512)]
-SCALE = [nn.PReLU()]  # one number, as the weight of an attention's residual is
-# On layer4 of a ResNet-101, 2,048 channels, and where they read more, on the stages before it; the
-# classifier is left out.
+SCALE = [nn.PReLU()]  # one number, like the weight of an attention's residual
+# Blocks on layer4 of a ResNet-101, with 2,048 channels, and on the earlier stages if they read
+# those too. The classifier is left out.
 LAYERS = {
     "ranet": [
         *conv_bn(2048, 512, 3),
         *biased(512, CLASSES),
         *biased(512, 2),
-        *SCALE,  # W^g, of one pixel
+        *SCALE,  # W^g of 1 x 1
         *conv_bn(512, 512),
         *conv_bn(1024, 512, 3),
     ],

@@ -33,7 +33,7 @@ def test_value_and_gradient_equal_pytorch(size, padding):
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (9, 12), (16, 7)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_means_equal_pytorch(size, stride):
-    """With stride 2 of what a window has, with stride 1 of it and zeros beyond the end."""
+    """At stride 2 only the pixels of a window count, at stride 1 also zeros beyond the end."""
     images = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
     x = torch.tensor(images.transpose(0, 3, 1, 2))
     if stride == 1:
@@ -44,7 +44,7 @@ def test_means_equal_pytorch(size, stride):
 
 
 def test_both_gradients_are_one():
-    """The one of TPUs, compiled here, gives what shifted maps give."""
+    """The gradient for TPUs, compiled here, equals that of shifted maps."""
     rng = np.random.default_rng(1)
     images = jnp.asarray(rng.integers(0, 3, (1, 11, 8, 2)).astype(np.float32))
     gradients = [

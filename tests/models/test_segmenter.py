@@ -1,4 +1,4 @@
-"""The segmenter's outputs by config, from shapes alone, and images that do not see one another."""
+"""The segmenter's outputs by config, from shapes alone, and that images are independent."""
 
 import dataclasses
 
@@ -32,7 +32,7 @@ def tiny_model(**settings):
 
 
 def output_arrays(model, size, with_regions=False):
-    """The outputs that are not None by name, as shapes and types alone."""
+    """Shapes and types of the outputs that are not None, by name."""
 
     def run(images):
         outputs, _ = model.init_with_output(jax.random.key(0), images, with_regions=with_regions)

@@ -1,4 +1,4 @@
-"""What the tests of every operation need besides `ranet_jax.testing`: docstring tables."""
+"""Fixtures that tests of operations need besides `ranet_jax.testing`, such as docstring tables."""
 
 import inspect
 

@@ -154,7 +154,7 @@ def test_constant_scores_teach_the_pixel_of_smaller_index(level):
     boundary = jnp.full((4, 5), level)
     gradient = jax.grad(lambda b: crossing_of(b).sum())(boundary)
     np.testing.assert_array_equal(crossing_of(boundary), np.full((20, 20), level))
-    # Pixel i is the smaller of 19 - i pairs, which stand in the table twice, and meets itself.
+    # Pixel i has the smaller index in 19 - i pairs, each twice in the table, and meets itself.
     np.testing.assert_allclose(gradient, (2 * np.arange(19, -1, -1) + 1).reshape(4, 5))
 
 

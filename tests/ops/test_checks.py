@@ -1,4 +1,4 @@
-"""What the functions of `ranet_jax.ops` take and refuse, one generator over all of them."""
+"""What the functions of `ranet_jax.ops` take and refuse, generated for all of them."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from ranet_jax.ops import checks
 SHAPE, CATEGORIES, CHANNELS = (2, 3), 3, 4
 PIXELS = 6
 Y, X = np.indices(SHAPE)
-# Convex, so that the largest score of a segment is that of an end, and no two are equal.
+# Convex, so that the largest score of a segment is at one of its ends; no two are equal.
 BOUNDARY = 0.02 + 0.017 * (Y + 1.0) ** 2 + 0.011 * (X + 0.5) ** 2
 RNG = np.random.default_rng(0)
 ROWS = RNG.dirichlet(np.full(CATEGORIES, 8.0), PIXELS)
@@ -135,7 +135,7 @@ DISCRETE = {
     "nearest_indices",
     "segment_samples",
 }
-# Those that say of one pixel what another function says of all.
+# Functions that compute for one pixel what another function computes for all.
 OF_ONE = {
     "pixel_attention",
     "collection_weights",
@@ -148,7 +148,7 @@ def by_name(names):
     return [pytest.param(name, marks=pytest.mark.long if name in OF_ONE else ()) for name in names]
 
 
-# Of these, the score alone is of all pixels.
+# The score of these functions covers all pixels, unlike their other arrays.
 SCORES_OF_PIXELS = {("interact", "score"), ("interaction_weights", "score")}
 
 
@@ -159,7 +159,7 @@ def single(arrays):
 
 
 def array_faults():
-    """Function, arguments and the name of the one that is wrong: dtypes, ranks, sizes, values."""
+    """A function, its arguments and the name of the wrong one: dtypes, ranks, sizes, values."""
     for name, (function, arrays, others) in CALLS.items():
         for argument, x in arrays.items():
             spoilt = {

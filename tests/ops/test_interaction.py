@@ -87,7 +87,7 @@ def test_equals_reference(case):
     check_value(each_step, each_reference, *make(case), rtol=1e-7, atol=2e-6)
 
 
-# Sizes of the regions of 300 pixels, which are in blocks of 64 where there are four slots.
+# Sizes of regions with 300 pixels in all, which are in blocks of 64 as there are four slots.
 SIZES = {
     "around whole blocks": [64, 130, 65, 41],
     "representatives alone": [130, 64, 65, 3] + [2] * 19,
@@ -139,7 +139,7 @@ def dense_distribute(features, score, labels, chosen, context):
 
 
 def gradients_with(collect, distribute):
-    """Of weighted sums of Eqs. 6 and 8, by features, score and context."""
+    """Gradients of weighted sums of Eqs. 6 and 8, by features, score and context."""
 
     def loss(features, score, context, labels, chosen):
         local = collect(features, score, labels, chosen)
@@ -201,7 +201,7 @@ def test_collection_of_two_pixels_by_hand():
     features, score = jnp.array([[1.0, 2.0], [3.0, 5.0]]), jnp.array([1.0, 0.5])
     labels = jnp.zeros(2, jnp.int32)
     chosen = select(score, labels, 1, 1)
-    # The one other pixel has weight 1: (1, 2) + (1.5, 2.5).
+    # The only other pixel has weight 1: (1, 2) + (1.5, 2.5).
     np.testing.assert_allclose(collect(features, score, labels, chosen), [[[2.5, 4.5]]])
 
 
@@ -209,7 +209,7 @@ def test_interaction_of_three_regions_by_hand():
     local = jnp.array([[[1.0]], [[2.0]], [[4.0]]])
     score, labels = jnp.array([1.0, 0.5, 0.25]), jnp.arange(3)
     chosen = select(score, labels, 3, 1)
-    # One representative a region: every weight is 1, and the scored 1, 1 and 1 are summed.
+    # One representative per region: every weight is 1, and the scored 1, 1 and 1 are summed.
     np.testing.assert_allclose(interact(local, score, chosen), [[[3]], [[3]], [[3]]])
 
 

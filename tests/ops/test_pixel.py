@@ -1,4 +1,4 @@
-"""One pixel's rows and weights are those of the tables, here of the float64 reference."""
+"""One pixel's rows and weights equal those of the tables, here of the float64 reference."""
 
 import jax
 import jax.numpy as jnp

@@ -188,7 +188,7 @@ def test_attend_mask_equals_deleting():
 
 @jax.jit
 def attend_gradients(*arguments):
-    """Of the sum of the result, with respect to the queries, features and scores."""
+    """Gradients of the sum of the result with respect to the queries, features and scores."""
     return jax.grad(lambda *x: released.attend(*x).sum(), argnums=(0, 1, 2))(*arguments)
 
 

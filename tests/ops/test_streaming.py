@@ -16,7 +16,7 @@ THRESHOLD = 0.8
 
 
 SHAPES = ((1, 1), (2, 2), (1, 9), (8, 5), (33, 33))
-# The TPU's kernel goes through Pallas's interpreter here: fewer shapes, none large.
+# The TPU's kernel runs in Pallas's interpreter here, so it gets fewer shapes and none large.
 CASES = [
     *((schedule, (8, 5), weight) for schedule in SCHEDULES for weight in (0.97, 1.04)),
     *(("streaming", shape, 1.0) for shape in SHAPES),
@@ -36,7 +36,7 @@ def on(schedule):
 
 @functools.cache
 def with_gradients(region_map):
-    """Jitted: labels, score, and gradients of a weighted sum of the score."""
+    """A jitted function that gives labels, score, and gradients of a weighted sum of the score."""
 
     def loss(boundary, probabilities, kernel, weights):
         labels, score = region_map(boundary, probabilities, kernel, THRESHOLD)
@@ -50,7 +50,7 @@ def with_gradients(region_map):
 
 
 def assert_close(found, expected):
-    """Equal to 1e-5 of the largest entry."""
+    """Check that arrays differ by at most 1e-5 of the largest entry."""
     scale = np.abs(expected).max()
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(scale, 1e-6))
 
@@ -71,7 +71,7 @@ def test_equals_the_dense_operations(schedule, shape, weight, kind):
         assert len(set(np.asarray(labels).tolist())) > 1 or shape != (33, 33)
     if kind in (inputs.smooth_maps, inputs.uniform_maps):
         assert_close(gradients[0], expected[2][0])
-    else:  # tied samples but for rounding: which has the gradient is open, how much is not
+    else:  # samples tie up to rounding: which one gets the gradient is open, how much is not
         total, size = np.sum(expected[2][0]), np.abs(expected[2][0]).sum()
         np.testing.assert_allclose(np.sum(gradients[0]), total, rtol=0, atol=1e-5 * size + 1e-6)
 
@@ -133,8 +133,8 @@ def test_probabilities_of_zero_have_finite_gradients(schedule):
 
 @pytest.mark.slow
 def test_a_side_of_more_than_256_pixels(monkeypatch):
-    """Number and value of a largest sample then share one integer at another bit."""
-    monkeypatch.setattr(pairs, "BUCKET_ROWS", 300)  # one loop, which compiles soon
+    """The number and value of a largest sample then share one integer, split at another bit."""
+    monkeypatch.setattr(pairs, "BUCKET_ROWS", 300)  # one loop, which compiles quickly
     rng = np.random.default_rng(5)
     _, probabilities = inputs.smooth_maps(5, (1, 300))
     boundary = rng.uniform(0, 0.1, size=(1, 300)).astype(np.float32)

@@ -110,7 +110,7 @@ def test_cells_equal_a_loop_over_the_pixels(size, grid, radius, rng):
     marked = brute_force(labels, 255, radius)
     boundary, labelled = np.zeros(grid, bool), np.zeros(grid, int)
     for pixel in np.ndindex(size):
-        # Positions on the feature grid; of two feature pixels as close, the larger.
+        # Positions on the feature grid; if two feature pixels are equally close, the larger.
         place = [
             p * (cells - 1) / (length - 1)
             for p, cells, length in zip(pixel, grid, size, strict=True)

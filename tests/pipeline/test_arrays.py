@@ -119,7 +119,7 @@ def test_jpeg_of_a_quality_is_close(tmp_path):
 @pytest.mark.parametrize("quality", [None, 90])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_sixteen_bits_come_back_in_their_range(tmp_path, quality, channels):
-    """As TensorFlow decodes them; Pillow would cut grey off at 255."""
+    """They come back as TensorFlow decodes them; Pillow would clip grey at 255."""
     values = np.linspace(0, 255, 16).astype(np.uint8).reshape(16, 1, 1)
     image = np.broadcast_to(values, (16, 16, 3))
     encoded = deep_png(image[..., :channels].astype(np.uint16) * 257)

@@ -104,7 +104,7 @@ GREY = np.array([0.2989, 0.587, 0.114])  # Rec. 601, as TensorFlow has it
 
 
 def pairs_with_their_examples(config, builder):
-    """Augmented images of 20 batches, each with what it was before."""
+    """Augmented images of 20 batches, each with the original image."""
     for batch in take(data_input.train_batches(config, builder), 20):
         for image, label in zip(batch["image"], batch["label"], strict=True):
             (whole,) = [

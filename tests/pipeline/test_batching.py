@@ -28,7 +28,7 @@ def test_images_of_many_sizes_do_not_pile_up():
     [([5], [4, 4]), ([1], [1]), ([3], [4]), ([2, 1, 9], [2, 1, 4, 4, 4])],
 )
 def test_a_short_batch_is_filled_up_as_far_as_its_size_needs(counts, lengths):
-    """To 4 where the network is compiled for 4 images of the size, and else to a power of two."""
+    """To 4 if the network is compiled for 4 images of the size, and otherwise to a power of two."""
     examples = (
         {"image": np.zeros((5, width, 3), np.float32), "label": np.zeros((5, width), "u1")}
         for width, count in enumerate(counts, start=1)

@@ -153,7 +153,7 @@ def test_unwritable_directory_is_named(tmp_path):
 
 
 def test_what_a_killed_preparation_left_is_removed(tmp_path, monkeypatch):
-    """SIGKILL while records are written; TFDS would leave them where they are for ever."""
+    """SIGKILL comes while records are written; TFDS would leave them there forever."""
     program = (
         "import os, signal, sys\n"
         "from ranet_data.shapes import scenes\n"

@@ -72,7 +72,7 @@ def test_same_seed_gives_the_same_batches_and_another_seed_others(config, builde
 
 @pytest.mark.parametrize("start", [1, 2, 3, 7, 9])
 def test_resumed_stream_is_the_uninterrupted_one(config, builder, start):
-    """Within the first epoch, at the first batch across epochs, and epochs later."""
+    """Resumed within the first epoch, at the first batch across epochs, and epochs later."""
     augmented(config)
     whole = take(data_input.train_batches(config, builder), 12)
     assert_same(whole[start:], take(data_input.train_batches(config, builder, start), 12 - start))

@@ -1,4 +1,4 @@
-"""A state dict, and a file of one."""
+"""A state dict, and a file that holds one."""
 
 import sys
 import types
@@ -30,7 +30,7 @@ def saved(tmp_path):
 
 @pytest.fixture
 def toolbox(monkeypatch):
-    """Classes of toolboxes that need not be installed; all is as it was when it is left."""
+    """Make classes of toolboxes that need not be installed; modules are restored at the end."""
 
     def make(name, base, **body):
         module, _, attribute = name.rpartition(".")

@@ -1,4 +1,4 @@
-"""What a report begins with, where the weights are behind a prefix or of another network."""
+"""How a report begins if the weights are behind a prefix or belong to another network."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Files of safetensors and of NumPy that no library writes: read as they are meant or refused."""
+"""Safetensors and NumPy files that no library writes: they are read as meant, or refused."""
 
 import json
 import zipfile

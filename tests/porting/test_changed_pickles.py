@@ -1,4 +1,4 @@
-"""Files of PyTorch with bytes and instructions changed: each ends in a sentence or in tensors."""
+"""PyTorch files with changed bytes and instructions: each ends in a sentence or in tensors."""
 
 import collections
 import io
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 def modules():
-    """Modules that are imported, but for the codecs of names in archives."""
+    """The imported modules, except the codecs of names in archives."""
     return {name for name in sys.modules if not name.startswith("encodings.")}
 
 
@@ -55,7 +55,7 @@ def test_changed_files_end_in_a_sentence_or_in_tensors(tmp_path, toolbox, protoc
 
 
 def test_random_instructions_end():
-    """Programs of the machine drawn at random, with short arguments."""
+    """Programs of the pickle machine, drawn at random, with short arguments."""
     rng = np.random.default_rng(0)
     codes = [opcode.code.encode("latin1") for opcode in pickletools.opcodes]
     pieces = [*codes, *codes, b"K\x01", b"h\0", b"q\0", b"cbuiltins\nlist\n", b"X\1\0\0\0a"]

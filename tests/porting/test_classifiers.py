@@ -1,4 +1,4 @@
-"""Classifiers of a state dict: kept, left out, or new where the number of classes is another."""
+"""Classifiers of a state dict: kept, left out, or new if the number of classes differs."""
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +75,7 @@ def test_another_number_of_classes_renews_both_of_a_segmenter_s_classifiers():
     assert ported.variables["params"]["auxiliary"]["logit"]["bias"].shape == (2,)
 
 
-# What has an entry for each class besides the segmenter's own classifier.
+# Layers with an entry for each class, besides the segmenter's own classifier.
 OTHER_CLASSIFIERS = {
     "ranet": {"context/rcb/semantic_logit"},
     "released": {"context/dsn_semantic_logit"},
@@ -88,7 +88,7 @@ OTHER_CLASSIFIERS = {
 
 @every_block
 def test_every_block_goes_out_and_comes_in_and_its_classifiers_are_renewed(block):
-    """A segmenter's own state dict, taken with its number of classes and with another."""
+    """A segmenter's own state dict is read with its number of classes and with another."""
     classifiers = {"fine_logit"} | OTHER_CLASSIFIERS.get(block_id(block), set())
     config = small_config(block)
     model = build_model(config, 3)

@@ -42,7 +42,7 @@ def test_all_that_does_not_fit_is_in_one_report(resnet18):
 
 
 def test_shapes_are_equal_or_wrong_however_many_elements(resnet18):
-    """A BatchNorm's scale as [64, 1], a kernel turned: neither is taken for what it holds."""
+    """A BatchNorm's scale as [64, 1] and a transposed kernel: neither is accepted."""
     state = dict(resnet18)
     state["bn1.weight"] = state["bn1.weight"][:, None]
     state["conv1.weight"] = state["conv1.weight"].transpose(2, 3, 1, 0)
@@ -59,14 +59,14 @@ def test_the_weights_of_another_depth_do_not_fit(resnet18):
         "These weights are of resnet18, in the names of torchvision; you asked for resnet34."
     )
     blocks = (3 + 4 + 6 + 3) - (2 + 2 + 2 + 2)
-    arrays = 2 + 2 * 4  # of a block: two kernels, two BatchNorms
+    arrays = 2 + 2 * 4  # per block: two kernels, two BatchNorms
     assert f"network: {blocks * arrays} of its arrays are missing, 0 tensors are" in head
     assert "  missing: layer3.5.conv2.weight (3, 3, 256, 256) of the network" in lines
     assert not [line for line in lines if not line.startswith("  missing: layer")]
 
 
 def test_two_tensors_for_one_array(tmp_path):
-    """The number of a submodule that torchvision's first block does not have."""
+    """The second has the number of a submodule that torchvision's first block does not have."""
     model = tv.models.mobilenet_v2(num_classes=2)
     state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     state["features.1.conv.1.0.weight"] = state["features.1.conv.0.0.weight"]
@@ -121,7 +121,7 @@ def test_classes_that_cannot_be(resnet18, classes):
     assert f"The number of classes is {classes}" in refused(resnet18, num_classes=classes)
 
 
-# ------------------------------------------------------------------------------- what may lack
+# ------------------------------------------------------------------------- what may be missing
 
 
 PARTS = {"by the file's names": r"layer4|^fc\.", "by our paths": r"params/layer4|stats/layer4|/fc/"}
@@ -130,7 +130,7 @@ PARTS = {"by the file's names": r"layer4|^fc\.", "by our paths": r"params/layer4
 @pytest.mark.parametrize("pattern", PARTS.values(), ids=PARTS)
 def test_what_may_be_missing_has_its_initial_values(resnet18, pattern):
     state = without(resnet18, r"layer4|fc\.weight")
-    assert len(report(state)) == 1 + 25 + 1  # of 5 convolutions, 5 BatchNorms and the classifier
+    assert len(report(state)) == 1 + 25 + 1  # 5 convolutions, 5 BatchNorms; the classifier
     ported = port_state_dict(state, "resnet18", allow_missing=pattern)
     arrays = flatten(ported.variables)
     assert set(ported.fresh) == {
@@ -188,7 +188,7 @@ def test_a_whole_file_needs_no_allowance(resnet18):
 
 @pytest.fixture
 def segmenter(resnet18):
-    """The tensors of a segmenter around a ResNet-18, as toolboxes of segmentation call them."""
+    """The tensors of a segmenter around a ResNet-18, with the names of segmentation toolboxes."""
     head = np.ones((3, 512, 1, 1), np.float32)
     backbone = without(resnet18, "fc")
     state = {f"backbone.{name}": value for name, value in backbone.items()}
@@ -287,7 +287,7 @@ def test_what_does_not_repeat_is_unexpected(left):
 
 
 def test_every_value_of_a_network_is_where_it_belongs(resnet18, saved):
-    """By hand: the modules' names written out, kernels turned, counts of batches left out."""
+    """By hand: the modules' names written out, kernels transposed, counts of batches left out."""
     _, variables = port(saved(resnet18), "resnet18", output_stride=8)
     arrays, expected = flatten(variables), {}
     leaves = {"running_mean": "mean", "running_var": "var", "bias": "bias", "weight": "scale"}

@@ -1,4 +1,4 @@
-"""What mmsegmentation's checkpoints say beside their weights."""
+"""What mmsegmentation's checkpoints say besides their weights."""
 
 import numpy as np
 import pytest

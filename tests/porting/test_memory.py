@@ -1,4 +1,4 @@
-"""What of a file's tensors is in memory, and what becomes of those whose file changes meanwhile."""
+"""Which tensors of a file are in memory, and what happens if the file changes meanwhile."""
 
 import os
 import pickle
@@ -36,7 +36,7 @@ every_kind = pytest.mark.parametrize("name", SAVERS)
 def test_tensors_are_in_memory_while_they_are_used(tmp_path, name):
     path = tmp_path / name
     SAVERS[name](path, tensors(LARGE))
-    read_state_dict(path)  # what is imported on the way
+    read_state_dict(path)  # imports what reading needs
     tracemalloc.start()
     try:
         with open_state_dict(path) as found:
@@ -64,7 +64,7 @@ for path in sys.argv[1:]:
 
 
 def test_tensors_that_are_not_used_take_no_memory(tmp_path):
-    """Of five files with 80 MiB besides the network, by what the system says of the process."""
+    """Five files hold 80 MiB besides the network; the system reports the process's memory."""
     values = {"part.x": np.full(1000, 0.5, np.float32), "unused": np.zeros(20 * MIB, np.float32)}
     for name, save in SAVERS.items():
         save(tmp_path / name, tensors(values))
@@ -78,7 +78,7 @@ def test_tensors_that_are_not_used_take_no_memory(tmp_path):
 
 @every_kind
 def test_a_file_that_is_cut_off_while_it_is_read_is_damaged(tmp_path, name):
-    """As by a training that saves to the file again; a mapped file would end the process."""
+    """A training that saves to the file again does this; a mapped file would end the process."""
     path = tmp_path / name
     SAVERS[name](path, tensors(LARGE))
     with open_state_dict(path) as found:
@@ -94,7 +94,7 @@ def test_values_of_another_file_are_not_taken_for_those_of_the_first(tmp_path, n
     SAVERS[name](tmp_path / f"new.{name}", tensors({key: -LARGE[key] for key in LARGE}))
     with open_state_dict(path) as found:
         os.replace(tmp_path / f"new.{name}", path)
-        if name == "weights.npz":  # which stays open
+        if name == "weights.npz":  # the archive stays open
             assert_same({key: as_array(found[key]) for key in found}, LARGE)
             return
         with pytest.raises(UserError, match=f"^{path} is damaged"):
@@ -112,10 +112,10 @@ def test_what_is_read_does_not_depend_on_the_file(tmp_path, name):
 
 @every_kind
 def test_tensors_of_one_storage_are_read_once(tmp_path, name):
-    """A file is not to hold more in memory than on disk by naming the same values repeatedly."""
+    """A file must not take more memory than disk space by naming the same values repeatedly."""
     value = tensors({"x": LARGE["layer.1"]})["x"]
     state = {str(n): value for n in range(20)}
-    if name == "weights.safetensors":  # where each value has one name
+    if name == "weights.safetensors":  # in which each value has one name
         with pytest.raises(RuntimeError, match="share memory"):
             SAVERS[name](tmp_path / name, state)
         return

@@ -1,4 +1,4 @@
-"""mmsegmentation's segmenters against its own, of its own configs: scores, files, predictions."""
+"""Segmenters against mmsegmentation's own, from its own configs: scores, files, predictions."""
 
 import sys
 import warnings
@@ -44,7 +44,7 @@ def arrays(model):
 
 
 def assert_equal(model, ported, size, dtype="float64"):
-    """Scores, in the network's own layers, on an image of odd sides."""
+    """Compare the scores of the network's own layers, on an image with odd sides."""
     images = image(size)
     places = CASCADE if hasattr(model, "num_stages") else HEADS
     theirs = run(run_heads(model), images, places, getattr(torch, dtype))
@@ -122,7 +122,7 @@ def scores_of(model, pixels):
 
 @pytest.mark.long
 def test_deeplabv3plus_has_the_features_of_its_published_config():
-    """On the library's own backbone, as the other test compares that."""
+    """Its input is the library's own backbone, which the other test compares."""
     model = published("deeplabv3plus_r18-d8")
     ported = port_state_dict(arrays(model), "deeplabv3plus_r18-d8")
     counted = sum(array.size for array in jax.tree.leaves(ported.variables["params"]))
@@ -139,7 +139,7 @@ def test_deeplabv3plus_has_the_features_of_its_published_config():
 
 
 def test_a_file_says_whether_corners_are_aligned(psp, tmp_path):
-    """Of a crop of 769 pixels: what is resized within the network differs, the weights do not."""
+    """With a crop of 769 pixels, resizing within the network differs, but the weights do not."""
     source = checkpoint(tmp_path / "w.pth", psp, aligned=True)
     module, _ = port(source, "pspnet_r18-d8")
     assert module.context.align_corners
@@ -230,10 +230,10 @@ def test_other_output_strides(name, stride):
     ],
 )
 def test_psanet_s_head_has_the_features_of_the_library_s(mask_size, size):
-    """Of few channels, with masks smaller and larger than its maps."""
+    """The head has few channels, and masks smaller and larger than its maps."""
     head = psanet_head(mask_size)
     stage = np.random.default_rng(0).normal(size=(2, *size, 5))
-    with warnings.catch_warnings(action="ignore"):  # of sizes for aligned corners
+    with warnings.catch_warnings(action="ignore"):  # about sizes for aligned corners
         theirs = run(head, stage, {"features": "bottleneck"}, F64)["features"]
     context = PSAContext("layer4", 6, mask_size, padded=True)
     inputs = {"layer4": jax.ShapeDtypeStruct(stage.shape, np.float32)}
@@ -265,7 +265,7 @@ def psanet_head(mask_size):
     ("mask_size", "text"), [((66, 66), None), ((60, 45), "mask_size=(60, 45)")]
 )
 def test_psanets_of_other_masks(mask_size, text, tmp_path):
-    """A square one is seen in the shapes of the tensors; another, the file's config must say."""
+    """A square mask shows in the shapes of the tensors; any other must be in the file's config."""
     model = published("psanet_r50-d8", mask_size=mask_size)
     ported = port_state_dict(arrays(model), "psanet_r50-d8", config_text=text)
     assert ported.module.context.mask_size == mask_size
@@ -296,7 +296,7 @@ def test_verifying_without_a_compiled_operator_names_what_to_install(monkeypatch
 
 @pytest.mark.long
 def test_what_one_layer_is_saved_as_twice_must_be_the_same(tmp_path):
-    """The asymmetric network's queries and keys; it comes back twice from a trained model too."""
+    """The asymmetric network's queries and keys are one layer, which trained models save twice."""
     tensors = arrays(published("ann_r50-d8"))
     twice = "decode_head.context.stages.0.{}_project.conv.weight"
     ported = port_state_dict(tensors, "ann_r50-d8")

@@ -1,4 +1,4 @@
-"""What the text of a config of mmsegmentation says of a network, of its own configs and by hand."""
+"""What the text of an mmsegmentation config says about a network: its own configs, and by hand."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Files of every format changed at random: each is read or refused in a sentence, and no more."""
+"""Files of every format, changed at random: each is read or refused in a sentence."""
 
 import os
 import pathlib
@@ -22,7 +22,7 @@ def test_changed_files_are_read_or_refused(tmp_path, name):
 @pytest.mark.long
 @every_kind
 def test_many_changed_files_are_read_or_refused(name):
-    """105,000 in all, in processes of their own, where types are not checked at each call."""
+    """105,000 files in all, in separate processes, where types are not checked at each call."""
     tests = pathlib.Path(__file__).parents[1]
     places = os.pathsep.join([str(tests), str(tests.parent)])
     program = [sys.executable, "-W", "error::ResourceWarning", "-m", "helpers.mutated_files"]

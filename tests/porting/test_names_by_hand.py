@@ -250,7 +250,7 @@ def test_names_and_paths_by_hand(table, source, target):
 
 
 def test_layers_in_front_of_no_classifier_are_kept_and_not_used():
-    """timm's `features_only` network has them, as the public one has with its classifier."""
+    """timm's `features_only` network has them, and so has the public one with its classifier."""
     source = "incre_modules.2.0.downsample.1.bias"
     assert (
         hrnet.HRNET.to_target(source, lambda path: True).target == "params/incre2/bn_shortcut/bias"

@@ -1,4 +1,4 @@
-"""Names of tensors, read both ways, for every network and config."""
+"""Names of tensors, read in both directions, for every network and config."""
 
 import importlib.util
 import pathlib
@@ -49,7 +49,7 @@ def load_config(path):
 
 
 def structure(config):
-    """What of a config decides on the arrays' names."""
+    """The fields of a config that decide the arrays' names."""
     model = config.model
     return (
         *(model.backbone, model.stem, model.stages, model.context, model.variant),

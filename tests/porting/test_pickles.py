@@ -101,7 +101,7 @@ def test_a_parameter_with_attributes_is_its_tensor(tmp_path):
 
 
 def archive(path, content, storage=b"", order="little"):
-    """A file as torch.save writes it, of a pickle that it would not write."""
+    """A file in the form of torch.save, with a pickle that it would not write."""
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("archive/data.pkl", content)
         file.writestr("archive/byteorder", order)
@@ -119,7 +119,7 @@ class Call:
 
 
 class Command:
-    """Executes a command when it is unpickled, by other instructions than `Call` does."""
+    """Executes a command when it is unpickled, through other instructions than `Call`."""
 
     def __init__(self, command):
         self.command = command
@@ -168,7 +168,7 @@ def test_every_way_to_name_a_function_is_closed(tmp_path, content):
     assert "FILE is refused: to load it would be to execute " in refusal(tmp_path / "w.pth")
 
 
-# Each is damaged, at once and in little memory; pickle itself takes gigabytes or for ever on some.
+# Each is found damaged at once, in little memory; pickle takes gigabytes or forever on some.
 HOSTILE = {
     "a register of the extension table": b"\x82\x01.",
     "a buffer from outside": b"\x97.",
@@ -190,7 +190,7 @@ HOSTILE = {
     "a state of nothing": b"NNb.",
     "a dtype of no size": b"cnumpy\ndtype\n(S'f3'\ntRcnumpy.core.multiarray\nscalar\n",
     "an identifier of no storage": b"NQ.",
-    # t = (t, t), fifty times: to hash it takes 2^50 steps.
+    # t = (t, t), fifty times: hashing it takes 2^50 steps.
     "a key that takes for ever": b"}(N" + b"2\x86" * 50 + b"Nu.",
     # One list of a thousand elements is copied ten thousand times.
     "a list copied again and again": (
@@ -232,7 +232,7 @@ def test_deep_nesting_ends_in_a_sentence(tmp_path):
 def with_tensor(
     path, storage=None, offset=0, shape=(2,), strides=(1,), key="0", count=2, order="little"
 ):
-    """A file of one tensor of float32 with a view of its storage that PyTorch would not make."""
+    """A file of one float32 tensor, with a view of its storage that PyTorch would not make."""
     identifier = ("storage", torch.FloatStorage, key, "cpu", count)
     rebuild = torch._utils._rebuild_tensor_v2
     storage_object = object()
@@ -307,7 +307,7 @@ def test_an_entry_that_claims_to_take_a_gigabyte_is_damaged(tmp_path):
     path = tmp_path / "w.pth"
     with_tensor(path)
     content = path.read_bytes()
-    size = content.index(b"PK\1\2") + 20  # of the first entry, data.pkl, as it is stored
+    size = content.index(b"PK\1\2") + 20  # the stored size of the first entry, data.pkl
     path.write_bytes(content[:size] + struct.pack("<I", 2**30) + content[size + 4 :])
     sentence = in_little_time_and_memory(lambda: refusal(path), len(content))
     assert sentence.startswith("FILE is damaged")

@@ -119,7 +119,7 @@ def test_a_file_that_would_execute_a_command_is_refused_by_name(tmp_path, save, 
     save(path, {"state_dict": {"x": torch.ones(2)}, "epoch": Command(f"touch {witness}")})
     if save is not save_plain_pickle:
         assert "to execute posix.system;" in refusal(path)
-    else:  # whose tensors PyTorch's reader stumbles on first, or on having no magic number
+    else:  # refused earlier, for its tensors or for lack of a magic number
         refusal(path)
     assert not witness.exists()
     if save is not save_plain_pickle:
@@ -128,7 +128,7 @@ def test_a_file_that_would_execute_a_command_is_refused_by_name(tmp_path, save, 
 
 
 def test_a_program_is_refused(tmp_path):
-    with warnings.catch_warnings(action="ignore"):  # of its being old
+    with warnings.catch_warnings(action="ignore"):  # about its age
         module = torch.jit.trace(torch.nn.Linear(2, 3), torch.ones(1, 2))
         torch.jit.save(module, tmp_path / "w.pth")
     assert refusal(tmp_path / "w.pth").startswith("FILE is a TorchScript program; save the")
@@ -187,7 +187,7 @@ def test_archives_of_nothing(tmp_path, name):
 
 
 def unusual(kind):
-    with warnings.catch_warnings(action="ignore"):  # of formats that are young or old
+    with warnings.catch_warnings(action="ignore"):  # about new and old formats
         eye = torch.eye(3)
         return {
             "quantized": lambda: torch.quantize_per_tensor(eye, 0.1, 0, torch.qint8),

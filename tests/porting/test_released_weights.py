@@ -18,7 +18,7 @@ from ranet_jax.porting.port import flatten
 
 pytestmark = pytest.mark.slow
 
-assert tv  # which timm needs, imported with care
+assert tv  # timm needs it, and it must be imported with care
 CLASSES = 3
 EPSILON = np.float32(1e-5)
 LAYERS = {f"layer{stage}": f"layer{stage}" for stage in range(1, 5)}
@@ -100,7 +100,7 @@ def tensors():
     state = StateDict()
     for part in (backbone, head, unused):
         part(state)
-    # The edges of |w| + epsilon: a weight of 0 and of -0 have the same scale.
+    # The edge cases of |w| + epsilon: weights of 0 and of -0 have the same scale.
     state.tensors["rib.final_conv.1.weight"][:3] = [0.0, -0.0, -1e-30]
     return state.tensors
 
@@ -113,8 +113,9 @@ def ported(tensors):
 def test_every_tensor_has_its_place(tensors, ported):
     computed = [name for name in tensors if not name.startswith(UNUSED)]
     arrays = flatten(ported.variables)
-    # Stems, blocks and shortcuts: 3 + 3 * 33 + 4 convolutions of one tensor and ABNs of four;
-    # eight more with dsn's, which has a bias, and four classifiers of two.
+    # Stems, blocks and shortcuts have 3 + 3 * 33 + 4 convolutions of one tensor and as many ABNs
+    # of four. The head has eight more, where dsn's convolution has a bias, and four classifiers
+    # of two.
     assert len(computed) == len(arrays) == 5 * (3 + 99 + 4 + 8) + 1 + 4 * 2
     total = sum(tensors[name].size for name in computed)
     assert sum(array.size for array in arrays.values()) == total
@@ -173,7 +174,7 @@ SIZE = (19, 551)
 
 
 def timm_name(name):
-    """The deep stem of timm is one Sequential, but for its last BatchNorm."""
+    """timm's deep stem is one Sequential, except for its last BatchNorm."""
     stem = {"conv1": "conv1.0", "bn1": "conv1.1", "conv2": "conv1.3", "bn2": "conv1.4"}
     stem |= {"conv3": "conv1.6", "bn3": "bn1"}
     module, leaf = name.rsplit(".", 1)
@@ -181,7 +182,7 @@ def timm_name(name):
 
 
 def positive(name, tensor):
-    """What BatchNorm is to scale by where InPlace-ABN has this weight."""
+    """The scale of BatchNorm that stands for this weight of InPlace-ABN."""
     is_scale = name.endswith("weight") and tensor.ndim == 1
     return torch.from_numpy(np.abs(tensor) + EPSILON if is_scale else tensor)
 
@@ -250,7 +251,7 @@ def test_the_coarse_scores_are_those_of_torch_s_functions(tensors, ported):
     )
     module = ported.module.context.clone(dtype=np.dtype("float64"))
     variables = {collection: arrays["context"] for collection, arrays in ported.variables.items()}
-    # Counts of pixels are int64 there and indices int32.
+    # With x64, counts of pixels are int64 and indices int32.
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         context = jax.jit(functools.partial(module.apply, train=False))(
             jax.tree.map(lambda array: array.astype(np.float64), variables),
@@ -280,7 +281,7 @@ def test_the_way_back_gives_the_file_bit_by_bit(tmp_path, tensors, ported):
 
 
 def test_scales_that_no_weight_makes_are_not_written(ported):
-    """Trained on, a scale may fall below zero, which the absolute value of no weight is."""
+    """Further training may move a scale below zero, where no absolute value of a weight lies."""
     arrays = flatten(ported.variables)
     path = "params/context/dsn/bn/scale"
     arrays = arrays | {path: np.full_like(arrays[path], -0.5)}

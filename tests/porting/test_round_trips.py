@@ -1,4 +1,4 @@
-"""Networks of torchvision and timm, verified, and there and back: every tensor bit for bit."""
+"""Networks of torchvision and timm, verified, and ported there and back bit for bit."""
 
 import jax
 import pytest
@@ -20,7 +20,7 @@ NETWORKS = {
     "deeplabv3_mobilenet_v3_large": lambda: tv.models.segmentation.deeplabv3_mobilenet_v3_large(
         weights=None, weights_backbone=None, num_classes=4, aux_loss=True
     ),
-    # Of timm: ResNet-D, and a network with neither a classifier nor the last stage.
+    # From timm: ResNet-D, and a network with neither a classifier nor the last stage.
     "resnet50d": lambda: timm.create_model("resnet50d", num_classes=4),
     "resnet18": lambda: timm.create_model("resnet18", features_only=True, out_indices=(1, 2, 3)),
 }
@@ -67,7 +67,7 @@ def test_every_stage_is_that_of_torchvision(name, stride):
 
 @pytest.mark.long
 def test_resnet_d_is_that_of_timm():
-    """Shortcuts average pixels: at odd ends of strides fewer, and dilated ones zeros beyond."""
+    """Shortcuts average pixels: fewer at odd ends of strides, and zeros beyond if dilated."""
     model = randomised(NETWORKS["resnet50d"]())
     tensors = {key: tensor.numpy() for key, tensor in model.state_dict().items()}
     ported = port_state_dict(tensors, "resnet50d", output_stride=8)

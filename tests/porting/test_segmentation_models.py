@@ -1,4 +1,4 @@
-"""Segmenters of segmentation_models.pytorch: verified, back again, predicted and trained with."""
+"""Segmenters of segmentation_models.pytorch: verified, ported back, used to predict and train."""
 
 import jax
 import numpy as np
@@ -26,7 +26,7 @@ def arrays_of(model):
 
 
 def verified(ported, tensors):
-    """Shapes of the stages that were compared, all of which are PyTorch's."""
+    """Shapes of the compared stages, all of which must equal PyTorch's."""
     with jax.numpy_dtype_promotion("standard"):  # Flax's GroupNorm promotes
         differences = verify(ported, tensors)
     assert all(difference.float32 < 1e-4 for difference in differences)
@@ -79,7 +79,7 @@ def test_output_strides_that_the_package_has_not():
 
 
 def test_the_two_deeplabv3_are_not_taken_for_one_another():
-    """torchvision's leaves the first block of a dilated stage as those before it."""
+    """torchvision's dilates the first block of a dilated stage like the blocks before it."""
     for name, dilated in (("deeplabv3_resnet50", False), ("smp_deeplabv3_resnet50", True)):
         network = find_network(name)
         users = {naming.users or naming.name for naming in network.namings}
@@ -106,7 +106,7 @@ def test_deeplabv3_in_the_names_of_before():
 @pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_it_predicts_as_the_package_s_and_starts_a_training(name, tmp_path):
-    """Through the command and its files, there and back."""
+    """The weights go through the command and its files, there and back."""
     model, image = segmenter(name), np.random.default_rng(0).integers(0, 256, (64, 96, 3))
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     normalised = torch.from_numpy(((image / 255 - mean) / std).transpose(2, 0, 1)[None])
@@ -117,7 +117,7 @@ def test_it_predicts_as_the_package_s_and_starts_a_training(name, tmp_path):
         deviation = (scores - means[:, None, None]).std()
         head.weight /= deviation
         head.bias.copy_((head.bias - means) / deviation)
-        model.float()  # which the weights are saved in
+        model.float()  # the weights are saved in float32
         expected = model.double()(normalised)[0].softmax(dim=0).permute(1, 2, 0).numpy()
     assert set(np.unique(expected.argmax(axis=-1))) == {0, 1, 2, 3}
     state, output, back = tmp_path / "w.pth", tmp_path / "out", tmp_path / "back.pth"

@@ -22,7 +22,7 @@ def write_index(directory, places, name=INDEX):
 
 
 def save(directory, values=VALUES):
-    """Two files, of one tensor and of the others, as the library of the format's authors writes."""
+    """Two files, one with one tensor and one with the rest, as the format's own library writes."""
     first, *others = values
     save_file({first: values[first]}, directory / SHARDS[0])
     save_file({name: values[name] for name in others}, directory / SHARDS[1])

@@ -8,7 +8,7 @@ from helpers.state_dict_files import VALUES, assert_same, both_pickles, refusal,
 from ranet_jax.errors import UserError
 from ranet_jax.porting import port, read_state_dict
 
-# What lies beside the weights: the tensors of an optimiser, of random numbers, of settings.
+# What is saved beside the weights: tensors of an optimiser, of random numbers, of settings.
 BESIDE = {
     "epoch": 3,
     "optimizer": {

@@ -1,4 +1,4 @@
-"""The oracle: regions of the truth in a network that is otherwise as it was."""
+"""The oracle: the true regions in a network that is otherwise unchanged."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def network_config():
 
 
 def label_maps(size=32):
-    """Two label maps: halves side by side, and quarters of which one is ignored."""
+    """Two label maps: halves side by side, and quarters, one of which is ignored."""
     labels = np.zeros((2, size, size), np.uint8)
     labels[0, :, size // 2 :] = 1
     labels[1, size // 2 :] = 2
@@ -38,7 +38,7 @@ def test_true_maps_of_a_small_label_map():
     labels = jnp.array([[0, 0, 2, 2], [0, 0, 2, 2], [0, 0, 255, 255], [0, 0, 255, 255]])
     boundary, categories = true_maps(labels, (2, 3), CLASSES)
     # Cells are rows 0-1 and 2-3, and columns 0, 1-2 and 3; pixel 1 of a row reads column 2.
-    # Below, 0 lies beside ignored pixels alone.
+    # In the lower cells, 0 lies only beside ignored pixels.
     np.testing.assert_array_equal(boundary, [[0, 1, 0], [0, 0, 0]])
     sure, rest = 1 - MIXED + MIXED / 3, MIXED / 3
     first, third, unknown = [sure, rest, rest], [rest, rest, sure], [1 / 3] * 3
@@ -100,7 +100,7 @@ def test_it_trains_and_is_evaluated(tmp_path):
         for batch in training.eval_batches()
         for label in batch["label"]
     ]
-    # Nothing has been learned of W^g in two steps that moves the score across the threshold.
+    # In two steps W^g has not learned enough to move a score across the threshold.
     labels = [ops.region_map(*one, jnp.ones((1, 1)), config.model.threshold)[0] for one in maps]
     sizes = [np.bincount(np.asarray(x)).max() for x in labels]
     assert result.regions.counts.largest_pixels == sum(sizes)

@@ -31,7 +31,7 @@ def base():
 
 
 def scores(correct):
-    """Of two classes with ten pixels each, as many right in both."""
+    """Scores of two classes with ten pixels each, `correct` of them right in both."""
     return SegmentationScores(np.array([[correct, 10 - correct], [10 - correct, correct]]))
 
 
@@ -106,7 +106,7 @@ def test_a_table_on_a_store_is_that_of_a_disk(trained, tmp_path, bucket):
     assert bucket.files("table/")["table1.json"] == (tmp_path / "table1.json").read_bytes()
     assert "runs/none/seed_0/result.json" in bucket.files("table/")
     reproduce("table1", base(), bucket.url("table"), rows=["none", "ranet"])
-    assert len(trained) == 4  # two on each, of which none is trained again
+    assert len(trained) == 4  # two in each place; none is trained again
 
 
 def test_a_table_that_was_cut_off_has_what_is_finished(trained, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The whole battery, on an operation that passes it and on what each of its checks finds."""
+"""The whole battery of checks, on an operation that passes and on faults that each one finds."""
 
 import functools
 

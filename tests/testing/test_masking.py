@@ -1,4 +1,4 @@
-"""Masks: what a masked place still has a part in is named in one sentence."""
+"""Masks: a result that a masked place still affects is named in one sentence."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ QUERIES, KEYS = inputs.normal(1, (2, 3)), inputs.normal(2, (5, 3))
 
 
 def attend(queries, keys, mask):
-    """Each query's weighted sum of the keys, 0 without any."""
+    """Each query's weighted sum of the keys, 0 if the mask hides them all."""
     weights = masked_softmax(queries @ keys.T, mask[None, :])
     return weights @ keys
 

@@ -1,4 +1,4 @@
-"""Order and ties: what depends on the order, or chooses another of two equal ones."""
+"""Order and ties: operations that depend on order, or choose the wrong one of equal entries."""
 
 import jax
 import jax.numpy as jnp

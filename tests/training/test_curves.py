@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 def figures_drawn(patch):
-    """The figures that are written from now on."""
+    """A list that receives the figures written from now on."""
     write, drawn = Figure.savefig, []
     patch.setattr(Figure, "savefig", lambda f, *a, **k: (write(f, *a, **k), drawn.append(f)))
     return drawn
@@ -37,7 +37,7 @@ def test_curves_show_scores_and_regions_in_percent(tmp_path, monkeypatch):
         {"step": step, "fine_miou": 0.1 * step, "region_purity": 0.9, "slot_share": 0.5}
         for step in (1, 2, 3)
     ]
-    records[1]["boundary_f"] = 0.25  # there was nothing to score at the others
+    records[1]["boundary_f"] = 0.25  # there was nothing to score at the other steps
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     drawn = figures_drawn(monkeypatch)
@@ -51,7 +51,7 @@ def test_curves_show_scores_and_regions_in_percent(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("steps", [1, 10, 60, 20_000])
 def test_lines_are_thinned_and_smoothed_at_any_length(steps, tmp_path, monkeypatch):
-    """The mean is of the last fiftieth, and what is faint behind it reaches every extreme."""
+    """The mean is over the last fiftieth, and the faint line behind it reaches every extreme."""
     losses = np.random.default_rng(0).uniform(1, 2, steps)
     losses[steps // 2] = 9
     lines = [json.dumps({"step": n, "loss": x, "fine": 0.0}) for n, x in enumerate(losses, 1)]
@@ -60,7 +60,7 @@ def test_lines_are_thinned_and_smoothed_at_any_length(steps, tmp_path, monkeypat
     drawn = figures_drawn(monkeypatch)
     draw_curves(path, tmp_path / "curves.png")
     (figure,) = drawn
-    mean, *raw = figure.axes[0].lines  # and no line of a term that is always 0
+    mean, *raw = figure.axes[0].lines  # a term that is always 0 has no line
     window = max(1, steps // 50)
     xs, ys = mean.get_data()
     assert len(xs) == min(steps, 600)

@@ -1,4 +1,4 @@
-"""What a training runs on is told, and a CPU refused where there should be more."""
+"""A training reports what it runs on, and refuses a CPU where there should be more."""
 
 import pytest
 

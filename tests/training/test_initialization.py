@@ -1,4 +1,4 @@
-"""Training from weights of elsewhere: what is taken, what is reported, what resuming needs."""
+"""Training from existing weights: what is taken, what is reported, what resuming needs."""
 
 import re
 import shutil
@@ -77,7 +77,7 @@ def exported(tmp_path, donor):
 
 @pytest.fixture
 def backbone(tmp_path):
-    """Write a directory of a backbone alone, as `ranet port` does."""
+    """Write a directory with only a backbone, as `ranet port` does."""
 
     def write(variables, network="resnet18"):
         directory = tmp_path / "backbone"
@@ -175,7 +175,7 @@ def test_a_description_without_network_is_refused(backbone, donor, fresh):
 
 
 def test_arrays_that_no_one_asked_for_are_counted(backbone, donor, fresh):
-    """A classifier of whole images and stages that the segmenter does not have."""
+    """The weights hold an image classifier and stages that the segmenter does not have."""
     given = backbone_of(donor)
     given["params"]["fc"] = {"kernel": np.ones((8, 5)), "bias": np.ones(5)}
     given["params"]["layer4_block0"] = {"conv1": {"kernel": np.ones((3, 3, 4, 4))}}
@@ -184,7 +184,7 @@ def test_arrays_that_no_one_asked_for_are_counted(backbone, donor, fresh):
 
 
 def test_a_backbone_ported_from_pytorch(tmp_path, fresh):
-    """A ResNet-18's names through a file and `ranet port`'s directory."""
+    """The weights go through a file with a ResNet-18's names and `ranet port`'s directory."""
     config = default_config()
     config.model.update(context="none", backbone="resnet18", channels=8)
     wide = random_variables(config, seed=3)
@@ -288,7 +288,7 @@ def test_directories_that_hold_no_weights(tmp_path, exported, fresh):
 
 
 def still_config(steps, init_from):
-    """Learning so slow that the weights do not move."""
+    """A config that learns so slowly that the weights do not move."""
     config = training.tiny_config(steps)
     config.optimizer.learning_rate = 1e-30
     config.train.update(eval_every=100, checkpoint_every=1, log_every=1)

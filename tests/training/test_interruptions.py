@@ -1,4 +1,4 @@
-"""What ends a training loses no step that was saved, and writes over nothing."""
+"""Whatever ends a training, no saved step is lost and nothing is overwritten."""
 
 import errno
 import os
@@ -193,7 +193,7 @@ def test_a_second_training_is_refused(whole, tmp_path):
 )
 @pytest.mark.parametrize("error", [errno.ENOSPC])
 def test_records_that_cannot_be_written(whole, tmp_path, monkeypatch, place, error):
-    """A full disk ends training in a sentence; with room again it goes on."""
+    """A full disk ends training in a sentence; once there is room again, it goes on."""
     calls, given = [], config(log_every=1)
     where = {
         "line": (records.MetricsLog, "_write"),

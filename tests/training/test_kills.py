@@ -28,7 +28,7 @@ def start(workdir):
 
 
 def kill_until_it_ends(workdir, patience):
-    """How many processes were killed, after `patience()` seconds, before one came to the end."""
+    """How many processes were killed after `patience()` seconds, until one trained to the end."""
     kills = 0
     while True:
         process = start(workdir)
@@ -44,7 +44,7 @@ def kill_until_it_ends(workdir, patience):
 
 
 def test_a_hundred_kills_lose_and_change_nothing(tmp_path):
-    """About a quarter of an hour, in trainings that end every now and then."""
+    """Takes about a quarter of an hour; every now and then a training reaches its end."""
     rng = random.Random(0)
     assert kill_until_it_ends(tmp_path / "whole", lambda: None) == 0
     with track(desc="kill", unit="kill", total=KILLS) as progress:

@@ -1,4 +1,4 @@
-"""One training at a time in a directory, also after a crash."""
+"""One training at a time in a directory, even after a crash."""
 
 import errno
 import fcntl
@@ -76,7 +76,7 @@ def test_a_directory_that_cannot_be_written_to(tmp_path):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Signs every few hundredths of a second."""
+    """Let the lock be signed every few hundredths of a second."""
     monkeypatch.setattr(lock, "SIGN_EVERY", 0.05)
     monkeypatch.setattr(lock, "SILENCE", 1.0)
 
@@ -107,7 +107,7 @@ def test_a_training_that_was_stopped_finds_its_store_taken_and_sends_nothing(buc
         mirror.send()
         other = b'{"owner": "process 2 on elsewhere", "token": "1", "time": 0}'
         (signer,) = (t for t in threading.enumerate() if t.name == lock.SIGNER)
-        while signer.is_alive():  # it may be about to sign, over the other's sign
+        while signer.is_alive():  # it may be about to overwrite the other's sign
             bucket.put("run/.lock", other)
             signer.join(0.1)
         if ended:

@@ -155,7 +155,7 @@ def test_sigkill_resumes_identically(whole, tmp_path):
 
 @pytest.mark.long
 def test_resumes_on_another_number_of_devices(whole, tmp_path):
-    """Stopped on one device by a program of its own, resumed here on eight."""
+    """Stopped on one device in a separate program, resumed here on eight."""
     environment = os.environ | {"XLA_FLAGS": xla.flags(1)}
     program = [sys.executable, training.__file__, str(tmp_path), str(STEPS), "0.4"]
     process = subprocess.Popen(program, env=environment, stderr=subprocess.PIPE)

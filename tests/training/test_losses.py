@@ -299,7 +299,7 @@ def test_lovasz_softmax_is_a_term_where_it_has_a_weight():
     assert terms.keys() - without.keys() == {"lovasz"}
     np.testing.assert_allclose(terms["lovasz"], expected, rtol=1e-6)
     np.testing.assert_allclose(total, plain + 0.5 * expected, rtol=1e-6)
-    # Images apart, as on devices or in microbatches, add up to the batch.
+    # Separate images, as on devices or in microbatches, add up to the batch.
     parts = [
         segmentation_loss(
             Outputs(fine[i : i + 1]), jnp.asarray(labels[i : i + 1]), weights, 255, count

@@ -164,7 +164,7 @@ def test_the_whole_state_is_updated_in_place(mode):
 
 
 def test_a_copy_on_the_host_outlives_the_steps_after_it():
-    """What `checkpoints.save` hands to the thread that writes while training goes on."""
+    """`checkpoints.save` hands such a copy to the thread that writes while training goes on."""
     config = tiny_config()
     config.model.context = "none"
     step, state = step_and_state(config)

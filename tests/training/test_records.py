@@ -58,7 +58,7 @@ def test_regions_are_recorded_and_useless_ones_told(tmp_path, capsys, largest):
 
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
 def test_samples_of_an_evaluation_are_shown_in_tensorboard_in_their_colours(tmp_path, order):
-    """Left half orange, right half blue-green: not grey, nor with channels exchanged."""
+    """The left half is orange, the right half blue-green: not grey, and no channels exchanged."""
     photograph = np.zeros((20, 30, 3), np.uint8)
     photograph[:, :15], photograph[:, 15:] = (250, 120, 10), (5, 90, 160)
     normalization = Normalization((123.0, 116.0, 103.0), (58.0, 57.0, 56.0), order)

@@ -1,4 +1,4 @@
-"""Signals: at once while there is nothing to save, else when training looks for them."""
+"""Signals act at once while there is nothing to save, else when training looks for them."""
 
 import contextlib
 import os

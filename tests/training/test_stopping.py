@@ -80,7 +80,7 @@ def test_training_stops_when_patience_is_used_up_and_does_not_go_on(tmp_path, ca
     assert run(tmp_path, config, on_batch=refuse).fine.miou == result.fine.miou
     assert capsys.readouterr().err.count(sentence) == 1
     assert read_records(tmp_path / "metrics.jsonl") == before
-    config.train.patience = 3  # which may change: training goes on from there
+    config.train.patience = 3  # patience may change: training goes on from there
     run(tmp_path, config)
     assert evaluations(tmp_path) == [1, 2, 3, 4]
 

@@ -47,7 +47,7 @@ def test_steps_that_the_training_has_not(tmp_path, steps):
 
 
 def test_the_process_that_waits_longest_is_named(monkeypatch):
-    """Of three processes, as process 1 sees them: it waited 0.5 s for each of two batches."""
+    """Process 1 of three measures its own wait of 0.5 s for each of two batches."""
     watch = timing.Stopwatch()
     assert watch.slowest() is None
     monkeypatch.setattr(jax, "process_count", lambda: 3)

@@ -1,4 +1,4 @@
-"""The web application of the explorer: a page, and the numbers that it asks for."""
+"""The web application of the explorer: a page, and the data that it requests."""
 
 import base64
 import functools
@@ -34,7 +34,7 @@ Query = Mapping[str, str]
 
 
 class Explorer:
-    """What the page asks for, by the parameters of its requests; `title` names the model."""
+    """Answers to the page's requests, by their parameters; `title` names the model."""
 
     def __init__(self, library: Library, title: str):
         model = library.observer.model
@@ -47,7 +47,7 @@ class Explorer:
         self.constructions = Constructions(largest)
 
     def network(self, query: Query) -> facts.Facts:
-        """The model, its classes and settings, and the images that one may choose from."""
+        """The model, its classes and settings, and the images to choose from."""
         return {
             "title": self.title,
             "classes": [
@@ -68,7 +68,7 @@ class Explorer:
         }
 
     def scene(self, query: Query) -> facts.Facts:
-        """An image's sizes, and the layers that there are of it."""
+        """An image's sizes and available layers."""
         scene = self._scene(query)
         layers = [name for name in LABEL_LAYERS if getattr(scene, name) is not None]
         return {
@@ -86,7 +86,7 @@ class Explorer:
         return file.getvalue()
 
     def layer(self, query: Query) -> bytes:
-        """A map of the image: labels, or probabilities of a boundary times 255; a byte a pixel."""
+        """A map of the image, one byte per pixel: labels, or boundary probabilities times 255."""
         scene, name = self._scene(query), query.get("name", "")
         layer = getattr(scene, name) if name in LABEL_LAYERS else None
         if layer is None:
@@ -94,15 +94,15 @@ class Explorer:
         return layer.tobytes()
 
     def regions(self, query: Query) -> facts.Facts:
-        """The regions by the settings."""
+        """The regions for the settings of the request."""
         scene = self._scene(query)
         regions = self.constructions.regions(scene, self._settings(query))
         return facts.region_facts(scene, regions, self.dataset)
 
     def pixel(self, query: Query) -> facts.Facts:
-        """One feature pixel and, where the network has regions, all others beside it.
+        """One feature pixel and, if the network has regions, its relation to all other pixels.
 
-        `other` is the second pixel, the same if not given, and `place` the representative.
+        `other` is the second pixel (by default the same one), and `place` is the representative.
         """
         scene, pixel = self._scene(query), _whole(query, "pixel")
         found = facts.class_facts(scene, pixel, self.dataset)
@@ -146,7 +146,7 @@ def _whole(query: Query, name: str, default: int | None = None) -> int:
 
 
 def to_json(found: facts.Facts) -> bytes:
-    """Facts as JSON. An array is an object of its dtype and its bytes (little-endian) in base64."""
+    """Facts as JSON; an array is an object with its dtype and, in base64, little-endian bytes."""
 
     def default(array: np.ndarray) -> dict[str, str]:
         data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()

@@ -1,4 +1,4 @@
-"""The regions of a scene for any threshold, number of regions and of representatives."""
+"""The regions of a scene for any threshold, number of regions and number of representatives."""
 
 import functools
 from typing import NamedTuple
@@ -20,7 +20,7 @@ _interaction_weights = jax.jit(ops.interaction_weights)
 
 
 class RegionSettings(NamedTuple):
-    """The threshold tau of Eq. 4, the number Q of slots, and K of representatives in each."""
+    """The threshold tau of Eq. 4, the number Q of slots, and K, the representatives in each."""
 
     threshold: float
     num_regions: int
@@ -28,7 +28,7 @@ class RegionSettings(NamedTuple):
 
 
 class Construction(NamedTuple):
-    """Regions; of their representatives A^l (Eq. 6), W^g and A^g (Eq. 7)."""
+    """Regions, with A^l (Eq. 6), W^g and A^g (Eq. 7) of their representatives."""
 
     regions: RegionMap
     local: Float[np.ndarray, "q k m"]
@@ -61,8 +61,8 @@ def check_settings(settings: RegionSettings, most: RegionSettings) -> None:
 def find_regions(scene: Scene, settings: RegionSettings, most: RegionSettings) -> RegionMap:
     """The regions of a scene, computed from its scores; the network does not run again.
 
-    All arrays of representatives have the sizes of `most`, places beyond the settings empty, so
-    that other settings need no other program.
+    All arrays of representatives have the sizes of `most`, and places beyond the settings are
+    empty, so that other settings need no other compiled program.
 
     Raises:
       UserError: the scene's regions are not those of the paper's equations.
@@ -78,7 +78,7 @@ def find_regions(scene: Scene, settings: RegionSettings, most: RegionSettings) -
     kept = ops.Representatives(
         jnp.where(has_slot, chosen.roots, -1), jnp.where(valid, chosen.indices, 0), valid
     )
-    # On the host, where facts look at one representative after the other.
+    # Moved to the host, since facts look at one representative after the other.
     labels, score, kept = jax.device_get((labels, score, kept))
     return RegionMap(labels.reshape(scene.grid), score.reshape(scene.grid), kept)
 
@@ -103,7 +103,7 @@ def _inputs(scene: Scene) -> RegionInputs:
 
 
 class Constructions:
-    """The last constructions of scenes, so that pointing does not compute them again."""
+    """A cache of the last constructions, so that pointing at pixels does not repeat them."""
 
     def __init__(self, most: RegionSettings, kept: int = 8):
         self.most = most
@@ -111,16 +111,16 @@ class Constructions:
         self._exchange = functools.lru_cache(maxsize=kept)(self._exchange_anew)
 
     def regions(self, scene: Scene, settings: RegionSettings) -> RegionMap:
-        """As `find_regions`.
+        """What `find_regions` returns, from the cache if it is there.
 
         Raises:
-          UserError: as there, or the settings are out of range.
+          UserError: as for `find_regions`, or the settings are out of range.
         """
         check_settings(settings, self.most)
         return self._find(scene, settings)
 
     def construction(self, scene: Scene, settings: RegionSettings) -> Construction:
-        """As `exchange` of these regions; it raises as `regions` does."""
+        """What `exchange` returns for these regions, cached; it raises what `regions` does."""
         check_settings(settings, self.most)
         return self._exchange(scene, settings)
 

@@ -1,4 +1,4 @@
-"""What there is to say of a scene's regions, of one pixel and of one representative."""
+"""Facts about a scene's regions, about one pixel and about one representative."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from ranet_jax.pipeline.metadata import DatasetMetadata
 
 TOP_CLASSES = 5
 
-Facts = dict[str, Any]  # arrays of NumPy and what JSON knows
+Facts = dict[str, Any]  # NumPy arrays and JSON values
 
 _pixel_attention = jax.jit(ops.pixel_attention)
 _collection_weights = jax.jit(ops.collection_weights)
@@ -28,8 +28,8 @@ def region_facts(scene: Scene, regions: RegionMap, dataset: DatasetMetadata) -> 
     """The regions of a scene: their map, and size, class and colour of those that have a slot.
 
     A region's class is the most frequent one of its pixels by the fine scores; its purity is that
-    class's share. Of true labels, where they are known, the caption gives the share of the pixels
-    of the most frequent class of their region.
+    class's share. If true labels are known, the caption gives the share of pixels that have the
+    most frequent true class of their region.
     """
     labels = regions.labels.reshape(-1)
     sizes = np.bincount(labels, minlength=labels.size)
@@ -59,7 +59,7 @@ def region_facts(scene: Scene, regions: RegionMap, dataset: DatasetMetadata) -> 
 
 
 def _purity(scene: Scene, regions: RegionMap, dataset: DatasetMetadata) -> float:
-    """Share of the labelled pixels of their region's most frequent true class; NaN without any."""
+    """Share of labelled pixels with the most frequent true class of their region; NaN if none."""
     if scene.truth is None:
         return float("nan")
     rows, columns = map(nearest_indices, regions.labels.shape, scene.truth.shape)
@@ -109,12 +109,12 @@ def attention_facts(
     other: int,
     place: int | None = None,
 ) -> Facts:
-    """A pixel beside all others: D, E, F and what links it, its region, and its representatives.
+    """A pixel's relation to all others (D, E, F, links), its region and its representatives.
 
-    Of these, `representative` is the one in `place` or, where there is none, that of the largest
+    `representative` is the representative in `place` or, if there is none, the one of the largest
     weight. `linking` is (F^g_ij + F^g_ji) / 2, which links two pixels where it exceeds the
-    threshold. The `segment` is the one to the pixel `other`: the samples of Eq. 1 and the number of
-    the largest.
+    threshold. `segment` leads to the pixel `other`: it has the samples of Eq. 1 and the number of
+    the largest sample.
 
     Raises:
       UserError: the feature grid has no such pixel, or the regions are not those of the paper.
@@ -122,7 +122,7 @@ def attention_facts(
     check_pixel(scene, pixel)
     check_pixel(scene, other)
     inputs, chosen = scene.inputs, construction.regions.representatives
-    assert inputs is not None  # or there were no construction
+    assert inputs is not None  # otherwise there would be no construction
     rows = _pixel_attention(inputs.boundary, inputs.probabilities, inputs.kernel, pixel)
     samples = ops.segment_samples(inputs.boundary, pixel, other)
     labels, score = construction.labels, construction.score
@@ -184,15 +184,15 @@ def _position(scene: Scene, pixel: int) -> Facts:
 def representative_facts(scene: Scene, construction: Construction, slot: int, place: int) -> Facts:
     """What one representative gathers: from its region's pixels (Eq. 6) and other regions (Eq. 7).
 
-    `collected` is W^l over all pixels. Each region it hears from has the weights W^g of its
-    representatives, which sum to 1, and its share: the length of what it adds to A^g over the sum
-    of these lengths.
+    `collected` is W^l over all pixels. `hears` lists the regions that the representative hears
+    from: the weights W^g of a region's representatives, which sum to 1, and the region's share,
+    which is the length of what it adds to A^g divided by the sum of these lengths.
 
     Raises:
       UserError: there is no such representative.
     """
     regions, inputs = construction.regions, scene.inputs
-    assert inputs is not None  # or there were no construction
+    assert inputs is not None  # otherwise there would be no construction
     chosen = regions.representatives
     indices, valid = np.asarray(chosen.indices), np.asarray(chosen.valid)
     if not (0 <= slot < valid.shape[0] and 0 <= place < valid.shape[1] and valid[slot, place]):

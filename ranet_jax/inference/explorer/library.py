@@ -1,4 +1,4 @@
-"""The images that one may choose from: files, examples of a prepared data set, and uploads."""
+"""The images to choose from: files, examples of a prepared data set, and uploads."""
 
 import functools
 import hashlib
@@ -14,14 +14,14 @@ from ranet_jax.inference.explorer.scene import Observer, Scene
 from ranet_jax.pipeline.images import count_encoded_pixels, count_pixels, decode_image, read_image
 
 MAX_BYTES = 64 * 2**20  # of an upload
-MAX_PIXELS = 2**26  # of an image, all of which passes the network at once
+MAX_PIXELS = 2**26  # of an image, which passes through the network as a whole
 KEPT_SCENES = 4
 KEPT_UPLOADS = 16
 SHOWN_EXAMPLES = 1000  # of a split
 
 
 class Library:
-    """Images by their keys, and the scenes of the last ones that were looked at."""
+    """Images by their keys, and the scenes of those that were viewed last."""
 
     def __init__(self, observer: Observer, files: Sequence[Path], split: str | None = None):
         self.observer = observer
@@ -39,14 +39,14 @@ class Library:
 
     @property
     def keys(self) -> list[str]:
-        """What one may choose, in order: files or examples, then uploads."""
+        """The keys to choose from, in order: files or examples, then uploads."""
         return [*self._sources, *self._uploads]
 
     def add(self, name: str, encoded: bytes) -> str:
-        """Take the bytes of an image file; its key, which is the same for the same bytes.
+        """Add the bytes of an image file and return its key, which depends on the name and bytes.
 
         Raises:
-          UserError: it is not an image, or too large.
+          UserError: the file is not an image, or it is too large.
         """
         name = name.strip()[:80] or "image"
         if len(encoded) > MAX_BYTES:
@@ -69,7 +69,7 @@ class Library:
         Raises:
           UserError: there is no image of this key, or it cannot be read.
         """
-        with self._lock:  # one image passes the network at a time
+        with self._lock:  # one image passes through the network at a time
             if key not in self._scenes:
                 self._scenes[key] = self._observe(key)
             self._scenes.move_to_end(key)
@@ -90,7 +90,7 @@ class Library:
             return self.observer.observe(read_image(local))
 
     def _add_examples(self, split: str) -> None:
-        """Offer the examples of a split; a note says why there are none."""
+        """Offer the examples of a split; if there are none, `note` says why."""
         from ranet_jax.pipeline.examples import num_examples, open_dataset, read_example
 
         try:

@@ -1,4 +1,4 @@
-"""One image as a network sees it: maps to look at, and what Eqs. 1-8 are computed from."""
+"""One image as a network sees it: maps to look at, and the inputs of Eqs. 1-8."""
 
 import dataclasses
 from typing import NamedTuple
@@ -22,7 +22,7 @@ VIEW_SIDE = 1600
 
 
 class RegionInputs(NamedTuple):
-    """What the equations get: B, C and W^g of Eqs. 1-5, and the features A of Eqs. 6-8."""
+    """Inputs of the equations: B, C and W^g of Eqs. 1-5, and the features A of Eqs. 6-8."""
 
     boundary: Float[Array, "h w"]
     probabilities: Float[Array, "h w c"]
@@ -30,13 +30,13 @@ class RegionInputs(NamedTuple):
     features: Float[Array, "n m"]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # one is equal to itself alone
+@dataclasses.dataclass(frozen=True, eq=False)  # a scene is equal only to itself
 class Scene:
-    """An image and what a network makes of it in one pass over the whole of it.
+    """An image and what a network computes from the whole of it in one pass.
 
-    Maps [V, W] are of the size in which the image is shown. `size` is the image's own (height,
-    width). `fine_scores` and `coarse_scores` are probabilities on the feature grid. A network
-    without an output has None there; `inputs` is None where regions are not those of the paper's
+    Maps [V, W] have the size at which the image is shown. `size` is the image's own (height,
+    width). `fine_scores` and `coarse_scores` are probabilities on the feature grid. An output that
+    the network lacks is None here; `inputs` is None if its regions are not those of the paper's
     equations.
     """
 
@@ -59,7 +59,7 @@ class Scene:
 
 
 class Observer:
-    """A model that makes scenes of images."""
+    """A model that turns images into scenes."""
 
     def __init__(self, model: Model):
         self.model = model
@@ -72,12 +72,12 @@ class Observer:
         image: UInt8[np.ndarray, "H W 3"],
         truth: UInt8[np.ndarray, "H2 W2"] | None = None,
     ) -> Scene:
-        """The scene of an image, with its true labels where they are known.
+        """The scene of an image, with its true labels if they are known.
 
         An image that is too large for one pass is seen at a reduced size, as `Model.predict` does.
 
         Raises:
-          UserError: the labels have another size, or memory does not suffice.
+          UserError: the labels have another size, or there is not enough memory.
         """
         if truth is not None and truth.shape != image.shape[:2]:
             raise UserError(
@@ -126,7 +126,7 @@ class Observer:
 
 
 def view_shape(size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width in which an image is shown: its own unless a side exceeds `VIEW_SIDE`."""
+    """Height and width at which an image is shown: its own unless a side exceeds `VIEW_SIDE`."""
     factor = min(1.0, VIEW_SIDE / max(size))
     height, width = (max(1, round(side * factor)) for side in size)
     return height, width

@@ -1,6 +1,6 @@
 """Trained models for other runtimes.
 
-A new format is a file that declares itself, and a name in `FORMATS`.
+To add a format, write a module that declares a `Format`, and add it to `FORMATS`.
 """
 
 import importlib.util
@@ -41,7 +41,7 @@ FORMATS: list[Format] = [
     savedmodel.FORMAT,
     tflite.FORMAT,
 ]
-# The weights alone, in PyTorch's layout, in files of these endings.
+# Formats of the weights alone, in PyTorch's layout; also the suffixes of their files.
 WEIGHTS = ("pth", "safetensors")
 
 
@@ -50,10 +50,10 @@ class Exported:
     """What `export` wrote.
 
     Attributes:
-      comparison: how far its runtime is from `Model.predict`; None for weights alone.
-      report: what the user should know of the file, in sentences.
+      comparison: how far the file's results are from `Model.predict`; None for weights alone.
+      report: what the user should know about the file, in sentences.
       usage: Python code that runs `{file}`; empty for weights alone.
-      sizes: of which sizes images are taken; empty for weights alone.
+      sizes: which sizes of images the file takes, in words; empty for weights alone.
     """
 
     comparison: Comparison | None
@@ -63,10 +63,10 @@ class Exported:
 
 
 def find_format(name: str) -> Format:
-    """The format of a name.
+    """The format with the given name.
 
     Raises:
-      UserError: there is none, or a package that it needs is not installed.
+      UserError: there is no such format, or a package that it needs is not installed.
     """
     for each in FORMATS:
         if each.name == name:
@@ -98,18 +98,18 @@ def export(
 
     The program takes uint8 RGB images [b, H, W, 3], and gives the labels [b, H, W] and
     probabilities [b, H, W, c] that `Model.predict` gives in one pass over the whole image. Before
-    the file has its name it is loaded in its own runtime and compared with `Model.predict`; weights
-    are read again.
+    the file gets its final name, it is loaded in its own runtime and compared with `Model.predict`;
+    a file of weights is read back.
 
     Args:
-      model: as `load` gives it.
+      model: a model as `load` returns it.
       output: new file, or new directory of a SavedModel.
       format: name of one of `FORMATS`, or one of `WEIGHTS`.
-      size: (H, W) of the images in pixels, or "dynamic" for images of any size; not of weights.
-      quantize: "int8" or "float16" for smaller kernels, as the format has it.
+      size: (H, W) of the images in pixels, or "dynamic" for images of any size; None for weights.
+      quantize: "int8" or "float16" for smaller kernels, whichever the format supports.
 
     Raises:
-      UserError: the format, the size or the output will not do, a package is missing, the format
+      UserError: the format, the size or the output is unsuitable, a package is missing, the format
         lacks an operation of the network, or its runtime computes something else.
     """
     target = as_path(output)
@@ -169,10 +169,10 @@ def _export_weights(
 
 
 def _bound(quantize: str | None, chosen: Format) -> Bound:
-    """How far an export may be from the model.
+    """How far the results of an export may be from those of the model.
 
     Raises:
-      UserError: there is no such quantisation of the format, or a package that it needs is missing.
+      UserError: the format has no such quantisation, or a package for it is missing.
     """
     if quantize is None:
         return EXACT
@@ -197,13 +197,13 @@ def _quantize(
 
 
 def _num_bytes(path: pathlib.Path) -> int:
-    """Of a file, or of all files of a directory."""
+    """The size of a file, or of all files of a directory, in bytes."""
     files = [path] if path.is_file() else (each for each in path.rglob("*") if each.is_file())
     return sum(each.stat().st_size for each in files)
 
 
 def _fixed_size(size: Any, chosen: Format) -> tuple[int, int] | None:
-    """The one size of the images; None for any."""
+    """The only size that images may have; None if they may have any."""
     if size == "dynamic":
         if not chosen.any_size:
             others = " or ".join(each.name for each in FORMATS if each.any_size)
@@ -225,10 +225,10 @@ def _fixed_size(size: Any, chosen: Format) -> tuple[int, int] | None:
 def _compare(
     model: Model, chosen: Format, partial: pathlib.Path, size: tuple[int, int] | None
 ) -> Comparison:
-    """What the runtime makes of a file, beside `Model.predict`.
+    """Compare what the runtime computes from a file with `Model.predict`.
 
     Raises:
-      UserError: it does not load or run the file, with whatever error it has for that.
+      UserError: the runtime cannot load or run the file, whatever error it raises for that.
     """
     try:
         return compare(model, chosen.open(partial), size, chosen.any_batch)
@@ -242,7 +242,7 @@ def _compare(
 
 
 def _check_output(target: paths.Path, chosen: Format) -> None:
-    """Refuse, before work is done for it, a path to which the format is not written."""
+    """Refuse a path that the format cannot be written to, before any work is done."""
     if chosen.suffix:
         check_suffix(target, chosen.suffix)
     paths.check_bucket(target)
@@ -252,6 +252,6 @@ def _check_output(target: paths.Path, chosen: Format) -> None:
 
 
 def refuse_existing(target: paths.Path) -> None:
-    """Raise `UserError` if there is something at a path already."""
+    """Raise `UserError` if something already exists at a path."""
     if paths.exists(target):
         raise UserError(f"{target} exists already; choose another output.")

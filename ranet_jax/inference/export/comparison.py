@@ -1,4 +1,4 @@
-"""What an exported file computes in its own runtime, beside what `Model.predict` computes."""
+"""Comparison of what an exported file computes in its own runtime with `Model.predict`."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,17 @@ from ranet_jax.inference.model import Model
 from ranet_jax.inference.runtimes import Runtime
 
 NUM_IMAGES = 2
-# Of images whose size is not given.
+# Sizes of the images if no size is given.
 SIZES = ((33, 46), (97, 64))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far a runtime is from `Model.predict`.
+    """How far the results of a runtime are from those of `Model.predict`.
 
     Attributes:
-      probabilities: largest difference; infinite where a number is missing or another shape came.
-      labels: share of the pixels with another label.
+      probabilities: largest difference; infinite if there are NaNs or the shapes differ.
+      labels: share of the pixels with a different label.
     """
 
     probabilities: float
@@ -34,9 +34,9 @@ class Comparison:
 def compare(
     model: Model, runtime: Runtime, size: tuple[int, int] | None, any_batch: bool
 ) -> Comparison:
-    """Run the images of `scenes` both ways; as one batch, where the runtime takes batches.
+    """Run the images of `scenes` both ways, as one batch if the runtime takes any batch.
 
-    Without a size they are of several, one after another.
+    Without a size, images of several sizes are run, one size after another.
     """
     found = [_compare(model, runtime, each, any_batch) for each in ([size] if size else SIZES)]
     return Comparison(max(each.probabilities for each in found), max(each.labels for each in found))
@@ -53,7 +53,7 @@ def _compare(model: Model, runtime: Runtime, size: tuple[int, int], any_batch: b
         return Comparison(np.inf, 1.0)
     difference = float(np.max(np.abs(probabilities - wanted)))
     differing = labels != np.stack([each.labels for each in expected])
-    # A comparison with NaN is False, with infinity it is not.
+    # NaN can get lost in comparisons, which are all False for it; infinity cannot.
     return Comparison(np.inf if np.isnan(difference) else difference, float(np.mean(differing)))
 
 

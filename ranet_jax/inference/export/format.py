@@ -1,4 +1,4 @@
-"""What a file format says of itself, so that nothing else needs to know it by name."""
+"""The declaration of a file format, so that no other code needs to know the format by name."""
 
 import pathlib
 from collections.abc import Callable
@@ -14,22 +14,22 @@ class Format:
     """A format of exported programs.
 
     Attributes:
-      name: what chooses it.
-      runtime: the software that runs its files, for the user to read.
-      write: writes a program and its description to a path; it returns what the user should know of
-        the file besides, in one sentence, or "".
+      name: the name that users choose it by.
+      runtime: name of the software that runs its files, for the user to read.
+      write: writes a program and its description to a path; it returns what else the user should
+        know about the file, in one sentence, or "".
       open: loads a file in its own runtime.
-      usage: Python code that runs its files, `{file}`.
-      suffix: how names of its files end; "" for a directory.
+      usage: Python code that runs a file, which is written `{file}`.
+      suffix: how the names of its files end; "" for a directory.
       packages: modules that it needs, besides those that ranet_jax needs.
-      extra: of ranet_jax, that installs them.
-      any_batch: whether a file takes batches of any size, or single images in a batch of one.
-      any_size: whether there are files for images of any size.
-      holds_description: whether the description is in the file; it lies beside the file otherwise.
-      quantize: makes the kernels of a file take 8 bits; None where half precision, which needs no
-        tools, is what there is.
-      quantize_packages: modules that it needs besides.
-      region_path: the value of `config.model.region_path` that its runtime suits; None for the
+      extra: the extra of ranet_jax that installs them.
+      any_batch: whether a file takes batches of any size; otherwise it takes batches of one image.
+      any_size: whether a file can be written for images of any size.
+      holds_description: whether the file contains the description; otherwise it lies beside it.
+      quantize: reduces the kernels of a file to 8 bits; None if the format has half precision
+        instead, which needs no tools.
+      quantize_packages: further modules that `quantize` needs.
+      region_path: the value of `config.model.region_path` that suits its runtime; None for the
         model's own.
     """
 
@@ -50,5 +50,5 @@ class Format:
 
     @property
     def quantization(self) -> str:
-        """The name of the quantisation that there is for its files."""
+        """The name of the quantisation that its files support."""
         return "float16" if self.quantize is None else "int8"

@@ -1,4 +1,4 @@
-"""ONNX: a file for ONNX Runtime and whatever else reads it."""
+"""ONNX: a file for ONNX Runtime and other software that reads ONNX."""
 
 import json
 import pathlib
@@ -10,7 +10,7 @@ from ranet_jax.inference.export.program import Program
 from ranet_jax.inference.export.quantization import quantize_onnx
 from ranet_jax.inference.runtimes import OUTPUTS, open_onnx
 
-# What protocol buffers hold.
+# The largest size of a protocol buffer.
 MAX_BYTES = 2**31 - 1
 
 

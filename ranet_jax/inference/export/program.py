@@ -14,7 +14,7 @@ from ranet_jax.inference.model import Model
 from ranet_jax.inference.probabilities import fit_whole, resized_softmax
 from ranet_jax.models import build_model
 
-# The coarsest maps of a network, a 32nd of the image, have then two pixels a side.
+# At this size the coarsest maps of a network, a 32nd of the image, have two pixels a side.
 SMALLEST = 33
 
 
@@ -22,12 +22,12 @@ SMALLEST = 33
 class Program:
     """A function of images [b, H, W, 3], which holds the weights of a model.
 
-    It gives what `Model.predict` gives in one pass over the whole image: the labels, and the
+    It returns what `Model.predict` returns for one pass over the whole image: the labels, and the
     probabilities of the categories.
 
     Attributes:
-      model: the weights' own.
-      size: (H, W) of all images in pixels; None for any from `SMALLEST` on.
+      model: the model that the weights belong to.
+      size: (H, W) of all images in pixels; None for any size with sides from `SMALLEST` up.
     """
 
     model: Model
@@ -52,16 +52,16 @@ class Program:
 
     @property
     def constraints(self) -> tuple[str, ...]:
-        """What is known of sides that are not given."""
+        """Constraints on the sides of images if no size is given."""
         return () if self.size else tuple(f"{side} >= {SMALLEST}" for side in ("h", "w"))
 
     def check_sizes(self) -> None:
-        """Raise `UserError` if the program is for images of any size, which its network is not."""
+        """Raise `UserError` if the program is for images of any size but its network is not."""
         if self.size is not None:
             return
         try:
             jax.eval_shape(self, self.images(any_batch=True))
-        except Exception as error:  # of whatever part of the network needs to know the size
+        except Exception as error:  # from whatever part of the network needs to know the size
             network = self.model.config.model
             raise UserError(
                 f"A network of {network.backbone} and context {network.context!r} is exported for"
@@ -70,29 +70,29 @@ class Program:
 
 
 def _widen(array: Any) -> Array:
-    """An array in float32, by an operation of the program if it is stored in half precision."""
+    """An array in float32; one in half precision is converted by an operation of the program."""
     return jax.lax.convert_element_type(jnp.asarray(array), jnp.float32)
 
 
 def whole_image_model(model: Model) -> Model:
-    """The model with settings of one pass over the whole image, at its own scale."""
+    """The model with settings for one pass over the whole image, at its own scale."""
     settings = dataclasses.replace(model.settings, mode="whole", scales=(1.0,), flip=False)
     return model.copy(settings=settings)
 
 
 def with_region_path(model: Model, region_path: str) -> Model:
-    """The model with another order of the pairs of pixels, and settings that stay."""
+    """The model with another order of the pairs of pixels, and with its own settings."""
     if model.config.model.region_path == region_path:
         return model
     config = model.config.copy_and_resolve_references()
     config.model.region_path = region_path
     module = build_model(config, model.dataset.num_classes)
-    # The most pixels that are seen, which are in the settings, are those of the model itself.
+    # The limit on the pixels that are seen, which is in the settings, stays that of the model.
     return model.copy(config=config, module=module)
 
 
 def describe(program: Program, any_batch: bool, quantize: str | None = None) -> dict[str, Any]:
-    """What a user of the file needs to know besides the numbers, as values of JSON."""
+    """What a user of the file needs to know besides the numbers, as JSON values."""
     model, (height, width) = program.model, program.size or ("any", "any")
     dataset, normalization = model.dataset, model.normalization
     batch = "any" if any_batch else 1

@@ -15,24 +15,25 @@ from ranet_jax.inference.export.program import Program
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """How far from `Model.predict` an export may be.
+    """How far the results of an export may be from those of `Model.predict`.
 
     Attributes:
       probabilities: largest difference of a probability.
-      labels: share of the pixels with another label.
+      labels: share of the pixels with a different label.
     """
 
     probabilities: float
     labels: float
 
 
-# Without quantisation: rounding, which settles which of two equally probable categories is larger.
+# Without quantisation only rounding differs, which can decide between two equally probable
+# categories.
 EXACT = Bound(1e-4, 1e-3)
 BOUNDS = {"float16": Bound(0.05, 0.01), "int8": Bound(0.25, 0.05)}
 
 
 def with_half_kernels(program: Program) -> Program:
-    """The program with kernels stored in half precision, which it widens when it runs."""
+    """The program with kernels stored in half precision, which it converts when it runs."""
 
     def halve(array: np.ndarray) -> np.ndarray:
         return np.asarray(array, np.float16) if np.ndim(array) > 1 else array
@@ -42,7 +43,7 @@ def with_half_kernels(program: Program) -> Program:
 
 
 def quantize_onnx(path: pathlib.Path) -> None:
-    """Replace the kernels of an ONNX file by 8 bits, by ONNX Runtime's dynamic quantisation."""
+    """Reduce the kernels of an ONNX file to 8 bits, with ONNX Runtime's dynamic quantisation."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     whole = path.with_name(f"{path.name}.whole")
@@ -57,7 +58,7 @@ def quantize_onnx(path: pathlib.Path) -> None:
 
 
 def quantize_tflite(path: pathlib.Path) -> None:
-    """Replace the kernels of a TFLite file by 8 bits, by LiteRT's quantizer."""
+    """Reduce the kernels of a TFLite file to 8 bits, with LiteRT's quantizer."""
     from ai_edge_quantizer import quantizer, recipe
 
     with _quiet():
@@ -68,7 +69,7 @@ def quantize_tflite(path: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what the tools tell of their progress from the user."""
+    """Hide the progress messages of the tools from the user."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Programs with other operations in the place of those that a runtime lacks."""
+"""Programs in which operations that a runtime lacks are replaced by others."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,20 +12,20 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 # An operation's arguments and parameters -> its results.
 Rule = Callable[..., Sequence[Any]]
 
-# Operations that call a program, which holds all they compute.
+# Operations that only call a program, which contains everything that they compute.
 _CALLS = frozenset(
     (
         *("jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint"),
         *("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_vmap_call"),
     )
 )
-# What does not depend on the arguments is computed beforehand unless it has more elements.
+# Arrays that do not depend on the arguments are computed beforehand up to this many elements.
 FOLDED_ELEMENTS = 2**16
 _PROGRAMS = ("jaxpr", "call_jaxpr", "fun_jaxpr", "call")
 
 
 def called_program(equation: JaxprEqn) -> ClosedJaxpr | None:
-    """The program of an operation that does no more than to call it; None of all others."""
+    """The program of an operation that does no more than call it; None for all others."""
     if equation.primitive.name not in _CALLS:
         return None
     called = next(equation.params[name] for name in _PROGRAMS if name in equation.params)
@@ -35,11 +35,11 @@ def called_program(equation: JaxprEqn) -> ClosedJaxpr | None:
 def rewritten(
     function: Callable[..., Any], rules: Mapping[str, Rule], fold: bool = False
 ) -> Callable[..., Any]:
-    """The function with operations replaced by name, outside of loops and branches that stay.
+    """The function with operations replaced by name, except inside loops and branches that stay.
 
-    A rule takes an operation's arguments, and as keywords its parameters, and gives its results.
+    A rule takes an operation's arguments, and its parameters as keywords, and returns its results.
     The function returns a tuple. With `fold`, small arrays that do not depend on the arguments are
-    computed beforehand, and what computes them needs no rule.
+    computed beforehand, and the operations that compute them need no rule.
     """
 
     def replaced(*arguments: Any) -> tuple[Any, ...]:
@@ -52,7 +52,7 @@ def rewritten(
 def evaluate(
     program: ClosedJaxpr, arguments: Sequence[Any], rules: Mapping[str, Rule], fold: bool
 ) -> list[Any]:
-    """The results of a traced program, operations replaced as `rewritten` says."""
+    """The results of a traced program, with operations replaced as `rewritten` describes."""
     jaxpr = program.jaxpr
     values = dict(zip(jaxpr.constvars, program.consts, strict=True))
     values |= dict(zip(jaxpr.invars, arguments, strict=True))
@@ -78,9 +78,9 @@ def evaluate(
 
 
 def is_small(arrays: Sequence[Any]) -> bool:
-    """Whether arrays that do not depend on the arguments are computed beforehand."""
+    """Whether arrays are small enough to compute beforehand if they depend on no argument."""
     sizes = [math.prod(array.shape) for array in arrays]
-    # The sizes of batches of any size are no integers.
+    # The sizes of arrays with a batch of any size are not integers.
     return all(isinstance(size, int) and size <= FOLDED_ELEMENTS for size in sizes)
 
 
@@ -91,14 +91,14 @@ def evaluated(equation: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
 
 
 def top_k_by_sorting(values: jax.Array, *, k: int, **_: Any) -> Sequence[jax.Array]:
-    """`jax.lax.top_k` of the last axis: a stable sort of the negated values."""
+    """`jax.lax.top_k` along the last axis, by a stable sort of the negated values."""
     places = jax.lax.broadcasted_iota(jnp.int32, values.shape, values.ndim - 1)
     negated, places = jax.lax.sort((-values, places), dimension=-1, num_keys=1, is_stable=True)
     return -negated[..., :k], places[..., :k]
 
 
 def missing(dtype: Any, filling: Any) -> Any:
-    """What `jax.lax.gather` gives for places outside, where `filling` may be None."""
+    """What `jax.lax.gather` returns for places outside; `filling` may be None."""
     if filling is not None:
         return filling
     if jnp.issubdtype(dtype, jnp.inexact):

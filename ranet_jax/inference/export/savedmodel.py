@@ -16,12 +16,12 @@ DESCRIPTION = "description.json"
 
 def _write(program: Program, description: dict[str, Any], path: pathlib.Path) -> str:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # oneDNN announces itself in spite of the level, and serves no operation that XLA compiles.
+    # oneDNN prints a notice in spite of the level, and does not run what XLA compiles.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     import tensorflow as tf
     from jax.experimental import jax2tf
 
-    # TensorFlow 2.21 does not read what JAX 0.10 makes of `top_k`.
+    # TensorFlow 2.21 cannot read what JAX 0.10 writes for `top_k`.
     function = rewritten(program, {"top_k": top_k_by_sorting})
     images = program.images(any_batch=True)
     converted = jax2tf.convert(

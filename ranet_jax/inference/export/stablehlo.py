@@ -10,7 +10,7 @@ from ranet_jax.inference.export.format import Format
 from ranet_jax.inference.export.program import Program
 from ranet_jax.inference.runtimes import open_stablehlo
 
-# The machines that a program is for, all in one file.
+# The kinds of machines that one file serves.
 PLATFORMS = ("cpu", "cuda", "tpu")
 REMARK = "It runs on CPUs, NVIDIA GPUs and TPUs."
 

@@ -52,7 +52,7 @@ def _write(program: Program, description: dict[str, Any], path: pathlib.Path) ->
 
 
 def _refused(text: str, module: Any) -> str:
-    """The operation that the converter's error names, or those that it did not convert."""
+    """The operation that the converter's error names, or those that were not converted."""
     named = re.search(r"failed to legalize operation '([\w.]+)'", text)
     left = re.findall(r"((?:stablehlo|vhlo|chlo)\.\w+)", str(module))
     if named:
@@ -63,9 +63,9 @@ def _refused(text: str, module: Any) -> str:
 
 
 def _sort(*operands: Any, dimension: int, num_keys: int, **_: Any) -> Sequence[jax.Array]:
-    """A sort of the last axis: the largest of the negated key, all of them.
+    """A sort along the last axis, by `top_k` of the negated key with k as large as the axis.
 
-    Of several keys the last one comes first: each sort leaves equal entries in their order.
+    With several keys, the last one is sorted first: each sort leaves equal entries in their order.
     """
     if dimension != operands[0].ndim - 1:
         raise UserError(
@@ -88,7 +88,7 @@ def _gather(
     fill_value: Any,
     **_: Any,
 ) -> Sequence[jax.Array]:
-    """`jax.lax.gather` of places that are kept in range, for LiteRT fails at others."""
+    """`jax.lax.gather` with places that are kept in range, because LiteRT fails at others."""
     axes = dimension_numbers.start_index_map
     largest = np.array([operand.shape[axis] - slice_sizes[axis] for axis in axes], indices.dtype)
     largest = largest.reshape((1,) * (indices.ndim - 1) + (-1,))
@@ -102,9 +102,9 @@ def _gather(
 
 
 def _scatter(reduction: str) -> Any:
-    """`jax.lax.scatter` and its kin, by a comparison of every row with every update's.
+    """`jax.lax.scatter` and its variants, by comparing every row with the row of every update.
 
-    Rows are those of the operand [rows, rest...] whose indexed axes are joined.
+    Rows are those of the operand [rows, rest...] with its indexed axes joined.
     """
 
     def rule(operand: Any, indices: Any, updates: Any, **parameters: Any) -> Sequence[jax.Array]:
@@ -148,7 +148,7 @@ def _scatter(reduction: str) -> Any:
 
 
 def _joined(reduction: str, data: jax.Array, new: jax.Array, here: jax.Array) -> jax.Array:
-    """Rows [rows, m] with the updates [updates, m] of each, of a table [rows, updates]."""
+    """Rows [rows, m] with the updates [updates, m] that `here` [rows, updates] assigns to them."""
     if reduction == "max":
         is_float = jnp.issubdtype(data.dtype, jnp.floating)
         lowest = jnp.array(-jnp.inf if is_float else jnp.iinfo(data.dtype).min, data.dtype)
@@ -166,7 +166,7 @@ def _joined(reduction: str, data: jax.Array, new: jax.Array, here: jax.Array) ->
 def _scan(
     *values: Any, jaxpr: Any, length: int, num_consts: int, num_carry: int, **parameters: Any
 ) -> Sequence[Any]:
-    """The turns one after another."""
+    """A scan as its turns, one after another."""
     constants, rest = values[:num_consts], values[num_consts:]
     carried, listed = list(rest[:num_carry]), rest[num_carry:]
     collected = []
@@ -189,7 +189,7 @@ def _while(
     body_nconsts: int,
     **_: Any,
 ) -> Sequence[Any]:
-    """The turns one after another, where it is known beforehand how many there are."""
+    """A loop as its turns, one after another; their number must be known beforehand."""
     of_test, rest = values[:cond_nconsts], values[cond_nconsts:]
     of_body, carried = rest[:body_nconsts], list(rest[body_nconsts:])
     while True:

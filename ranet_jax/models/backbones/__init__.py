@@ -1,4 +1,4 @@
-"""Backbones by name. A new family is a file that declares itself, and a name in `FAMILIES`."""
+"""Backbones by name. To add a family, write a file that declares it and list it in `FAMILIES`."""
 
 from typing import Any
 
@@ -33,14 +33,14 @@ FAMILIES: list[BackboneFamily] = [
 
 
 def build_backbone(model: ConfigDict, **settings: Any) -> nn.Module:
-    """The backbone that the `model` section of a config names.
+    """Build the backbone that the `model` section of a config names.
 
     Args:
       model: the section.
-      settings: `dtype`, `axis_name`, and what the context block asks of its backbone.
+      settings: `dtype`, `axis_name`, and the attributes that the context block requires.
 
     Raises:
-      ValueError: there is no backbone of the name, or one of its settings has a wrong value.
+      ValueError: there is no backbone of this name, or one of its settings has a wrong value.
     """
     family = _find_family(model)
     for other in FAMILIES:
@@ -54,10 +54,10 @@ def build_backbone(model: ConfigDict, **settings: Any) -> nn.Module:
 
 
 def find_stages(model: ConfigDict) -> Stages:
-    """Names of the features that context blocks read of the backbone that `model` names.
+    """Find the names of the features that context blocks read from the backbone of `model`.
 
     Raises:
-      ValueError: there is no backbone of the name.
+      ValueError: there is no backbone of this name.
     """
     return _find_family(model).stages(model)
 

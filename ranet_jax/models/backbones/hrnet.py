@@ -15,9 +15,9 @@ from ranet_jax.models.backbones.resnet import Residual
 from ranet_jax.models.layers import ConvBN, Dtype, batch_norm, conv, resize_nearest
 from ranet_jax.ops.resize import resize_bilinear
 
-# Modules of the stages that have as many branches as their number says.
+# Number of modules in each stage; stage n has n branches.
 MODULES = {2: 1, 3: 4, 4: 3}
-# Residual blocks of layer1, and of each branch of a module.
+# Number of residual blocks in layer1, and in each branch of a module.
 BLOCKS = 4
 # Widths of the classifier's bottlenecks, which have four times as many channels.
 HEAD_WIDTHS = (32, 64, 128, 256)
@@ -26,13 +26,13 @@ HEAD_WIDTHS = (32, 64, 128, 256)
 def resize_twice(
     x: Float[Array, "b h w c"], shape: tuple[int, int], factor: int
 ) -> Float[Array, "b H W c"]:
-    """Resize maps bilinearly by a whole factor, and then, where that differs, to the shape."""
+    """Resize maps bilinearly by a whole factor, and then to the shape if it differs."""
     _, height, width, _ = x.shape
     x = resize_bilinear(x, (factor * height, factor * width), align_corners=False)
     return resize_bilinear(x, shape, align_corners=False)
 
 
-# Of maps, the shape to resize them to, and about how many times smaller they are.
+# Functions of maps, the shape to resize them to, and the approximate factor between their sizes.
 FUSIONS = {"nearest": lambda x, shape, factor: resize_nearest(x, shape), "bilinear": resize_twice}
 
 
@@ -41,8 +41,8 @@ class HRNet(nn.Module):
 
     Attributes:
       width: channels of the branch of the highest resolution: 18, 32 and 48 are published.
-      fusion: how branches grow to the size of another: "nearest", as for ImageNet, or "bilinear",
-        as in mmsegmentation.
+      fusion: how branches are enlarged to the size of another: "nearest", as for ImageNet, or
+        "bilinear", as in mmsegmentation.
       align_corners: resize the four branches that "features" holds with aligned corners.
       num_classes: categories of the classifier of whole images; None for no classifier.
     """
@@ -65,12 +65,12 @@ class HRNet(nn.Module):
     def __call__(
         self, images: Float[Array, "b H W 3"], train: bool = False
     ) -> dict[str, Float[Array, "b ..."]]:
-        """Features of normalised images by stage, of stride 4 if not said otherwise.
+        """Features of normalised images by stage, with stride 4 unless stated otherwise.
 
-        "stem" and "layer1" come before the branches. "stage2" to "stage4" are these stages'
-        branches of stride 4, "stage4_branch1" to "stage4_branch3" the last stage's others, of
-        strides 8, 16 and 32. "features" [b, h, w, 15 * width] are its four, each resized
-        bilinearly to stride 4.
+        "stem" and "layer1" come before the branches. "stage2" to "stage4" are the branches of
+        stride 4 of these stages. "stage4_branch1" to "stage4_branch3" are the other branches of the
+        last stage, with strides 8, 16 and 32. "features" [b, h, w, 15 * width] holds all four
+        branches of the last stage, each resized bilinearly to stride 4.
         A classifier adds its scores as "logits" [b, num_classes].
         """
         x = images.astype(self.dtype)
@@ -105,7 +105,7 @@ class HRNet(nn.Module):
         return Residual(features, bottleneck, **settings, **kwargs)
 
     def _transition(self, branches: list[Array], name: str, train: bool) -> list[Array]:
-        """The branches, each with its number of channels, and a new one of half the resolution."""
+        """Adjust the channels of each branch, and add a new branch of half the resolution."""
         outputs = []
         for b, x in enumerate(branches):
             width = self.width * 2**b
@@ -117,7 +117,7 @@ class HRNet(nn.Module):
         return [*outputs, down(branches[-1], train)]
 
     def _exchange(self, branches: list[Array], name: str, train: bool) -> list[Array]:
-        """Residual blocks of each branch by itself, then each branch the sum of all."""
+        """Apply residual blocks to each branch, then replace each branch by the sum of all."""
         inputs = []
         for b, x in enumerate(branches):
             for block in range(BLOCKS):
@@ -148,7 +148,7 @@ class HRNet(nn.Module):
         return outputs
 
     def _classify(self, branches: list[Array], num_classes: int, train: bool) -> Array:
-        """Scores of whole images: the branches added up from the highest resolution down."""
+        """Compute scores of whole images; branches are added from the highest resolution down."""
         bottlenecks = []
         for i, (x, width) in enumerate(zip(branches, HEAD_WIDTHS, strict=True)):
             project = x.shape[-1] != 4 * width
@@ -177,7 +177,7 @@ def _build(model: ConfigDict, **settings: Any) -> nn.Module:
 
 WIDTHS = {"hrnetv2_w18": 18, "hrnetv2_w48": 48}
 BRANCHES = ("stage4", "stage4_branch1", "stage4_branch2", "stage4_branch3")
-# The last features hold those of all resolutions.
+# No earlier features are named, because "features" holds the branches of all resolutions.
 FAMILY = BackboneFamily(
     tuple(WIDTHS),
     _build,

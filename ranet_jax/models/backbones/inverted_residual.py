@@ -11,7 +11,7 @@ from ranet_jax.models.layers import ConvBN, Dtype, conv
 
 
 class SqueezeExcitation(nn.Module):
-    """Scale each channel by a factor that two 1 x 1 convolutions make of the means of all."""
+    """Scale each channel by a factor that two 1 x 1 convolutions compute from all channel means."""
 
     squeezed: int
     dtype: Dtype = jnp.float32
@@ -26,10 +26,10 @@ class SqueezeExcitation(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """1 x 1 to `expanded` channels, each channel by itself, excitation, linear 1 x 1.
+    """1 x 1 convolution to `expanded` channels, depthwise convolution, excitation, linear 1 x 1.
 
-    What would change nothing is left out: an expansion to as many channels, and an excitation by 0.
-    A block that keeps the shape adds its inputs.
+    The expansion is left out if it would keep the number of channels, and the excitation if
+    `squeezed` is 0. A block that keeps the shape adds its inputs.
     """
 
     features: int

@@ -1,7 +1,7 @@
-"""MobileNetV2 (Sandler et al., 2018) with dilation in place of stride, torchvision's numbering.
+"""MobileNetV2 (Sandler et al., 2018) with dilation in place of stride, numbered as in torchvision.
 
-A sequence whose stride would pass the output stride keeps its resolution; every depthwise
-convolution behind the stride left out is dilated by it. The stride-16 features subsampled by 2
+A sequence whose stride would exceed the output stride keeps its resolution; every depthwise
+convolution after the omitted stride is dilated by it. The stride-16 features subsampled by 2
 are then exactly the stride-32 features of the same weights.
 """
 
@@ -17,7 +17,7 @@ from ranet_jax.models.backbones.family import BackboneFamily, Stages, check_outp
 from ranet_jax.models.backbones.inverted_residual import InvertedResidual
 from ranet_jax.models.layers import ChannelDropout, ConvBN, Dtype
 
-# Of each sequence of blocks: expansion, channels, blocks and stride (the paper's t, c, n and s).
+# For each sequence of blocks: expansion, channels, blocks, stride (the paper's t, c, n and s).
 STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -27,7 +27,7 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-# One of each resolution, and how many sequences end with it.
+# One feature of each resolution, and the number of sequences up to it.
 PYRAMID = {"stage1": 1, "stage2": 2, "stage3": 3, "stage5": 5, "head": 7}
 OUTPUT_STRIDES = (8, 16, 32)
 
@@ -36,9 +36,9 @@ class MobileNetV2(nn.Module):
     """MobileNetV2 of width 1 that returns the output of every sequence of blocks by name.
 
     Attributes:
-      output_stride: input pixels a pixel of the last sequence: 8, 16 or 32.
-      stages: how far it is built: 1 up to the sequences of stride 4, 2 to those of stride 8, 3 to
-        those of stride 16, 4 to the end.
+      output_stride: input pixels per pixel of the last sequence: 8, 16 or 32.
+      stages: how much of the network is built: 1 up to the sequences of stride 4, 2 up to stride 8,
+        3 up to stride 16, 4 all of it.
       dilate_first_block: dilate a dilated sequence's first block like its others; by default that
         block keeps the dilation of the sequence before.
       num_classes: categories of the classifier of whole images; None for no classifier.

@@ -1,8 +1,8 @@
-"""MobileNetV3-Large (Howard et al., 2019) with dilation in place of stride, as torchvision has it.
+"""MobileNetV3-Large (Howard et al., 2019) with dilation in place of stride, as in torchvision.
 
-A sequence of blocks whose stride would pass the output stride keeps its resolution, and all of its
-blocks are dilated by that stride, the first one too: torchvision's segmenters are built so, at
-output stride 16. Its BatchNorms have an epsilon of 0.001 and slow averages.
+A sequence of blocks whose stride would exceed the output stride keeps its resolution, and all of
+its blocks are dilated by that stride, including the first one. torchvision builds its segmenters
+this way, at output stride 16. The BatchNorms have an epsilon of 0.001 and slow averages.
 """
 
 from functools import partial
@@ -17,8 +17,8 @@ from ranet_jax.models.backbones.family import BackboneFamily, Stages, check_outp
 from ranet_jax.models.backbones.inverted_residual import InvertedResidual
 from ranet_jax.models.layers import ChannelDropout, ConvBN, Dtype
 
-# Sequences of blocks, each with its stride and, for every block, kernel size, expanded channels,
-# channels, squeezed channels (0: nothing is excited) and whether its activation is hard swish.
+# Sequences of blocks, each with its stride and, for every block, the kernel size, expanded
+# channels, channels, squeezed channels (0: no excitation) and whether the activation is hard swish.
 STAGES: tuple[tuple[int, tuple[tuple[int, int, int, int, bool], ...]], ...] = (
     (1, ((3, 16, 16, 0, False),)),
     (2, ((3, 64, 24, 0, False), (3, 72, 24, 0, False))),
@@ -36,14 +36,14 @@ STAGES: tuple[tuple[int, tuple[tuple[int, int, int, int, bool], ...]], ...] = (
     (2, ((5, 672, 160, 168, True), (5, 960, 160, 240, True), (5, 960, 160, 240, True))),
 )
 OUTPUT_STRIDES = (8, 16, 32)
-EPSILON, MOMENTUM = 1e-3, 0.99  # of its BatchNorms
+EPSILON, MOMENTUM = 1e-3, 0.99  # of the BatchNorms
 
 
 class MobileNetV3(nn.Module):
     """MobileNetV3-Large of width 1 that returns the output of every sequence of blocks by name.
 
     Attributes:
-      output_stride: input pixels a pixel of the last sequence: 8, 16 or 32.
+      output_stride: input pixels per pixel of the last sequence: 8, 16 or 32.
       num_classes: categories of the classifier of whole images; None for no classifier.
     """
 
@@ -63,8 +63,8 @@ class MobileNetV3(nn.Module):
         """Features of normalised images: "stem" (stride 2), "stage1" to "stage6", "head".
 
         "stage3_first" (stride 8) is the first block of "stage3", which torchvision's segmenters
-        read besides "head". A classifier adds its scores as "logits" [b, num_classes]; in training
-        it needs the random number generator "dropout".
+        read in addition to "head". A classifier adds its scores as "logits" [b, num_classes]; in
+        training it needs the random number generator "dropout".
         """
         conv_bn = partial(
             ConvBN,

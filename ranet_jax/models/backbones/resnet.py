@@ -1,7 +1,7 @@
-"""ResNet (He et al., 2016) with dilation in place of stride, torchvision's layer names.
+"""ResNet (He et al., 2016) with dilation in place of stride, and torchvision's layer names.
 
-A stage whose stride would pass the output stride keeps its resolution; every convolution behind
-the stride left out is dilated by it. The stride-8 features subsampled by 2 are then exactly the
+A stage whose stride would exceed the output stride keeps its resolution; every convolution after
+the omitted stride is dilated by it. The stride-8 features subsampled by 2 are then exactly the
 stride-16 features of the same weights.
 """
 
@@ -17,7 +17,7 @@ from ranet_jax.models.layers import Dtype, batch_norm, conv
 from ranet_jax.models.pooling import max_pool, mean_pool
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
-# Convolutions of a stem: kernel size, and their widths in channels of the first stage.
+# Convolutions of a stem: kernel size, and widths as multiples of the first stage's channels.
 STEMS = {"conv7": (7, (1,)), "deep": (3, (1, 1, 2)), "v1c": (3, (0.5, 0.5, 1))}
 OUTPUT_STRIDES = (4, 8, 16, 32)
 
@@ -25,9 +25,9 @@ OUTPUT_STRIDES = (4, 8, 16, 32)
 class Residual(nn.Module):
     """A residual block: two 3 x 3 convolutions, or with `bottleneck` 1 x 1, 3 x 3, 1 x 1.
 
-    The first 3 x 3 convolution holds the stride and has `first_dilation`; a second one has
-    `dilation`, or none without `dilate_second`. With `mean_shortcut` the shortcut averages 2 x 2
-    pixels where the block has a stride, or a dilation in place of one.
+    The first 3 x 3 convolution has the stride and `first_dilation`. A second one has `dilation`, or
+    no dilation without `dilate_second`. With `mean_shortcut`, the shortcut averages 2 x 2 pixels if
+    the block has a stride, or a dilation in place of a stride.
     """
 
     features: int
@@ -77,16 +77,16 @@ class ResNet(nn.Module):
 
     Attributes:
       depth: 18, 34, 50 or 101.
-      output_stride: input pixels a pixel of the last stage: 4, 8, 16 or 32.
-      stem: "conv7" (one 7 x 7 convolution), or three of 3 x 3: "deep" (of 64, 64 and 128 channels
-        where the first stage has 64) or "v1c" (32, 32 and 64).
-      stages: residual stages that are built, 1 to 4.
+      output_stride: input pixels per pixel of the last stage: 4, 8, 16 or 32.
+      stem: "conv7" (one 7 x 7 convolution), or three 3 x 3 convolutions: "deep" (with 64, 64 and
+        128 channels if the first stage has 64) or "v1c" (32, 32 and 64).
+      stages: number of residual stages that are built, 1 to 4.
       width: channels of the first stage (64 in the published networks).
       multi_grid: factors on the dilation of the fourth stage's blocks, in turn.
       dilate_first_block: dilate a dilated stage's first block like its others; by default that
-        block keeps the dilation of the stage before, as torchvision's does.
+        block keeps the dilation of the stage before, as in torchvision.
       dilate_second: dilate both convolutions of a basic block (of ResNet-18 and 34) in a dilated
-        stage; otherwise the first alone, as in mmsegmentation.
+        stage; otherwise only the first, as in mmsegmentation.
       ceil_pool: max-pool the last odd row and column too (PyTorch's `ceil_mode`).
       mean_shortcut: average in the shortcut of a stage's first block (ResNet-D, He et al., 2019).
       num_classes: categories of the classifier of whole images; None for no classifier.

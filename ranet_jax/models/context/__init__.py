@@ -1,6 +1,6 @@
-"""Context blocks by name. A new block is a file that declares itself, and a name in `BLOCKS`.
+"""Context blocks by name. To add a block, write a file that declares it and list it in `BLOCKS`.
 
-Each takes a backbone's stages and returns a `ContextOutput`.
+Each block takes the stages of a backbone and returns a `ContextOutput`.
 """
 
 import flax.linen as nn
@@ -59,10 +59,10 @@ BLOCKS: list[ContextBlock] = [
 
 
 def find_block(model: ConfigDict) -> ContextBlock:
-    """The context block that the `model` section of a config names.
+    """Find the context block that the `model` section of a config names.
 
     Raises:
-      ValueError: there is no block of the name, or no such variant.
+      ValueError: there is no block of this name, or no such variant.
     """
     variants = tuple(dict.fromkeys(b.variant for b in BLOCKS if b.variant is not None))
     if model.variant not in variants:
@@ -83,10 +83,10 @@ def find_block(model: ConfigDict) -> ContextBlock:
 def build_context(
     model: ConfigDict, num_classes: int, dtype: Dtype, axis_name: str | None
 ) -> nn.Module:
-    """The module of the context block that the `model` section of a config names.
+    """Build the module of the context block that the `model` section of a config names.
 
     Raises:
-      ValueError: there is no block of the name, or one of its settings has a wrong value.
+      ValueError: there is no block of this name, or one of its settings has a wrong value.
     """
     block = find_block(model)
     if model.aspp_rates and not block.has_aspp:

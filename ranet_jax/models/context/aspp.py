@@ -16,11 +16,11 @@ from ranet_jax.models.outputs import ContextOutput
 
 
 class ASPP(nn.Module):
-    """In parallel a 1 x 1 convolution, a 3 x 3 one of each dilation, and the mean of the image.
+    """A 1 x 1 convolution, a 3 x 3 one for each dilation, and the image mean, in parallel.
 
-    A last convolution, 1 x 1 if not said otherwise, fuses them. With `separable`, dilated
-    convolutions are of each channel by itself, and followed by 1 x 1 ones; with `linear`, nothing
-    comes between them.
+    A last convolution, 1 x 1 by default, fuses them. With `separable`, the dilated convolutions are
+    depthwise and followed by 1 x 1 convolutions; with `linear`, there is no BatchNorm or ReLU
+    between the two.
     """
 
     rates: tuple[int, ...]
@@ -79,7 +79,7 @@ class ASPPContext(nn.Module):
 
 
 class ShortASPPContext(nn.Module):
-    """mmsegmentation's head of DeepLabV3: ASPP alone, with a last convolution of 3 x 3."""
+    """The head of DeepLabV3 in mmsegmentation: only ASPP, with a 3 x 3 last convolution."""
 
     stage: str
     rates: tuple[int, ...] = (12, 24, 36)
@@ -106,7 +106,7 @@ def _build_short(model: ConfigDict, stages: Stages, num_classes: int, **shared: 
 
 
 def needed_rates(model: ConfigDict) -> tuple[int, ...]:
-    """Dilations of a block that cannot do without, of the `model` section of a config."""
+    """Read the dilations of a block that requires them from the `model` section of a config."""
     if not model.aspp_rates:
         raise ValueError(f'context "{model.context}" needs aspp_rates, such as (12, 24, 36).')
     return tuple(model.aspp_rates)

@@ -15,12 +15,12 @@ from ranet_jax.models.context.non_local import attend
 from ranet_jax.models.layers import ConvBN, Dtype, conv
 from ranet_jax.models.outputs import ContextOutput
 
-# Cells a side of the grids: 1 + 9 + 36 + 64 = 110 keys whatever the size of the maps.
+# Cells per side of the grids: 1 + 9 + 36 + 64 = 110 keys for maps of any size.
 BINS = (1, 3, 6, 8)
 
 
 def sample_pyramid(maps: Float[Array, "h w m"]) -> Float[Array, "s m"]:
-    """Means over grids of 1, 3, 6 and 8 cells a side, one after the other: 110 rows."""
+    """Means over grids of 1, 3, 6 and 8 cells per side, one after the other: 110 rows."""
     levels = [ops.adaptive_average_pool(maps, bins) for bins in BINS]
     return jnp.concatenate([level.reshape(-1, maps.shape[-1]) for level in levels])
 
@@ -28,7 +28,7 @@ def sample_pyramid(maps: Float[Array, "h w m"]) -> Float[Array, "s m"]:
 def attend_samples(
     query: Float[Array, "h w d"], key: Float[Array, "h2 w2 d"], value: Float[Array, "h2 w2 m"]
 ) -> Float[Array, "h w m"]:
-    """Each pixel gathers by softmax(q P(K)^T / sqrt(d)) P(V), where P is `sample_pyramid`."""
+    """Compute softmax(q P(K)^T / sqrt(d)) P(V) for each pixel, where P is `sample_pyramid`."""
     rows = query.reshape(-1, query.shape[-1])
     gathered = attend(rows, sample_pyramid(key), sample_pyramid(value))
     return gathered.reshape(*query.shape[:2], -1)
@@ -37,11 +37,12 @@ def attend_samples(
 class AsymmetricContext(nn.Module):
     """The two asymmetric blocks, with embeddings of half the channels.
 
-    In the fusion block (AFNB) the pixels of the stage gather from those of the `earlier` one, of
-    any size; without an earlier stage it is left out. A 3 x 3 convolution reduces the result to
-    the channels. In the pyramid block (APNB) its pixels gather from one another, and queries and
-    keys are one embedding. What a block gathers is projected, by weights that start at 0, and a
-    1 x 1 convolution fuses it with the block's input.
+    In the fusion block (AFNB) the pixels of the stage gather from the pixels of the `earlier`
+    stage, which may have any size; without an earlier stage this block is left out. A 3 x 3
+    convolution reduces the result to `channels` channels. In the pyramid block (APNB) the pixels of
+    that result gather from one another, and queries and keys are the same embedding. In both
+    blocks, the gathered features are projected by weights that start at 0, and a 1 x 1 convolution
+    fuses them with the block's input.
     """
 
     stage: str

@@ -1,4 +1,4 @@
-"""What a context block says of itself, so that nothing else needs to know it by name."""
+"""The description of a context block, so that no other code refers to a block by name."""
 
 import enum
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from ranet_jax.models.backbones import Stages
 
 
 class PixelPairs(enum.Enum):
-    """What a block does with the pairs of feature pixels, which decides on the images it takes.
+    """How a block handles pairs of feature pixels, which determines the image sizes it can take.
 
     NONE: it compares no pairs, and takes images of any size. STREAMED: it goes over all pairs in
     bounded memory. TABLES: it holds tables of all pairs.
@@ -26,22 +26,22 @@ class PixelPairs(enum.Enum):
 
 @dataclass(frozen=True)
 class ContextBlock:
-    """A context block, and what others need to know of it.
+    """A context block, and what other code needs to know about it.
 
     Attributes:
       name: the value of `config.model.context` that chooses it.
-      build: the module, of the `model` section of a config, the backbone's stages and the number
-        of categories, and as keywords `channels`, `dtype` and `axis_name`. It raises ValueError
-        where settings do not fit the block.
-      variant: the value of `config.model.variant` that chooses it among blocks of its name; None
-        for the one that all other values choose.
-      pairs: what it does with pairs of feature pixels, of the same section.
-      has_aspp: whether it takes `config.model.aspp_rates`.
-      has_coarse: whether it gives coarse scores.
+      build: builds the module from the `model` section of a config, the backbone's stages and the
+        number of categories, with keywords `channels`, `dtype` and `axis_name`. It raises
+        ValueError if settings do not fit the block.
+      variant: the value of `config.model.variant` that chooses it among the blocks of the same
+        name; None for the block that all other values choose.
+      pairs: returns how it handles pairs of feature pixels, from the same section.
+      has_aspp: whether it uses `config.model.aspp_rates`.
+      has_coarse: whether it computes coarse scores.
       has_fine_boundary: whether its features are classified for boundaries too.
-      classifier_size: pixels a side that the classifier of its features sees, an odd number.
-      min_channels: the fewest `config.model.channels` it can work with.
-      backbone: attributes that its backbone must have, besides those of the config.
+      classifier_size: kernel size in pixels of the classifier of its features, an odd number.
+      min_channels: the smallest value of `config.model.channels` that it supports.
+      backbone: attributes that its backbone must have, in addition to those of the config.
     """
 
     name: str
@@ -57,7 +57,7 @@ class ContextBlock:
 
 
 def on_last_stage(module: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """How to build a block that nothing but the backbone's last stage and its channels describe."""
+    """Return the `build` of a block that needs only the last stage and the shared settings."""
 
     def build(model: ConfigDict, stages: Stages, num_classes: int, **shared: Any) -> nn.Module:
         return module(stages.last, **shared)

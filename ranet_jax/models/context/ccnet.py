@@ -10,17 +10,17 @@ from ranet_jax.models.layers import ConvBN, Dtype, conv
 from ranet_jax.models.outputs import ContextOutput
 from ranet_jax.ops.interaction import exact_einsum, precise
 
-# After two, every pixel has heard of every other.
+# After two rounds, every pixel has received information from every other pixel.
 RECURRENCES = 2
 
 
 def criss_cross(
     query: Float[Array, "h w d"], key: Float[Array, "h w d"], value: Float[Array, "h w m"]
 ) -> Float[Array, "h w m"]:
-    """Average, at each pixel, the values of its row and its column by one softmax of Q . K.
+    """Average the values of each pixel's row and column, weighted by one softmax of Q . K.
 
-    The pixel itself, on both, counts once. Logits, softmax and sums are float32 at least; the
-    result has the dtype of the values.
+    The pixel itself lies on both, and counts once. Logits, softmax and sums are float32 at least;
+    the result has the dtype of the values.
     """
     q, k, v = (precise(x) for x in (query, key, value))
     height = q.shape[0]
@@ -35,11 +35,12 @@ def criss_cross(
 
 
 class CCContext(nn.Module):
-    """Criss-cross attention on one stage, twice with the same weights.
+    """Criss-cross attention on one stage, applied twice with the same weights.
 
-    A 3 x 3 convolution reduces the stage; 1 x 1 convolutions embed it in an eighth of the channels
-    as queries and keys, and in all of them as values. What is gathered is added with a learned
-    factor that starts at 0. A 3 x 3 convolution follows, and a last one fuses it with the stage.
+    A 3 x 3 convolution reduces the stage. 1 x 1 convolutions compute queries and keys with an
+    eighth of the channels, and values with all channels. The gathered values are added with a
+    learned factor that starts at 0. A 3 x 3 convolution follows, and a last one fuses the result
+    with the stage.
     """
 
     stage: str

@@ -14,7 +14,7 @@ from ranet_jax.ops.interaction import exact_einsum, precise
 def position_attention(
     query: Float[Array, "n d"], key: Float[Array, "n d"], value: Float[Array, "n m"]
 ) -> Float[Array, "n m"]:
-    """Average the values of all pixels by a softmax of Q . K, `softmax(Q K^T) V`.
+    """Average the values of all pixels, weighted by a softmax of Q . K: `softmax(Q K^T) V`.
 
     Logits, softmax and sums are float32 at least.
     """
@@ -24,9 +24,9 @@ def position_attention(
 
 
 def channel_attention(features: Float[Array, "n m"]) -> Float[Array, "n m"]:
-    """Average channels by a softmax of how little they resemble each other, in float32 at least.
+    """Average channels, weighted by a softmax of their dissimilarity, in float32 at least.
 
-    Of E = X^T X, channel c weighs channel d by the softmax over d of max_d E_cd - E_cd.
+    With E = X^T X, channel c weights channel d by the softmax over d of max_d E_cd - E_cd.
     """
     x = precise(features)
     energy = exact_einsum("nc,nd->cd", x, x)
@@ -37,10 +37,11 @@ def channel_attention(features: Float[Array, "n m"]) -> Float[Array, "n m"]:
 class DAContext(nn.Module):
     """Both attentions on one stage, each between two 3 x 3 convolutions, and their sum.
 
-    The sum is classified and, for training, each of the two by itself.
+    The sum is classified; in training, each of the two attentions is also classified separately.
 
-    What each gathers is added with a learned factor that starts at 0. Queries and keys have an
-    eighth of the channels. The table of all pairs of pixels makes memory O(n^2).
+    The gathered values of each attention are added to its input with a learned factor that starts
+    at 0. Queries and keys have an eighth of the channels. The table of all pairs of pixels makes
+    memory O(n^2).
     """
 
     stage: str

@@ -1,4 +1,4 @@
-"""ASPP and decoder of DeepLabV3+ (Chen et al., 2018), of depthwise separable convolutions."""
+"""ASPP and decoder of DeepLabV3+ (Chen et al., 2018), with depthwise separable convolutions."""
 
 from functools import partial
 from typing import Any
@@ -17,10 +17,10 @@ from ranet_jax.ops import resize_bilinear
 
 
 class DeepLabV3PlusContext(nn.Module):
-    """ASPP on one stage, resized to a `shallow` one whose details two convolutions add.
+    """ASPP on one stage, resized to a `shallow` stage and fused with it by two convolutions.
 
-    A 1 x 1 convolution makes 3/16 of the shallow stage's channels: 48 of 256. ASPP's last
-    convolution is 1 x 1, or 3 x 3 as in mmsegmentation (`kernel_size`).
+    A 1 x 1 convolution reduces the shallow stage to 3/16 of its channels, such as 256 to 48. ASPP's
+    last convolution is 1 x 1, or 3 x 3 as in mmsegmentation (`kernel_size`).
     """
 
     stage: str
@@ -50,10 +50,10 @@ class DeepLabV3PlusContext(nn.Module):
 
 
 class LinearDeepLabV3PlusContext(nn.Module):
-    """The head as segmentation_models.pytorch builds it, one convolution before resizing.
+    """The head as in segmentation_models.pytorch, with one of its convolutions before resizing.
 
-    Its separable convolutions have nothing between their two parts. The shallow stage's details
-    are of 3/16 of the block's channels.
+    Its separable convolutions have no BatchNorm or ReLU between their two parts. The shallow stage
+    is reduced to 3/16 of the block's channels.
     """
 
     stage: str
@@ -85,7 +85,7 @@ class LinearDeepLabV3PlusContext(nn.Module):
 def _beside(
     context: Float[Array, "b h w m"], details: Float[Array, "b H W d"], align_corners: bool
 ) -> Float[Array, "b H W k"]:
-    """The context resized to the details, and both one after the other."""
+    """Resize the context to the size of the details, and concatenate both."""
     shape = details.shape[1], details.shape[2]
     return jnp.concatenate([resize_bilinear(context, shape, align_corners), details], axis=-1)
 

@@ -12,7 +12,7 @@ from ranet_jax.models.outputs import ContextOutput
 
 
 class FCNContext(nn.Module):
-    """One 3 x 3 convolution on one stage, and no context: torchvision's head."""
+    """One 3 x 3 convolution on one stage, without context, as in torchvision."""
 
     stage: str
     channels: int = 512
@@ -29,7 +29,7 @@ class FCNContext(nn.Module):
 
 
 class FusedFCNContext(nn.Module):
-    """Two 3 x 3 convolutions on one stage and a third that fuses them with it: mmsegmentation's."""
+    """Two 3 x 3 convolutions on a stage and a third to fuse them with it, as in mmsegmentation."""
 
     stage: str
     channels: int = 512

@@ -1,4 +1,4 @@
-"""The head of panoptic feature pyramids (Kirillov et al., 2019), FPN in other libraries."""
+"""The head of panoptic feature pyramids (Kirillov et al., 2019), called FPN in other libraries."""
 
 import math
 from typing import Any
@@ -18,7 +18,10 @@ LEVELS, GROUPS = 4, 32
 
 
 class ConvGN(nn.Module):
-    """3 x 3 convolution, GroupNorm of 32 groups or as many as divide both numbers, and ReLU."""
+    """3 x 3 convolution, GroupNorm and ReLU.
+
+    The number of groups is the greatest common divisor of 32 and the number of features.
+    """
 
     features: int
     dtype: Dtype = jnp.float32
@@ -38,10 +41,11 @@ class ConvGN(nn.Module):
 
 
 class FPNContext(nn.Module):
-    """A feature pyramid of twice the channels, each level of which adds the one behind it.
+    """A feature pyramid with twice the channels, where each level adds the next coarser level.
 
-    A level takes a 3 x 3 convolution for every level before it, one at least, each followed by
-    resizing to the next level's size; the sum of all has the size of the first.
+    Each level then gets one 3 x 3 convolution for every finer level, or one if there is none, each
+    followed by resizing to the size of the next finer level. The sum of all levels has the size of
+    the pyramid's first stage.
     """
 
     pyramid: tuple[str, ...]

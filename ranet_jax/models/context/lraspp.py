@@ -15,9 +15,9 @@ from ranet_jax.ops import resize_bilinear
 
 
 class LRASPPContext(nn.Module):
-    """A 1 x 1 convolution on one stage, each channel scaled by what the mean of the image says.
+    """A 1 x 1 convolution on one stage, with channels scaled by a function of the image mean.
 
-    The result is resized to the `earlier` stage, which is classified besides.
+    The result is resized to the `earlier` stage, which is classified as well.
     """
 
     stage: str
@@ -30,7 +30,7 @@ class LRASPPContext(nn.Module):
     def __call__(
         self, features: dict[str, Float[Array, "b ..."]], train: bool = False
     ) -> ContextOutput:
-        """Features [b, h, w, channels] of the size of the earlier stage, and that stage."""
+        """Features [b, h, w, channels] of the size of the earlier stage, and the earlier stage."""
         last, earlier = features[self.stage], features[self.earlier]
         shared = {"dtype": self.dtype, "axis_name": self.axis_name}
         reduced = ConvBN(self.channels, 1, name="reduce", **shared)(last, train)

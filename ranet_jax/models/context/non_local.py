@@ -1,4 +1,4 @@
-"""The non-local block (Wang et al., 2018): each pixel gathers from all, the usual comparison."""
+"""The non-local block (Wang et al., 2018), a common baseline: each pixel gathers from all."""
 
 from dataclasses import replace
 from functools import partial
@@ -19,9 +19,9 @@ def attend(
 ) -> Float[Array, "q m"]:
     """Average the values by a softmax of scaled dot products, `softmax(Q K^T / sqrt(d)) V`.
 
-    The embedded Gaussian of Wang et al. (2018, Eq. 3) of pixels embedded as Q and K, scaled as in
-    their code. Logits, softmax and sums are float32 at least; the result has the dtype of the
-    values.
+    This is the embedded Gaussian of Wang et al. (2018, Eq. 3) for pixels embedded as Q and K,
+    scaled as in their code. Logits, softmax and sums are float32 at least; the result has the dtype
+    of the values.
     """
     scaled = precise(query) / query.shape[-1] ** 0.5
     weights = nn.softmax(exact_einsum("qd,kd->qk", scaled, precise(key)))
@@ -32,12 +32,12 @@ class NonLocalContext(nn.Module):
     """The non-local block on one stage of a backbone, placed as `RANetContext` places its blocks.
 
     1 x 1 convolutions embed the visual features A in half their channels as `theta`, `phi` and
-    `g`. What each pixel gathers is projected back and added to A; the projection's BatchNorm
-    starts at scale 0, so that training starts from the network without context. A last 3 x 3
-    convolution fuses A with the sum. Its tables of all pairs of pixels make memory O(n^2).
+    `g`. The features that each pixel gathers are projected back and added to A; the projection's
+    BatchNorm starts at scale 0, so that training starts from the network without context. A last
+    3 x 3 convolution fuses A with the sum. The tables of all pairs of pixels make memory O(n^2).
 
-    `refined`, as in mmsegmentation, the embeddings have biases, and a 3 x 3 convolution follows
-    the sum, which is then fused with the stage in place of A.
+    With `refined`, as in mmsegmentation, the embeddings have biases and a 3 x 3 convolution follows
+    the sum, and the last convolution fuses the result with the stage instead of A.
     """
 
     stage: str
@@ -79,7 +79,7 @@ BLOCK = ContextBlock(
     "nonlocal",
     on_last_stage(NonLocalContext),
     pairs=lambda model: PixelPairs.TABLES,
-    min_channels=2,  # of which its embeddings have half
+    min_channels=2,  # the embeddings have half the channels
 )
 REFINED = replace(
     BLOCK, build=on_last_stage(partial(NonLocalContext, refined=True)), variant="mmsegmentation"

@@ -32,15 +32,16 @@ def region_representations(
 
 
 class OCRContext(nn.Module):
-    """The head of OCRNet on one stage, with coarse scores of an earlier one, `score_stage`.
+    """The head of OCRNet on one stage, with coarse scores from an earlier one, `score_stage`.
 
-    A 3 x 3 convolution and a classifier give the coarse scores, resized to the stage. They make a
-    region of each category. Pixels gather from the means of the regions, both embedded in half the
-    channels, and a 1 x 1 convolution fuses what they gather with the reduced stage.
+    A 3 x 3 convolution and a classifier compute the coarse scores, which are resized to the stage
+    and define a soft region for each category. Pixels gather from the means of the regions, with
+    both embedded in half the channels, and a 1 x 1 convolution fuses the gathered features with the
+    reduced stage.
 
-    The scores are of as many channels as the block has. With `score_share`, as in mmsegmentation,
-    they are of the channels of their stage, divided by it, and where it is 1 the convolution in
-    front of them is 1 x 1.
+    The convolution before the scores has `channels` channels. With `score_share`, as in
+    mmsegmentation, it has the channels of its stage divided by `score_share`, and it is 1 x 1 if
+    `score_share` is 1.
     """
 
     num_classes: int
@@ -99,6 +100,6 @@ BLOCK = ContextBlock(
     "ocr",
     _build,
     has_coarse=True,
-    min_channels=2,  # of which its embeddings have half
+    min_channels=2,  # the embeddings have half the channels
 )
 SHARED = replace(BLOCK, build=_build_shared, variant="mmsegmentation")

@@ -10,7 +10,7 @@ from ranet_jax.models.outputs import ContextOutput
 
 
 class PlainContext(nn.Module):
-    """Two 3 x 3 convolutions on one stage: RANet's head with its two blocks taken out."""
+    """Two 3 x 3 convolutions on one stage: RANet's head without its two blocks."""
 
     stage: str
     channels: int = 512

@@ -17,15 +17,16 @@ from ranet_jax.models.layers import ConvBN, Dtype, conv
 from ranet_jax.models.outputs import ContextOutput
 from ranet_jax.ops.interaction import exact_einsum, precise
 
-# All pixels see each other on maps of up to 49 x 49, half the features of a crop of 769 x 769.
+# All pixels see each other on maps of up to 49 x 49, half the feature size of a 769 x 769 crop.
 MASK_SIZE = (97, 97)
 
 
 def pair_logits(offsets: Float[Array, "h w r"], mask_size: tuple[int, int]) -> Float[Array, "n n"]:
-    """Logits of pairs of pixels, a row a pixel, from its mask of r logits, one for each offset.
+    """Logits of all pairs of pixels, one row per pixel, from each pixel's mask of r logits.
 
-    In a mask of H x W, the offset (dy, dx) has entry ((H - 1) // 2 + dy, (W - 1) // 2 + dx); a
-    pixel outside of the mask has logit 0. In a row of three pixels, masks of 1 x 3 give
+    A mask has one logit for each offset. In a mask of H x W, the offset (dy, dx) has entry
+    ((H - 1) // 2 + dy, (W - 1) // 2 + dx); a pixel outside of the mask has logit 0. For a row of
+    three pixels, masks of 1 x 3 give
 
         pixel 0   a b c          b c 0
         pixel 1   d e f    to    d e f
@@ -50,14 +51,17 @@ def pair_logits(offsets: Float[Array, "h w r"], mask_size: tuple[int, int]) -> F
 
 
 def collect(features: Float[Array, "n m"], logits: Float[Array, "n n"]) -> Float[Array, "n m"]:
-    """Each pixel gathers from all by the softmax of its own row of logits, in float32 at least."""
+    """Gather from all pixels to each, by the softmax of its row of logits, in float32 at least."""
     weights = nn.softmax(precise(logits), axis=1)
     gathered = exact_einsum("ij,jm->im", weights, precise(features))
     return gathered.astype(features.dtype)
 
 
 def distribute(features: Float[Array, "n m"], logits: Float[Array, "n n"]) -> Float[Array, "n m"]:
-    """Each pixel gathers from all by the softmax of its column: what their rows say of it."""
+    """Gather from all pixels to each, by the softmax of its column of logits.
+
+    The column holds the logits that all pixels' masks have for this pixel.
+    """
     return collect(features, logits.T)
 
 
@@ -65,10 +69,11 @@ GATHERERS = {"collect": collect, "distribute": distribute}
 
 
 def halved(shape: tuple[int, int], down: bool = False) -> tuple[tuple[int, int], bool]:
-    """Height and width of half the resolution, and whether to resize with corners aligned.
+    """Height and width at half the resolution, and whether to resize with aligned corners.
 
-    Halves are rounded up, and corners aligned. With `down`, as in mmsegmentation, this holds where
-    both sides are odd; otherwise halves are rounded down, to 1 at least, and corners not aligned.
+    Halves are rounded up, and corners are aligned. With `down`, as in mmsegmentation, this applies
+    only if both sides are odd; otherwise halves are rounded down, to at least 1, and corners are
+    not aligned.
     """
     if down and any(side % 2 == 0 for side in shape):
         return (max(1, shape[0] // 2), max(1, shape[1] // 2)), False
@@ -76,15 +81,16 @@ def halved(shape: tuple[int, int], down: bool = False) -> tuple[tuple[int, int],
 
 
 class PSAContext(nn.Module):
-    """Collection and distribution of one stage at half its resolution.
+    """Collection and distribution on one stage at half its resolution.
 
-    Each branch reduces the stage to the channels, predicts a logit for every offset and gathers by
-    them. A 1 x 1 convolution of both has the stage's channels; back at full resolution, a 3 x 3 one
-    fuses it with the stage. Parameters grow with the area of the masks, `mask_size`. Maps may have
-    any size. The tables of all pairs of pixels make memory O(n^2).
+    Each branch reduces the stage to `channels` channels, predicts a logit for every offset and
+    gathers with these logits. A 1 x 1 convolution projects the output of both branches to the
+    stage's channels; back at full resolution, a 3 x 3 convolution fuses the result with the stage.
+    The number of parameters grows with the area of the masks, `mask_size`. Maps may have any size.
+    The tables of all pairs of pixels make memory O(n^2).
 
-    `padded`, as in mmsegmentation, the 1 x 1 convolution pads what is gathered by a pixel, and
-    maps with an even side are halved without aligned corners.
+    With `padded`, as in mmsegmentation, the gathered features are padded by one pixel before the
+    1 x 1 convolution, and maps with an even side are halved without aligned corners.
     """
 
     stage: str

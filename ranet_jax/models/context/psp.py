@@ -17,13 +17,13 @@ BINS = (1, 2, 3, 6)
 
 
 class PSPContext(nn.Module):
-    """Means of one stage over grids of 1, 2, 3 and 6 cells a side, beside the stage itself.
+    """Means of one stage over grids of 1, 2, 3 and 6 cells per side, fused with the stage itself.
 
-    A 1 x 1 convolution makes a quarter of the stage's channels of each grid, which is resized to
-    the stage; a 3 x 3 convolution fuses them all with the stage.
+    A 1 x 1 convolution reduces each grid to a quarter of the stage's channels, and the result is
+    resized to the stage; a 3 x 3 convolution fuses all of them with the stage.
 
-    The `light` form is that of segmentation_models.pytorch: a 1 x 1 convolution fuses, the stage
-    comes last, and the mean of the whole image has a bias in place of its BatchNorm.
+    The `light` form is that of segmentation_models.pytorch: the last convolution is 1 x 1, the
+    stage comes last, and the mean of the whole image has a bias in place of BatchNorm.
     """
 
     stage: str

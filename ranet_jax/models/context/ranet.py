@@ -25,7 +25,7 @@ from ranet_jax.models.outputs import (
 from ranet_jax.ops import dense, schedules, streaming
 
 # How Eqs. 1-5 are computed: without tables of all pairs of pixels, in the order that suits the
-# platform or in a given one, or with them.
+# platform ("auto") or in the named order; or with tables ("dense").
 REGION_PATHS: dict[str, Callable[..., Any]] = {
     "auto": streaming.region_map,
     **{
@@ -33,18 +33,18 @@ REGION_PATHS: dict[str, Callable[..., Any]] = {
     },
     "dense": dense.region_map,
 }
-# The score maps that tell pixels apart: both, or one alone, as in Table 1 of the paper.
+# The score maps that distinguish pixels: both, or only one, as in Table 1 of the paper.
 REGION_SCORES = ("both", "boundary", "semantic")
 
-# W^g of Eq. 4 is learned as its deviation from the identity in this unit, so that it moves a
-# thousand times slower than other parameters and weight decay draws it back to the identity. Left
-# to move freely it falls below the threshold within a hundred steps, after which no two pixels
-# are linked and no gradient tells.
+# W^g of Eq. 4 is learned as its deviation from the identity, in this unit, so that it changes a
+# thousand times slower than other parameters and weight decay pulls it back to the identity. If it
+# could change freely, it would fall below the threshold within a hundred steps; after that, no two
+# pixels are linked and no gradient corrects it.
 DEVIATION_UNIT = 1 / 32
 
 # The scale of the projected context is learned in this unit, so that it grows from 0 sixteen times
-# as fast as in units of 1, where short trainings end before the context takes part. Started from 1
-# instead, the context disturbs the first steps.
+# as fast as in units of 1. In units of 1, short training runs end before the context has an effect.
+# If the scale started from 1 instead, the context would disturb the first steps.
 CONTEXT_UNIT = 4.0
 
 
@@ -55,10 +55,10 @@ def group_kernel(deviation: Float[Array, "k k"]) -> Float[Array, "k k"]:
 
 
 class RegionConstructionBlock(nn.Module):
-    """RCB: boundary and semantic scores of each pixel, the regions they make, and their scores.
+    """RCB: boundary and semantic scores of each pixel, the resulting regions, and their scores.
 
-    With `region_scores` "boundary" all pixels count as one category (E = 0), with "semantic" no
-    boundary lies between them (D = 0). What the equations get (B, C and W^g) is sown as
+    With `region_scores` "boundary" all pixels count as one category (E = 0); with "semantic" no
+    boundary lies between them (D = 0). The inputs of the equations (B, C and W^g) are sown as
     `REGION_INPUTS`.
     """
 
@@ -95,7 +95,7 @@ class RegionConstructionBlock(nn.Module):
         probabilities: Float[Array, "b h w c"],
         kernel: Float[Array, "k k"],
     ) -> Regions:
-        """Regions of boundary probabilities B and category distributions C (Eqs. 1-5)."""
+        """Regions from boundary probabilities B and category distributions C (Eqs. 1-5)."""
         region_map = REGION_PATHS[self.region_path]
 
         def construct_one(boundary: Array, probabilities: Array) -> Regions:
@@ -111,9 +111,9 @@ class RegionConstructionBlock(nn.Module):
 class RegionInteractionBlock(nn.Module):
     """RIB: collection, interaction and distribution of context through the representatives.
 
-    Without `intra_region` nothing is collected or distributed: representatives gather from those
-    of other regions, and all other pixels keep O_i = J_i A_i. Without `inter_region` regions do
-    not interact: A^g = J A^l.
+    Without `intra_region`, nothing is collected or distributed: representatives gather from the
+    representatives of other regions, and all other pixels keep O_i = J_i A_i. Without
+    `inter_region`, regions do not interact: A^g = J A^l.
     """
 
     intra_region: bool = True
@@ -148,12 +148,12 @@ class RegionInteractionBlock(nn.Module):
 class RANetContext(nn.Module):
     """The context block of the paper on one stage of a backbone.
 
-    A 3 x 3 convolution, or an ASPP of `aspp_rates`, gives the visual features A; RCB and RIB give
-    the contextual features O; a last 3 x 3 convolution fuses A with the projected O. RIB gets
-    A / m^(1/2), so that its logits are means over the m channels, not sums. The projection's
-    BatchNorm starts at scale 0, as non-local blocks do (Wang et al., 2018), so that training
-    starts from the network without context; it is learned in units of `CONTEXT_UNIT`. What RIB
-    gets is sown as `INTERACTION_INPUTS`.
+    A 3 x 3 convolution, or an ASPP with `aspp_rates`, computes the visual features A; RCB and RIB
+    compute the contextual features O; a last 3 x 3 convolution fuses A with the projected O. RIB
+    gets A / m^(1/2), so that its logits are means over the m channels, not sums. The projection's
+    BatchNorm starts at scale 0, as in non-local blocks (Wang et al., 2018), so that training
+    starts from the network without context; the scale is learned in units of `CONTEXT_UNIT`. The
+    input of RIB is sown as `INTERACTION_INPUTS`.
     """
 
     num_classes: int
@@ -229,7 +229,7 @@ def _build(model: ConfigDict, stages: Stages, num_classes: int, **shared: Any) -
 
 
 def _pairs(model: ConfigDict) -> PixelPairs:
-    # A W^g of more than one pixel is convolved over the table.
+    # A W^g larger than one pixel is convolved over the table.
     tables = model.region_path == "dense" or model.kernel_size > 1
     return PixelPairs.TABLES if tables else PixelPairs.STREAMED
 

@@ -1,4 +1,4 @@
-"""The context block of the authors' released code, which departs from the paper's."""
+"""The context block of the authors' released code, which differs from the one in the paper."""
 
 from functools import partial
 from typing import Any
@@ -26,11 +26,12 @@ leaky_relu = partial(nn.leaky_relu, negative_slope=0.01)
 
 
 class MaskedBatchNorm(nn.Module):
-    """BatchNorm of padded lists, whose training statistics are of the valid rows alone.
+    """BatchNorm of padded lists, with training statistics of the valid rows only.
 
-    Rows of all images, and of all devices along `axis_name`, count alike however many each has;
-    `flax.linen.BatchNorm` would average the devices' means, whatever number of rows they are of.
-    Parameters, statistics, momentum and epsilon are those of `layers.batch_norm`.
+    All rows of all images, and of all devices along `axis_name`, have the same weight, however many
+    rows each device has; `flax.linen.BatchNorm` would average the means of the devices regardless
+    of their numbers of rows. Parameters, statistics, momentum and epsilon are those of
+    `layers.batch_norm`.
     """
 
     dtype: Dtype = jnp.float32
@@ -40,7 +41,7 @@ class MaskedBatchNorm(nn.Module):
     def __call__(
         self, inputs: Float[Array, "b r m"], valid: Bool[Array, "b r"], train: bool = False
     ) -> Float[Array, "b r m"]:
-        """Normalised rows; those that are not valid have no meaning."""
+        """Normalised rows; invalid rows have no meaning."""
         channels = inputs.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -72,7 +73,7 @@ class MaskedBatchNorm(nn.Module):
 class ListConvBN(nn.Module):
     """3 x 3 convolution, BatchNorm and LeakyReLU of padded lists laid out as [r, 1] images.
 
-    Only the middle column of the kernel meets the list: each row sees itself and its neighbours,
+    Only the middle column of the kernel covers the list: each row sees itself and its neighbours,
     and zeros beyond the valid rows. Parameters are those of `layers.ConvBN`.
     """
 
@@ -84,7 +85,7 @@ class ListConvBN(nn.Module):
     def __call__(
         self, inputs: Float[Array, "b r m"], valid: Bool[Array, "b r"], train: bool = False
     ) -> Float[Array, "b r m2"]:
-        """Rows of the list; those that are not valid have no meaning."""
+        """Rows of the list; invalid rows have no meaning."""
         inputs = jnp.where(valid[..., None], inputs, 0.0)
         outputs = conv(self.features, 3, dtype=self.dtype, name="conv")(inputs[:, :, None])
         norm = MaskedBatchNorm(self.dtype, self.axis_name, name="bn")
@@ -95,14 +96,14 @@ class ReleasedContext(nn.Module):
     """The context block of the authors' released code on layer3 and layer4 of a ResNet.
 
     Coarse and boundary scores come from layer3; they divide the image into regions and score the
-    pixels as in the paper, but for the divergence (`binary_divergence`) and for W^g: the released
-    code creates a 1 x 1 group convolution of weight 1 and leaves it unused, so there is no
-    parameter for it here. The representatives of an image are one list over all its regions
-    (`select_released`), as long as the image has pixels and padded. Collection, interaction and
+    pixels as in the paper, except for the divergence (`binary_divergence`) and for W^g: the
+    released code creates a 1 x 1 group convolution of weight 1 and leaves it unused, so there is no
+    parameter for it here. The representatives of an image form one list over all its regions
+    (`select_released`), padded to the number of pixels of the image. Collection, interaction and
     distribution attend to everything, each followed by a 3 x 3 convolution.
 
-    The dropout that follows the last convolution is the segmenter's. `num_regions` bounds only
-    the slots of the representatives in the returned `Regions`, which nothing here computes with.
+    The dropout after the last convolution is that of the segmenter. `num_regions` only limits the
+    slots of the representatives in the returned `Regions`, which this block does not use.
     """
 
     num_classes: int
@@ -151,7 +152,7 @@ class ReleasedContext(nn.Module):
     def construct(
         self, boundary: Float[Array, "h w"], probabilities: Float[Array, "h w c"]
     ) -> tuple[Regions, Array, Array]:
-        """Regions of one image, its representatives' indices [n] and which of them are valid."""
+        """Regions of one image, the indices [n] of its representatives, and which are valid."""
         attention = ops.region_attention(
             ops.segment_max(boundary, end_points=False),
             binary_divergence(probabilities.reshape(-1, self.num_classes)),
@@ -188,7 +189,7 @@ def _build(model: ConfigDict, stages: Stages, num_classes: int, **shared: Any) -
     )
 
 
-# Those whose blocks are bottlenecks.
+# Backbones with bottleneck blocks.
 BACKBONES = ("resnet50", "resnet101")
 BLOCK = ContextBlock(
     "ranet",

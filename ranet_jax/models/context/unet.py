@@ -14,10 +14,10 @@ from ranet_jax.models.outputs import ContextOutput
 
 
 class UNetContext(nn.Module):
-    """From the last of a pyramid's stages up, each resized to the one before it and beside it.
+    """Starting from the last stage of a pyramid, resize to the stage before it and concatenate.
 
-    Two 3 x 3 convolutions follow every step, and a last step goes to the images' own size. The
-    first step has `channels`, every other half as many as the one before it.
+    Two 3 x 3 convolutions follow every step, and a last step resizes to the size of the images. The
+    first step has `channels` channels, every further step half as many as the one before it.
     """
 
     pyramid: tuple[str, ...]
@@ -49,5 +49,5 @@ def _build(model: ConfigDict, stages: Stages, num_classes: int, **shared: Any) -
     return UNetContext(stages.pyramid, **shared)
 
 
-# Five stages at most halve the channels four times.
+# With at most five stages, the channels are halved four times.
 BLOCK = ContextBlock("unet", _build, min_channels=16, classifier_size=3)

@@ -1,9 +1,9 @@
 """Orders in which Eqs. 1-5 go over the pairs of pixels, one for each kind of machine.
 
-name       made for  a step takes the pairs
-streaming  CPUs      of one offset (d, e): slices of maps that fit the cache (`windows`)
-planes     GPUs      d rows apart: tables that are large and few, and so are launches
-kernel     TPUs      d rows apart, and keeps them on the chip: a Pallas kernel
+name       made for  one step handles the pairs
+streaming  CPUs      at one offset (d, e): slices of maps that fit in the cache (`windows`)
+planes     GPUs      d rows apart: a few large tables, and therefore few kernel launches
+kernel     TPUs      d rows apart, kept on the chip by a Pallas kernel
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from ranet_jax.ops.schedules.windows import WINDOWS
 
 
 def _by_platform(default: Schedule, **others: Schedule) -> Schedule:
-    """For each pass the schedule of the platform that a program is compiled for."""
+    """A schedule whose passes are those of the platform that a program is compiled for."""
 
     def choose(name: str) -> Any:
         choices = {platform: getattr(schedule, name) for platform, schedule in others.items()}
@@ -35,7 +35,7 @@ _AUTO = _by_platform(PLANES, cpu=WINDOWS, tpu=_KERNEL)
 
 
 def choose_schedule(name: str) -> Schedule:
-    """The schedule of a name, or with "auto" that of the platform a program is compiled for.
+    """Return the schedule of a name; "auto" selects by the platform a program is compiled for.
 
     Raises:
       ValueError: there is no schedule of that name.

@@ -1,9 +1,9 @@
 """The schedule for TPUs: a Pallas kernel that keeps the pairs of one row offset on the chip.
 
-One run of the kernel takes the pairs (y, x), (y + d, x + e) of one view of the grid (`planes` has
-the two views) for one d: it sums E for all e over the categories, which it fetches one by one, and
-for each e walks the samples of the segments and uses up the attention. Nothing of a pair leaves
-the chip. `strips` has how maps lie in its registers.
+One run of the kernel handles the pairs (y, x), (y + d, x + e) of one view of the grid for one d
+(`planes` describes the two views). It sums E for all e over the categories, which it fetches one by
+one. Then, for each e, it walks the samples of the segments and uses the attention at once. No value
+of a single pair leaves the chip. `strips` describes how maps are laid out in registers.
 """
 
 import functools
@@ -33,7 +33,7 @@ from ranet_jax.ops.schedules.schedule import (
 )
 from ranet_jax.ops.schedules.strips import Call, Offset, Sample, calls
 
-# What a kernel may use of a chip's fast memory, 128 MiB from the v5e on.
+# How much a kernel may use of a chip's fast memory, which is 128 MiB from the v5e on.
 FAST_MEMORY = 100 * 2**20
 
 
@@ -43,9 +43,9 @@ class Fetcher:
 
     Attributes:
       categories: all maps [c, rows, 8, lanes], in the chip's large memory.
-      maps: room for two of them in the fast memory.
-      logs: room for the logarithms of one.
-      semaphores: one for each of the two.
+      maps: space for two maps in the fast memory.
+      logs: space for the logarithms of one map.
+      semaphores: one semaphore for each of the two maps.
     """
 
     categories: Any
@@ -54,7 +54,7 @@ class Fetcher:
     semaphores: Any
 
     def for_each(self, visit: Callable[[Array, Any], None]) -> None:
-        """Call `visit(number, map)` for every category, while the next map is on its way."""
+        """Call `visit(number, map)` for every category, while the next map is being copied."""
         count = self.categories.shape[0]
         zero = jnp.int32(0)
         self._copy(zero).start()
@@ -86,13 +86,14 @@ class Rooms:
     Attributes:
       scalars: W^g and tau.
       boundary: the map of the boundary [rows, 8, lanes].
-      slopes: what it gains to the next column and to the one before [2, rows, 8, lanes].
+      slopes: the differences from each column of the boundary map to the next and to the previous
+        one [2, rows, 8, lanes].
       maps: the pass's other maps [rows, 8, lanes].
-      totals: what it gathers, likewise.
-      fetcher: the categories.
+      totals: the maps that the pass gathers [rows, 8, lanes].
+      fetcher: access to the categories.
       table: a number for every pair of the row offset.
-      gradient: the backward pass's gradient of the categories: all of them in the large memory,
-        room for one map in the fast memory, and a semaphore; nothing forwards.
+      gradient: for the backward pass, the gradient of the categories: all maps in the large memory,
+        space for one map in the fast memory, and a semaphore; empty in the forward passes.
     """
 
     scalars: Any
@@ -110,7 +111,7 @@ Pass = Callable[[Offset, Rooms], None]
 
 @dataclass(frozen=True)
 class Total:
-    """How a pass gathers a map: from `neutral` on, by `combine`."""
+    """How a pass gathers a map: it starts from `neutral` and applies `combine`."""
 
     dtype: Any
     neutral: int
@@ -126,9 +127,9 @@ def _visit(
     totals: Sequence[Total],
     gradient: bool = False,
 ) -> list[Array]:
-    """Gather maps [h, w] over all pairs, and with `gradient` one of the categories besides.
+    """Gather maps [h, w] over all pairs, and with `gradient` also the gradient of the categories.
 
-    The first of `maps` is that of the boundary.
+    The first of `maps` is the boundary map.
     """
     kinds = [*totals, *[Total(jnp.float32, 0, jnp.add)] * gradient]
     shape = maps[0].shape
@@ -155,7 +156,7 @@ def _run(
     totals: Sequence[Total],
     gradient: bool,
 ) -> Sequence[Array]:
-    """One call of the kernel: what the strips of a map gather, each [rows, 8, lanes]."""
+    """Call the kernel once and return the totals in strips, each [rows, 8, lanes]."""
     count = len(categories)
 
     def kernel(*refs: Any) -> None:
@@ -217,7 +218,7 @@ def _run(
 
 
 def _sum_divergence(offset: Offset, rooms: Rooms) -> None:
-    """Put the sum of p ln(p / u) + q ln(q / u) over the categories into the table."""
+    """Write the sum of p ln(p / u) + q ln(q / u) over the categories into the table."""
     logs, table = rooms.fetcher.logs, rooms.table
 
     def clear(place: Array, e: Array) -> None:
@@ -332,7 +333,7 @@ def _gradients(
 
 
 def _add_divergence_gradient(offset: Offset, rooms: Rooms) -> None:
-    """Add what the divergence of each pair, whose gradient the table holds, gains to C."""
+    """Add the gradient of each pair's divergence, held in the table, to the gradient of C."""
     gradients, total, semaphore = rooms.gradient
     logs = rooms.fetcher.logs
     is_first = pl.program_id(0) == 0
@@ -366,9 +367,9 @@ def _add_divergence_gradient(offset: Offset, rooms: Rooms) -> None:
 
 
 def kernel_schedule(interpret: bool) -> Schedule:
-    """The schedule for TPUs, or with `interpret` the same by Pallas's interpreter, anywhere.
+    """The schedule for TPUs; with `interpret` it runs in Pallas's interpreter on any platform.
 
-    The images of a batch go one after another.
+    The images of a batch are processed one after another.
     """
     passes = (functools.partial(each, interpret) for each in (_pointers, _sum_together, _gradients))
     return Schedule(*map(jax.custom_batching.sequential_vmap, passes))

@@ -1,9 +1,9 @@
 """Every pair of pixels of a grid, visited in groups that share one offset.
 
-The pairs that lie d rows and e columns apart are two windows, of one map and of the same map
-shifted. Both are contiguous slices, all that is computed of them is elementwise, and the segments
-between the pixels are sampled at the same fractions. Four views of the grid bring every unordered
-pair once to an offset with 1 <= d and 0 <= e <= d:
+The pairs that lie d rows and e columns apart form two windows, one of a map and one of the same map
+shifted. Both are contiguous slices, everything computed from them is elementwise, and the segments
+between the pixels are sampled at the same fractions. Across four views of the grid, every unordered
+pair has an offset with 1 <= d and 0 <= e <= d exactly once:
 
     view                     offset (rows, columns) in the grid
     as it is                 ( d,  e)   0 <= e <= d
@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-# Row offsets that share one compiled loop, and so its window size: this many, or more where there
-# would else be more loops than MAX_BUCKETS.
+# Number of row offsets that share one compiled loop, and therefore its window size. It is larger
+# where there would otherwise be more loops than MAX_BUCKETS.
 BUCKET_ROWS = 8
 MAX_BUCKETS = 8
 
@@ -30,10 +30,10 @@ MAX_BUCKETS = 8
 class Pairs:
     """The pairs of pixels `rows` rows and `columns` columns apart in one view of a grid.
 
-    Maps of the view are flat, row-major and padded at the end. A window has `length` entries, one
-    a pair, where `exist` is set; elsewhere the second pixel lies outside the grid, or the pair
-    counts in another view. `first_is_smaller` says whether the first pixels have the smaller index
-    in the grid as it is.
+    Maps of the view are flat, row-major and padded at the end. A window has `length` entries. An
+    entry is a pair where `exist` is set; elsewhere the second pixel lies outside the grid, or the
+    pair counts in another view. `first_is_smaller` tells whether the first pixels have the smaller
+    index in the original grid.
     """
 
     rows: Int[Array, ""]
@@ -46,11 +46,11 @@ class Pairs:
 
     @property
     def shift(self) -> Int[Array, ""]:
-        """Distance in a flat map from the first to the second pixel of each pair."""
+        """Distance in a flat map from the first pixel to the second pixel of each pair."""
         return self.rows * self.width + self.columns
 
     def window(self, flat: Array, shift: Array | int = 0) -> Array:
-        """The entries of a flat map `shift` pixels on from the first pixels."""
+        """The entries of a flat map that are `shift` pixels after the first pixels."""
         return jax.lax.dynamic_slice(flat, (shift,), (self.length,))
 
     def both(self, flat: Array) -> tuple[Array, Array]:
@@ -58,7 +58,7 @@ class Pairs:
         return self.window(flat), self.window(flat, self.shift)
 
     def both_of_row(self, flat: Array, row: Array) -> tuple[Array, Array]:
-        """The same in one row of several flat maps [rows, n]."""
+        """The same windows in one row of several flat maps [rows, n]."""
         size = (1, self.length)
         first = jax.lax.dynamic_slice(flat, (row, jnp.int32(0)), size)
         second = jax.lax.dynamic_slice(flat, (row, self.shift), size)
@@ -67,8 +67,8 @@ class Pairs:
     def samples(self) -> tuple[Int[Array, " t"], Float[Array, " t"]]:
         """Where Eq. 1 samples the segments, from the first pixel, t = 0, to the second, t = `rows`.
 
-        A sample lies, by its fraction, between the pixels at its shift and one pixel further on.
-        There are `max_samples` entries; those past t = `rows` mean nothing.
+        A sample lies between the pixel at its shift and the next pixel, at the given fraction of
+        the way. There are `max_samples` entries; those past t = `rows` have no meaning.
         """
         t = jnp.arange(self.max_samples, dtype=jnp.int32)
         aside = jax.lax.div(t * self.columns, self.rows)
@@ -91,17 +91,18 @@ def visit_pairs(
 ) -> Any:
     """Gather `visit(pairs, maps, totals)` over all pairs of pixels of an h x w grid.
 
-    `visit` gets the flat maps of a view and flat totals, and returns the new totals; entries of
-    theirs that belong to no pair must come back as they were. Each row offset has totals of its
-    own, combined in the end: added up one by one, the many numbers of a large region round off.
+    `visit` gets the flat maps of a view and flat totals, and returns the new totals; it must leave
+    entries of the totals that belong to no pair unchanged. Each row offset has separate totals,
+    which are combined at the end: a single running sum over the many numbers of a large region
+    would lose precision to rounding.
 
     Args:
       visit: what to do with the pairs of one offset.
       shape: (h, w).
-      maps: tree of arrays [..., h, w] to look at.
-      totals: tree of the shapes [..., h, w] and dtypes of what to gather.
-      combine: elementwise operation that joins two arrays of totals.
-      neutral: what the totals begin with, neutral to `combine`.
+      maps: tree of arrays [..., h, w] to read.
+      totals: tree of arrays that gives the shapes [..., h, w] and dtypes of the totals.
+      combine: elementwise operation that combines two arrays of totals.
+      neutral: initial value of the totals, the neutral element of `combine`.
 
     Returns:
       The totals, a tree of arrays [..., h, w].
@@ -130,7 +131,7 @@ def windows(shape: tuple[int, int]) -> Iterator[tuple[int, int, int]]:
 
 
 def _window_length(rows: range, height: int, width: int) -> int:
-    """Entries of a bucket's windows."""
+    """Number of entries in each window of a bucket."""
     return (height - rows[0]) * width
 
 
@@ -149,12 +150,12 @@ def _visit_views(
 ) -> Any:
     """Go through views, each (transposed, upside down), of grids of one shape.
 
-    Grids of the transposed views come transposed, unless there are upright views besides.
+    If all views are transposed, the grids are passed in already transposed.
     """
     height, width = shape
     mixed = len({transposed for transposed, _ in views}) > 1
     buckets = row_buckets(height)
-    # The last window of a bucket ends this far behind the grid.
+    # The last window of a bucket ends this far beyond the grid.
     padding = max((len(rows) * width for rows in buckets), default=0)
 
     def visit_view(gathered: Any, view: Array) -> tuple[Any, None]:
@@ -195,7 +196,7 @@ def _visit_views(
 def _row_visitor(
     visit: Visit, shape: tuple[int, int], rows: range, view: Array, maps: Any
 ) -> Callable[[Array, Any], Any]:
-    """A function of a bucket's row offset and totals: adds all its pairs in one view."""
+    """Return a function of a row offset and totals that adds the offset's pairs in one view."""
     height, width = shape
     transposed, flipped = view[0], view[1]
     length, max_samples = _window_length(rows, height, width), rows[-1] + 1
@@ -218,6 +219,6 @@ def _row_visitor(
 
 
 def row_buckets(height: int) -> list[range]:
-    """Row offsets 1 ... height - 1 in groups, each of which shares a compiled loop."""
+    """Row offsets 1 ... height - 1 in groups, each with one compiled loop."""
     size = max(BUCKET_ROWS, -(-height // MAX_BUCKETS))
     return [range(d, min(d + size, height)) for d in range(1, height, size)]

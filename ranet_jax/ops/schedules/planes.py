@@ -1,10 +1,11 @@
 """The schedule for GPUs: all pairs of pixels d rows apart at once, for one d after another.
 
-Such a table has an entry (y, a, b) for the pixels (y, a) and (y + d, b). Its pairs count where
-|b - a| <= d; the others lie further apart along the rows, and count in the transposed view of the
-grid. For each d, D is one reduction over the samples of the segments, E one over the categories,
-and what both ends gather are reductions over b and over a. Row offsets share a compiled loop with
-their neighbours, so that a program has few bodies and few launches.
+The table of such pairs has an entry (y, a, b) for the pixels (y, a) and (y + d, b). A pair counts
+where |b - a| <= d; the others are more columns than rows apart, and count in the transposed view of
+the grid. For each d, D is one reduction over the samples of the segments and E one over the
+categories; the values gathered at the two ends of the pairs are reductions over b and over a.
+Neighbouring row offsets share a compiled loop, so that a program has few loop bodies and few kernel
+launches.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,8 +35,8 @@ from ranet_jax.ops.schedules.schedule import (
 class Plane:
     """The pairs of pixels `rows` rows apart in one view of a grid: a table [height, w, w].
 
-    Maps of the view are padded at the bottom, to hold `height` rows from row `rows` on.
-    `first_is_smaller` says whether the first pixels have the smaller index in the grid as it is.
+    Maps of the view are padded at the bottom, so that they have `height` rows from row `rows` on.
+    `first_is_smaller` tells whether the first pixels have the smaller index in the original grid.
     """
 
     rows: Int[Array, ""]
@@ -52,7 +53,10 @@ class Plane:
     def gather(
         self, total: Array, first: Array, second: Array, combine: Callable[[Array, Array], Array]
     ) -> Array:
-        """Join what the first and the second pixels [..., height, w] get to a map's total."""
+        """Combine the contributions to the first and second pixels with the total of a map.
+
+        Each contribution has the shape [..., height, w].
+        """
         axis = total.ndim - 2
         total = total.at[..., : self.height, :].set(combine(total[..., : self.height, :], first))
         there = jax.lax.dynamic_slice_in_dim(total, self.rows, self.height, axis)
@@ -72,7 +76,8 @@ def _visit_planes(
 ) -> Any:
     """Gather `visit(plane, maps, totals)` over all pairs of pixels of an h x w grid.
 
-    `maps` and `totals` are trees of arrays [..., h, w]; `totals` gives shapes and dtypes alone.
+    `maps` and `totals` are trees of arrays [..., h, w]; only the shapes and dtypes of `totals` are
+    used.
     """
     gathered = _visit_view(visit, shape, False, maps, totals, neutral)
     maps, totals = _transpose((maps, totals))
@@ -177,15 +182,15 @@ def _filtered_attention(plane: Plane, inputs: Inputs, weight: Array) -> Array:
 
 
 def _together(plane: Plane, labels: Array) -> Array:
-    """Which pairs lie within one region."""
+    """Mask of the pairs whose two pixels lie in the same region."""
     first, second = plane.both(labels)
     return plane.exist & (first == second)
 
 
 def _samples(plane: Plane, width: int, t: Array) -> tuple[Array, Array]:
-    """The pixel before sample t of each segment of the table, and the fraction to the next.
+    """The pixel before sample t of each segment of the table, and the fraction to the next pixel.
 
-    Pixels are numbered over the padded map. Past its last sample, a segment repeats it.
+    Pixels are numbered over the padded map. A segment repeats its last sample for larger t.
     """
     ahead = (1,) * (t.ndim - 3)
     row = jnp.arange(plane.height, dtype=jnp.int32).reshape(*ahead, -1, 1, 1)
@@ -207,10 +212,10 @@ def _interpolate(plane: Plane, boundary: Array, t: Array) -> Array:
 
 @jax.custom_batching.custom_vmap
 def _take(flat: Array, places: Array) -> Array:
-    """The entries at some places. The maps of a batch are laid end to end.
+    """Return the entries at the given places. The maps of a batch are laid end to end.
 
-    Of maps side by side XLA gathers rows, one entry of each image, and keeps a table of all samples
-    to turn it round.
+    If the maps were side by side, XLA would gather rows with one entry per image, and keep a table
+    of all samples in order to transpose it.
     """
     return flat.at[places].get(mode="promise_in_bounds")
 
@@ -244,7 +249,7 @@ def _with_batch(size: Any, is_batched: list[bool], arrays: tuple[Array, ...]) ->
 
 
 def _end_to_end(flat: Array, places: Array) -> Array:
-    """Places in the maps of a batch laid end to end."""
+    """Convert places in each map of a batch to places in the maps laid end to end."""
     size, length = flat.shape
     start = length * jnp.arange(size, dtype=jnp.int32)
     return places + start.reshape(size, *[1] * (places.ndim - 1))
@@ -260,7 +265,10 @@ def _crossing(plane: Plane, boundary: Array) -> Array:
 
 
 def _largest_sample(plane: Plane, boundary: Array, bits: int) -> tuple[Array, Array]:
-    """D of the pairs, and the number of the first sample that has it, from the smaller index."""
+    """D of the pairs, and the number of the first sample with that value.
+
+    First means first from the pixel of smaller index.
+    """
     t = _all_samples(plane)
     values, number = _interpolate(plane, boundary, t), jnp.minimum(t, plane.rows)
     packed = jnp.max(pack_sample(values, plane.first_is_smaller[None], number, bits), axis=0)
@@ -268,14 +276,14 @@ def _largest_sample(plane: Plane, boundary: Array, bits: int) -> tuple[Array, Ar
 
 
 def _add_crossing_gradient(plane: Plane, total: Array, step: Array, gradient: Array) -> Array:
-    """Add what each pair's largest sample, number `step`, gains to the pixels it lies between."""
+    """Add the gradient of each pair's largest sample, number `step`, to the pixels around it."""
     near, fraction = _samples(plane, total.shape[1], step)
     flat = _add_at(total.reshape(-1), near, (1 - fraction) * gradient)
     return _add_at(flat, near + 1, fraction * gradient).reshape(total.shape)
 
 
 def _divergence(plane: Plane, inputs: Inputs) -> Array:
-    """E of the pairs (Eq. 2), summed in terms that are exactly 0 where two pixels agree."""
+    """E of the pairs (Eq. 2), summed from terms that are exactly 0 where two pixels agree."""
     p, q = plane.both(inputs.probabilities)
     log_p, log_q = plane.both(inputs.logs)
     log_u = log_mean(p, q)
@@ -283,10 +291,10 @@ def _divergence(plane: Plane, inputs: Inputs) -> Array:
 
 
 def _divergence_gradients(plane: Plane, inputs: Inputs, gradient: Array) -> tuple[Array, Array]:
-    """What the divergence of all pairs gains to the probabilities of their two pixels.
+    """Gradients of all pairs' divergence with respect to the probabilities of their two pixels.
 
-    The second pixels' part is laid out the other way round: of one layout XLA would keep the
-    logarithms of both parts, a table for each category.
+    The part of the second pixels uses the transposed layout. With one layout for both parts, XLA
+    would keep their logarithms, one table for each category.
     """
     gradient = HALF_NAT * gradient
     p, q = plane.both(inputs.probabilities)

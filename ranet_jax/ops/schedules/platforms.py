@@ -1,8 +1,8 @@
-"""An operation that each platform computes in an order of its own.
+"""An operation that each platform computes in a different order.
 
-`jax.lax.platform_dependent` traces all orders wherever the operation occurs, each for seconds. This
-primitive knows the shapes of its results, and what a platform computes is traced when a program is
-lowered for that platform.
+`jax.lax.platform_dependent` traces all orders wherever the operation occurs, and each takes
+seconds. This primitive knows the shapes of its results, so that an order is traced only when a
+program is lowered for its platform.
 """
 
 import functools
@@ -16,10 +16,10 @@ from jax.interpreters import batching, mlir
 
 
 class _Operation(NamedTuple):
-    """What to compute on flat arguments, and of which structure the arguments are.
+    """What to compute on flat arguments, and the structure of the arguments.
 
-    `levels` has an entry for each `vmap` around the operation, the innermost first: for each flat
-    argument, whether it has an axis of that batch, which is its first then.
+    `levels` has an entry for each `vmap` around the operation, the innermost first. The entry tells
+    for each flat argument whether it has an axis for that batch; if so, it is the first axis.
     """
 
     default: Callable[..., Any]
@@ -32,11 +32,11 @@ class _Operation(NamedTuple):
 def by_platform(
     results: Callable[..., Any], default: Callable[..., Any], **orders: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """A function that computes what the platform's one of `orders` does, and else the default.
+    """Return a function that runs the platform's entry of `orders`, or the default without one.
 
     Args:
-      results: from the arguments, as shapes, to the shapes of the results.
-      default: the function of platforms that are not named.
+      results: a function from the shapes of the arguments to the shapes of the results.
+      default: the function for all other platforms.
       orders: functions by platform, "cpu" or "tpu".
     """
 

@@ -16,7 +16,7 @@ HALF_NAT = 0.5 / math.log(2)
 
 
 class Inputs(NamedTuple):
-    """Maps over the grid of which the attention of a pair is made."""
+    """Maps over the grid from which the attention of a pair is computed."""
 
     boundary: Float[Array, "h w"]
     probabilities: Float[Array, "c h w"]
@@ -24,12 +24,12 @@ class Inputs(NamedTuple):
 
     @classmethod
     def of(cls, boundary: Float[Array, "h w"], probabilities: Float[Array, "c h w"]) -> "Inputs":
-        """Inputs with the logarithms of the probabilities."""
+        """Create inputs, computing the logarithms of the probabilities."""
         return cls(boundary, probabilities, logarithms(probabilities))
 
 
 class Gradients(NamedTuple):
-    """Of a sum over pairs, by what their attention is made of; W^g is 1 x 1."""
+    """Gradients of a sum over pairs with respect to the inputs of its attention; W^g is 1 x 1."""
 
     boundary: Float[Array, "h w"]
     probabilities: Float[Array, "c h w"]
@@ -39,14 +39,14 @@ class Gradients(NamedTuple):
 class Schedule(NamedTuple):
     """Three passes over all pairs of two different pixels of a grid.
 
-    `pointers(inputs, weight, threshold)` gives the smallest index of a pixel that each pixel is
-    linked to (Eqs. 1-4), h * w or more where there is none, [h, w].
+    `pointers(inputs, weight, threshold)` returns, for each pixel, the smallest index among the
+    pixels it is linked to (Eqs. 1-4), and h * w or more if it is linked to none; shape [h, w].
 
-    `sum_together(inputs, weight, labels)` gives the sum of each pixel's attention F^g to the other
-    pixels of its region, [h, w].
+    `sum_together(inputs, weight, labels)` returns the sum of each pixel's attention F^g to the
+    other pixels of its region; shape [h, w].
 
-    `gradients(inputs, weight, labels, share)` gives the gradient of the sum over ordered pairs
-    (i, j) of one region of share_i F^g_ij.
+    `gradients(inputs, weight, labels, share)` returns the gradients of the sum of share_i F^g_ij
+    over all ordered pairs (i, j) within one region.
     """
 
     pointers: Callable[[Inputs, Array, Array], Int[Array, "h w"]]
@@ -54,7 +54,7 @@ class Schedule(NamedTuple):
     gradients: Callable[[Inputs, Array, Array, Array], Gradients]
 
 
-# What the passes return, as shapes, from the shapes of what they take.
+# For each pass, a function from the shapes of its arguments to the shapes of its results.
 RESULTS: dict[str, Callable[..., Any]] = {
     "pointers": lambda inputs, *rest: jax.ShapeDtypeStruct(inputs.boundary.shape, jnp.int32),
     "sum_together": lambda inputs, *rest: inputs.boundary,
@@ -76,14 +76,14 @@ def log_mean(p: Array, q: Array) -> Array:
 
 
 def filtered_attention(crossing: Array, divergence: Array | float, weight: Array) -> Array:
-    """F^g of D and E, with a 1 x 1 kernel (Eqs. 3 and 4)."""
+    """Compute F^g from D and E, with a 1 x 1 kernel (Eqs. 3 and 4)."""
     return jnp.clip(weight * ((1 - crossing) * (1 - divergence)), 0, 1)
 
 
 def attention_gradients(
     crossing: Array, divergence: Array | float, weight: Array, share: Array
 ) -> tuple[Array, Array, Array]:
-    """Gradients of share F^g by D, by E and by W^g; there are none where F^g is clipped."""
+    """Gradients of share * F^g with respect to D, E and W^g, each 0 where F^g is clipped."""
     attention = (1 - crossing) * (1 - divergence)
     filtered = weight * attention
     share = jnp.where((filtered >= 0) & (filtered <= 1), share, 0)
@@ -92,19 +92,20 @@ def attention_gradients(
 
 
 def number_bits(shape: tuple[int, ...]) -> int:
-    """Bits that hold the number of any sample of a segment in a grid of this shape."""
+    """Bits needed to hold the number of any sample of a segment in a grid of this shape."""
     return (max(shape) - 1).bit_length()
 
 
 def pack_sample(value: Array, first_is_0: Array, number: Array, bits: int) -> Array:
-    """One integer for a sample, so that one maximum finds the largest and of those the first.
+    """Pack a sample into one integer, so that a single maximum finds the first largest sample.
 
-    The value is in front, with 24 bits, as many as a float32, or what the number leaves.
+    The value is in the high bits. It has 24 bits, as many as the significand of a float32, or fewer
+    if the number leaves less room.
 
     Args:
       value: boundary score, in [0, 1].
-      first_is_0: whether of equal samples the one of smaller number comes first.
-      number: of the sample, of `bits` bits.
+      first_is_0: whether the sample of smaller number comes first among equal samples.
+      number: number of the sample, with `bits` bits.
       bits: `number_bits` of the grid.
     """
     last, unit = 2**bits - 1, _value_unit(bits)
@@ -113,7 +114,7 @@ def pack_sample(value: Array, first_is_0: Array, number: Array, bits: int) -> Ar
 
 
 def unpack_sample(packed: Array, first_is_0: Array, bits: int) -> tuple[Array, Array]:
-    """The value and the number of a sample."""
+    """Return the value and the number of a packed sample."""
     last, unit = 2**bits - 1, _value_unit(bits)
     value = jnp.minimum((packed >> bits).astype(jnp.float32) / unit, 1)
     return value, jnp.where(first_is_0, last - (packed & last), packed & last)

@@ -1,12 +1,13 @@
-"""How the TPU's kernel lays out maps and goes over the pairs of one row offset.
+"""How the TPU kernel lays out maps and goes over the pairs of one row offset.
 
-A TPU computes on registers of 8 x 128 numbers. The windows of `height - d` rows lie in them as 8
-strips of equally many rows, one below the other in the map:
+A TPU computes on registers of 8 x 128 numbers. A window of `height - d` rows is stored in them as 8
+strips with the same number of rows, which follow one another down the map:
 
     [q, s, x]  holds  map[s * strip + q, x]
 
-so that d rows on is d further along q, whatever d is, and e columns on is a rotation along x. The
-strips overlap by d rows. Offsets whose windows have strips of nearly the same length share a call.
+A step of d rows is then a step of d along q, for any d, and a step of e columns is a rotation along
+x. The strips overlap by d rows. Offsets whose windows have strips of nearly the same length share a
+call.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,20 +21,21 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array
 
 STRIPS, LANES = 8, 128
-# Calls of a kernel for each view of a grid; with more of them, strips have fewer rows too many.
+# Kernel calls for each view of a grid; with more calls, strips have fewer surplus rows.
 MAX_CALLS = 4
-# Samples of a segment that are under way at once, a power of 2.
+# Number of samples of a segment that are processed at once, a power of 2.
 GROUP = 4
 
 
 @dataclass(frozen=True)
 class Call:
-    """The row offsets of one view that share a call of a kernel, and how maps lie in it.
+    """The row offsets of one view that share a kernel call, and the layout of maps in that call.
 
     Attributes:
       height: rows of the grid in this view.
       width: columns of the grid in this view.
-      transposed: whether pairs as far apart in rows as in columns count in the other view.
+      transposed: whether the view is transposed, which leaves pairs that are as many rows as
+        columns apart to the other view.
       offsets: the row offsets d.
       strip: rows of each strip of a window.
     """
@@ -61,11 +63,11 @@ class Call:
 
     @property
     def table_shape(self) -> tuple[int, int, int, int]:
-        """Shape of a number for each pair of the largest offset: by e, then as a window."""
+        """Shape of a table with one number per pair of the largest offset: e, then the window."""
         return 2 * self.offsets[-1] + 1, self.strip, STRIPS, self.lanes
 
     def lay_out(self, grid: Array) -> Array:
-        """A map [..., h, w] in strips [..., rows, 8, lanes], with zeros beyond its edges."""
+        """Lay out a map [..., h, w] in strips [..., rows, 8, lanes], zero beyond its edges."""
         below = (STRIPS - 1) * self.strip + self.rows - self.height
         padding = [(0, 0)] * (grid.ndim - 2) + [(0, below), (0, self.lanes - self.width)]
         padded = jnp.pad(grid, padding)
@@ -76,7 +78,7 @@ class Call:
         return jnp.stack(strips, axis=-2)
 
     def fold(self, strips: Array, combine: Callable[[Array, Array], Array], neutral: int) -> Array:
-        """Join what the strips [..., rows, 8, lanes] gathered for each pixel [..., h, w]."""
+        """Combine what the strips [..., rows, 8, lanes] gathered into one map [..., h, w]."""
         axis, length = strips.ndim - 3, (STRIPS - 1) * self.strip + self.rows
         total = None
         for strip in range(STRIPS):
@@ -112,15 +114,15 @@ class Offset:
         return self.call.strip, STRIPS, self.call.lanes
 
     def window(self, strips: Any) -> Array:
-        """What a map [rows, 8, lanes] has at the first pixels."""
+        """Values of a map [rows, 8, lanes] at the first pixels of the pairs."""
         return strips[pl.ds(0, self.call.strip)]
 
     def across(self, strips: Any, e: Array) -> Array:
-        """What it has at the second pixels."""
+        """Values of the map at the second pixels of the pairs."""
         return self.rotate(strips[pl.ds(self.rows, self.call.strip)], e)
 
     def rotate(self, values: Array, columns: Array) -> Array:
-        """Bring what is `columns` columns further on to each pixel."""
+        """Move the value that is `columns` columns further on to each pixel."""
         shift = jnp.where(columns > 0, self.call.lanes - columns, -columns)
         return pltpu.roll(values, shift, 2)
 
@@ -132,13 +134,13 @@ class Offset:
         second: Array,
         combine: Callable[[Array, Array], Array],
     ) -> None:
-        """Join what the first and the second pixels get to a map's total."""
+        """Combine the contributions to the first and second pixels with the total of a map."""
         there = pl.ds(self.rows, self.call.strip)
         total[pl.ds(0, self.call.strip)] = combine(self.window(total), first)
         total[there] = combine(total[there], self.rotate(second, -e))
 
     def exist(self, e: Array) -> Array:
-        """Which entries of a window are pairs."""
+        """Mask of the entries of a window that are pairs."""
         row, strip, column = (
             jax.lax.broadcasted_iota(jnp.int32, self.shape, axis) for axis in range(3)
         )
@@ -147,11 +149,11 @@ class Offset:
         return inside & (row < self.call.height - self.rows)
 
     def together(self, labels: Any, e: Array) -> Array:
-        """Which pairs lie within one region."""
+        """Mask of the pairs whose two pixels lie in the same region."""
         return self.exist(e) & (self.window(labels) == self.across(labels, e))
 
     def for_each_column(self, visit: Callable[[Array, Array], None]) -> None:
-        """Call `visit(place, e)` for every column offset of this view and its place in tables."""
+        """Call `visit(place, e)` for every column offset e of this view and its index in tables."""
         furthest = self.rows - int(self.call.transposed)
 
         def visit_one(place: Array, carry: None) -> None:
@@ -163,7 +165,8 @@ class Offset:
     def walk(self, e: Array, visit: Callable[["Sample", Any], Any], start: Any) -> Any:
         """Go through the samples of the segments: `carry = visit(sample, carry)`.
 
-        Samples go in groups, so that one is made while another waits for its rotation.
+        Samples are processed in groups, so that one is computed while another waits for its
+        rotation.
         """
         aside, unit = jnp.abs(e), 1 / self.rows.astype(jnp.float32)
 
@@ -190,11 +193,12 @@ class Offset:
         return result
 
     def interpolate(self, strips: Any, slopes: Any, sample: "Sample") -> Array:
-        """What a map has at a sample of all segments.
+        """Values of a map at one sample of all segments.
 
         Args:
           strips: the map [rows, 8, lanes].
-          slopes: what it gains to the next column and to the one before [2, rows, 8, lanes].
+          slopes: the differences from each column of the map to the next and to the previous one
+            [2, rows, 8, lanes].
           sample: the sample.
         """
         rows = pl.ds(sample.t, self.call.strip)
@@ -203,7 +207,7 @@ class Offset:
         return pltpu.roll(value, self._shift(sample, forth=True), 2)
 
     def add_at(self, total: Any, sample: "Sample", values: Array) -> None:
-        """Add to the two pixels that a sample lies between what all segments give to it."""
+        """Add the values that all segments have at a sample to the two pixels it lies between."""
         rows = pl.ds(sample.t, self.call.strip)
         far = sample.fraction * values
         one = jnp.where(sample.backwards, self.call.lanes - 1, 1)
@@ -211,7 +215,7 @@ class Offset:
         total[rows] += pltpu.roll(values, self._shift(sample, forth=False), 2)
 
     def _shift(self, sample: "Sample", forth: bool) -> Array:
-        """The rotation that brings the pixel beside a sample to the first pixel, or back."""
+        """The rotation that moves the pixel next to a sample to the first pixel, or back."""
         to_the_left = sample.backwards != forth
         turned = to_the_left & (sample.columns > 0)
         return jnp.where(turned, self.call.lanes - sample.columns, sample.columns)
@@ -219,9 +223,10 @@ class Offset:
 
 @dataclass(frozen=True)
 class Sample:
-    """Sample t of the segments at one offset: t rows, `columns` columns and a fraction of one on.
+    """Sample t of the segments at one offset, from the first pixel.
 
-    Columns are counted backwards where e < 0.
+    It lies t rows, `columns` columns and a `fraction` of a column further on. Columns are counted
+    backwards where e < 0.
     """
 
     t: Array

@@ -1,9 +1,8 @@
 """The schedule for CPUs: windows of pairs that share an offset, one after another.
 
-Pairs are visited in the order of `ranet_jax.ops.schedules.pairs`, in windows that a CPU's cache
-holds. Offsets at which no pair counts are left out: of those whose pairs all have a boundary
-between them nothing but D is computed, and of those at which no two pixels are of one region
-nothing.
+Pairs are visited in the order of `ranet_jax.ops.schedules.pairs`, in windows that fit in a CPU's
+cache. Work is skipped at offsets where no pair counts: only D is computed where a boundary
+separates all pairs, and nothing is computed where no two pixels belong to the same region.
 """
 
 import functools
@@ -48,7 +47,7 @@ def _pointers(inputs: Inputs, weight: Array, threshold: Array) -> Array:
                 pointers = jax.lax.dynamic_update_slice(pointers, smaller, (shift,))
             return pointers
 
-        # Where D alone keeps two pixels apart, no E links them.
+        # Where D alone keeps two pixels apart, no value of E can link them.
         may_link = pairs.exist & (filtered_attention(crossing, 0.0, weight) > threshold)
         return _where_any(may_link, link, pointers)
 
@@ -104,25 +103,25 @@ def _gradients(inputs: Inputs, weight: Array, labels: Array, share: Array) -> Gr
 
 
 def _together(pairs: Pairs, labels: Array) -> Array:
-    """Which pairs lie within one region."""
+    """Mask of the pairs whose two pixels lie in the same region."""
     first, second = pairs.both(labels)
     return pairs.exist & (first == second)
 
 
 def _where_any(pairs: Array, visit: Callable[[Any], Any], totals: Any) -> Any:
-    """`visit(totals)` if there is any pair in the mask, of any image of a batch; else `totals`."""
+    """Return `visit(totals)` if the mask of any image of a batch has a pair; else `totals`."""
     return jax.lax.cond(_anywhere(pairs), visit, lambda totals: totals, totals)
 
 
 @jax.custom_batching.custom_vmap
 def _anywhere(mask: Array) -> Array:
-    """Whether any entry is set, in any image where there are several: one answer for all."""
+    """Whether any entry of the mask is set; a batch of images gets one answer for all of them."""
     return jnp.any(mask)
 
 
 @_anywhere.def_vmap
 def _anywhere_in_batch(size: Any, is_batched: list[bool], mask: Array) -> tuple[Array, bool]:
-    del size, is_batched  # the size of a batch may be symbolic, where a program is exported
+    del size, is_batched  # the batch size may be symbolic when a program is exported
     return _anywhere(mask), False
 
 
@@ -142,7 +141,10 @@ def _interpolate(pairs: Pairs, boundary: Array, shift: Array, fraction: Array) -
 
 
 def _largest_sample(pairs: Pairs, boundary: Array, bits: int) -> tuple[Array, Array]:
-    """D of the pairs, and the number of the first sample that has it, from the smaller index."""
+    """D of the pairs, and the number of the first sample with that value.
+
+    First means first from the pixel of smaller index.
+    """
     shifts, fractions = pairs.samples()
 
     def keep_larger(t: Array, largest: Array) -> Array:
@@ -154,7 +156,7 @@ def _largest_sample(pairs: Pairs, boundary: Array, bits: int) -> tuple[Array, Ar
 
 
 def _divergence(pairs: Pairs, inputs: Inputs) -> Array:
-    """E of the pairs (Eq. 2), summed in terms that are exactly 0 where two pixels agree."""
+    """E of the pairs (Eq. 2), summed from terms that are exactly 0 where two pixels agree."""
 
     def add_category(k: Array, total: Array) -> Array:
         p, q = pairs.both_of_row(inputs.probabilities, k)
@@ -174,9 +176,10 @@ def _log_ratios(pairs: Pairs, inputs: Inputs, k: Array) -> tuple[Array, Array]:
 
 
 def _add_crossing_gradient(pairs: Pairs, total: Array, step: Array, gradient: Array) -> Array:
-    """Add what each pair's largest sample, number `step`, gains to the pixels it lies between."""
+    """Add the gradient of each pair's largest sample, number `step`, to the pixels around it."""
     shifts, fractions = pairs.samples()
-    # One window longer by an entry: its pixel i is near of pair i and far of pair i - 1.
+    # This window is one entry longer: its pixel i is the near pixel of pair i and the far pixel of
+    # pair i - 1.
     near_step, far_step = jnp.pad(step, (0, 1)), jnp.pad(step, (1, 0))
     near_gradient, far_gradient = jnp.pad(gradient, (0, 1)), jnp.pad(gradient, (1, 0))
 
@@ -191,9 +194,9 @@ def _add_crossing_gradient(pairs: Pairs, total: Array, step: Array, gradient: Ar
 def _add_divergence_gradient(
     pairs: Pairs, inputs: Inputs, totals: tuple[Array, Array], gradient: Array
 ) -> tuple[Array, Array]:
-    """Add what the divergence of each pair gains to the probabilities of its two pixels.
+    """Add the gradient of each pair's divergence to that of its two pixels' probabilities.
 
-    First and second pixels have totals of their own: XLA updates both in place only so.
+    First and second pixels have separate totals, because only then does XLA update both in place.
     """
 
     def add_category(k: Array, totals: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -208,7 +211,7 @@ def _add_divergence_gradient(
 
 
 def _repeat(count: Array | int, body: Callable[[Array, Any], Any], start: Any) -> Any:
-    """Call `totals = body(i, totals)` for i below `count`, with an i of 32 bits as shifts have."""
+    """Call `totals = body(i, totals)` for i below `count`; i has 32 bits, as shifts have."""
     return jax.lax.fori_loop(jnp.int32(0), jnp.asarray(count, jnp.int32), body, start)
 
 

@@ -1,8 +1,8 @@
-"""The one reader of image files: 8-bit RGB of the right range from any pixel type, or a refusal.
+"""The one reader of image files: 8-bit RGB of the right range from any pixel type, or an error.
 
-Files that hold more than eight bits a channel say nothing of the range that their values use, but
-for a few. Without such a word 16-bit values span 0..65535 and floating-point ones 0..1, and what
-cannot be meant so is refused.
+Few files with more than eight bits a channel state the range that their values use. If a file does
+not, 16-bit values are taken to span 0..65535 and floating-point values 0..1, and a file whose
+values do not fit this is refused.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from ranet_jax.files.paths import as_path, read_bytes
 from ranet_jax.pipeline.images import tiff_rows
 from ranet_jax.pipeline.images.endings import is_whole
 
-# EXIF 2.32, tag 0x0112: what shows an image upright, by orientation.
+# EXIF 2.32, tag 0x0112: the operation that turns an image upright, by orientation.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -34,18 +34,18 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _QUARTER_TURNS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
-# Turns whose first row is the last row or column that is stored.
+# Turns after which the first row is the last row or column that is stored.
 _FROM_THE_END = tuple(_TURNS[orientation] for orientation in (3, 4, 7, 8))
-# Formats whose integers of more than eight bits Pillow reads as they are meant.
+# Formats whose integers of more than eight bits Pillow reads correctly.
 _DEEP_FORMATS = ("PNG", "TIFF", "JPEG2000", "PPM")
-# Tags of TIFF, what two of them say, and how its files begin.
+# Tags of TIFF, values of two of them, and the first bytes of TIFF files.
 _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _PLANES = 258, 259, 262, 284
 _UNCOMPRESSED, _SEPARATE = 1, 2
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# 16-bit values that never reach this may as well have 14 bits or fewer.
+# If no 16-bit value reaches this, the values may have 14 bits or fewer.
 _LEAST_FULL_RANGE = 2**14
 _HEADER_BYTES = 2**20  # of a file; `_bits_per_channel` reads no further
-_BLOCK_PIXELS = 2**22  # about what a block of rows has where the file does not say
+_BLOCK_PIXELS = 2**22  # approximate size of a block of rows if the file does not set one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,11 +66,11 @@ class ImageRows:
 def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
     """Read an image file of any pixel type as 8-bit RGB, turned as its EXIF says.
 
-    Alpha is dropped, and of several frames the first counts.
+    Alpha is dropped. If the file has several frames, the first one is read.
 
     Raises:
       UserError: the file cannot be read as an image, is too large, or the range of its values
-        cannot be told.
+        is unknown.
     """
     try:
         encoded = read_bytes(as_path(path))
@@ -82,7 +82,7 @@ def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def count_pixels(path: str | os.PathLike[str]) -> int:
-    """Pixels that an image file has by its header; none of them is decoded.
+    """Number of pixels of an image file according to its header; nothing is decoded.
 
     Raises:
       UserError: the file cannot be read as an image.
@@ -92,10 +92,10 @@ def count_pixels(path: str | os.PathLike[str]) -> int:
 
 
 def count_encoded_pixels(encoded: bytes, name: object) -> int:
-    """Pixels that the bytes of an image file have by their header; none of them is decoded.
+    """Number of pixels of an encoded image according to its header; nothing is decoded.
 
     Raises:
-      UserError: they cannot be read as an image.
+      UserError: the bytes cannot be read as an image.
     """
     with _decoding(name, encoded[:4]), _any_size(), Image.open(io.BytesIO(encoded)) as image:
         return image.width * image.height
@@ -103,14 +103,15 @@ def count_encoded_pixels(encoded: bytes, name: object) -> int:
 
 @contextlib.contextmanager
 def open_rows(path: str | os.PathLike[str]) -> Iterator[ImageRows]:
-    """Open an image file of any size, whose pixels are those of `read_image`, as blocks of rows.
+    """Open an image file of any size as blocks of rows, with the same pixels as `read_image`.
 
-    With the package tifffile, strips and tiles of TIFF files of eight bits a channel that are
-    stored upright are decoded as they are asked for. Other files are decoded at once, into the 1 to
-    4 bytes a pixel that Pillow holds, or into three where they have more than eight bits a channel.
+    If the package tifffile is installed, the strips and tiles of a TIFF file are decoded on demand,
+    provided that it has eight bits a channel and is stored upright. Other files are decoded as a
+    whole, into the 1 to 4 bytes a pixel that Pillow holds, or into three if they have more than
+    eight bits a channel.
 
     Raises:
-      UserError: as `read_image`, but for the size; also while blocks are asked for.
+      UserError: as `read_image`, except for the size; also while blocks are read.
     """
     with _opened(path) as image:
         with tiff_rows.opened(path) as strips:
@@ -140,7 +141,7 @@ def decode_image(encoded: bytes, name: object, upright: bool = True) -> UInt8[np
 
     Args:
       encoded: the whole file.
-      name: what messages call it.
+      name: name of the file in messages.
       upright: turn the image as its EXIF says.
 
     Raises:
@@ -154,10 +155,10 @@ def decode_image(encoded: bytes, name: object, upright: bool = True) -> UInt8[np
 
 
 def load_image(encoded: bytes, name: object) -> Image.Image:
-    """Decode the bytes of an image file without a change of its pixels.
+    """Decode the bytes of an image file without changing its pixels.
 
     Raises:
-      UserError: it cannot be read as an image, or is too large.
+      UserError: the file cannot be read as an image, or is too large.
     """
     with _decoding(name, encoded[:4]):
         image = Image.open(io.BytesIO(encoded))
@@ -172,13 +173,13 @@ def _check_whole(encoded: bytes | mmap.mmap, name: object) -> None:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is what systems write beside others, as macOS does `._photo.jpg`."""
+    """Whether a file or folder is hidden, such as macOS's `._photo.jpg` beside `photo.jpg`."""
     return name.startswith(".")
 
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """A file's image of any size, of which the header is read."""
+    """Yield the image of a file, of any size, after reading its header."""
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(open(path, "rb"))
@@ -195,7 +196,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
 
 @contextlib.contextmanager
 def _any_size() -> Iterator[None]:
-    """Put Pillow's limit of the size aside; whoever opens such a file has one of their own."""
+    """Suspend Pillow's limit on the size of images; callers apply a limit of their own."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield
@@ -206,7 +207,7 @@ def _any_size() -> Iterator[None]:
 def _turned_blocks(
     image: Image.Image, turn: Image.Transpose | None, height: int, width: int
 ) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
-    """Blocks of rows of a decoded image that has this size once it is turned."""
+    """Blocks of rows of a decoded image; `height` and `width` are its size after turning."""
     step = max(1, _BLOCK_PIXELS // width)
     for top in range(0, height, step):
         first, last = top, min(top + step, height)
@@ -221,7 +222,7 @@ def _turned_blocks(
 def _explained(
     blocks: Iterator[UInt8[np.ndarray, "_ _ 3"]], name: object
 ) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
-    """The blocks, where whatever stops their decoding is a UserError that names the file."""
+    """The blocks; an error in their decoding becomes a UserError that names the file."""
     while True:
         with _decoding(name):
             block = next(blocks, None)
@@ -232,12 +233,12 @@ def _explained(
 
 @contextlib.contextmanager
 def _decoding(name: object, start: bytes = b"") -> Iterator[None]:
-    """Turn whatever Pillow raises into a UserError that names the file; leave out its warnings.
+    """Turn every error of Pillow into a UserError that names the file, and suppress its warnings.
 
-    `start` are the first bytes of a file whose header is read.
+    `start` holds the first bytes of the file if its header is being read.
     """
     try:
-        with warnings.catch_warnings():  # of large sizes, of damaged EXIF
+        with warnings.catch_warnings():  # about large sizes and damaged EXIF
             warnings.simplefilter("ignore")
             yield
     except UserError:
@@ -269,18 +270,18 @@ def _decoding(name: object, start: bytes = b"") -> Iterator[None]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Orientation in the image's EXIF; 1, upright, if it says none or makes no sense."""
+    """Orientation in the image's EXIF; 1 (upright) if EXIF has none or is damaged."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # there are as many kinds as ways to damage it
+    except Exception:  # damaged EXIF raises errors of many kinds
         return 1
     return orientation if isinstance(orientation, int) else 1
 
 
 def _bits_per_channel(image: Image.Image, encoded: bytes) -> int:
-    """Bits that the file gives to each channel, of the formats that may have more than eight."""
+    """Bits per channel of a file; 8 for formats that are not known to have more."""
     if image.format == "PNG":
         return encoded[24]  # PNG specification, 11.2.2: the header comes first
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -310,17 +311,17 @@ def _eight_bits(image: Image.Image, bits: int, name: object) -> UInt8[np.ndarray
         values = np.asarray(image)
         if bits == 16:
             _check_full_range(int(values.max()), name)
-        # Pillow brings all but those of TIFF to 16 bits.
+        # Pillow scales the values of all formats except TIFF to 16 bits.
         return _grey((values >> (bits if image.format == "TIFF" else 16) - 8), image)
     rgb = np.asarray(_rgb(image))
-    if bits == 16:  # of which Pillow keeps the upper eight, or rounds to them; 0 may not be black
+    if bits == 16:  # Pillow keeps the upper eight bits or rounds to them, so 0 may not be black
         colors = np.asarray(image) if image.mode == "CMYK" else rgb
         _check_full_range(max(1, 257 * int(colors.max()) - 128), name)
     return rgb
 
 
 def _check_planes(image: Image.Image, bits: int, name: object) -> None:
-    """Refuse what Pillow 13.0 reads as if its planes had eight bits."""
+    """Refuse files that Pillow 13.0 misreads as if their planes had eight bits."""
     if bits <= 8 or not isinstance(image, TiffImagePlugin.TiffImageFile):
         return
     tags = image.tag_v2.get(_PLANES), image.tag_v2.get(_COMPRESSION)
@@ -341,7 +342,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _check_full_range(largest: int, name: object) -> None:
-    """Refuse 16-bit values that may have fewer bits; all black means the same in any range."""
+    """Refuse 16-bit values that may have fewer bits; an all-black image fits any range."""
     if 0 < largest < _LEAST_FULL_RANGE:
         raise UserError(
             f"{name} has 16 bits a channel but uses the lowest quarter of their range alone, so it"
@@ -351,7 +352,7 @@ def _check_full_range(largest: int, name: object) -> None:
 
 
 def _from_unit_range(values: Num[np.ndarray, "H W"], name: object) -> Num[np.ndarray, "H W"]:
-    """Floating-point grey of 0..1 in 0..255."""
+    """Floating-point grey in 0..1, scaled to 0..255."""
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
         finite = np.isfinite(values).all()
         span = f"from {values.min():g} to {values.max():g}" if finite else "some not finite"
@@ -363,9 +364,9 @@ def _from_unit_range(values: Num[np.ndarray, "H W"], name: object) -> Num[np.nda
 
 
 def _grey(values: Num[np.ndarray, "H W"], image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
-    """Grey of 0..255 as RGB, turned over where a TIFF says that 0 is white.
+    """Grey in 0..255 as RGB, inverted if a TIFF file says that 0 is white.
 
-    Pillow does so for eight bits alone.
+    Pillow itself inverts only values of eight bits.
     """
     values = values.astype(np.uint8)
     if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0:

@@ -1,19 +1,19 @@
-"""Whether the file of an image reaches to its end, of the formats whose decoders do not say so."""
+"""Checks whether an image file is complete, for formats whose decoders do not report it."""
 
 import mmap
 import re
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _JPEG_START = b"\xff\xd8"
-# Markers of JPEG (ITU T.81, table B.1): those that end the data of a scan are not stuffed zeros,
-# restarts or fill bytes.
+# Markers of JPEG (ITU T.81, table B.1). The data of a scan ends at the first marker that is not a
+# stuffed zero, a restart or a fill byte.
 _END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
 _AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 
 
 def is_whole(encoded: bytes | mmap.mmap) -> bool:
-    """Whether a PNG or JPEG file has the mark of its end; what follows it may be anything.
+    """Whether a PNG or JPEG file has its end marker; anything may follow the marker.
 
     Files of other formats count as whole.
     """
@@ -40,7 +40,7 @@ def _reaches_end_of_jpeg(encoded: bytes | mmap.mmap) -> bool:
     while place + 2 <= len(encoded):
         marker = encoded[place + 1]
         if encoded[place] != 0xFF or marker == 0xFF:
-            place += 1  # fill bytes, or what a decoder passes over
+            place += 1  # fill bytes, or bytes that a decoder skips
         elif marker == _END_OF_IMAGE:
             return True
         elif marker in _WITHOUT_LENGTH:

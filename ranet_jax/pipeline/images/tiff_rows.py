@@ -1,4 +1,4 @@
-"""Rows of large TIFF files, of which a strip or a row of tiles is in memory at a time."""
+"""Rows of large TIFF files, with one strip or row of tiles in memory at a time."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ _JPEG = 7
 _MULTIPLIED_BY_ALPHA = 1
 _ORIENTATION, _UPRIGHT = 274, 1
 _READ_BYTES = 2**22
-# Most pixels of a strip or a row of tiles; with larger ones, such as one strip, nothing is saved.
+# Most pixels in a strip or a row of tiles; larger ones, such as a single strip, save no memory.
 _BLOCK_PIXELS = 2**25
 
 
@@ -24,9 +24,9 @@ def opened(
 ) -> Iterator[Iterator[UInt8[np.ndarray, "_ _ 3"]] | None]:
     """The first image of a TIFF file as RGB in blocks of whole rows, from top to bottom.
 
-    None is yielded where the package tifffile is missing, where the file is not a TIFF that it can
-    decode, where its strips or tiles are very large, or where its pixels are not upright grey, RGB
-    or RGBA of eight bits a channel.
+    None is yielded if the package tifffile is missing, if the file is not a TIFF that it can
+    decode, if its strips or tiles are very large, or if its pixels are not upright grey, RGB or
+    RGBA of eight bits a channel.
     """
     try:
         import tifffile
@@ -38,13 +38,13 @@ def opened(
             file = stack.enter_context(tifffile.TiffFile(path))
             page: Any = file.pages[0]
             plain = _is_plain(page) and next(_segments(page)) is not None
-        except Exception:  # of any kind, for damage and for codecs that are missing
+        except Exception:  # damage and missing codecs raise errors of any kind
             plain = False
         yield _blocks(page) if plain else None
 
 
 def _is_plain(page: Any) -> bool:
-    """Whether pixels of a page are those that `_blocks` turns into RGB."""
+    """Whether the pixels of a page are of a kind that `_blocks` turns into RGB."""
     orientation = page.tags.valueof(_ORIENTATION, _UPRIGHT)
     known = {1: (_WHITE_IS_ZERO, _BLACK_IS_ZERO), 3: (_RGB, _YCBCR), 4: (_RGB,)}
     return (
@@ -61,7 +61,7 @@ def _is_plain(page: Any) -> bool:
 
 
 def _segments(page: Any) -> Iterator[Any]:
-    """Strips or tiles, from the left to the right and from top to bottom."""
+    """Strips or tiles, from left to right and from top to bottom."""
     return page.segments(maxworkers=1, buffersize=_READ_BYTES)
 
 
@@ -71,7 +71,7 @@ def _block_rows(page: Any) -> int:
 
 
 def _blocks(page: Any) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
-    """Rows of a page, as many at a time as a strip or a tile has; missing ones are zeros."""
+    """Blocks of a page's rows, each as high as a strip or a tile; missing parts are zeros."""
     height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel
     rows = _block_rows(page)
     block, top = np.zeros((rows, width, samples), np.uint8), 0

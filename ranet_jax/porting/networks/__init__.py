@@ -1,7 +1,7 @@
 """The networks that can be carried over.
 
-A new one is a file that says how it is built to fit a state dict, what its tensors are called and
-what to compare it with, and a line in `BACKBONES` or `SEGMENTERS`.
+To add a network, write a module that says how it is built to fit a state dict, what its tensors are
+called and what to compare it with, and add a line to `BACKBONES` or `SEGMENTERS`.
 """
 
 from ml_collections import ConfigDict
@@ -46,14 +46,14 @@ NETWORKS = (*BACKBONES, *SEGMENTERS)
 
 
 def find_network(model: str | ConfigDict, config_text: str | None = None) -> Network:
-    """The network of a name, or the segmenter of a config.
+    """The network with a name, or the segmenter of a config.
 
     Args:
       model: the name or the config.
-      config_text: what a file says of the settings of a published segmenter of its library.
+      config_text: text of the library's config in the file of a published segmenter, if it has one.
 
     Raises:
-      UserError: there is none of the name or with these settings, or there are no names for the
+      UserError: there is no network with the name or these settings, or there are no names for the
         config's backbone.
     """
     if isinstance(model, ConfigDict):

@@ -1,4 +1,4 @@
-"""HRNetV2 for ImageNet: the names of its public repository, which are timm's too."""
+"""HRNetV2 for ImageNet: the names of its public repository, which timm uses too."""
 
 from functools import partial
 from typing import Any
@@ -32,7 +32,7 @@ HRNET = Naming(
         *conv_norm("downsamp_modules.{i}", "downsamp{i}"),
         *conv_norm("final_layer", "final"),
         *linear("classifier", "classifier"),
-        # Where timm's `features_only` leaves out the classifier alone, its first blocks stay.
+        # If timm's `features_only` leaves out only the classifier, the first blocks before it stay.
         *(Entry(e.source, None) for e in within(resnet.residual(), "incre_modules.{i}.0.", "")),
     ),
     "the public HRNet repository, timm",
@@ -46,7 +46,7 @@ def _build(width: int, output_stride: int, num_classes: int | None, source: Sour
 
 
 def _twin(width: int, output_stride: int, num_classes: int | None, source: Source) -> Any:
-    if num_classes is None:  # nor the layers in front of a classifier
+    if num_classes is None:  # leave out the layers in front of the classifier too
         return timm_network(f"hrnet_w{width}", None, features_only=True, feature_location="")
     return timm_network(f"hrnet_w{width}", num_classes)
 
@@ -67,7 +67,7 @@ NETWORKS = tuple(
         4,
         "params/classifier/bias",
         partial(_build, width),
-        # Its branches fit together in multiples of 32 alone.
+        # Its branches fit together only if the size is a multiple of 32.
         twin=Twin(partial(_twin, width), STAGES, size=(96, 160)),
     )
     for name, width in WIDTHS.items()

@@ -17,11 +17,11 @@ from ranet_jax.porting.networks.network import PublishedSegmenter, Source, Twin
 from ranet_jax.porting.networks.pytorch import import_mmsegmentation
 
 VARIANT = "mmsegmentation"
-# Of the heads, by the ResNet's depth.
+# Channels of the heads, by the ResNet's depth.
 CHANNELS = {18: 128, 34: 128, 50: 512, 101: 512}
-# What a config can change in the library's network.
+# The settings with which a config can change the library's network.
 SETTINGS = ("align_corners", "aspp_rates", "mask_size")
-# What PSANet compares pairs of pixels by, and mmcv's compiled operator which lays them out.
+# The masks by which PSANet compares pairs of pixels, and mmcv's compiled operator for them.
 MASKS = "params/context/collect_offsets/kernel"
 MASK_OPERATOR = "psamask_forward"
 
@@ -44,7 +44,7 @@ def _config(head: Head, depth: int) -> ConfigDict:
 
 
 def _fits(head: Head, model: ConfigDict) -> bool:
-    """Whether mmsegmentation has a network that computes the same, but for aligned corners."""
+    """Whether mmsegmentation has a network that computes the same, except for aligned corners."""
     depth = next((d for d in CHANNELS if model.backbone == f"resnet{d}"), None)
     return (
         depth is not None
@@ -60,7 +60,7 @@ def _fits(head: Head, model: ConfigDict) -> bool:
 def fit_masks(model: ConfigDict, source: Source) -> None:
     """Set a PSANet's `mask_size` to a square of as many entries as a state dict's masks have.
 
-    Where the config's has as many, it stays.
+    If the config's `mask_size` already has as many, it stays.
 
     Args:
       model: the `model` section of a config, which is changed.
@@ -124,15 +124,15 @@ def _twin(
         settings |= {"type": "CascadeEncoderDecoder", "num_stages": 2, "decode_head": [early, last]}
     elif source("params/auxiliary/logit/bias") is not None:
         settings["auxiliary_head"] = early
-    with warnings.catch_warnings(action="ignore"):  # of settings that are right as they are
+    with warnings.catch_warnings(action="ignore"):  # about settings that are right as they are
         segmenter = library.build_segmentor(settings)
     segmenter.forward = partial(run_heads, segmenter)
     return segmenter
 
 
 def run_heads(segmenter: Any, images: Any) -> None:
-    """Run all heads: the library leaves out the auxiliary one where no loss is asked for."""
-    with warnings.catch_warnings(action="ignore"):  # of sizes that corners cannot be aligned in
+    """Run all heads; the library itself leaves out the auxiliary one if no loss is asked for."""
+    with warnings.catch_warnings(action="ignore"):  # about sizes that cannot align corners
         features = segmenter.backbone(images)
         if hasattr(segmenter, "num_stages"):
             first, last = segmenter.decode_head

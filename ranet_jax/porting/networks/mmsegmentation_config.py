@@ -1,4 +1,4 @@
-"""What the text of mmsegmentation's config, which its checkpoints hold, says of a network."""
+"""What mmsegmentation's config, whose text its checkpoints hold, says about a network."""
 
 import math
 import re
@@ -29,14 +29,14 @@ REFUSED = (
 
 
 def adapt(config: ConfigDict, text: str) -> None:
-    """Set a segmenter's config to what mmsegmentation's says: stride, rates, corners and masks.
+    """Set stride, rates, corners and masks of a segmenter's config as mmsegmentation's config says.
 
     Args:
-      config: of the segmenter, which is changed.
-      text: of mmsegmentation's config.
+      config: config of the segmenter, which is changed.
+      text: text of mmsegmentation's config.
 
     Raises:
-      UserError: it says what no network here has, or masks of no size.
+      UserError: the text has a setting that no network here has, or an invalid size of masks.
     """
     text = re.sub(r"\s", "", text)
     for pattern in REFUSED:

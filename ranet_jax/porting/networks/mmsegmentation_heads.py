@@ -1,4 +1,4 @@
-"""Names of mmsegmentation's decoding heads; versions 0.x and 1.x name alike."""
+"""Names of mmsegmentation's decoding heads; versions 0.x and 1.x have the same names."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from ranet_jax.porting.name_patterns import (
 from ranet_jax.porting.networks import resnet
 
 RATES = (12, 24, 36)
-# The parts that ASPP's last convolution fuses: a 1 x 1 convolution, one of each rate, and the
-# mean of the image, which comes last here and first there.
+# The parts that ASPP's last convolution fuses: a 1 x 1 convolution, one convolution of each rate,
+# and the mean of the image, which comes last here and first in mmsegmentation.
 PARTS = 2 + len(RATES)
 
 
@@ -53,7 +53,7 @@ def separable(source: str, target: str) -> list[Entry]:
 
 
 def attention(source: str, target: str) -> list[Entry]:
-    """Embeddings without BatchNorm of an asymmetric block, and what projects them back."""
+    """Embeddings without BatchNorm in an asymmetric block, and their projection back."""
     return [
         *conv(f"{source}.value_project", f"{target}value"),
         *conv(f"{source}.out_project", f"{target}project"),
@@ -98,7 +98,7 @@ ANN = (
     *conv_module("fusion.bottleneck", "fusion_fuse"),
     *conv_module("bottleneck", "reduce"),
     *QUERY_KEY,
-    # One layer embeds both queries and keys, and is saved as each.
+    # One layer embeds both queries and keys, and is saved under both names.
     *copies(QUERY_KEY, "context.stages.0.query_project", "context.stages.0.key_project"),
     *attention("context.stages.0", ""),
     *conv_module("context.bottleneck", "fuse"),
@@ -154,18 +154,18 @@ OCR = (
 
 @dataclass(frozen=True)
 class Head:
-    """A decoding head, which with a ResNet makes a segmenter.
+    """A decoding head, which together with a ResNet makes a segmenter.
 
     Attributes:
       name: beginning of the names of mmsegmentation's configs.
       context: the context block that it is.
       entries: names of the block's tensors, behind "decode_head.".
-      settings: what its config says besides, of the widths of the ResNet's four stages and of the
-        head's own.
+      settings: further settings of its config, given the widths of the ResNet's four stages and the
+        width of the head.
       branches: names of the classifiers of the block's branches.
-      depths: of the ResNets that mmsegmentation has configs of it with.
+      depths: depths of the ResNets that mmsegmentation's configs combine it with.
       has_variant: whether the block has a variant of its own.
-      is_cascade: whether it gives the coarse scores, by a head before the last.
+      is_cascade: whether a head before the last gives the coarse scores.
     """
 
     name: str

@@ -86,7 +86,7 @@ def _twin(
             shared | {"type": "OCRHead", "channels": 512, "ocr_channels": 256},
         ],
     }
-    with warnings.catch_warnings(action="ignore"):  # of settings that are right as they are
+    with warnings.catch_warnings(action="ignore"):  # about settings that are right as they are
         segmenter = library.build_segmentor(settings)
     segmenter.forward = partial(run_heads, segmenter)
     return segmenter

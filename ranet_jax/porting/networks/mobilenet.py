@@ -1,4 +1,4 @@
-"""MobileNetV2 for ImageNet: torchvision's names, today's and those before its version 0.3."""
+"""MobileNetV2 for ImageNet: torchvision's names, the current ones and those before version 0.3."""
 
 from typing import Any
 
@@ -63,7 +63,7 @@ def _twin(output_stride: int, num_classes: int | None, source: Source) -> Any:
 
 
 def _dilate(model: Any, output_stride: int) -> None:
-    """Replace strides past the output stride by dilation in each 3 x 3 convolution behind them."""
+    """Replace strides past the output stride by dilation in each 3 x 3 convolution after them."""
     torch = import_optional("torch", "verify a network")
     stride, dilation = 1, 1
     for module in model.modules():

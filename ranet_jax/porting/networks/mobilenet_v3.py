@@ -13,7 +13,7 @@ from ranet_jax.porting.networks.pytorch import import_torchvision
 
 
 def _blocks() -> list[Entry]:
-    """The blocks, whose parts torchvision numbers: what a block lacks has no number."""
+    """The blocks, whose parts torchvision numbers; a part that a block lacks has no number."""
     entries = conv_norm("0", "stem")
     index, channels = 0, 16
     for _, blocks in SEQUENCES:
@@ -32,7 +32,7 @@ def _blocks() -> list[Entry]:
     return entries + conv_norm(f"{index + 1}", "head")
 
 
-# What torchvision's segmenters have of the network, each part by its number.
+# The parts of the network that torchvision's segmenters have, each by its number.
 FEATURES = tuple(_blocks())
 TORCHVISION = Naming(
     "torchvision",
@@ -49,14 +49,14 @@ def _build(output_stride: int, num_classes: int | None, source: Source) -> nn.Mo
 
 
 def torch_backbone(output_stride: int, num_classes: int | None) -> Any:
-    """torchvision's network; its settings know the output strides 16 and 32, and 8 is added."""
+    """torchvision's network; it supports the output strides 16 and 32, and 8 is added here."""
     mobilenetv3 = import_torchvision().models.mobilenetv3
     settings, last = mobilenetv3._mobilenet_v3_conf(
         "mobilenet_v3_large", dilated=output_stride <= 16
     )
     if output_stride == 8:
         for number, block in enumerate(settings, 1):
-            if number >= 7:  # the first of stride 16
+            if number >= 7:  # the first block of stride 16
                 block.dilation *= 2
     model = mobilenetv3.MobileNetV3(settings, last, num_classes=num_classes or 1)
     if num_classes is None:

@@ -1,4 +1,4 @@
-"""What a network that can be carried over says of itself."""
+"""The declaration of a network that can be carried over."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ class Twin:
     """An independent implementation of a network in PyTorch.
 
     Attributes:
-      build: the network, of an output stride, a number of classes (None for no classifier) and
-        what the state dict holds, and as keywords the settings.
-      stages: by our name of an output, the submodule whose output it is; with an index, one of
+      build: builds the network, given an output stride, a number of classes (None for no
+        classifier), what the state dict holds and, as keywords, the settings.
+      stages: maps our name of an output to the submodule that computes it; with an index, to one of
         the submodule's list of outputs.
-      naming: what it calls its tensors; None for the network's first naming.
-      size: of an image it takes; one side odd where any size will do.
-      settings: fields of `config.model` that decide on the network too.
+      naming: naming of its tensors; None for the network's first naming.
+      size: size of an image that it takes; one side is odd if any size will do.
+      settings: fields of `config.model` that the network depends on too.
     """
 
     build: Callable[..., Any]
@@ -40,15 +40,15 @@ class Network:
     """A network by name.
 
     Attributes:
-      name: what users call it.
-      namings: what its tensors are called, in one library or another.
-      output_stride: the usual one.
+      name: the name by which users choose it.
+      namings: namings of its tensors, in one library or another.
+      output_stride: the usual output stride.
       classifier: the array with an entry for each class; a state dict without it is of a backbone
         alone.
-      build: the module, of an output stride, a number of classes (None for no classifier) and
-        what the state dict holds.
-      config: of a segmenter, the experiment that it is the model of.
-      twin: what to compare it with, if there is such a library.
+      build: builds the module, given an output stride, a number of classes (None for no classifier)
+        and what the state dict holds.
+      config: for a segmenter, the config of an experiment with it.
+      twin: the implementation to compare it with, if a library has one.
     """
 
     name: str
@@ -65,15 +65,15 @@ class PublishedSegmenter:
     """A segmenter of another library.
 
     Attributes:
-      name: what users call it.
-      config: the experiment that it is the model of.
-      naming: what the library calls the tensors of it, and of its kin.
-      fits: whether a network with this `model` section of a config is of its kin.
-      optional_auxiliary: whether a state dict may hold an auxiliary head or not.
-      twin: the library's implementation, if it can be had.
-      adapt: changes the config to what the text of a config of the library says.
-      older: what the library called the tensors before.
-      fit_shapes: changes the `model` section of the config to what the shapes of a state dict say.
+      name: the name by which users choose it.
+      config: returns the config of an experiment with it.
+      naming: the library's naming of its tensors, and of those of related networks.
+      fits: whether a network with this `model` section of a config is so related.
+      optional_auxiliary: whether an auxiliary head is optional in a state dict.
+      twin: the library's implementation, if it is available.
+      adapt: changes the config to what the text of the library's config says.
+      older: earlier namings of the library.
+      fit_shapes: changes the `model` section of the config to fit the shapes of a state dict.
     """
 
     name: str

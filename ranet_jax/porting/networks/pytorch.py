@@ -11,10 +11,10 @@ from ranet_jax.porting.files import import_optional
 
 
 def import_torchvision() -> Any:
-    """Import torchvision, also beside a build of PyTorch that cannot load its detection operators.
+    """Import torchvision, even with a build of PyTorch that cannot load its detection operators.
 
     Raises:
-      UserError: it is not installed.
+      UserError: torchvision is not installed.
     """
     torch = import_optional("torch", "verify a network")
     try:
@@ -31,9 +31,9 @@ def timm_network(name: str, num_classes: int | None, **settings: Any) -> Any:
     """A network of timm with random weights.
 
     Raises:
-      UserError: timm is not installed, or has no network of these settings.
+      UserError: timm is not installed, or has no network with these settings.
     """
-    import_torchvision()  # which timm imports
+    import_torchvision()  # timm imports it
     timm = import_optional("timm", "verify a network")
     try:
         return timm.create_model(name, num_classes=num_classes or 0, **settings)
@@ -45,7 +45,7 @@ def timm_network(name: str, num_classes: int | None, **settings: Any) -> Any:
 
 
 class _Operators(types.ModuleType):
-    """In place of mmcv's compiled operators, which are asked for by name and not called."""
+    """A stand-in for mmcv's compiled operators, which are looked up by name but not called."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -54,17 +54,17 @@ class _Operators(types.ModuleType):
 
 
 def import_mmsegmentation(operator: str | None = None) -> Any:
-    """Import mmsegmentation's networks, also beside mmcv-lite, which has no compiled operators.
+    """Import mmsegmentation's networks, even with mmcv-lite, which has no compiled operators.
 
     Args:
       operator: the compiled operator of mmcv that is needed, if one is.
 
     Raises:
-      UserError: it is not installed, or the operator is not.
+      UserError: mmsegmentation or the operator is not installed.
     """
-    import_torchvision()  # which timm imports, which it imports
+    import_torchvision()  # mmsegmentation imports timm, which imports it
     purpose, packages = "verify a network", "mmsegmentation 'mmcv-lite<2.2' ftfy regex"
-    with warnings.catch_warnings(action="ignore"):  # of what these releases find deprecated
+    with warnings.catch_warnings(action="ignore"):  # about what is deprecated in these releases
         import_optional("mmcv", purpose, packages)
         if "mmcv._ext" not in sys.modules and importlib.util.find_spec("mmcv._ext") is None:
             sys.modules["mmcv._ext"] = _Operators("mmcv._ext")

@@ -24,7 +24,7 @@ from ranet_jax.porting.networks.pytorch import timm_network
 
 
 def residual(scale: Transform = SAME, shortcut: int = 0) -> list[Entry]:
-    """A residual block; its shortcut's convolution has the number `shortcut` of a Sequential."""
+    """A residual block; its shortcut's convolution has the number `shortcut` in a Sequential."""
     return [
         *conv("conv{n}", "conv{n}"),
         *norm("bn{n}", "bn{n}", scale),
@@ -43,7 +43,7 @@ def numbered_stem(scale: Transform = SAME) -> list[Entry]:
     return [*conv("conv{n}", "conv{n}"), *norm("bn{n}", "bn{n}", scale)]
 
 
-# And for deep stems the toolboxes of CSAIL and of the paper's authors.
+# For deep stems, the toolboxes of CSAIL and of the paper's authors use these names too.
 TORCHVISION = Naming(
     "torchvision",
     (*numbered_stem(), *stages(), *linear("fc", "fc")),
@@ -65,7 +65,7 @@ MMSEGMENTATION = Naming(
         *linear("fc", "fc"),
     ),
 )
-# The same Sequential under the name conv1, its last BatchNorm outside.
+# The same Sequential under the name conv1, with its last BatchNorm outside.
 _TIMM_STEM = (
     *conv("conv1.0", "conv1"),
     *norm("conv1.1", "bn1"),
@@ -75,7 +75,7 @@ _TIMM_STEM = (
     *norm("bn1", "bn3"),
 )
 TIMM = Naming("timm", (*_TIMM_STEM, *stages(), *linear("fc", "fc")))
-# A mean over pixels comes first in its shortcuts.
+# Its shortcuts begin with a mean over pixels.
 TIMM_D = Naming("timm", (*_TIMM_STEM, *stages(shortcut=1), *linear("fc", "fc")))
 
 LAYERS = {f"layer{stage}": f"layer{stage}" for stage in (1, 2, 3, 4)}
@@ -83,7 +83,7 @@ STAGES = {"stem": "act1", **LAYERS, "logits": "fc"}
 
 
 def _count_stages(num_classes: int | None, source: Source) -> int:
-    """Stages of the network: without a classifier, those that timm's `features_only` has left."""
+    """Number of stages; without a classifier, of those that timm's `features_only` has left."""
     found = [s for s in (1, 2, 3, 4) if source(f"params/layer{s}_block0/conv1/kernel")]
     return max(found) if found and num_classes is None else 4
 

@@ -24,9 +24,9 @@ class Decoder:
       name: the library's class.
       entries: names of its tensors.
       model: fields of `config.model` that describe it.
-      size: of an image that the library's network takes.
+      size: size of an image that the library's network takes.
       strides: output strides that the library's network can have.
-      older: names of its tensors before version 0.5, where they were others.
+      older: names of its tensors before version 0.5, if they were different.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Decoder:
 
 
 def _separable(source: str, first: int, target: str) -> list[Entry]:
-    """A convolution of each channel by itself and one of 1 x 1, and BatchNorm in the next place."""
+    """A convolution of each channel by itself, one of 1 x 1, and BatchNorm in the next place."""
     return [
         *conv(f"{source}.{first}.0", f"{target}/depthwise"),
         *conv(f"{source}.{first}.1", f"{target}/pointwise/conv"),
@@ -47,7 +47,7 @@ def _separable(source: str, first: int, target: str) -> list[Entry]:
 
 
 def _deeplabv3(aspp: str, convolution: str, batch_norm: str) -> tuple[Entry, ...]:
-    """DeepLabV3's decoder, of the names of its parts."""
+    """DeepLabV3's decoder, given the names of its parts."""
     return (
         *conv(f"decoder.{aspp}.convs.4.1", "context/aspp/pool/conv"),
         *norm(f"decoder.{aspp}.convs.4.2", "context/aspp/pool/bn"),
@@ -138,16 +138,16 @@ PSPNET = Decoder(
     size=(96, 136),
     strides=(8,),
 )
-# Fields, besides the block, that tell which networks a decoder's names are for, and usual values.
+# Fields, besides the block, that decide which networks a decoder's names fit, and usual values.
 KIND = {"variant": "paper", "dilate_first_block": False}
 RESNET_STAGES = {"stem": "relu", **resnet.LAYERS}
 MOBILENET_STAGES = {name: at for name, at in mobilenet.STAGES.items() if name != "logits"}
 
 
 def _namings(encoder: Naming, decoder: Decoder) -> list[Naming]:
-    """Names of a whole segmenter, and those of before.
+    """The namings of a whole segmenter: the current one and, if it differs, the one before.
 
-    A PSPNet reads the encoder's first stages alone; its file holds them all.
+    A PSPNet reads only the encoder's first stages; its file holds all of them.
     """
     entries = within(encoder.entries, "encoder.", "backbone")
     unread = [replace(entry, target=None) for entry in entries] if decoder is PSPNET else []
@@ -174,7 +174,7 @@ def _config(backbone: str, decoder: Decoder) -> ConfigDict:
 def _twin(
     encoder: str, decoder: Decoder, output_stride: int, num_classes: int | None, source: Source
 ) -> Any:
-    import_torchvision()  # which the package imports
+    import_torchvision()  # the package imports it
     package = import_optional("segmentation_models_pytorch", "verify a network")
     if output_stride not in decoder.strides:
         raise UserError(
@@ -184,7 +184,7 @@ def _twin(
     chosen = {"encoder_output_stride": output_stride} if len(decoder.strides) > 1 else {}
     build = getattr(package, decoder.name)
     model = build(encoder, encoder_weights=None, classes=num_classes, **chosen)
-    if decoder is PSPNET:  # which reads nothing behind a stride of 8
+    if decoder is PSPNET:  # it reads nothing beyond a stride of 8
         if hasattr(model.encoder, "features"):
             del model.encoder.features[7:]
         else:
@@ -195,7 +195,7 @@ def _twin(
 def _segmenters(
     decoder: Decoder, encoders: dict[str, str], naming: Naming, stages: dict[str, str]
 ) -> list[PublishedSegmenter]:
-    """A decoder on encoders of one kind: our names of them, and the library's."""
+    """A decoder on encoders of one kind, given by our names and the library's names."""
     of_whole, *older = _namings(naming, decoder)
     places = {stage: f"encoder.{at}" for stage, at in stages.items()}
     places["fine"] = "segmentation_head.0"

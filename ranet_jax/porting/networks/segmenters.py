@@ -1,4 +1,4 @@
-"""Segmenters of a config: this package's own names, and those of libraries that have their like."""
+"""Segmenters of a config: this package's own names, and those of libraries with similar ones."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -34,11 +34,11 @@ def segmenter(
       config: the experiment.
       backbone: names of its backbone.
       others: namings of the whole segmenter besides this package's own.
-      optional_auxiliary: whether it has an auxiliary head if the state dict holds one.
-      twin: what to compare it with.
-      fit_shapes: changes the `model` section of the config to what the shapes of a state dict say.
+      optional_auxiliary: whether it has an auxiliary head exactly if the state dict holds one.
+      twin: the implementation to compare it with.
+      fit_shapes: changes the `model` section of the config to fit the shapes of a state dict.
     """
-    config = copy.deepcopy(config)  # which what is found in a state dict changes
+    config = copy.deepcopy(config)  # it is changed to fit what a state dict holds
     model = config.model
     namings = (*others, own_naming(backbone))
     classifiers = [entry.source for n in namings if (entry := n.to_source(CLASSIFIER))]
@@ -81,7 +81,7 @@ _SEPARABLE = [
 
 
 def own_naming(backbone: Naming) -> Naming:
-    """Names of this package's own segmenters: the backbone's, and the modules' with dots."""
+    """Names of this package's own segmenters: the backbone's, and paths of modules with dots."""
     return Naming(
         OWN,
         (

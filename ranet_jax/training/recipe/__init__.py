@@ -1,1 +1,1 @@
-"""Training on a data set of one's own: what a config is fitted to, and by which rules."""
+"""Fit a config to the user's own data set, by measurements and rules."""

@@ -1,4 +1,4 @@
-"""The rules by which a config is fitted to a data set, a machine and a time."""
+"""The rules by which a config is fitted to a data set, a machine and a time limit."""
 
 import dataclasses
 import math
@@ -9,27 +9,28 @@ from ranet_jax.errors import UserError
 
 Size = tuple[int, int]
 
-# Most pixels of a crop: those of 240 x 320 pixels on a CPU, of the paper's 769 x 769 elsewhere.
+# Most pixels of a crop: 240 x 320 on a CPU, the paper's 769 x 769 elsewhere.
 CPU_PIXELS, ACCELERATOR_PIXELS = 240 * 320, 769 * 769
-# Sides of crops are multiples of this, and none is smaller.
+# Sides of crops are multiples of this number, and at least this number.
 GRID = 16
-# On a CPU, crops of more pixels are seen at output stride 16.
+# On a CPU, crops with more pixels than this use output stride 16.
 STRIDE_8_PIXELS = 160 * 160
 BATCH, LEAST_BATCH = 8, 4
-# A training of fewer steps takes smaller batches and crops, down to this part of the pixels.
+# If fewer than ENOUGH_STEPS steps fit, batches and crops get smaller; a crop keeps at least the
+# share LEAST_CROP of its pixels.
 ENOUGH_STEPS, LEAST_STEPS, MOST_STEPS = 200, 20, 40_000
 LEAST_CROP = 1 / 4
-# Shares of the time: what evaluations may take together, and what is left for what is not foreseen.
+# Shares of the time: for all evaluations together, and in reserve for what is not foreseen.
 EVALUATION_SHARE, SPARE_SHARE = 0.15, 0.04
 MOST_EVALUATIONS = 10
-# Sizes of images for which a network is compiled; with more, windows of one size are evaluated.
+# A network is compiled for at most this many image sizes; with more, evaluation slides a window.
 MOST_SIZES = 4
-# Seconds of an evaluation and of a checkpoint that no measurement sees, and of the end.
+# Seconds that are not measured: for each evaluation with its checkpoint, and for the end.
 SAVE_SECONDS, END_SECONDS = 1.0, 5.0
 
 
 def crop_size(sizes: Sequence[Size], most_pixels: int) -> Size:
-    """The median height and width, made smaller to `most_pixels`, in multiples of `GRID`."""
+    """The median height and width, reduced to at most `most_pixels`, in multiples of `GRID`."""
     height, width = (statistics.median(sides) for sides in zip(*sizes, strict=True))
     scale = min(1.0, math.sqrt(most_pixels / (height * width)))
     return _on_grid(height * scale), _on_grid(width * scale)
@@ -52,13 +53,13 @@ def batch_size(devices: int, least: int = BATCH) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Pace:
-    """What was measured of a training.
+    """The measured times of a training.
 
     Attributes:
-      setup_seconds: until the first step of a training ends, which compiles it.
-      step_seconds: of a step after that.
+      setup_seconds: time until the end of the first step, which includes compiling it.
+      step_seconds: time of each later step.
       evaluation_setup_seconds: what compiling adds to the first evaluation.
-      evaluation_seconds: of an evaluation of all images.
+      evaluation_seconds: time of an evaluation of all images.
     """
 
     setup_seconds: float
@@ -69,12 +70,12 @@ class Pace:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How what is left of a budget is divided.
+    """How the remaining time of a budget is divided.
 
     Attributes:
       step_seconds: for all steps.
       other_seconds: for everything else, evaluations included.
-      evaluations: how many there are.
+      evaluations: their number.
       evaluated: share of the images that each of them scores.
     """
 
@@ -85,14 +86,15 @@ class Plan:
 
 
 def divide(pace: Pace, seconds: float, budget: float, divisible: bool = True) -> Plan:
-    """Divide the seconds that are left of a budget into steps, evaluations and the rest.
+    """Divide the remaining seconds of a budget into steps, evaluations and the rest.
 
-    Evaluations take at most `EVALUATION_SHARE` of what no set-up takes, but there is one at least:
-    where it takes more than twice as much, it scores fewer images.
+    Evaluations take at most `EVALUATION_SHARE` of the time that set-up and reserve leave, but there
+    is always at least one. If that one would take more than twice this share, it scores fewer
+    images.
 
     Args:
-      pace: what was measured.
-      seconds: that are left.
+      pace: the measured times.
+      seconds: what is left of the budget.
       budget: seconds of the whole command.
       divisible: whether an evaluation can score a part of its images.
     """
@@ -122,20 +124,20 @@ class Steps:
 def fit_steps(
     seconds: float, measured: Steps, least_batch: int, least_crop: float, devices: int
 ) -> Steps:
-    """As many steps as fit into some seconds, smaller ones where fewer than `ENOUGH_STEPS` do.
+    """As many steps as fit into the given time; they get smaller if fewer than `ENOUGH_STEPS` fit.
 
-    Batches get smaller first, then crops. The time of a step is taken to be in proportion to its
-    pixels.
+    Batches get smaller first, then crops. The time of a step is assumed to be proportional to its
+    number of pixels.
 
     Args:
-      seconds: for all steps.
-      measured: a step that was timed; its number of steps does not count.
-      least_batch: crops of a batch at least.
-      least_crop: part of a crop's pixels that is left at least, 0 to 1.
-      devices: that share a batch.
+      seconds: time for all steps.
+      measured: a step that was timed; its number of steps is ignored.
+      least_batch: smallest batch, in crops.
+      least_crop: smallest share of a crop's pixels to keep, 0 to 1.
+      devices: number of devices that share a batch.
 
     Returns:
-      At most `MOST_STEPS` steps; fewer than `LEAST_STEPS` where the time is too short.
+      At most `MOST_STEPS` steps; fewer than `LEAST_STEPS` if the time is too short.
     """
     batch, crop, each = measured.batch_size, measured.crop_size, measured.seconds_each
     wanted = seconds / ENOUGH_STEPS
@@ -149,12 +151,12 @@ def fit_steps(
 
 
 def check_steps(steps: Steps, budget: float, other_seconds: float) -> None:
-    """Raise `UserError` unless `LEAST_STEPS` steps fit into a budget beside what else takes time.
+    """Raise `UserError` unless `LEAST_STEPS` steps fit into a budget along with everything else.
 
     Args:
       steps: what fits.
       budget: seconds of the whole command.
-      other_seconds: of them for everything but steps.
+      other_seconds: the part of the budget for everything but steps.
     """
     if steps.steps < LEAST_STEPS:
         needed = other_seconds + LEAST_STEPS * steps.seconds_each

@@ -1,4 +1,4 @@
-"""What the first steps and an evaluation of a config take on this machine, in seconds."""
+"""Time the first steps and an evaluation of a config on this machine."""
 
 import contextlib
 import statistics
@@ -21,14 +21,15 @@ from ranet_jax.pipeline.training_data import TrainingData
 from ranet_jax.training.local_step import build_step
 from ranet_jax.training.timing import timed
 
-# Steps after the first, of which half count: batches that were ready before are used up by then.
+# Numbers of steps after the first. Only the last half of them counts: by then, the batches that
+# were ready at the start are used up.
 LEAST_STEPS, MOST_STEPS = 2, 40
-# Loading a program that was kept takes about a tenth of the time of compiling it.
+# Loading a cached program takes about a tenth of the time of compiling it.
 LOADING = 0.2
 
 
 class StepPace(NamedTuple):
-    """Seconds of building a network, of compiling its first step and of a later one."""
+    """Seconds to build a network, to compile and run its first step, and to run a later step."""
 
     build_seconds: float
     compile_seconds: float
@@ -43,14 +44,14 @@ def measure_steps(
 
     Args:
       config: experiment.
-      data: what it trains on.
-      limit: seconds after which no further step is begun, but for `LEAST_STEPS`.
+      data: data to train on.
+      limit: seconds after which no further step begins, once `LEAST_STEPS` are done.
 
     Returns:
-      The seconds, and the config with the size of the batch that fits.
+      The times, and the config with the batch size that fits.
 
     Raises:
-      UserError: not even one crop a device fits, or the config describes no training.
+      UserError: not even one crop per device fits, or the config is not valid for training.
     """
     while True:
         try:
@@ -71,7 +72,7 @@ def measure_steps(
 def _steps(config: ConfigDict, data: TrainingData, limit: float) -> StepPace:
     batches = iter(data.train_batches(0))
     build_seconds, (variables, step) = timed(lambda: build_step(config, data.dataset.num_classes))
-    # The training's own step, of another number of steps, is not among the programs that JAX kept.
+    # The training itself has another number of steps, so its step is not in JAX's program cache.
     with _compiling_anew():
         compile_seconds, _ = timed(lambda: step(_cut(next(batches), config)))
     seconds: list[float] = []
@@ -82,13 +83,13 @@ def _steps(config: ConfigDict, data: TrainingData, limit: float) -> StepPace:
 
 
 def _cut(batch: Batch, config: ConfigDict) -> Batch:
-    """As many examples of a batch as the config's has, which may have been halved."""
+    """Cut a batch to the config's batch size, which may have been halved."""
     return {name: array[: config.train.batch_size] for name, array in batch.items()}
 
 
 @contextlib.contextmanager
 def _compiling_anew() -> Iterator[None]:
-    """While it lasts, programs that JAX kept are neither used nor written."""
+    """Context in which JAX's cache of compiled programs is neither read nor written."""
 
     def switch(enabled: bool) -> None:
         jax.config.update("jax_enable_compilation_cache", enabled)
@@ -103,13 +104,13 @@ def _compiling_anew() -> Iterator[None]:
 
 
 def loading_share() -> float:
-    """The part of a compilation's time that the same program takes a second time."""
+    """Share of its compile time that a program takes when it is compiled a second time."""
     keeps = jax.config.values["jax_enable_compilation_cache"]
     return LOADING if keeps and jax.config.values["jax_compilation_cache_dir"] else 1.0
 
 
 class EvaluationPace(NamedTuple):
-    """Seconds of compiling for a size of images, and of an image after that."""
+    """Seconds to compile for one image size, and seconds per image after that."""
 
     compile_seconds: float
     image_seconds: float
@@ -118,13 +119,13 @@ class EvaluationPace(NamedTuple):
 def measure_evaluation(
     config: ConfigDict, data: TrainingData, variables: Any, limit: float
 ) -> EvaluationPace:
-    """Time the evaluation of the first batches, one at least.
+    """Time the evaluation of the first batches, at least one.
 
     Args:
       config: experiment.
-      data: what it scores.
-      variables: of its network.
-      limit: seconds after which no further batch is begun.
+      data: data to score.
+      variables: variables of the config's network.
+      limit: seconds after which no further batch begins.
     """
     forward = make_forward(build_model(config, data.dataset.num_classes, None))
     settings = InferenceSettings.from_config(config)
@@ -134,7 +135,7 @@ def measure_evaluation(
 
 
 class _Clock:
-    """Batches, the first of each shape twice, and the seconds until the next is asked for."""
+    """Yields batches, the first of each shape twice, and times each until the next is requested."""
 
     def __init__(self, batches: Iterable[Batch], limit: float):
         self._batches, self._limit = batches, limit
@@ -161,6 +162,6 @@ class _Clock:
                 return
 
     def pace(self) -> EvaluationPace:
-        """What compiling for a shape, and an image, took."""
+        """Mean seconds of compiling for a shape, and of an image."""
         compiling = statistics.mean(self._compiling) if self._compiling else 0.0
         return EvaluationPace(compiling, self._seconds / max(1, self._images))

@@ -29,15 +29,15 @@ from ranet_jax.training.step import check_training
 
 # Shares of the budget that timing steps and timing evaluation may take.
 STEP_SHARE, EVALUATION_SHARE = 0.04, 0.04
-# Classifiers, which another data set's classes do not fit.
+# Pattern of the classifiers, which do not fit the classes of another data set.
 CLASSIFIERS = "logit/"
 
 
 class Recipe:
-    """A config that is being fitted: fields that are kept stay, and every choice is told.
+    """A config that is being fitted: kept fields stay as they are, and every choice is reported.
 
     Attributes:
-      config: with what is chosen so far.
+      config: the config with the choices made so far.
     """
 
     def __init__(self, config: ConfigDict, kept: Collection[str], tell: Callable[[str], None]):
@@ -49,7 +49,7 @@ class Recipe:
         return name in self._kept
 
     def choose(self, name: str, value: Any, why: str) -> None:
-        """Set a field, unless the user did, and tell the value and why."""
+        """Set a field, unless the user did, and report the value and the reason."""
         if not self.keeps(name):
             set_field(self.config, name, value)
             check_value(name, value)
@@ -74,17 +74,17 @@ def fit(
 ) -> Fitted:
     """Fit a config to the data set that it names, this machine and a budget of time.
 
-    Class weights are those of `LabelStatistics.class_weights`, ENet's. The crop is the median
-    image, made smaller to what the machine can take. What steps and evaluations cost is measured,
-    and the number of both follows from the minutes that are left.
+    Class weights are `LabelStatistics.class_weights`, those of ENet. The crop has the median size
+    of the images, reduced to what the machine can handle. The times of steps and evaluations are
+    measured, and their numbers follow from the minutes that are left.
 
     Args:
-      config: where to start from.
+      config: the config to start from.
       kept: dotted names of fields that stay as they are.
-      minutes: for everything from `started` on, this fit and all evaluations included.
+      minutes: time for everything from `started` on, including this fit and all evaluations.
       started: `time.monotonic()` when the command began.
       arrays: file of `ranet pack` to read in place of the prepared data set.
-      tell: takes a sentence for each choice.
+      tell: called with a sentence for each choice.
 
     Raises:
       UserError: the data cannot be read or do not fit the config, or the time is too short.
@@ -126,7 +126,7 @@ def _sizes_in_words(sizes: list[Size]) -> str:
 
 
 def _fit_to_data(recipe: Recipe, statistics: LabelStatistics, sizes: list[Size]) -> None:
-    """Class weights, crop, and the grid and width of the network."""
+    """Choose class weights, the crop size and the output stride."""
     present = statistics.shares[statistics.pixels > 0]
     if not len(present):
         raise UserError(
@@ -158,7 +158,7 @@ def _fit_to_data(recipe: Recipe, statistics: LabelStatistics, sizes: list[Size])
 
 
 def _fit_start(recipe: Recipe) -> None:
-    """The network that fits the weights to start from, and learning rates."""
+    """Choose the network that fits the weights to start from, and learning rates."""
     start = recipe.config.model.init_from
     if start is None:
         if jax.default_backend() == "cpu":
@@ -190,7 +190,7 @@ def _fit_batch(recipe: Recipe) -> None:
 
 
 def _fit_evaluation(recipe: Recipe, scored: list[Size]) -> None:
-    """Whether images are seen as a whole, and how many at a time."""
+    """Choose whether images are evaluated as a whole, and how many at a time."""
     crop = tuple(recipe.config.data.crop_size)
     if len(set(scored)) > choices.MOST_SIZES:
         why = f"images have {len(set(scored))} sizes, each of which would be compiled for"
@@ -209,7 +209,7 @@ def _fit_evaluation(recipe: Recipe, scored: list[Size]) -> None:
 def _measure(
     recipe: Recipe, data: TrainingData, budget: float, scored: list[Size]
 ) -> tuple[Pace, Steps]:
-    """What steps and evaluations take, and the size of a step that fits into memory."""
+    """Measure the times of steps and evaluations, and the size of a step that fits into memory."""
     stepping, fitting = measure_steps(recipe.config, data, STEP_SHARE * budget)
     batch, crop = fitting.train.batch_size, tuple(fitting.data.crop_size)
     if batch < recipe.config.train.batch_size:
@@ -240,7 +240,7 @@ def _fit_time(
     started: float,
     divisible: bool,
 ) -> Fitted:
-    """Steps, evaluations and checkpoints, by what was measured and the seconds that are left.
+    """Choose steps, evaluations and checkpoints from the measured times and the time left.
 
     `divisible` says whether evaluations may score a part of their split.
     """
@@ -285,7 +285,7 @@ def _fit_time(
 
 
 def _fit_learning_rate(recipe: Recipe) -> None:
-    """Warm-up, and a rate in proportion to the batch."""
+    """Choose the warm-up, and a learning rate in proportion to the batch."""
     train, optimizer = recipe.config.train, recipe.config.optimizer
     recipe.choose("optimizer.warmup_steps", min(500, train.steps // 20), "a twentieth of the steps")
     if train.batch_size != choices.BATCH:

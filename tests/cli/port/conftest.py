@@ -1,4 +1,4 @@
-"""A ResNet-18 as a file and ported, and what `ranet port` says when it fails."""
+"""A ResNet-18 as a file and ported, and the error messages of `ranet port`."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from helpers.torch_networks import randomised, timm
 
 @pytest.fixture
 def failure(capsys):
-    """Run a command that must fail, and return its complaint and what it had said before."""
+    """Run a command that must fail, and return its error message and its earlier output."""
 
     def run(*arguments):
         capsys.readouterr()

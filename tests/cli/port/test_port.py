@@ -1,4 +1,4 @@
-"""`ranet port`: what it writes, and what it refuses and leaves undone."""
+"""`ranet port`: what it writes, and what it refuses without writing anything."""
 
 import hashlib
 import json
@@ -228,7 +228,7 @@ def test_verification_prints_every_stage(source, tmp_path, capsys):
 
 
 def falsify(change):
-    """`port_state_dict` whose network has one kernel changed."""
+    """`port_state_dict` with one kernel of its network changed."""
     port_state_dict = porting.port_state_dict
 
     def port(*arguments):

@@ -1,4 +1,4 @@
-"""`ranet port --reverse`: the way back, to the bit."""
+"""`ranet port --reverse` restores the original weights bit by bit."""
 
 import shutil
 
@@ -36,7 +36,7 @@ def test_without_output_the_file_is_named_after_the_checkpoint(ported, tmp_path,
 
 
 def test_double_precision_comes_back_in_double_precision(tmp_path):
-    """One tensor whose values float32 holds, and one whose values it does not."""
+    """One float64 tensor fits in float32 without loss, another does not."""
     state = timm.create_model("resnet18", num_classes=2).state_dict()
     state["fc.bias"] = torch.tensor([0.5, 2.0], dtype=torch.float64)
     state["bn1.running_mean"] = torch.linspace(0, 1, 64, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""`ranet port` of whole segmenters: trained ones there and back, and torchvision's."""
+"""`ranet port` of whole segmenters: trained ones in both directions, and torchvision's."""
 
 import jax
 import numpy as np
@@ -133,7 +133,7 @@ def torch_scores(model, image):
 
 @pytest.fixture(scope="module")
 def fcn(image):
-    """An FCN of four classes, each of which wins somewhere in the image."""
+    """An FCN with four classes that each win somewhere in the image."""
     torch.manual_seed(0)
     model = tv.models.segmentation.fcn_resnet101(
         weights=None, weights_backbone=None, num_classes=4, aux_loss=False
@@ -168,7 +168,7 @@ def test_a_ported_segmenter_segments_as_torchvision_s(fcn, image, tmp_path):
 
 @pytest.mark.long
 def test_a_segmenter_on_mobilenetv3_segments_and_starts_a_training(image, tmp_path):
-    """Its labels are torchvision's, and another number of classes renews its two classifiers."""
+    """It gives torchvision's labels; another number of classes renews its two classifiers."""
     torch.manual_seed(0)
     model = randomised(
         tv.models.segmentation.lraspp_mobilenet_v3_large(

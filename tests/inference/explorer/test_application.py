@@ -1,4 +1,4 @@
-"""The explorer's answers over HTTP, beside what `ops` and the float64 reference say."""
+"""The explorer's answers over HTTP, compared with `ops` and the float64 reference."""
 
 import io
 import urllib.error
@@ -117,7 +117,7 @@ def test_the_maps_of_a_pixel_are_the_references(pixel, tables):
 def test_the_region_of_a_pixel_is_the_references(server, pixel, tables):
     root = tables["labels"][PIXEL]
     size = (tables["labels"] == root).sum()
-    assert size >= 8  # or there were nothing to see
+    assert size >= 8  # otherwise there is nothing to see
     assert pixel["region"] == {"root": root, "size": size, "share": size / 63, "slot": 0}
     regions = server.json("regions", image="tiles.png")
     np.testing.assert_array_equal(regions["labels"], tables["labels"])
@@ -138,13 +138,13 @@ def test_the_weights_of_a_pixel_are_the_references(pixel, inputs, tables):
         powers = np.exp(logits - logits.max())
         return powers / powers.sum()
 
-    # Eq. 8, of the pixel's region, which has the first slot.
+    # Eq. 8 for the pixel's region, which has the first slot.
     expected = softmax((score[indices[0]][:, None] * context[0]) @ features[PIXEL])
     listed = pixel["representatives"]
     assert [each["pixel"] for each in listed] == indices[0].tolist()
     np.testing.assert_allclose([each["weight"] for each in listed], expected, atol=1e-5)
 
-    # Eq. 6 of the representative of the largest weight.
+    # Eq. 6 for the representative of the largest weight.
     chosen_one = pixel["representative"]
     place = int(expected.argmax())
     assert (chosen_one["slot"], chosen_one["place"]) == (0, place)

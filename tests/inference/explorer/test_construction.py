@@ -38,7 +38,7 @@ def test_a_scene_is_what_the_model_predicts(model, scene):
 def test_own_settings_give_the_networks_regions(model, scene):
     own = RegionSettings(0.8, model.config.model.num_regions, model.config.model.per_region)
     found = construction.find_regions(scene, own, own)
-    assert 1 < len(np.unique(found.labels)) < found.labels.size  # or there were nothing to see
+    assert 1 < len(np.unique(found.labels)) < found.labels.size  # otherwise there is nothing to see
     np.testing.assert_array_equal(found.labels, scene.regions.labels)
     np.testing.assert_allclose(found.score, scene.regions.score, atol=1e-6)
     for mine, theirs in zip(found.representatives, scene.regions.representatives, strict=True):

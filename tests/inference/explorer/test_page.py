@@ -20,7 +20,7 @@ from helpers.explorer_server import Client, Server, encoded
 pytestmark = pytest.mark.browser
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 GRID = (7, 9)
-WAIT = 60_000  # milliseconds, for what is compiled at first
+WAIT = 60_000  # milliseconds, as the first requests compile
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def browser():
     program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     assert program, "install Chromium, or name it in the environment variable CHROMIUM"
     with sync_playwright() as playwright:
-        # Chromium refuses to sandbox itself for root, as containers of CI have it.
+        # Chromium refuses to sandbox itself as root, the user in CI containers.
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -52,7 +52,7 @@ def server(files):
 
 @pytest.fixture
 def open_page(browser):
-    """Open an address; what the page logs as an error, or asks of another host, is a fault."""
+    """Open an address; errors that the page logs, and requests to other hosts, are faults."""
     faults, contexts = [], []
 
     def open_at(server, width=1300, height=1000, refusals=False, **state):
@@ -93,7 +93,7 @@ def place_of(page, row, column, grid=GRID):
     scale = min(box["width"] / int(width), box["height"] / int(height))
     shown = scale * np.array([int(height), int(width)])
     margin = (np.array([box["height"], box["width"]]) - shown) / 2
-    unit = shown / SIZE  # of a pixel of the image
+    unit = shown / SIZE  # the size of an image pixel
     steps = (np.array(SIZE) - 1) / (np.array(grid) - 1)
     y, x = margin + unit * (steps * (row, column) + 0.5)
     return {"x": float(x), "y": float(y)}
@@ -325,7 +325,7 @@ def explored_in_a_program(tmp_path):
 
 
 def test_pointing_at_97_x_97_pixels(open_page, explored_in_a_program, capsys):
-    """Time from pointing to picture, printed rather than judged: it is the machine's too."""
+    """Print the time from pointing to picture without judging it: it depends on the machine too."""
     client = explored_in_a_program
     assert client.json("scene", image="large.png")["grid"] == [97, 97]
     client.json("pixel", image="large.png", pixel=0)  # compiles what pointing needs

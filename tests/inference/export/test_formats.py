@@ -43,7 +43,7 @@ def description(path, name):
     return json.loads(path.with_name(f"{path.name}.json").read_text())
 
 
-# TensorFlow alone takes long to start.
+# Only TensorFlow takes long to start.
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=LONG if name == "savedmodel" else []) for name in NAMES]
 )
@@ -70,7 +70,7 @@ def test_a_file_computes_what_is_worked_out_by_hand(tmp_path, name):
     assert said["normalization"]["std"] == [1.0, 1.0, 1.0]
     assert said["network"]["context"] == model.config.model.context
     assert said["input"]["shape"][1:] == [5, 7, 3]
-    # Beside the file lies at most its description.
+    # At most its description lies beside the file.
     assert {each.name for each in tmp_path.iterdir()} <= {path.name, f"{path.name}.json"}
 
 

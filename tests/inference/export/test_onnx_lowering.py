@@ -1,4 +1,4 @@
-"""Operations in ONNX Runtime beside those of JAX."""
+"""Operations in ONNX Runtime, compared with those of JAX."""
 
 import functools
 
@@ -13,7 +13,7 @@ from ranet_jax.inference.export.onnx_lowering import to_onnx
 
 GENERATOR = np.random.default_rng(0)
 FLOATS = GENERATOR.normal(size=(3, 4, 5)).astype(np.float32)
-# With equal entries.
+# Some entries are equal.
 INTEGERS = GENERATOR.integers(-3, 4, (3, 4, 5)).astype(np.int32)
 PLACES = np.array([0, 2, -1, 7, -9, 3], np.int32)
 KERNEL = GENERATOR.normal(size=(3, 2, 1, 4)).astype(np.float32)

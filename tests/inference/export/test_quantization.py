@@ -1,4 +1,4 @@
-"""Exports with smaller weights, and how far they may be from the model."""
+"""Exports with smaller weights, and how far their results may be from the model's."""
 
 import jax
 import numpy as np
@@ -27,7 +27,7 @@ def model():
 
 
 def sizes(report):
-    """Megabytes after and before."""
+    """Megabytes after and before quantisation."""
     words = report.split(" Quantised, it takes ")[1].split()
     return float(words[0]), float(words[3])
 

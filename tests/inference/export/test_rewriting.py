@@ -1,4 +1,4 @@
-"""Programs with other operations compute the same."""
+"""Programs rewritten with other operations compute the same."""
 
 import jax
 import jax.numpy as jnp

@@ -48,7 +48,7 @@ def test_one_file_takes_images_of_several_sizes(tmp_path, name):
 
 @LONG
 def test_which_blocks_need_the_size():
-    """Traced alone: what is traced is lowered as well, as the long test shows."""
+    """Blocks are only traced: what can be traced can also be lowered, as the long test shows."""
     refused = set()
     for block in BLOCKS:
         try:

@@ -19,7 +19,7 @@ NETWORK = HRNet(width=3, num_classes=5, dtype=jnp.float64)
 
 @functools.cache
 def float64_variables():
-    """Random variables as NumPy arrays, whose BatchNorms keep sums of many branches small."""
+    """Random variables as NumPy arrays; the BatchNorms keep sums of many branches small."""
     single = NETWORK.clone(dtype=jnp.float32)
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     return jax.tree_util.tree_map_with_path(
@@ -30,7 +30,7 @@ def float64_variables():
 
 @functools.cache
 def shapes_of_w48(size, num_classes):
-    """What it returns for two images, and its variables."""
+    """Shapes of what HRNetV2-W48 returns for two images, and of its variables."""
     network = HRNet(num_classes=num_classes)
     images = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
     return jax.eval_shape(network.init_with_output, jax.random.key(0), images)
@@ -41,7 +41,7 @@ def images(seed, shape):
 
 
 def nearest(x, shape):
-    """Index by index, positions as exact fractions of the input size."""
+    """Nearest pixels, index by index, with positions as exact fractions of the input size."""
     out = np.empty((*shape, x.shape[2]))
     for i in range(shape[0]):
         for j in range(shape[1]):
@@ -50,7 +50,7 @@ def nearest(x, shape):
 
 
 def bilinear(x, shape):
-    """Corners in corners, as interpolation along one axis and then the other."""
+    """Interpolation with aligned corners, along one axis and then along the other."""
     for axis, size in enumerate(shape):
         length = x.shape[axis]
         positions = np.linspace(0, length - 1, size)
@@ -138,7 +138,7 @@ class NumpyHRNet:
 
 @pytest.mark.long
 def test_network_equals_numpy_in_float64():
-    """Branches of 9 x 16, 5 x 8, 3 x 4 and 2 x 2 pixels: whole factors on one axis alone."""
+    """Branches of 9 x 16, 5 x 8, 3 x 4 and 2 x 2 pixels: only one axis has whole factors."""
     image = images(0, (1, 33, 64, 3))
     variables = float64_variables()
     with jax.enable_x64(True):
@@ -186,7 +186,7 @@ def test_width_that_is_no_choice():
 
 @pytest.mark.parametrize("shape", [(7, 9), (8, 10), (8, 9)])
 def test_resize_twice_equals_pytorch(shape):
-    """By a factor of 2 and then, at odd ends, to a size that is less."""
+    """Maps are resized by a factor of 2 and then, at odd ends, to a smaller size."""
     maps = images(1, (2, 4, 5, 3)).astype(np.float32)
     resize = functools.partial(torch.nn.functional.interpolate, mode="bilinear")
     doubled = resize(torch.from_numpy(maps.transpose(0, 3, 1, 2).copy()), (8, 10))

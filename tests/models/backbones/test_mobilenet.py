@@ -12,7 +12,7 @@ from ranet_jax.models.backbones.mobilenet import MobileNetV2
 
 pytestmark = pytest.mark.slow
 
-# Channels, and blocks of torchvision's numbering behind each sequence.
+# Channels of each sequence, and its last block in torchvision's numbering.
 WIDTHS = (16, 24, 32, 64, 96, 160, 320)
 LAST_BLOCKS = (1, 3, 6, 10, 13, 16, 17)
 
@@ -38,7 +38,7 @@ def images(seed, shape):
     ],
 )
 def test_feature_sizes_and_names(output_stride, sizes):
-    """The sizes of 65 x 97 images, and of 66 x 98, whose stem has as many pixels."""
+    """Images of 65 x 97 and of 66 x 98 have the same sizes, as their stems have as many pixels."""
     network = MobileNetV2(output_stride=output_stride, num_classes=5)
     names = ("stem", *(f"stage{stage}" for stage in range(1, 8)), "head")
     for height, width in ((65, 97), (66, 98)):
@@ -188,7 +188,7 @@ def test_training_moves_every_statistic_and_drops():
 
 
 def test_every_statistic_is_shared_over_the_axis():
-    """The masks of dropout know the device that they are on."""
+    """The dropout masks depend on the device that they are on."""
     network = MobileNetV2(num_classes=5, axis_name="data")
     variables = jax.tree.map(lambda x: x.astype(np.float32), float64_variables())
 

@@ -61,7 +61,7 @@ def test_output_stride_that_is_no_choice(output_stride):
 
 
 def test_excitation_by_hand():
-    """Means 1 and 3 of two channels; fc1 sums them to 4, fc2 makes 4 and -8 of that: 1 and 0."""
+    """Two channels have means 1 and 3; fc1 sums them to 4, fc2 gives 4 and -8, hence 1 and 0."""
     inputs = jnp.array([[[[0.0, 2.0], [2.0, 4.0]]]])
     params = {
         "fc1": {"kernel": jnp.ones((1, 1, 2, 1)), "bias": jnp.zeros(1)},
@@ -73,7 +73,7 @@ def test_excitation_by_hand():
 
 @pytest.mark.long
 def test_training_moves_every_statistic_slowly_and_drops():
-    """A running average keeps 0.99 of what it was, as torchvision's momentum of 0.01 says."""
+    """A running average keeps 0.99 of its value, as with torchvision's momentum of 0.01."""
     network = MobileNetV3(output_stride=16, num_classes=5)
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     variables = random_variables(network, image)

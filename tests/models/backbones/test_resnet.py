@@ -123,7 +123,7 @@ def test_feature_sizes_and_names():
 
 
 def convolutions(jaxpr):
-    """Equations that convolve, also those of functions with gradients of their own."""
+    """Equations that convolve, including those of functions with custom gradients."""
     for equation in jaxpr.eqns:
         if equation.primitive.name == "conv_general_dilated":
             yield equation

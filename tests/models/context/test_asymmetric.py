@@ -1,4 +1,4 @@
-"""Asymmetric non-local attention by PyTorch's functions on the module's own parameters."""
+"""Asymmetric non-local attention against PyTorch's functions on the module's own parameters."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 def pyramid(maps):
-    """Rows of [b, c, h, w] maps' means over four grids."""
+    """Means of [b, c, h, w] maps over four grids, as rows."""
     pooled = [functional.adaptive_avg_pool2d(maps, bins).flatten(2) for bins in (1, 3, 6, 8)]
     return torch.cat(pooled, dim=2).transpose(1, 2)
 

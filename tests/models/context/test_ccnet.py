@@ -1,4 +1,4 @@
-"""Criss-cross attention, one pixel after another, and its block by PyTorch's functions."""
+"""Criss-cross attention against loops over pixels, and its block against PyTorch's functions."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from ranet_jax.models.context.ccnet import CCContext, criss_cross
 
 
 def expected_attention(query, key, value):
-    """Each pixel over the list of those of its row and its column."""
+    """Each pixel attends to a list of the pixels in its row and its column."""
     q, k, v = (np.asarray(x, np.float64) for x in (query, key, value))
     height, width, _ = q.shape
     gathered = np.zeros_like(v)

@@ -1,4 +1,4 @@
-"""Dual attention against NumPy loops, and its block by PyTorch's functions."""
+"""Dual attention against NumPy loops, and its block against PyTorch's functions."""
 
 import jax
 import jax.numpy as jnp

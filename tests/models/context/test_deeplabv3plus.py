@@ -20,7 +20,7 @@ def inside(variables, name):
 
 
 def depthwise(x, variables, rate):
-    """Each channel by itself, dilated, with BatchNorm and ReLU."""
+    """A dilated convolution of each channel by itself, with BatchNorm and ReLU."""
     params, stats = variables["params"]["depthwise"], variables["batch_stats"]["depthwise"]["bn"]
     weight = tensor(params["conv"]["kernel"]).permute(3, 2, 0, 1)
     x = functional.conv2d(x, weight, padding=rate, dilation=rate, groups=x.shape[1])
@@ -53,7 +53,7 @@ def test_it_equals_pytorch(kernel_size, align_corners):
     context = conv_bn_relu(torch.cat(branches, dim=1), aspp, "project")
 
     details = conv_bn_relu(channels_first(stages["layer1"]), variables, "shallow_reduce")
-    assert details.shape[1] == 6  # of 32 as 48 of 256
+    assert details.shape[1] == 6  # 6 of 32, as 48 of 256
     context = functional.interpolate(
         context, size=(9, 13), mode="bilinear", align_corners=align_corners
     )

@@ -1,4 +1,4 @@
-"""What holds for every context block, and that what a block says of itself is true."""
+"""Properties of every context block, and checks of what each block declares."""
 
 import flax.linen as nn
 import jax
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 CLASSES = 5
 
-# Input pixels a pixel of the scores, where they are other than the last stage's.
+# Strides of the scores in input pixels, where they differ from the last stage's.
 STRIDES = {"unet": 1, "fpn": 4, "deeplabv3plus": 4}
 
 
@@ -44,7 +44,7 @@ def test_outputs_are_those_that_the_block_declares(block):
 
 
 def features(size):
-    """Random features of the stages that blocks read, all of one size, and of as few channels."""
+    """Random features of the stages that blocks read, all of one size and with few channels."""
     rng = np.random.default_rng(0)
     channels = {"layer3": 4, "layer4": 8, "layer1": 4, "image": 3, "stem": 4, "layer2": 4}
     draw = {name: rng.normal(size=(1, *size, depth)) for name, depth in channels.items()}
@@ -52,7 +52,7 @@ def features(size):
 
 
 def arrays_of(jaxpr):
-    """The arrays that a computation makes, those of inner computations too."""
+    """The arrays that a computation makes, including those of inner computations."""
     for equation in jaxpr.eqns:
         yield from (value.aval for value in equation.outvars)
         for parameter in jax.tree.leaves(equation.params, is_leaf=is_computation):
@@ -66,7 +66,7 @@ def is_computation(value):
 
 @every_block
 def test_tables_of_pairs_are_made_where_the_block_declares_them(block):
-    """PSANet pools the pixels, and so holds (n / 4)^2; all else is far less than that."""
+    """PSANet pools the pixels and so holds (n / 4)^2 entries; all other arrays are far smaller."""
     config = small_config(block, region_path="streaming")
     context = build_model(config, CLASSES).context
 

@@ -41,7 +41,7 @@ def test_it_equals_the_package_s():
     "sizes", [((13, 17), (7, 9), (4, 5), (2, 3)), ((5, 6), (5, 6), (5, 6), (5, 6))]
 )
 def test_other_sizes_than_the_package_takes(sizes):
-    """Odd ones, and stages that are dilated."""
+    """Odd sizes, and dilated stages."""
     stages = random_stages(sizes)
     module = FPNContext(tuple(stages), channels=32)
 
@@ -57,7 +57,7 @@ def test_groups_divide_the_channels(channels, groups):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 9, 9, 3)), jnp.float32)
     module = ConvGN(channels)
     variables = module.init(jax.random.key(0), x)
-    bias = jnp.full(channels, 100.0)  # which ReLU leaves as it is
+    bias = jnp.full(channels, 100.0)  # ReLU leaves such values unchanged
     gn = variables["params"]["gn"] | {"bias": bias}
     outputs = module.apply({"params": variables["params"] | {"gn": gn}}, x) - 100
     grouped = np.asarray(outputs).reshape(81, groups, -1)

@@ -1,4 +1,4 @@
-"""A new block is one file and one line: it trains, predicts, goes out and comes in."""
+"""A new block is one file and one line: it trains, predicts, and ports its weights both ways."""
 
 import jax
 import jax.numpy as jnp

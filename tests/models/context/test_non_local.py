@@ -29,7 +29,7 @@ def context(dtype=jnp.float32):
 
 
 def expected_attention(query, key, value):
-    """One pixel after another."""
+    """Attention of one pixel after another."""
     query, key, value = (np.asarray(x, np.float64) for x in (query, key, value))
     rows = [softmax(key @ one / np.sqrt(len(one))) @ value for one in query]
     return np.stack(rows)
@@ -127,7 +127,7 @@ def test_parameter_count(channels, inner):
 
 
 class OneStage(nn.Module):
-    """A backbone that gives its images as their features."""
+    """A backbone that returns its images as features."""
 
     def __call__(self, images, train):
         return {"layer3": images}

@@ -1,4 +1,4 @@
-"""Object-contextual representations by PyTorch's functions on the module's own parameters."""
+"""Object-contextual representations against PyTorch's functions on the module's parameters."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ def test_the_representation_of_a_region_that_is_sure_is_its_mean():
 
 
 def test_context_equals_pytorch():
-    """Coarse scores come of a stage of another resolution."""
+    """Coarse scores come from a stage of another resolution."""
     rng = np.random.default_rng(1)
     inputs = {
         "layer3": jnp.asarray(rng.normal(size=(2, 7, 9, 4)), jnp.float32),

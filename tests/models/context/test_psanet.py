@@ -1,4 +1,4 @@
-"""Point-wise spatial attention, one pair after another, and its block by PyTorch's functions."""
+"""Point-wise spatial attention against loops over pairs, and its block against PyTorch."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def expected_logits(offsets, mask_size):
-    """From the definition of the entries, 0 outside of the mask."""
+    """Logits by the definition of the mask's entries, 0 outside the mask."""
     height, width, _ = offsets.shape
     places = [(y, x) for y in range(height) for x in range(width)]
     logits = np.zeros((len(places), len(places)))
@@ -30,7 +30,7 @@ def expected_logits(offsets, mask_size):
 @pytest.mark.parametrize("mask_size", [(5, 5), (4, 4), (2, 7), (1, 2)])
 @pytest.mark.parametrize("shape", [(1, 1), (2, 3), (3, 3), (5, 2), (4, 6)])
 def test_logits_of_pairs_equal_numpy(shape, mask_size):
-    """Of masks that are larger than the maps, and smaller, of odd and of even sides."""
+    """Masks are larger and smaller than the maps, and have odd and even sides."""
     entries = mask_size[0] * mask_size[1]
     offsets = np.random.default_rng(0).normal(size=(*shape, entries)).astype(np.float32)
     found = pair_logits(jnp.asarray(offsets), mask_size)
@@ -71,7 +71,7 @@ def test_maps_are_halved(shape, usual, down):
 
 @pytest.mark.parametrize("shape", [(4, 5), (7, 7)])
 def test_context_equals_pytorch(shape):
-    """Of the size at which all pixels see each other, and of a larger one."""
+    """Maps of the size at which all pixels see each other, and of a larger one."""
     module = PSAContext("layer4", 6, mask_size=(5, 5))
     values = np.random.default_rng(1).normal(size=(2, *shape, 5))
     inputs = {"layer4": jnp.asarray(values, jnp.float32)}

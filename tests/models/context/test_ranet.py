@@ -33,7 +33,7 @@ def visual_features(seed=0, batch=2, channels=CHANNELS):
 
 
 def with_some_regions(heads):
-    """Few boundaries, and categories sure enough that some pixels go together and some do not."""
+    """Heads with few boundaries, and categories sure enough to join some pixels and not others."""
     boundary = heads["boundary_logit"] | {"bias": jnp.array([2.0, -2.0])}
     kernel = 3.0 * heads["semantic_logit"]["kernel"]
     return heads | {
@@ -151,7 +151,7 @@ def test_interaction_without_one_of_its_parts():
 
 
 def assert_leaves_close(found, expected):
-    """Each leaf within 1e-5 of the expected leaf's largest value."""
+    """Check that each leaf is within 1e-5 of the expected leaf's largest value."""
     wanted, structure = jax.tree.flatten_with_path(expected)
     assert jax.tree.structure(found) == structure
     for (path, leaf), other in zip(wanted, jax.tree.leaves(found), strict=True):
@@ -161,7 +161,7 @@ def assert_leaves_close(found, expected):
 
 
 def test_both_region_paths_give_the_same_outputs_and_gradients():
-    """Gradients in all parameters and in the features, hence in what these are computed from."""
+    """Gradients by all parameters and by the features, hence by what the features come from."""
     visual, heads = visual_features(seed=7), random_heads()
     rng = np.random.default_rng(8)
     weights = [
@@ -229,7 +229,7 @@ def test_context_equals_the_reference():
 
 
 def test_training_starts_from_the_network_without_context():
-    """Whatever the regions are: features do not move with what makes the regions."""
+    """The features stay the same whatever the regions are."""
     inputs = stages()
     variables = jax.jit(context().init)(jax.random.key(0), inputs)
     heads = variables["params"]["rcb"]

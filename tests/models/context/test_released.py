@@ -1,4 +1,4 @@
-"""The released context block against NumPy loops, alone and in what surrounds it."""
+"""The released context block against NumPy loops, and under jit, in batches and in training."""
 
 import functools
 
@@ -92,7 +92,7 @@ def apply(variables, features, **settings):
 
 @jax.jit
 def gradients(variables, features):
-    """With respect to parameters and features, of a random combination of the output."""
+    """Gradients of a random combination of the output by parameters and features."""
 
     def loss(params, features):
         output = block().apply(variables | {"params": params}, features)

@@ -43,7 +43,7 @@ def test_it_equals_the_package_s(sizes):
 @pytest.mark.long
 @pytest.mark.parametrize("context", ["unet", "fpn"])
 def test_decoders_train_and_predict(context, tmp_path):
-    """From a config, as every block does; their score maps are larger than the last stage's."""
+    """They are built from a config; their score maps are larger than the last stage's maps."""
     config = tiny_config(steps=2)
     config.model.update(context=context, channels=16, stages=3, dtype="bfloat16")
     with jax.numpy_dtype_promotion("standard"):  # Flax's norms promote

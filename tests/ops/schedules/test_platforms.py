@@ -1,4 +1,4 @@
-"""An operation of which each platform traces its own order alone, under any transformation."""
+"""An operation for which each platform traces only its own order, under any transformation."""
 
 import jax
 import jax.export

@@ -1,4 +1,4 @@
-"""Whether PNG and JPEG files are seen to be cut off."""
+"""Detection of PNG and JPEG files that are cut off."""
 
 import io
 
@@ -41,7 +41,7 @@ def test_a_file_is_whole_with_its_end_alone(name, tmp_path):
     assert decode_image(file, "x").shape == (40, 50, 3)
     for cut in (1, 2, 3, 12, 100, len(file) // 2, len(file) - 10):
         assert not is_whole(file[:-cut])
-        # Of the end of a PNG the last four bytes are a checksum, at which nobody looks.
+        # The last four bytes of a PNG are a checksum that nobody looks at.
         assert is_whole(file[:-cut] + bytes(cut)) == (name == "png" and cut < 5)
     path = tmp_path / "cut"
     path.write_bytes(file[:-12] if name == "png" else file[:-2] + bytes(2))

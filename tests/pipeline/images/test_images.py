@@ -103,7 +103,7 @@ def test_grey_of_every_depth_is_read_in_its_range(kind):
 
 @pytest.mark.parametrize("kind", COLOR_FILES)
 def test_colours_of_every_depth_are_read_in_their_range(kind):
-    tolerance = 3 if kind == "tiff YCbCr" else 1  # which Pillow rounds twice
+    tolerance = 3 if kind == "tiff YCbCr" else 1  # Pillow rounds it twice
     found = decode_image(COLOR_FILES[kind], kind)
     np.testing.assert_allclose(found, RGB, atol=tolerance, rtol=0)
 
@@ -122,7 +122,7 @@ def in_planes():
 
 UNKNOWN = "integers of unknown range"
 OUTSIDE = "floating-point values that are not all in 0 to 1"
-# Files of 16 bits a channel, of which only some are used.
+# Files with 16 bits per channel, of which only some are used.
 FEW_BITS = {
     "png": lambda bits: png(DEEP >> 16 - bits),
     "png with colours": lambda bits: deep_png(DEEP_RGB >> 16 - bits),
@@ -225,7 +225,7 @@ def test_the_orientation_is_respected(kind, value):
     block[ORIENTATION] = value
     encoded = photograph(kind, block)
     np.testing.assert_array_equal(decode_image(encoded, kind), turned(value))
-    if kind != "TIFF":  # which Pillow itself turns
+    if kind != "TIFF":  # Pillow itself turns TIFFs
         stored = decode_image(encoded, kind, upright=False)
         np.testing.assert_array_equal(stored, primary_image(4, 6))
 
@@ -276,7 +276,7 @@ def test_the_orientation_stands_whatever_other_tags_are(kind, tag):
 
 @pytest.mark.parametrize("kind", [*KINDS, "GIF", "BMP", "PPM", "JPEG2000", "TGA", "ICO", "DDS"])
 def test_damaged_files_are_read_or_refused(kind):
-    """Cut off, overwritten by zeros, and with bytes exchanged at random."""
+    """Files are cut off, overwritten with zeros, or have bytes exchanged at random."""
     options = {"exif": exif(QUARTER_TURN, ODD["block beyond the end"])} if kind in KINDS[:3] else {}
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8))
     whole = saved(image, kind, **options)

@@ -1,4 +1,4 @@
-"""Images as blocks of rows have the pixels of images that are read as a whole."""
+"""Images read in blocks of rows have the same pixels as images read as a whole."""
 
 import sys
 
@@ -89,7 +89,7 @@ def test_tiles_and_strips_of_a_tiff_are_decoded_as_they_are_asked_for(
     path = tmp_path / "image.tif"
     tifffile.imwrite(path, array, compression=compression, **layout, **options)
     expected = read_image(path)
-    monkeypatch.setattr(Image.Image, "crop", None)  # as it is used where Pillow decodes the whole
+    monkeypatch.setattr(Image.Image, "crop", None)  # used only if Pillow decodes the whole
     found_heights, found = in_blocks(path)
     assert found_heights == heights
     np.testing.assert_array_equal(found, expected)

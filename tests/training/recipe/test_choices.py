@@ -1,4 +1,4 @@
-"""Crops, batches and the division of a time, worked out by hand."""
+"""Crops, batches and the division of the given time, worked out by hand."""
 
 import math
 
@@ -36,7 +36,7 @@ def test_a_batch_is_one_that_the_devices_share(devices, batch):
 
 
 def test_a_time_is_divided():
-    """1,000 s are left of 1,000: 45 + 40 of set-up and spare, 15 % of the rest for evaluations."""
+    """All of 1,000 s are left: 45 + 40 for set-up and spare, 15 % of the rest for evaluations."""
     plan = choices.divide(Pace(30.0, 1.0, 10.0, 19.0), 1000.0, 1000.0)
     free = 1000 - 30 - 10 - choices.END_SECONDS - 40
     assert plan.evaluations == int(0.15 * free / 20) == 6

@@ -1,4 +1,4 @@
-"""A config that is fitted to a data set of twelve images, of a network that trains in no time."""
+"""A config fitted to a data set of twelve images, with a network that trains in no time."""
 
 import re
 import time
@@ -31,7 +31,7 @@ TINY = {
 
 
 def example(number, size):
-    """Left three quarters black, the right one white."""
+    """The left three quarters are black, the right quarter is white."""
     label = np.zeros(size, np.uint8)
     label[:, 3 * size[1] // 4 :] = 1
     return png(np.repeat(label[..., None] * np.uint8(200 + number), 3, axis=-1)), png(label)
@@ -62,7 +62,7 @@ def test_a_config_is_fitted_and_every_choice_is_told(arrays):
     kept = {"model.width", "data.name"}
     fitted = fit(config, kept, 60.0, start, arrays, told.append)
     chosen = fitted.config
-    assert config == base()  # which stays as it was
+    assert config == base()  # the given config is unchanged
     # ENet's weights by hand: shares 3/4, 1/4 and 0, scaled to 1 on average over the pixels.
     weights = np.array([1 / np.log(1.02 + 0.75), 1 / np.log(1.02 + 0.25)])
     weights /= weights @ [0.75, 0.25]

@@ -17,7 +17,7 @@ async function request(path, parameters, options = {}) {
   throw new Error(said);
 }
 
-// Arrays are objects of their dtype and their bytes in base64.
+// Arrays arrive as objects with their dtype and their bytes in base64.
 function revive(key, value) {
   if (value === null || typeof value !== "object" || !(value.dtype in ARRAYS)) return value;
   const bytes = Uint8Array.from(atob(value.data), (letter) => letter.charCodeAt(0));
@@ -45,7 +45,7 @@ export async function upload(file, largest) {
   return (await response.json()).image;
 }
 
-// Answers of which only the newest counts: asking anew ends the request before.
+// A version of `ask` in which only the newest request counts: each call aborts the one before.
 export function newest() {
   let control = null;
   return async (path, parameters) => {

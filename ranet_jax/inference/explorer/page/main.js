@@ -1,4 +1,4 @@
-// Wires the page: what is chosen is asked for, painted and written into the address.
+// Connects the parts of the page: what the user chooses is requested, painted and kept in the address.
 
 import { ask, askBytes, askPicture, newest, upload } from "./api.js";
 import { errorLayer, greyLayer, Grid, heat, labelLayer, paintView, regionLayer, zoomOf } from "./paint.js";
@@ -17,12 +17,12 @@ const TITLES = {
 let network;
 let scene = null; // sizes, layers and the photograph of the image
 let facts = {}; // regions, and the pixel
-let turn = 0; // of what was asked for last
+let turn = 0; // the number of the latest request
 const askRegions = newest(), askPixel = newest();
 
 // ------------------------------------------------------------------------------ requests
 
-// Work that ends after other work was begun leaves the messages to that.
+// Work that ends after newer work has begun leaves the messages to the newer work.
 async function guarded(work, waiting) {
   const own = ++turn;
   element("busy").textContent = waiting;
@@ -44,7 +44,7 @@ function open(work, name) {
   guarded(work, `Segmenting ${name} … The first image of a size takes longer, for the network is compiled for it.`);
 }
 
-// What is asked of the image that is open; nothing while another is being opened.
+// Does work on the image that is open; does nothing while another image is being opened.
 function act(work, waiting = "") {
   if (scene !== null && !document.body.classList.contains("opening")) guarded(work, waiting);
 }
@@ -79,7 +79,7 @@ async function openImage(key) {
   await point(state.pixel, state.other, state.place);
 }
 
-// The pixel of the largest region that is closest to its middle; without regions, the image's middle.
+// The pixel of the largest region that is closest to that region's middle; without regions, the image's middle.
 function middleOfLargest(height, width) {
   const root = facts.regions?.regions[0]?.root;
   const pixels = Array.from({ length: height * width }, (_, i) => i).filter((i) => root === undefined || facts.regions.labels[i] === root);
@@ -182,7 +182,7 @@ function showList() {
   element("image").replaceChildren(...network.images.map((key) => new Option(key, key)));
 }
 
-// Of an image that is not in the list nothing is chosen, so that any of the list can be.
+// If the image is not in the list, no entry is selected, so that every entry can still be chosen.
 function chooseInList(key) {
   element("image").value = key;
 }
@@ -217,7 +217,7 @@ function placeOf(event) {
   const scale = Math.min(box.width / view.width, box.height / view.height);
   const left = box.left + (box.width - scale * view.width) / 2;
   const top = box.top + (box.height - scale * view.height) / 2;
-  const unit = scale * zoomOf(scene); // of a pixel of the image as it is shown
+  const unit = scale * zoomOf(scene); // the size on the screen of one pixel of the image as shown
   return scene.gridOnView.pixelAt((event.clientY - top) / unit, (event.clientX - left) / unit);
 }
 

@@ -65,7 +65,7 @@ export class Grid {
     return inside(row, this.height) * this.width + inside(column, this.width);
   }
 
-  // The place of a picture of the whole grid, a feature pixel around each position.
+  // Draws a picture of the whole grid in its place, with each feature pixel around its position.
   draw(context, picture) {
     const corner = this.position(-0.5, -0.5);
     const x = this.width === 1 ? 0 : corner.x, y = this.height === 1 ? 0 : corner.y;
@@ -80,15 +80,15 @@ export function zoomOf({ view }) {
   return Math.max(1, Math.round(PAINTED / Math.max(...view)));
 }
 
-// `overlay()` gives the layer that lies over the photograph, or null; `values` are those it shows of
-// a pixel, if it does.
+// `overlay()` returns the layer that lies over the photograph, or null. If that layer shows values of
+// the chosen pixel, `values` are these.
 export function paintView(canvas, scene, facts, values, overlay) {
   const [height, width] = scene.view;
   const zoom = zoomOf(scene);
   if (canvas.width !== zoom * width || canvas.height !== zoom * height) {
     Object.assign(canvas, { width: zoom * width, height: zoom * height });
   }
-  // A pixel of the screen, in those of the image.
+  // The size of a pixel of the screen, in pixels of the image.
   const unit = Math.max(width / (canvas.clientWidth || width), height / (canvas.clientHeight || height));
   const context = canvas.getContext("2d");
   context.setTransform(1, 0, 0, 1, 0, 0);
@@ -99,7 +99,7 @@ export function paintView(canvas, scene, facts, values, overlay) {
 
 let kept = { of: [], canvas: null };
 
-// What lies under the marks, painted anew only where something of it has changed.
+// The picture under the marks, painted again only if something in it has changed.
 function backdrop(scene, regions, values, overlay, zoom, unit) {
   const { layer, hidden, opacity, contours } = state;
   const of = [scene, regions, values, layer, String(hidden), opacity, contours, unit];
@@ -122,7 +122,7 @@ function backdrop(scene, regions, values, overlay, zoom, unit) {
   return canvas;
 }
 
-// Around regions that are large enough to count as one.
+// Draws contours around regions that are large enough to be shown as regions.
 function drawContours(context, grid, { labels, least_size: leastSize }, unit) {
   const sizes = new Int32Array(labels.length);
   for (const root of labels) sizes[root] += 1;
@@ -186,7 +186,7 @@ function cross(pen, { x, y }, size) {
   });
 }
 
-// A line with a dark rim, to be seen on any photograph.
+// Draws a line with a dark rim, which is visible on any photograph.
 function stroke({ context, unit }, color, draw) {
   const path = new Path2D();
   draw(path);

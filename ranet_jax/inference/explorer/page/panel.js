@@ -1,4 +1,4 @@
-// The panel beside the view: what is known of the pixel, its region and its representatives.
+// The panel beside the view: facts about the pixel, its region and its representatives.
 
 import { state } from "./state.js";
 import { heat } from "./paint.js";
@@ -82,7 +82,7 @@ export function mapValues(facts, name) {
   return name === "collected" ? facts.pixel?.representative?.collected : facts.pixel?.[name];
 }
 
-// Attention reaches 1; weights sum to 1, so that the largest gives the scale.
+// Attention reaches 1. Weights sum to 1, so the largest weight sets the scale.
 export function mapLargest(values, name) {
   return name === "collected" ? values.reduce((most, value) => Math.max(most, value), 0) : 1;
 }

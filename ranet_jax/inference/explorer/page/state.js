@@ -7,7 +7,7 @@ export const state = {
   pixel: null, other: null, threshold: null, regions: null, representatives: null, place: null,
 };
 
-// Values that make no sense are passed over: `largest` are those of the settings.
+// Values that make no sense are ignored; `largest` has the largest values of the settings.
 export function readAddress(largest) {
   const given = new URLSearchParams(location.hash.slice(1));
   const limits = { opacity: 1, threshold: 1, regions: largest.regions, representatives: largest.representatives };

@@ -1,4 +1,4 @@
-"""Operations of each element, of reductions and of dtypes, as nodes of ONNX."""
+"""Elementwise operations, reductions and conversions of dtypes, as nodes of ONNX."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from ranet_jax.inference.export.onnx_lowering.graph import Graph, Value, shape_o
 
 Lowering = Callable[[Graph, JaxprEqn, list[Value]], list[Value]]
 
-# Operations that ONNX has too.
+# Operations that ONNX has as well.
 _SAME = {
     **{"add": "Add", "add_any": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "pow": "Pow"},
     **{"max": "Max", "min": "Min", "neg": "Neg", "abs": "Abs", "sign": "Sign", "exp": "Exp"},
@@ -28,7 +28,7 @@ _NOTHING = ("stop_gradient", "copy", "copy_p", "optimization_barrier")
 
 
 def emit(graph: Graph, operation: str, equation: JaxprEqn, values: list[Value]) -> list[Value]:
-    """A node whose result is broadcast as NumPy does, so that no operand is expanded for it."""
+    """A node whose operands are broadcast as in NumPy, so that none of them has to be expanded."""
     out = shape_of(equation)
     name = graph.node(operation, *map(graph.stored, values))
     return [_broadcast_result(name, out, values)]
@@ -64,7 +64,7 @@ def _chain(*operations: str) -> Lowering:
 
 def _rem(graph: Graph, equation: JaxprEqn, values: list[Value]) -> list[Value]:
     out = shape_of(equation)
-    # The sign of the dividend, as in C.
+    # With fmod=1 the result has the sign of the dividend, as in C.
     name = graph.node("Mod", *map(graph.stored, values), fmod=1)
     return [_broadcast_result(name, out, values)]
 
@@ -97,7 +97,7 @@ def _select(graph: Graph, equation: JaxprEqn, values: list[Value]) -> list[Value
     chosen = graph.stored(which)
     if which.dtype != np.bool_:
         chosen = graph.node("Greater", chosen, graph.scalar(0, which.dtype))
-    if cases[0].dtype == np.bool_:  # of which ONNX Runtime does not choose
+    if cases[0].dtype == np.bool_:  # ONNX Runtime does not choose between booleans
         otherwise = graph.node("And", graph.node("Not", chosen), names[0])
         name = graph.node("Or", graph.node("And", chosen, names[1]), otherwise)
     else:
@@ -149,7 +149,7 @@ def _cumsum(graph: Graph, equation: JaxprEqn, values: list[Value]) -> list[Value
 
 def _sort(graph: Graph, equation: JaxprEqn, values: list[Value]) -> list[Value]:
     axis, names = equation.params["dimension"], list(map(graph.full, values))
-    # Of several keys the last one first: each sort leaves equal entries in their order.
+    # Sort by the last key first: each sort leaves equal entries in their order.
     for key in reversed(range(equation.params["num_keys"])):
         size = graph.integers([values[key].shape[axis]])
         ordered, order = graph.nodes_of("TopK", (names[key], size), 2, axis=axis, largest=0)

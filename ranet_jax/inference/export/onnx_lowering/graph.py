@@ -1,4 +1,4 @@
-"""An ONNX graph that grows by a node at a time, and the values that pass through it."""
+"""An ONNX graph to which nodes are added one at a time, and the values that pass through it."""
 
 import hashlib
 import math
@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 
 class NotInONNX(Exception):
-    """A form of an operation that is not carried over; its text names the form."""
+    """A form of an operation that cannot be converted; the message names the form."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Value:
     """An array of the program: a constant, or the result of a node.
 
     Attributes:
-      shape: as the program has it.
-      dtype: as the program has it.
-      stored: shape of what is there, which NumPy's rules broadcast to `shape`.
-      name: of the result; "" for a constant.
+      shape: its shape in the program.
+      dtype: its dtype in the program.
+      stored: shape of the stored array, which NumPy's rules broadcast to `shape`.
+      name: name of the result; "" for a constant.
       array: a constant's numbers, of the shape `stored`.
     """
 
@@ -36,13 +36,13 @@ class Value:
 
 
 def constant(array: Any) -> Value:
-    """A value that is known while the graph is made."""
+    """A value that is known while the graph is built."""
     array = np.asarray(array)
     return Value(array.shape, array.dtype, array.shape, array=array)
 
 
 def broadcast(value: Value, shape: tuple[int, ...]) -> Value:
-    """The value seen with another shape, to which its stored shape is broadcast."""
+    """The value with another shape, to which its stored shape is broadcast."""
     return replace(value, shape=shape)
 
 
@@ -59,7 +59,7 @@ class Names:
         return f"{kind}_{self.count}"
 
     def initializer(self, array: np.ndarray) -> str:
-        """The name of a constant, one for all that are equal."""
+        """The name of a constant; equal constants have one name."""
         array = np.ascontiguousarray(array).reshape(array.shape)
         content = array.tobytes() + repr((array.dtype.str, array.shape)).encode()
         name = f"constant_{hashlib.sha256(content).hexdigest()[:16]}"
@@ -70,7 +70,7 @@ class Names:
 
 @dataclass
 class Graph:
-    """Nodes in the order in which they run; that of a loop's body sees names of those around it."""
+    """Nodes in the order in which they run; a loop body's graph sees the names of outer graphs."""
 
     names: Names = field(default_factory=Names)
     nodes: list[onnx.NodeProto] = field(default_factory=list)
@@ -80,14 +80,14 @@ class Graph:
         return Graph(self.names)
 
     def node(self, operation: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node of one result, and give the name of that."""
+        """Add a node with one result, and return the name of the result."""
         (name,) = self.nodes_of(operation, inputs, 1, **attributes)
         return name
 
     def nodes_of(
         self, operation: str, inputs: Sequence[str], count: int, **attributes: Any
     ) -> list[str]:
-        """Add a node of several results, and give their names."""
+        """Add a node with several results, and return their names."""
         outputs = [self.names.new(operation) for _ in range(count)]
         self.nodes.append(helper.make_node(operation, list(inputs), outputs, **attributes))
         return outputs
@@ -139,7 +139,7 @@ class Graph:
     def proto(
         self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[Any]
     ) -> onnx.GraphProto:
-        """The graph as ONNX has it; that of a body holds no constants."""
+        """The graph in ONNX's form, without constants; only the outermost graph holds those."""
         return helper.make_graph(self.nodes, name, list(inputs), list(outputs))
 
 
@@ -156,5 +156,5 @@ def typed(name: str, shape: Sequence[int] | None, dtype: Any) -> onnx.ValueInfoP
 
 
 def count(shape: Sequence[int]) -> int:
-    """Elements of an array."""
+    """The number of elements of an array."""
     return math.prod(shape)

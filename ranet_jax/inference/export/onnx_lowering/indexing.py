@@ -1,7 +1,8 @@
 """Operations that read or write at computed places, as nodes of ONNX.
 
-Each place becomes one number, its row in an operand whose indexed axes come first and are joined to
-one. The numbers are kept in range here, so that no runtime's own rule for others takes part.
+Each place becomes one number: its row in the operand after the indexed axes are moved to the front
+and joined into one. The numbers are kept in range here, so that a runtime's own rule for numbers
+out of range never applies.
 """
 
 from collections.abc import Sequence
@@ -23,14 +24,14 @@ class Places(NamedTuple):
     """Where the windows of an operand are.
 
     Attributes:
-      shape: of the operand.
-      indexed: axes of the operand that places are given on: those of a batch, then the others.
+      shape: shape of the operand.
+      indexed: axes of the operand that places refer to: those of a batch, then the others.
       windows: the indexed axes that a window has.
-      sizes: of the window on every axis of the operand.
-      rest: the other axes, which windows have whole.
+      sizes: size of the window on every axis of the operand.
+      rest: the axes that are not indexed, which every window has whole.
       rows: name of the rows, [batch..., windows...].
-      inside: name of whether a window is inside the operand, [batch...] and an axis of size 1 for
-        each of the windows; "" if it surely is.
+      inside: name of the mask that says which windows are inside the operand, [batch...] and an
+        axis of size 1 for each of `windows`; "" if all are.
     """
 
     shape: tuple[int, ...]
@@ -48,16 +49,16 @@ class Places(NamedTuple):
 
     @property
     def num_rows(self) -> int:
-        """Rows of the operand whose indexed axes are joined."""
+        """The number of rows of the operand when its indexed axes are joined."""
         return count([self.shape[axis] for axis in self.indexed])
 
     def as_rows(self, graph: Graph, name: str) -> str:
-        """The operand, its indexed axes joined: [rows, rest...]."""
+        """The operand with its indexed axes joined: [rows, rest...]."""
         name = graph.transpose(name, self.order)
         return graph.reshape(name, [self.num_rows, *(self.shape[axis] for axis in self.rest)])
 
     def from_rows(self, graph: Graph, name: str) -> str:
-        """The operand as it was."""
+        """The operand in its original form, from what `as_rows` returned."""
         name = graph.reshape(name, [self.shape[axis] for axis in self.order])
         return graph.transpose(name, np.argsort(self.order).tolist())
 
@@ -74,7 +75,7 @@ def _find_places(
 ) -> Places:
     """The places that the last axis of indices [batch..., len(axes)] names.
 
-    `batching` pairs axes of the operand with those of the indices that run along with them, and
+    `batching` pairs each batch axis of the operand with the corresponding axis of the indices, and
     `without` are the axes that windows do not have.
     """
     batch = indices.shape[:-1]
@@ -99,7 +100,7 @@ def _find_places(
         both = graph.node("And", above, graph.node("LessOrEqual", starts, most))
         both = graph.node("ReduceMin", graph.cast(both, np.int32), graph.integers([-1]), keepdims=0)
         inside = graph.reshape(graph.cast(both, np.bool_), batch + one_each)
-    # Those promised to be inside too: what is computed of entries that do not count may not be.
+    # Clip also places that are promised to be inside: the places of unused entries may not be.
     starts = _clipped(graph, starts, largest, dtype)
     if len(axes) > 1:
         strides = np.array([stride[axis] for axis in axes], dtype)
@@ -115,12 +116,12 @@ def _find_places(
 
 
 def _integers(numbers: Sequence[Any]) -> tuple[int, ...]:
-    """Axes as Python's integers, for `jax.vmap` makes some of NumPy's."""
+    """Axes as Python integers, because `jax.vmap` makes some of them NumPy integers."""
     return tuple(map(int, numbers))
 
 
 def _clipped(graph: Graph, places: str, largest: list[int], dtype: Any) -> str:
-    """Places [..., len(largest)], each from 0 to its largest."""
+    """Places [..., len(largest)], each limited to the range from 0 to its largest value."""
     if len(set(largest)) == 1:
         return graph.node("Clip", places, graph.scalar(0, dtype), graph.scalar(largest[0], dtype))
     most = graph.names.initializer(np.array(largest, dtype))
@@ -128,7 +129,7 @@ def _clipped(graph: Graph, places: str, largest: list[int], dtype: Any) -> str:
 
 
 def _along(size: int, axis: int, offsets: np.ndarray) -> np.ndarray:
-    """The numbers below size along an axis, of the rank and dtype of offsets."""
+    """The numbers from 0 to `size` - 1 along an axis, with the rank and dtype of `offsets`."""
     shape = [size if place == axis else 1 for place in range(offsets.ndim)]
     return np.arange(size, dtype=offsets.dtype).reshape(shape)
 
@@ -141,7 +142,7 @@ def _gather(graph: Graph, equation: JaxprEqn, values: list[Value]) -> list[Value
     batching = list(zip(*map(_integers, pairs), strict=True))
     without = _integers((*numbers.collapsed_slice_dims, *numbers.operand_batching_dims))
     indexed = {*numbers.start_index_map, *numbers.operand_batching_dims}
-    # Of an axis that is not indexed a window has the first elements.
+    # Along an axis that is not indexed, a window has the first elements.
     shape = tuple(n if axis in indexed else sizes[axis] for axis, n in enumerate(operand.shape))
     name = graph.full(operand)
     if shape != operand.shape:
@@ -149,7 +150,7 @@ def _gather(graph: Graph, equation: JaxprEqn, values: list[Value]) -> list[Value
     axes = _integers(numbers.start_index_map)
     places = _find_places(graph, shape, indices, batching, axes, sizes, without, mode)
     name = graph.node("Gather", places.as_rows(graph, name), places.rows, axis=0)
-    # [batch..., windows..., rest...] to where the result has them.
+    # From [batch..., windows..., rest...] to the order of axes in the result.
     own = [*places.windows, *places.rest]
     num_batch = len(indices.shape) - 1
     window = iter(np.argsort(own).tolist())
@@ -167,9 +168,9 @@ def _gather(graph: Graph, equation: JaxprEqn, values: list[Value]) -> list[Value
 
 
 def _filled(graph: Graph, inside: str, name: str, dtype: Any, filling: Any) -> str:
-    """The values inside, and what else stands for them outside."""
+    """The values where `inside` is true, and the fill value elsewhere."""
     filling = missing(dtype, filling)
-    if np.dtype(dtype) == np.bool_:  # of which ONNX Runtime does not choose
+    if np.dtype(dtype) == np.bool_:  # ONNX Runtime does not choose between booleans
         if filling:
             return graph.node("Or", graph.node("Not", inside), name)
         return graph.node("And", inside, name)
@@ -197,7 +198,7 @@ def _scatter(reduction: str) -> Lowering:
         batch = [a for a in range(len(updates.shape)) if a not in numbers.update_window_dims]
         order = [*batch, *(place_of[axis] for axis in (*places.windows, *places.rest))]
         data, new = graph.full(operand), graph.transpose(graph.full(updates), order)
-        if operand.dtype == np.bool_:  # of which ONNX Runtime takes no maximum
+        if operand.dtype == np.bool_:  # ONNX Runtime takes no maximum of booleans
             data, new = graph.cast(data, np.int32), graph.cast(new, np.int32)
         name = write_rows(graph, places, data, new, reduction)
         if operand.dtype == np.bool_:
@@ -210,7 +211,7 @@ def _scatter(reduction: str) -> Lowering:
 def write_rows(graph: Graph, places: Places, operand: str, updates: str, reduction: str) -> str:
     """Put updates [batch..., windows..., rest...] into an operand; those outside are dropped."""
     rows, data = graph.cast(places.rows, np.int64), places.as_rows(graph, operand)
-    if places.inside:  # what is outside goes to a row more, which is taken away again
+    if places.inside:  # updates outside go to an extra row, which is removed again
         outside = graph.scalar(places.num_rows, np.int64)
         rows = graph.node("Where", places.inside, rows, outside)
         ends = [0] * (1 + len(places.rest))
@@ -242,7 +243,7 @@ def _dynamic_slice(graph: Graph, equation: JaxprEqn, values: list[Value]) -> lis
 def _starts(
     graph: Graph, starts: list[Value], shape: Sequence[int], sizes: Sequence[int], axes: list[int]
 ) -> str:
-    """First places on some axes, such that the window is inside: [len(axes)] of 64 bits."""
+    """First places on some axes, limited so that the window is inside: int64 [len(axes)]."""
     parts = [graph.reshape(graph.cast(graph.full(starts[axis]), np.int64), [1]) for axis in axes]
     joined = graph.node("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]
     return _clipped(graph, joined, [shape[axis] - sizes[axis] for axis in axes], np.int64)

@@ -1,4 +1,4 @@
-"""Loops and branches, as nodes of ONNX that hold graphs of their own."""
+"""Loops and branches, as nodes of ONNX that contain graphs."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,8 +8,9 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn
 from ranet_jax.inference.export.onnx_lowering.graph import Graph, NotInONNX, Value, typed
 
 LowerProgram = Callable[[Graph, ClosedJaxpr, Sequence[Value]], list[Value]]
-# Adds to the body of a loop what one turn does, of the turn's number and of what is carried; it
-# gives the name of whether there is another turn, what is carried on, and what is collected.
+# Adds the operations of one turn to the body of a loop, given the turn's number and the carried
+# values. It returns the name of the flag for another turn, the new carried values, and the
+# collected values.
 Turn = Callable[[Graph, str, list[Value]], tuple[str, list[Value], list[Value]]]
 
 

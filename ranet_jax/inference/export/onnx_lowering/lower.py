@@ -23,7 +23,7 @@ from ranet_jax.inference.export.onnx_lowering.graph import (
 from ranet_jax.inference.export.rewriting import called_program, evaluated, is_small
 
 OPSET = 20
-# The version of the file format that goes with it.
+# The version of the file format that goes with the opset.
 IR_VERSION = 9
 
 LOWERINGS: dict[str, elementwise.Lowering] = {
@@ -40,10 +40,12 @@ def to_onnx(
     input_name: str,
     output_names: Sequence[str],
 ) -> onnx.ModelProto:
-    """The ONNX model of a function of one array, of that shape, which returns a tuple of arrays.
+    """The ONNX model of a function that takes one array and returns a tuple of arrays.
+
+    `argument` has the shape and dtype of that array.
 
     Raises:
-      UserError: the function has an operation that is not carried over.
+      UserError: the function has an operation that cannot be converted.
     """
     program = jax.make_jaxpr(function)(argument)
     graph = Graph()
@@ -66,13 +68,13 @@ def to_onnx(
 
 
 def lower_program(graph: Graph, program: ClosedJaxpr, inputs: Sequence[Value]) -> list[Value]:
-    """Add the nodes of a program, and give its results."""
+    """Add the nodes of a program, and return its results."""
     jaxpr = program.jaxpr
     values = dict(zip(jaxpr.constvars, map(constant, program.consts), strict=True))
     values |= dict(zip(jaxpr.invars, inputs, strict=True))
 
     def read(variable: Any) -> Value:
-        if isinstance(variable, Literal):  # which may be a number of Python
+        if isinstance(variable, Literal):  # its value may be a Python number
             aval: Any = variable.aval
             return constant(np.asarray(variable.val, aval.dtype))
         return values[variable]
@@ -84,7 +86,7 @@ def lower_program(graph: Graph, program: ClosedJaxpr, inputs: Sequence[Value]) -
 
 
 def _needed(jaxpr: Jaxpr) -> list[JaxprEqn]:
-    """The equations that results depend on."""
+    """The equations that the results depend on."""
     needed, equations = {v for v in jaxpr.outvars if not isinstance(v, Literal)}, []
     for equation in reversed(jaxpr.eqns):
         if needed.intersection(equation.outvars):

@@ -42,7 +42,7 @@ def _dot_general(graph: Graph, equation: JaxprEqn, values: list[Value]) -> list[
     right_free = [a for a in range(len(right.shape)) if a not in (*right_sum, *right_batch)]
 
     def matrices(value: Value, *groups: list[int]) -> str:
-        """The axes in three groups, each joined to one."""
+        """The value with its axes in three groups, each joined into one axis."""
         name = graph.transpose(graph.full(value), [axis for group in groups for axis in group])
         return graph.reshape(name, [count([value.shape[a] for a in group]) for group in groups])
 
@@ -66,7 +66,7 @@ def _reduce_window(operation: str) -> Lowering:
         seen = [a for a, size in enumerate(window) if size > 1 or strides[a] > 1]
         others = [axis for axis in range(len(window)) if axis not in seen]
         order = [*others, *seen]
-        # One channel, and all that is not pooled as a batch.
+        # One channel; the axes that are not pooled form the batch.
         name = graph.transpose(graph.full(value), order)
         batch = [count([value.shape[axis] for axis in others]), 1]
         name = graph.reshape(name, [*batch, *(value.shape[axis] for axis in seen)])
@@ -79,7 +79,7 @@ def _reduce_window(operation: str) -> Lowering:
         if operation == "AveragePool":
             attributes["count_include_pad"] = 1
         name = graph.node(operation, name, **attributes)
-        if operation == "AveragePool":  # a mean of as many elements as the window has
+        if operation == "AveragePool":  # a mean over as many elements as the window has
             name = graph.node("Mul", name, graph.scalar(count(window), value.dtype))
         name = graph.reshape(name, [out.shape[axis] for axis in order])
         return [graph.value(graph.transpose(name, np.argsort(order).tolist()), out)]

@@ -8,7 +8,7 @@ from ranet_jax.inference.export.onnx_lowering.graph import Graph, NotInONNX, Val
 
 
 def _broadcast_in_dim(graph: Graph, equation: JaxprEqn, values: list[Value]) -> list[Value]:
-    """A reshape: what takes the result broadcasts it, or expands it if it must."""
+    """A reshape: the operation that takes the result broadcasts it, or expands it if it must."""
     value, out = values[0], shape_of(equation)
     stored = [1] * len(out.shape)
     for axis, place in enumerate(equation.params["broadcast_dimensions"]):
@@ -110,7 +110,7 @@ def _pad(graph: Graph, equation: JaxprEqn, values: list[Value]) -> list[Value]:
     return [graph.value(name, shape_of(equation))]
 
 
-# What they give of constants is stored small, whatever its shape.
+# For constants, the results of these operations are stored small, whatever their shape.
 LAZY = ("broadcast_in_dim", "iota")
 
 LOWERINGS: dict[str, Lowering] = {
