@@ -1,4 +1,4 @@
-"""Checks of what the order of an operation's arguments means to it."""
+"""Checks of how the results of an operation depend on the order of its arguments."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -33,14 +33,14 @@ def check_permutation(
     """Check that places in another order give the same results in that order.
 
     Args:
-      operation: what is checked.
-      arguments: of the operation.
-      in_axes: the axis of each argument that runs over the places, several for a table of pairs
-        of them, None for an argument without: `in_axes=[(0, 1), None]`.
-      out_axes: the same of the results; None if they must not change at all.
-      seed: of the order.
-      rtol: allowed difference as a share of the result in the first order.
-      atol: allowed difference besides.
+      operation: the operation to check.
+      arguments: the arguments of the operation.
+      in_axes: the axis of each argument that runs over the places, several axes for a table of
+        pairs of places, None for an argument without such an axis: `in_axes=[(0, 1), None]`.
+      out_axes: the same for the results; None if they must not change at all.
+      seed: seed of the random order.
+      rtol: allowed difference relative to the result in the original order.
+      atol: allowed absolute difference, added to the relative one.
 
     Raises:
       AssertionError: a result differs.
@@ -56,8 +56,10 @@ def check_permutation(
     }
     if len(sizes) != 1:
         raise ValueError(f"in_axes must name axes of one size, but theirs are {sorted(sizes)}")
-    # The identity would show nothing; rolled by one, no place stays where it was.
-    order = np.roll(np.random.default_rng(seed).permutation(sizes.pop()), 1)
+    # Along one random cycle through all places, so that none stays where it was.
+    cycle = np.random.default_rng(seed).permutation(sizes.pop())
+    order = np.empty_like(cycle)
+    order[cycle] = np.roll(cycle, 1)
 
     def permute(tree: Any, axes: Axes) -> Any:
         for axis in _as_tuple(axes):
@@ -83,15 +85,15 @@ def check_equivariance(
     rtol: float = 1e-5,
     atol: float = 1e-6,
 ) -> None:
-    """Check that a change of the arguments changes the results alike, as mirroring an image does.
+    """Check that a change of the arguments, such as mirroring, changes the results accordingly.
 
     Args:
-      operation: what is checked.
-      arguments: of the operation.
+      operation: the operation to check.
+      arguments: the arguments of the operation.
       before: takes the arguments and returns the changed ones, as a tuple.
       after: takes the results and returns the changed ones.
-      rtol: allowed difference as a share of the changed result.
-      atol: allowed difference besides.
+      rtol: allowed difference relative to the changed result.
+      atol: allowed absolute difference, added to the relative one.
 
     Raises:
       AssertionError: `operation(*before(*arguments))` is not `after(operation(*arguments))`.
@@ -118,28 +120,28 @@ def check_ties(
     rtol: float = 1e-2,
     atol: float = 1e-2,
 ) -> None:
-    """Check which of equal entries an operation chooses: the first, or the last.
+    """Check which of several equal entries an operation chooses: the first, or the last.
 
-    The arguments hold ties. They are broken by a small step in favour of the entry that must be
-    chosen, and the operation must do as it did: integers and bools among the results are the same,
-    floats nearly, and the gradient goes where it went.
+    The arguments hold ties. The check breaks the ties by a small step in favour of the entry that
+    must be chosen. The results must then stay the same: integers and bools exactly, floats and the
+    gradient within the tolerance.
 
         0.5  0.5  0.2    must be as    0.5     0.4999  0.1998    where the first is preferred,
                          must be as    0.4998  0.4999  0.2       where the last is
 
     Args:
-      operation: what is checked.
-      arguments: of the operation.
+      operation: the operation to check.
+      arguments: the arguments of the operation.
       argnum: the argument with ties, an array of floats.
-      prefer: which of equal entries counts, in row-major order.
+      prefer: which of several equal entries must be chosen, in row-major order.
       smallest: whether the operation chooses the smallest entry rather than the largest.
-      step: between two entries; more than the operation rounds away.
-      rtol: allowed difference of results and gradients as a share of that without ties.
-      atol: allowed difference besides.
+      step: difference between two entries; it must be larger than the operation's rounding.
+      rtol: allowed difference of results and gradients relative to those without ties.
+      atol: allowed absolute difference, added to the relative one.
 
     Raises:
       AssertionError: a result or the gradient is not that of the preferred entry.
-      ValueError: the argument is no array of floats, or has no ties.
+      ValueError: the argument is not an array of floats, or has no ties.
     """
     arguments = to_jax(arguments)
     tied = arguments[argnum]

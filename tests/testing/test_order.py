@@ -30,6 +30,20 @@ def test_a_position_that_counts_is_found():
     assert "but that of the first order is" in sentence
 
 
+@pytest.mark.parametrize("size", [2, 3, 8])
+@pytest.mark.parametrize("seed", range(5))
+def test_every_place_changes_its_position(size, seed):
+    seen = []
+
+    def note_order(x):
+        seen.append(np.asarray(x))
+        return x
+
+    check_permutation(note_order, jnp.arange(float(size)), seed=seed)
+    assert np.all(seen[0] != np.arange(size))
+    assert sorted(seen[0]) == list(range(size))
+
+
 def test_axes_of_several_sizes_are_refused():
     with pytest.raises(ValueError, match=r"theirs are \[3, 5\]"):
         check_permutation(self_attention, FEATURES, in_axes=[(0, 1)])
