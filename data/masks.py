@@ -78,7 +78,8 @@ def labelled_example(
             stored = decode_stored(encoded)
         except UserError as error:
             raise UserError(
-                f"{image_file} cannot be decoded by training ({error}); restore it or save it anew."
+                f"{image_file} cannot be decoded by training ({error}); restore it or"
+                " save it again."
             ) from error
         if np.array_equal(stored, pixels):
             return name, {"image": encoded, "label": label[..., None], "name": name}

@@ -9,10 +9,10 @@ PAGE = pathlib.Path(__file__).with_name("config.md")
 INTRODUCTION = """\
 # Config fields
 
-Every [config](configs.md) has these fields. A file of `configs/` sets those in which it differs
-from the defaults, and `--config.SECTION.FIELD=VALUE` sets any of them on the command line. A value
-that is not allowed is refused before anything is written. A wrong name of a
-part of the network is answered with the list of the right ones.
+Every [config](configs.md) has these fields. A file of `configs/` sets only those that differ from
+the defaults, and `--config.SECTION.FIELD=VALUE` sets any of them on the command line. A value
+that is not allowed is refused before anything is written. If the name of a part
+of the network is wrong, the error lists the valid names.
 
 The column "changes" says what another value changes:
 
@@ -21,12 +21,12 @@ The column "changes" says what another value changes:
 | weights | the network and its weights | refused | refused |
 | training | what training learns | refused | allowed |
 | scores | where a run starts, what and how it scores | allowed | allowed |
-| running | how a run is carried out and looked at | allowed | allowed |
+| running | how a run is executed and watched | allowed | allowed |
 
 A run can be resumed with other values of the last two kinds, for example with
 `--config.eval.batch_size=1` after an evaluation that ran out of memory. Its directory keeps the
 config with which the run began, and its best step is the one with the highest score, whatever the
-settings it was scored with: do not compare runs that changed them on the way.
+settings it was scored with: do not compare runs in which these settings changed.
 `ranet reproduce` does not train a finished run again if only
 fields of the last kind differ, and refuses it if others do.
 

@@ -9,10 +9,11 @@ PAGE = pathlib.Path(__file__).with_name("networks.md")
 INTRODUCTION = """\
 # Networks to carry over
 
-`ranet port SOURCE --model NAME` knows these networks, and whose names each is recognised by. The
-last column has the first name of such a file. Of several namings the one is used that recognises
-most names of the file, and `--reverse --naming` writes any of them. A config of this package can be
-named in place of a network ([PyTorch weights in detail](porting.md)).
+`ranet port SOURCE --model NAME` knows these networks. The column "used by" lists the libraries
+whose names are recognised, and the last column shows the first name in such a file. If there are
+several namings, the one that recognises most names of the file is used, and `--reverse --naming`
+writes any of them. A config of this package can be named in place of a network
+([PyTorch weights in detail](porting.md)).
 
 Where the column `--verify` says yes, the ported network can be compared with PyTorch's, stage by
 stage.

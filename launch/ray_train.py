@@ -2,9 +2,10 @@
 
     python launch/ray_train.py --workers 3 4 --gpus 8 -- --config CONFIG --workdir SHARED_DIR
 
-runs `ranet train` with what follows `--` in one process a worker. When a worker is lost, Ray begins
-anew with those that are left, at least the first number of `--workers`; when the cluster has room
-again, with more of them, at most the second. Each time training goes on from the last checkpoint.
+runs `ranet train` with the options after `--`, in one process per worker. When a worker is lost, Ray
+restarts the training with the workers that are left, at least the first number of `--workers`; when
+the cluster has room again, it restarts with more, at most the second number. Each time, training
+resumes from the last checkpoint.
 """
 
 import argparse
@@ -65,18 +66,16 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workers", type=int, nargs=2, required=True, metavar=("LEAST", "MOST"))
-    parser.add_argument("--cpus", type=int, default=1, help="of a worker (default: 1)")
-    parser.add_argument("--gpus", type=int, default=0, help="of a worker (default: 0)")
+    parser.add_argument("--cpus", type=int, default=1, help="CPUs of each worker (default: 1)")
+    parser.add_argument("--gpus", type=int, default=0, help="GPUs of each worker (default: 0)")
     parser.add_argument(
         "--resize-every",
         type=float,
         default=300.0,
         metavar="SECONDS",
-        help="time between two looks whether more workers fit (default: 300)",
+        help="time between two checks for room for more workers (default: 300)",
     )
-    parser.add_argument(
-        "--restarts", type=int, default=100, help="how often to begin anew (default: 100)"
-    )
+    parser.add_argument("--restarts", type=int, default=100, help="most restarts (default: 100)")
     parser.add_argument("options", nargs="+", help="of `ranet train`, after --")
     arguments = parser.parse_args()
     least, most = arguments.workers
@@ -100,7 +99,7 @@ def main() -> int:
     except TrainingFailedError:
         sys.exit(
             "ray_train: Ray has given up, for the reason that it says above; run the same command"
-            " again to go on from the last checkpoint, or allow more beginnings with --restarts."
+            " again to resume from the last checkpoint, or allow more restarts with --restarts."
         )
 
 

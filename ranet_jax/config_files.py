@@ -61,7 +61,9 @@ def _load(path: pathlib.Path) -> ConfigDict:
             raise UserError(f"Config {path} has no get_config(); see configs/shapes.py for one.")
         config = module.get_config()
         if not isinstance(config, ConfigDict):
-            raise UserError(f"get_config() of {path} returns no ConfigDict; see configs/shapes.py.")
+            raise UserError(
+                f"get_config() of {path} does not return a ConfigDict; see configs/shapes.py."
+            )
         return config_from_json(config_to_json(config))
     except UserError:
         raise

@@ -18,7 +18,7 @@ def parameter_shapes(config: ConfigDict, num_classes: int) -> dict[str, tuple[in
     """Return the shape of every parameter by its path, without computing any values.
 
     Raises:
-      UserError: `config.model` describes no network.
+      UserError: `config.model` does not describe a valid network.
     """
     model = build_model(config, num_classes)
     images = jax.ShapeDtypeStruct((1, *config.data.crop_size, 3), jnp.float32)
@@ -113,7 +113,7 @@ class Inspection:
             counts = [
                 (f"{path} {shape}", math.prod(shape)) for path, shape in self.parameters.items()
             ]
-        return [*counts, ("parameters in all", self.total)]
+        return [*counts, ("parameters in total", self.total)]
 
 
 def _times(shape: tuple[int, ...]) -> str:
@@ -124,8 +124,8 @@ def inspect_config(config: ConfigDict, num_classes: int) -> Inspection:
     """Find the sizes of the features of a training crop, and the shapes of all parameters.
 
     Raises:
-      UserError: `config.model` describes no network, or the number of categories is not from 1 to
-        32,768.
+      UserError: `config.model` does not describe a valid network, or the number of categories is
+        not from 1 to 32,768.
     """
     check_counts({"number of categories": num_classes})
     shapes = parameter_shapes(config, num_classes)

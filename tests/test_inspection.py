@@ -54,7 +54,7 @@ def test_features_and_counts_by_module():
     counts = {row[2]: int(row[1].replace(",", "")) for row in rows}
     assert counts["backbone/conv1"] == 49 * 3 * 4
     assert counts["context/fuse"] == 9 * 8 * 8 + 2 * 8
-    assert counts.pop("parameters in all") == BACKBONE_COUNT + HEAD_COUNT
+    assert counts.pop("parameters in total") == BACKBONE_COUNT + HEAD_COUNT
     assert sum(counts.values()) == BACKBONE_COUNT + HEAD_COUNT
 
 

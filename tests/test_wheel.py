@@ -121,7 +121,7 @@ def test_its_help_lists_the_commands(installed):
 
 
 def test_it_inspects_a_config_that_came_with_it(installed):
-    assert "parameters in all" in installed.ranet("inspect", "--config", "configs/shapes.py")
+    assert "parameters in total" in installed.ranet("inspect", "--config", "configs/shapes.py")
 
 
 @pytest.mark.long

@@ -137,22 +137,23 @@ def notes(named: Sequence[tuple[str, Compiled]], target: Target) -> str:
     if target.platform == "gpu":
         paragraphs = [
             "Counted in the compiled program: launches are its kernels, library calls and copies,"
-            " loops multiplied out, of a choice the larger branch. Nothing was run, and nothing"
-            " could be tuned for want of the chip: there are no Triton matrix products, and"
-            " libraries choose their routines at run time. Times are not estimated."
+            " with loops multiplied out and the larger branch of each conditional. Nothing was run,"
+            " and nothing could be tuned without the chip: there are no Triton matrix products,"
+            " and libraries choose their routines at run time. Times are not estimated."
         ]
     else:
         paragraphs = [
-            "Counted in the compiled program: operations that the one program of a TPU is made of,"
-            " loops multiplied out, of a choice the costlier branch. Estimated: cycles are the"
-            " compiler's own estimates, summed in the same way; a kernel has its bundles of"
-            " instructions instead, one a cycle, without its waits for memory. Nothing was run."
+            "Counted in the compiled program: the operations of the one program of a TPU, with"
+            " loops multiplied out and the costlier branch of each conditional. Estimated: cycles"
+            " are the compiler's own estimates, summed in the same way; for a kernel, its bundles"
+            " of instructions are counted instead, one per cycle, without waits for memory."
+            " Nothing was run."
         ]
     paragraphs.append(
-        "Planned by the compiler for one device: arguments, what lies between them and the results,"
-        " and the part of the results that takes the place of arguments; in all is what must be"
-        " there at once, results and the program's code too. The bytes of collectives are those"
-        " that one device gives to them."
+        "Memory that the compiler plans for one device: arguments, the values between arguments and"
+        " results, and the part of the results that reuses memory of arguments; the total is what"
+        " must be there at once, with the results and the program's code. The bytes of collectives"
+        " are those that one device sends."
     )
     paragraphs += [text for name, compiled in named for text in _caveats(name, compiled)]
     return "\n\n".join(textwrap.fill(paragraph, 100) for paragraph in paragraphs)

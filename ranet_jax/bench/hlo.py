@@ -84,7 +84,7 @@ def parse_module(text: str) -> Module:
             instructions[instruction.name] = instruction
             root = instruction.name if found[1] else root
     if entry is None:
-        raise ValueError("The text holds no entry computation; it is no HLO module.")
+        raise ValueError("The text holds no entry computation; it is not an HLO module.")
     return Module(entry, computations)
 
 

@@ -99,5 +99,5 @@ def cells(found: Scaling | None) -> dict[str, str]:
 NOTE = (
     "Modelled: computation is the estimated cycles at the chip's clock; exchanges follow it, one"
     " after another, at the public rates of the links and a microsecond from chip to chip."
-    " Efficiency is what computation has of both."
+    " Efficiency is the share of computation in the sum of both."
 )

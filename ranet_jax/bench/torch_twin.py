@@ -105,8 +105,8 @@ def check_twin(config: ConfigDict) -> None:
         wrong.append("config.loss.lovasz=0")
     if wrong:
         raise UserError(
-            "PyTorch's step is of a ResNet without a context block, in one part, with"
-            " cross-entropy alone; set"
+            "PyTorch's step supports only a ResNet without a context block, an undivided batch"
+            " and cross-entropy as the only loss; set"
             f" {', '.join(wrong)}."
         )
 

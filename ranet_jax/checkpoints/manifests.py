@@ -65,7 +65,7 @@ def find_damage(directory: paths.Path, below: str = "") -> dict[str, str]:
             continue
         if found != expected:
             what = "size" if found[0] != expected[0] else "checksum"
-            wrong[name] = f"has another {what} than when it was written"
+            wrong[name] = f"has a different {what} than when it was written"
     return wrong
 
 

@@ -196,8 +196,8 @@ def find_whole(directory: paths.Path, order: Callable[[paths.Path], Sequence[int
             continue
         for step, why in damaged.items():
             tell(
-                f"Checkpoint {directory / str(step)} is damaged ({why}); that of step {left[0]} is"
-                " used instead."
+                f"Checkpoint {directory / str(step)} is damaged ({why}); the one of step {left[0]}"
+                " is used instead."
             )
         return Found(left[0], state, list(damaged))
     if damaged:
@@ -317,8 +317,8 @@ class Manager:
     def what_to_do(self) -> str:
         """Which step was saved last and how to go on, for errors about failed writes."""
         steps = finished_steps(self.directory)
-        saved = f"step {steps[-1]} is saved last" if steps else "no step is saved"
-        return f"{saved}; make room or mend the directory, then run the same command again"
+        saved = f"the last saved step is {steps[-1]}" if steps else "no step is saved"
+        return f"{saved}; make room or repair the directory, then run the same command again"
 
     def record_score(self, step: int, score: float) -> None:
         """Store the mean IoU of a saved step; the best step is kept.
@@ -381,7 +381,7 @@ class Manager:
             os.fstat(self._opened), self.directory.stat()
         ):
             raise FileNotFoundError(
-                errno.ENOENT, "it was removed and made anew since training began"
+                errno.ENOENT, "it was removed and made again after training began"
             )
 
     def _not_saved(self, step: int, error: Exception) -> UserError:

@@ -157,8 +157,8 @@ def _check_all_read(is_read: bool, path: pathlib.Path) -> None:
     if not read.all():
         hosts = ", ".join(map(str, np.flatnonzero(read == 0)))
         raise UserError(
-            f"Checkpoint {path} cannot be read by process {hosts}, though the first one can; see"
-            " that all of them see the same directory, then run the same command again."
+            f"Checkpoint {path} cannot be read by process {hosts}, although process 0 can; make"
+            " sure that all of them see the same directory, then run the same command again."
         )
 
 
@@ -238,7 +238,9 @@ def _read_step(path: paths.Path) -> tuple[int, dict[str, Any]]:
 def _read_best(workdir: paths.Path) -> tuple[int, dict[str, Any]]:
     directory = workdir / "checkpoints"
     for step, why in steps.read_scores(directory)[1].items():
-        steps.tell(f"The score of checkpoint {directory / str(step)} {why}; it counts as none.")
+        steps.tell(
+            f"The score of checkpoint {directory / str(step)} {why}; the step counts as not scored."
+        )
     found = steps.find_whole(directory, steps.best_first)
     if found is None:
         raise UserError(f"{workdir} holds no finished checkpoint yet; train it further.")

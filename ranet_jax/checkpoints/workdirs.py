@@ -117,8 +117,8 @@ def find_training(directory: Path) -> tuple[ConfigDict, DatasetMetadata] | None:
     wrong += [n for n in FILES if n in names and not paths.is_file(directory / n)]
     if wrong:
         raise UserError(
-            f"{directory / wrong[0]} is in the way, as training writes something else of that"
-            " name; move it away or choose another working directory."
+            f"{directory / wrong[0]} has a name that training uses for something else;"
+            " move it away or choose another working directory."
         )
     try:
         if "config.json" not in names:

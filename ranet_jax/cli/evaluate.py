@@ -37,7 +37,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--alpha",
         type=float,
-        help="with --pictures: draw labels over the images, so opaque (0 to 1; default: 1)",
+        help="with --pictures: opacity of the labels drawn over the images (0 to 1; default: 1)",
     )
     compilation_cache.add_option(parser)
     parser.set_defaults(run=run, takes_overrides=True)

@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     compilation_cache.use_cache(arguments)
     files = [file for file in find_images(arguments.images) if not is_video(file)]
     if arguments.images and not files:
-        raise UserError("All that is named are videos; name an image, or nothing.")
+        raise UserError("Only videos are named; name an image, or nothing.")
     with _listening(arguments.host, arguments.port) as listener:
         note(f"loading {arguments.checkpoint}.")
         model = load(
@@ -101,7 +101,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         listener = socket.create_server((host, port))
     except OSError as error:
         raise UserError(
-            f"Port {port} of {host} cannot be had ({error}); choose another with --port."
+            f"Port {port} of {host} is not available ({error}); choose another with --port."
         ) from error
     with listener:
         yield listener

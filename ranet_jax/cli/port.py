@@ -48,7 +48,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--all", action="store_true", help="report everything that does not fit, not 40 lines of it"
     )
-    parser.add_argument("--prefix", help="take the tensors whose names begin so alone")
+    parser.add_argument("--prefix", help="take only the tensors whose names begin with this")
     parser.add_argument("--dataset", metavar="NAME", help="prepared data set a segmenter scores")
     parser.add_argument(
         "--data-dir", type=os.path.expanduser, help="where it is (default: TFDS's directory)"
@@ -139,7 +139,7 @@ def write_state_dict(checkpoint: paths.Path, output: paths.Path, naming: str | N
     from ranet_jax import porting
 
     chosen, left_out = porting.reverse(checkpoint, output, naming)
-    tell(f"Written to {output}, in the names of {chosen}; read again, they are the same.")
+    tell(f"Written to {output}, in the names of {chosen}; read back, they are the same.")
     if left_out:
         tell(f"{len(left_out)} arrays that its source lacked are left out.")
     show_document({"output": output, "naming": chosen, "left_out": left_out})

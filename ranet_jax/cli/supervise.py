@@ -169,5 +169,5 @@ def _ended_by(number: int) -> str:
 def going_on(workdir: Path) -> str:
     """Which step was saved last, and what to run to continue."""
     steps = numbered_names(workdir / "checkpoints")
-    saved = f"step {steps[-1]} is saved last" if steps else "no step is saved"
+    saved = f"the last saved step is {steps[-1]}" if steps else "no step is saved"
     return f"{saved}; run the same command again in every process to go on"

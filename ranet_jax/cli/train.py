@@ -89,13 +89,13 @@ def add_parser(subparsers: Any) -> None:
         "--join-timeout",
         type=int,
         metavar="SECONDS",
-        help="with --distributed: wait so long for the last process (default: 300)",
+        help="with --distributed: seconds to wait for the last process (default: 300)",
     )
     parser.add_argument(
         "--lost-after",
         type=int,
         metavar="SECONDS",
-        help="with --distributed: end when a process is silent for so long (default: 30)",
+        help="with --distributed: end when a process is silent for this long (default: 30)",
     )
     parser.add_argument(
         "--profile",
@@ -225,9 +225,7 @@ def _own_config(arguments: argparse.Namespace, started: float) -> ConfigDict:
     override(config, arguments.overrides)
     check_config(config)
     if goes_on:
-        tell(
-            f"{workdir} goes on with the config that it has, of {config.train.steps} steps in all."
-        )
+        tell(f"{workdir} resumes with its saved config, of {config.train.steps} steps in total.")
         return config
     kept = overridden(arguments.overrides) | given.keys()
     fitted = fit(config, kept, minutes, started, arguments.arrays, tell)

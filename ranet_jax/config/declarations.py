@@ -45,10 +45,10 @@ FIELDS: dict[str, Field] = {
         0.0, "training", "Largest shift of brightness, as a fraction of 255.", FRACTION
     ),
     "data.contrast": Field(
-        0.0, "training", "Largest change of the factor on contrast, which is 1 without.", FRACTION
+        0.0, "training", "Largest change of the contrast factor, which is 1 by default.", FRACTION
     ),
     "data.saturation": Field(
-        0.0, "training", "Largest change of the factor on saturation, which is 1 without.", FRACTION
+        0.0, "training", "Largest change of the saturation factor, which is 1 by default.", FRACTION
     ),
     "data.hue": Field(
         0.0,
@@ -65,8 +65,8 @@ FIELDS: dict[str, Field] = {
     "data.rotation": Field(
         0.0,
         "training",
-        "Largest rotation of training images either way, in degrees; what comes from outside of"
-        " them is ignored.",
+        "Largest rotation of training images either way, in degrees; pixels from outside of"
+        " the image are ignored.",
         Range(0, 180),
     ),
     "data.function": Field(
@@ -268,7 +268,7 @@ FIELDS: dict[str, Field] = {
     "loss.class_weights": Field(
         (),
         "training",
-        "Factor of each class's pixels in the fine and coarse losses; none for 1.",
+        "Factor of each class's pixels in the cross-entropy of fine and coarse scores; () for 1.",
         FACTOR,
     ),
     # ---- optimizer -----------------------------------------------------------------------------
@@ -377,7 +377,7 @@ FIELDS: dict[str, Field] = {
     ),
     "eval.flip": Field(False, "scores", "Whether to average with the scores of mirror images."),
     "eval.regions": Field(
-        True, "running", "Whether to count or draw regions, in a pass of their own if need be."
+        True, "running", "Whether to count or draw regions, in a separate pass if necessary."
     ),
 }
 

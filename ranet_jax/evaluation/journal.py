@@ -66,7 +66,10 @@ class Journal:
         except FileNotFoundError:
             return None
         except Exception as error:  # NumPy and zipfile raise whatever a damaged file leads to
-            tell(f"{self.path} is damaged ({reason(error)}); the evaluation starts anew.")
+            tell(
+                f"{self.path} is damaged ({reason(error)}); the evaluation starts from the"
+                " beginning."
+            )
             return None
 
     def write(self, tally: Tally) -> None:

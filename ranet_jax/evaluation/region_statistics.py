@@ -60,7 +60,7 @@ class RegionCounts:
           ValueError: there are more or fewer numbers than fields.
         """
         if len(vector) != len(dataclasses.fields(cls)):
-            raise ValueError(f"{len(vector)} numbers are no {len(dataclasses.fields(cls))} counts")
+            raise ValueError(f"{len(dataclasses.fields(cls))} counts are needed, not {len(vector)}")
         return cls(*(int(number) for number in vector))
 
 

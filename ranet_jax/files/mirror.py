@@ -56,7 +56,7 @@ class Mirror:
             found = stores.list_files(self._remote)
         except OSError as error:
             raise UserError(
-                f"{self._remote} cannot be read ({reason(error)}); mend that, then run the same"
+                f"{self._remote} cannot be read ({reason(error)}); fix this, then run the same"
                 " command again."
             ) from error
         changed = [
@@ -113,13 +113,15 @@ class Mirror:
             self.send()
         except OSError as error:
             raise UserError(
-                f"{self._remote} cannot be written ({reason(error)}); what it lacks is kept in"
-                f" {kept}: copy that to the store, or mend the store and copy it then."
+                f"{self._remote} cannot be written ({reason(error)}); the files that it lacks are"
+                f" kept in {kept}: copy them to the store, once it can be written."
             ) from error
         except UserError as error:
-            raise UserError(f"{error} What this one has is kept in {kept}.") from error
+            raise UserError(f"{error} The files of this run are kept in {kept}.") from error
         except BaseException:
-            print(f"ranet: What {self._remote} lacks is kept in {kept}.", file=sys.stderr)
+            print(
+                f"ranet: The files that {self._remote} lacks are kept in {kept}.", file=sys.stderr
+            )
             raise
         shutil.rmtree(kept, ignore_errors=True)
 
@@ -174,7 +176,7 @@ def mirrored(path: paths.Path, last: str = "", left_out: tuple[str, ...] = ()) -
         if not isinstance(error, OSError):
             raise
         raise UserError(
-            f"{path} cannot be copied to this machine ({reason(error)}); mend that, then run the"
+            f"{path} cannot be copied to this machine ({reason(error)}); fix this, then run the"
             " same command again."
         ) from error
     try:

@@ -155,7 +155,9 @@ def check_bucket(path: Path) -> None:
         scheme, _, rest = str(path).partition("://")
         bucket = epath.Path(f"{scheme}://{rest.partition('/')[0]}")
         if not stores.exists(bucket):
-            raise UserError(f"There is no bucket {bucket}, or it is not yours; name another.")
+            raise UserError(
+                f"Bucket {bucket} does not exist or you have no access to it; name another."
+            )
 
 
 @contextlib.contextmanager
@@ -199,7 +201,7 @@ def kept_copy(directory: Path) -> pathlib.Path:
         caches = user_caches()
     except RuntimeError as error:
         raise UserError(
-            f"There is no place for a copy of {directory}, for the user has no home directory; set"
+            f"{directory} cannot be copied to this machine, as the user has no home directory; set"
             " XDG_CACHE_HOME to a directory."
         ) from error
     target = caches / "copies" / f"{directory.parent.name}-{directory.name}-{key}"

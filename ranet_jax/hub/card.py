@@ -128,8 +128,8 @@ def _introduction(model: Model) -> str:
     count = sum(np.size(array) for array in jax.tree.leaves(model.variables["params"]))
     return (
         f"A network for semantic segmentation: backbone `{section.backbone}`, {context}, output"
-        f" stride {section.output_stride}, {count:,} parameters. It tells"
-        f" {model.dataset.num_classes} classes of the data set `{model.dataset.name}` apart."
+        f" stride {section.output_stride}, {count:,} parameters. It distinguishes"
+        f" the {model.dataset.num_classes} classes of the data set `{model.dataset.name}`."
     )
 
 

@@ -65,8 +65,8 @@ def write_weights_card(
     reader = READING[file.suffix].format(file=file.name)
     use = (
         "The weights alone, in PyTorch's layout. The tensors have the names of"
-        f" {naming}:\n\n```python\n{reader}```\n\nNo mean or deviation is in them: the program that"
-        " uses them subtracts and divides as the next section says."
+        f" {naming}:\n\n```python\n{reader}```\n\nThey do not include the normalisation: the"
+        " program that uses them must normalise images as the next section says."
     )
     write_text(export_card(output), write_card(model, Card(file.name, scores, use=use)))
 

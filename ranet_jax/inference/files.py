@@ -190,7 +190,7 @@ def predict_camera(
             frames = predict_video(model, video, target, alpha, max_frames, endless=True)
     error = None
     if video.fault is not None:
-        error = f"{camera} broke off ({video.fault}); {frames} frames until then are segmented."
+        error = f"{camera} stopped ({video.fault}); the {frames} frames before that are segmented."
         tqdm.write(f"ranet: {error}", file=sys.stderr)
     return FilePrediction(camera, target, error, frames)
 
@@ -265,8 +265,8 @@ def check_limits(max_pixels: int, max_frames: int | None) -> None:
 def _check_pixels(path: Path | str, pixels: int, max_pixels: int) -> None:
     if pixels > max_pixels:
         raise UserError(
-            f"{path} has {pixels:,} pixels, which is more than max_pixels, {max_pixels:,}; set"
-            " max_pixels higher if the file is to be trusted, or cut it into parts."
+            f"{path} has {pixels:,} pixels, which is more than max_pixels, {max_pixels:,}; raise"
+            " max_pixels if you trust the file, or cut it into parts."
         )
 
 

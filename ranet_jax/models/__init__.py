@@ -47,7 +47,7 @@ def build_model(config: ConfigDict, num_classes: int, axis_name: str | None = No
         if model.auxiliary:
             if block.has_coarse:
                 raise ValueError(
-                    f"context {model.context!r} has coarse scores of its own; auxiliary is False."
+                    f"context {model.context!r} has its own coarse scores; set auxiliary to False."
                 )
             if not stages.earlier:
                 raise ValueError(f"{model.backbone} has no earlier stage for an auxiliary head.")
@@ -65,7 +65,7 @@ def build_model(config: ConfigDict, num_classes: int, axis_name: str | None = No
             axis_name=axis_name,
         )
     except ValueError as error:
-        raise UserError(f"config.model describes no network: {error}") from error
+        raise UserError(f"config.model does not describe a valid network: {error}") from error
 
 
 def build_network(config: ConfigDict, num_classes: int, source: str) -> tuple[nn.Module, Any]:
@@ -77,7 +77,7 @@ def build_network(config: ConfigDict, num_classes: int, source: str) -> tuple[nn
       source: where the config is stored, for the error message.
 
     Raises:
-      UserError: the config describes no network.
+      UserError: the config does not describe a valid network.
     """
     check_config(config)
     try:
@@ -88,6 +88,6 @@ def build_network(config: ConfigDict, num_classes: int, source: str) -> tuple[nn
         raise
     except (ArithmeticError, MemoryError, TypeError, ValueError) as error:
         raise UserError(
-            f"The config of {source} describes no network ({first_sentence(error)}); restore its"
-            " config.json from a copy."
+            f"The config of {source} does not describe a valid network ({first_sentence(error)});"
+            " restore its config.json from a copy."
         ) from error

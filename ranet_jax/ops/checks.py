@@ -170,7 +170,7 @@ def check_number(name: str, value: Any) -> None:
     """
     number = value if isinstance(value, Array) else np.asarray(value)
     if number.ndim or not any(jnp.issubdtype(number.dtype, kind) for kind in REAL):
-        raise ValueError(f"{name} must be one number, but is {value!r}")
+        raise ValueError(f"{name} must be a single number, but is {value!r}")
 
 
 def whole_number(name: str, value: Any) -> int:

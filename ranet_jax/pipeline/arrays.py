@@ -209,7 +209,7 @@ def write_arrays(
       UserError: the quality or the file's name is not allowed, or the file cannot be written.
     """
     if as_path(path).suffix != ".npz":
-        raise UserError(f"{path} does not end in .npz; end its name so.")
+        raise UserError(f"{path} does not end in .npz; give it a name that does.")
     check_bucket(as_path(path))
     if quality is not None and not 1 <= quality <= 95:
         raise UserError(f"The quality of the JPEG images is {quality}; choose 1 to 95.")

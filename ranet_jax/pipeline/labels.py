@@ -97,7 +97,9 @@ class LabelStatistics:
         ]
         absent = [name for name, pixels in zip(names, self.pixels, strict=True) if pixels == 0]
         if absent:
-            lines.append(f"Not in {self.split}, so not to be learned: {', '.join(absent)}.")
+            lines.append(
+                f"Absent from {self.split}, so that they cannot be learned: {', '.join(absent)}."
+            )
         present = self.shares[self.pixels > 0]
         if len(present) > 1:
             ratio = present.max() / present.min()

@@ -127,7 +127,8 @@ def _builder(
         return kind(data_dir=directory)
     if not hasattr(kind, "variant"):
         raise UserError(
-            f"Data set {name!r} has its own name and splits; only a folder of images takes others."
+            f"Data set {name!r} has a fixed name and fixed splits; only a folder of images takes"
+            " others."
         )
     own_name = name if own_name is None else own_name
     if not re.fullmatch("[a-z][a-z0-9_]*", own_name):

@@ -33,8 +33,8 @@ def advise(tensors: Tensors, network: Network) -> str:
             if naming := _fitting(_behind(tensors, own), other):
                 behind = f", behind the prefix {own}" if own else ""
                 return (
-                    f"These weights are of {other.name}, in the names of {naming.name}{behind}; you"
-                    f" asked for {asked}."
+                    f"These weights belong to {other.name}, in the names of {naming.name}{behind};"
+                    f" you asked for {asked}."
                 )
     return give if prefix and _share(part, network) >= _SHARE else ""
 

@@ -139,8 +139,8 @@ def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: pathlib.Path) 
         shape, _, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
         if dtype.hasobject:
             raise UserError(
-                f"{path} is refused: to load its Python objects would be to execute code; save"
-                " arrays of numbers alone."
+                f"{path} is refused, because loading its Python objects would execute code; save"
+                " only arrays of numbers."
             )
         if file.tell() + math.prod(shape) * dtype.itemsize != info.file_size:
             raise Damaged

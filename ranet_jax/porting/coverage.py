@@ -96,7 +96,7 @@ def match(tensors: Tensors, naming: Naming, expected: Mapping[str, Shape]) -> Ma
             if tensor.shape == shape:
                 entries[name] = entry
             else:
-                mismatching.append(f"{name} {tensor.shape}, where the network has {shape}")
+                mismatching.append(f"{name} {tensor.shape}, but the network has {shape}")
     absent = [path for path in expected if path not in used]
     return Match(entries, absent, unexpected, mismatching)
 
@@ -206,8 +206,9 @@ def to_tensors(arrays: Arrays, naming: Naming, kept: StateDict | None = None) ->
             entry.transform.forward(tensors[entry.source]), array, rtol=1e-6, atol=0, equal_nan=True
         ):
             raise UserError(
-                f"In the naming {naming.name!r} no tensor {entry.source} stands for the values of"
-                f" {path}: its layer scales by the weight's absolute value; choose another naming."
+                f"In the naming {naming.name!r} no tensor {entry.source} can represent the values"
+                f" of {path}, as its layer scales by the weight's absolute value; choose another"
+                " naming."
             )
     rest = {k: v for k, v in kept.items() if k not in made_of_kept}
     return naming.with_copies(tensors | rest)

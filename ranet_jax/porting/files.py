@@ -154,7 +154,7 @@ def _read_file(path: pathlib.Path) -> Any:
         with path.open("rb") as file:
             empty = not file.read(1)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise UserError(f"{path} is missing, or no file; name a file of weights.") from error
+        raise UserError(f"{path} is missing or is not a file; name a file of weights.") from error
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error.strerror}); name a file of weights."
@@ -162,7 +162,7 @@ def _read_file(path: pathlib.Path) -> Any:
     read = next((READERS[end] for end in READERS if path.name.lower().endswith(end)), None)
     if read is None:
         raise UserError(
-            f"{path} has none of the endings {', '.join(READERS)}; name a file of weights."
+            f"{path} does not end in any of {', '.join(READERS)}; name a file of weights."
         )
     if empty:
         raise UserError(f"{path} is empty; copy or download it again.")
@@ -172,8 +172,8 @@ def _read_file(path: pathlib.Path) -> Any:
         raise _damaged(path) from error
     except Refused as error:
         raise UserError(
-            f"{path} is refused: to load it would be to execute {error}; save the network's"
-            " state_dict() alone."
+            f"{path} is refused, because loading it would execute {error}; save only the"
+            " network's state_dict()."
         ) from error
 
 

@@ -73,7 +73,7 @@ def _shards(index: paths.Path) -> dict[str, list[str]]:
     try:
         content = parse_json(paths.read_bytes(index))
     except OSError as error:
-        raise UserError(f"{index} is missing, or no file; name a file of weights.") from error
+        raise UserError(f"{index} is missing or is not a file; name a file of weights.") from error
     except ValueError as error:
         raise UserError(f"{index} is not JSON ({error}); download it again.") from error
     places = content.get("weight_map") if isinstance(content, dict) else None

@@ -93,7 +93,7 @@ def _check_entries(entries: dict[str, zipfile.ZipInfo], path: pathlib.Path) -> N
         raise UserError(f"{path} is a TorchScript program; save the network's state_dict() alone.")
     if any(info.compress_type != zipfile.ZIP_STORED for info in entries.values()):
         raise UserError(
-            f"{path} is compressed, as torch.save leaves no file; save the network's state_dict()"
+            f"{path} is compressed, which torch.save never does; save the network's state_dict()"
             " again."
         )
     # Memory for as many bytes as an entry claims to have is allocated before they are read.

@@ -124,7 +124,7 @@ def _chosen_rows(name: str, rows: Sequence[str] | None) -> list[Row]:
     known = [row.run for row in TABLES[name].rows]
     for run in rows or ():
         if run not in known:
-            raise UserError(f"{name} has no row {run!r}; choose of {', '.join(known)}.")
+            raise UserError(f"{name} has no row {run!r}; choose one of {', '.join(known)}.")
     return [row for row in TABLES[name].rows if rows is None or row.run in rows]
 
 
@@ -134,13 +134,13 @@ def _check_base(name: str, config: ConfigDict) -> None:
     if (model.context, model.variant) != (RANET, "paper"):
         raise UserError(
             f"config.model has context {model.context!r} and variant {model.variant!r}; the rows"
-            f" of {name} change an experiment of {RANET!r} and 'paper'."
+            f" of {name} start from an experiment with {RANET!r} and 'paper'."
         )
     for field, value in WHOLE.items():
         if model[field] != value:
             raise UserError(
-                f"config.model.{field} is {model[field]!r}; the rows of {name} change an experiment"
-                f" of {value!r}."
+                f"config.model.{field} is {model[field]!r}; the rows of {name} start from an"
+                f" experiment with {value!r}."
             )
     for row in TABLES[name].rows:
         build_model(_row_config(row, config, 0), 2)

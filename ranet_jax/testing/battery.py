@@ -41,7 +41,7 @@ def check_operation(
       ValueError: there are no examples.
     """
     if not examples:
-        raise ValueError("examples must hold one tuple of arguments at least")
+        raise ValueError("examples must hold at least one tuple of arguments")
     if reference is not None:
         for arguments in examples:
             check_value(operation, reference, *arguments, rtol=rtol, atol=atol)

@@ -34,8 +34,7 @@ def compare(
         )
     if len(paths) != len(expected_leaves):
         raise AssertionError(
-            f"{check}: {subject} has {len(paths)} arrays, but that of {source}"
-            f" has {len(expected_leaves)}."
+            f"{check}: {subject} has {len(paths)} arrays, but {source} has {len(expected_leaves)}."
         )
     for (path, leaf), wanted in zip(paths, expected_leaves, strict=True):
         name = subject + jax.tree_util.keystr(path)
@@ -59,7 +58,7 @@ def _compare_arrays(
     if not (excess > 0).any():
         return
     place = np.unravel_index(int(np.argmax(excess)), excess.shape)
-    tolerance = f"atol {atol:g}, rtol {rtol:g}" if inexact else "none, they are no floats"
+    tolerance = f"atol {atol:g}, rtol {rtol:g}" if inexact else "none, because they are not floats"
     raise AssertionError(
         f"{check}: {name}{at(place)} is {_shown(found, place)}, but that of {source} is"
         f" {_shown(expected, place)} (tolerance: {tolerance})."

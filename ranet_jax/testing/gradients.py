@@ -57,7 +57,15 @@ def check_gradients(
             step,
         )
     for name, gradient, slopes in zip(floats.names, found, expected, strict=True):
-        compare("check_gradients", f"the gradient by {name}", gradient, source, slopes, rtol, atol)
+        compare(
+            "check_gradients",
+            f"the gradient with respect to {name}",
+            gradient,
+            source,
+            slopes,
+            rtol,
+            atol,
+        )
 
 
 def check_finite(
@@ -90,7 +98,7 @@ def check_finite(
         result, gradients = run([value * scale for value in floats.values])
         require_finite("check_finite", f"the result{scaled}", result)
         for name, gradient in zip(floats.names, gradients, strict=True):
-            require_finite("check_finite", f"the gradient by {name}{scaled}", gradient)
+            require_finite("check_finite", f"the gradient with respect to {name}{scaled}", gradient)
 
 
 def gradients_of(
@@ -142,8 +150,8 @@ def _own_differences(
         for leaf in jax.tree.leaves(jax.eval_shape(results, floats.values)):
             if is_float(leaf) and leaf.dtype != jnp.float64:
                 raise ValueError(
-                    f"the operation gives {leaf.dtype} for float64, which is too coarse for finite"
-                    " differences; name a reference in float64"
+                    f"the operation returns {leaf.dtype} for float64, which is too coarse for"
+                    " finite differences; give a reference in float64"
                 )
         return _central_differences(
             jax.jit(lambda values: _weighted_sum(results(values), seed)), floats.values, step

@@ -69,11 +69,11 @@ def check_masking(
 
     found = counted(*arguments)
     alone = operation(*_change(arguments, axes, lambda x, axis: jnp.take(x, kept, axis)))
-    compare("check_masking", "the result", found, "the places alone", alone, rtol, atol)
+    compare("check_masking", "the result", found, "the unmasked places alone", alone, rtol, atol)
 
     spoilt = counted(*_change(arguments, axes, lambda x, axis: _spoil(x, axis, mask)))
-    subject = "the result for other values in masked places"
-    compare("check_masking", subject, spoilt, "the values as they are", found, rtol, atol)
+    subject = "the result with other values in masked places"
+    compare("check_masking", subject, spoilt, "the original values", found, rtol, atol)
 
     floats = FloatArguments(operation, arguments)
     gradients = gradients_of(counted, floats, floats.values)
@@ -81,9 +81,11 @@ def check_masking(
         axis = axes[argnum]
         if axis is not None:
             masked = np.take(np.asarray(gradient), left_out, axis)
-            subject = f"the gradient by masked places of {name}"
+            subject = f"the gradient with respect to masked places of {name}"
             nothing = np.zeros_like(masked)
-            compare("check_masking", subject, masked, "a place without part", nothing, 0.0, 0.0)
+            compare(
+                "check_masking", subject, masked, "a place without influence", nothing, 0.0, 0.0
+            )
 
     empty = [*arguments]
     empty[mask_argnum] = jnp.zeros(mask.shape, bool)
@@ -91,7 +93,7 @@ def check_masking(
     floats = FloatArguments(operation, empty)
     gradients = gradients_of(operation, floats, floats.values)
     for name, gradient in zip(floats.names, gradients, strict=True):
-        subject = f"the gradient by {name} for an empty mask"
+        subject = f"the gradient with respect to {name} for an empty mask"
         require_finite("check_masking", subject, gradient)
 
 

@@ -55,7 +55,9 @@ def check_permutation(
         for leaf in jax.tree.leaves(argument)
     }
     if len(sizes) != 1:
-        raise ValueError(f"in_axes must name axes of one size, but theirs are {sorted(sizes)}")
+        raise ValueError(
+            f"in_axes must name axes of the same size, but their sizes are {sorted(sizes)}"
+        )
     # Along one random cycle through all places, so that none stays where it was.
     cycle = np.random.default_rng(seed).permutation(sizes.pop())
     order = np.empty_like(cycle)
@@ -70,7 +72,7 @@ def check_permutation(
         "check_permutation",
         "the result in another order",
         operation(*(permute(*pair) for pair in zip(arguments, axes, strict=True))),
-        "the first order",
+        "the original order",
         permute(operation(*arguments), out_axes),
         rtol,
         atol,
@@ -160,7 +162,7 @@ def check_ties(
         moved = FloatArguments(operation, broken, [argnum])
         compare(
             "check_ties",
-            f"the gradient by {argument_names(operation, len(arguments))[argnum]}",
+            f"the gradient with respect to {argument_names(operation, len(arguments))[argnum]}",
             gradients_of(operation, floats, floats.values)[0],
             source,
             gradients_of(operation, moved, moved.values)[0],

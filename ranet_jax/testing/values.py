@@ -95,7 +95,7 @@ def _check_dtype(
     compare("check_dtypes", subject, found, "float32 arguments", expected, rtol, atol)
     gradients = gradients_of(operation, floats, rounded)
     for name, gradient in zip(floats.names, gradients, strict=True):
-        subject = f"the gradient by {name} in {dtype}"
+        subject = f"the gradient with respect to {name} in {dtype}"
         _require_dtype(subject, gradient, dtype)
         require_finite("check_dtypes", subject, gradient)
 

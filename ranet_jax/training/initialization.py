@@ -41,8 +41,8 @@ def describe_start(directory: str) -> Start:
         return Start(path, ported["network"].removesuffix("_v1c"), None)
     what = "holds no checkpoint" if is_dir(path) else "is not a directory"
     raise UserError(
-        f"config.model.init_from is {directory!r}, which {what}; name what training, exporting or"
-        " porting a network made, or set None to start from random weights."
+        f"config.model.init_from is {directory!r}, which {what}; name a directory that training,"
+        " exporting or porting a network made, or set None to start from random weights."
     )
 
 
@@ -105,15 +105,15 @@ def initialize(model: ConfigDict, variables: dict[str, Any]) -> tuple[dict[str, 
         )
         raise UserError(
             f"{model.init_from} lacks {len(wrong)} arrays of the network, or has them in another"
-            " shape; set config.model.init_allow_missing to a regular expression of those that may"
-            f" start anew.{lines}"
+            " shape; set config.model.init_allow_missing to a regular expression that finds those"
+            f" that may start from random values.{lines}"
         )
     unused = len(given) - len(taken)
     anew = sorted({path.split("/", 1)[1].rsplit("/", 1)[0] for path in arrays if path not in taken})
     sentence = (
         f"{len(taken)} arrays start from {model.init_from}, {len(arrays) - len(taken)} anew"
         + (f" ({', '.join(anew)})" if anew else "")
-        + f"; {unused} of its arrays are not of this network."
+        + f"; {unused} of its arrays do not belong to this network."
     )
     replaced = arrays | {path: np.asarray(given[path]) for path in taken}
     return flax.traverse_util.unflatten_dict(replaced, sep="/"), sentence

@@ -64,8 +64,8 @@ def _file_lock(directory: pathlib.Path) -> Iterator[None]:
             raise _in_use(directory, file.read(200)) from error
         except OSError as error:
             tell(
-                f"The file system of {directory} has no locks ({reason(error)}); see to it that no"
-                " other training writes there."
+                f"The file system of {directory} has no locks ({reason(error)}); make sure that"
+                " no other training writes there."
             )
         with contextlib.suppress(OSError):  # needed only for the message of other trainings
             file.truncate(0)
@@ -84,8 +84,8 @@ def _signs(directory: epath.Path) -> Iterator[Callable[[], None]]:
         if token not in (found := _read(place)):
             other = _owner(found) or "which has ended"
             raise UserError(
-                f"{directory} was taken over by another training ({other}) while this one gave no"
-                " sign; end one of them."
+                f"{directory} was taken over by another training ({other}) while this one did not"
+                " respond; end one of them."
             )
 
     def sign() -> None:

@@ -216,8 +216,8 @@ def _send(mirror: Mirror, place: Path) -> None:
         mirror.send()
     except OSError as error:
         tell(
-            f"{place} cannot be written ({reason(error)}); training goes on, and the next"
-            " checkpoint is sent together with what is lacking."
+            f"{place} cannot be written ({reason(error)}); training continues, and the"
+            " missing files are sent with the next checkpoint."
         )
 
 
@@ -249,5 +249,5 @@ def _check_class_weights(config: ConfigDict, dataset: DatasetMetadata) -> None:
     if weights and not any(weights):
         raise UserError(
             "config.loss.class_weights are all 0, so that nothing is learned; give classes weights"
-            " above 0, or () to weigh all alike."
+            " above 0, or () to weight all equally."
         )

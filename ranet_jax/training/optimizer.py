@@ -66,7 +66,7 @@ def parameter_groups(params: Any, patterns: tuple[str, ...]) -> Any:
     if unused:
         raise UserError(
             f"config.optimizer.lr_multipliers holds {sorted(unused)}, which no parameter's path"
-            f" contains; paths are such as {min(groups)}."
+            f" contains; an example of a path is {min(groups)}."
         )
     return flax.traverse_util.unflatten_dict(groups, sep="/")
 

@@ -95,8 +95,8 @@ def _check_port(port: int) -> None:
             probe.bind(("", port))
         except OSError as error:
             raise UserError(
-                f"Process 0 cannot have port {port} ({reason(error)}); name another one to all"
-                " processes."
+                f"Process 0 cannot use port {port} ({reason(error)}); give all processes"
+                " another one."
             ) from error
 
 

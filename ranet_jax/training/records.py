@@ -50,17 +50,17 @@ def read_records(path: str | os.PathLike) -> list[Record]:
         raise UserError(f"{path} is missing; name the metrics.jsonl of a run.") from error
     except OSError as error:
         raise UserError(
-            f"{path} cannot be read ({reason(error)}); mend it, or move the file away."
+            f"{path} cannot be read ({reason(error)}); fix it, or move the file away."
         ) from error
     except ValueError as error:
         raise UserError(
-            f"{path} holds a line that is not JSON ({error}); mend it, or move the file away."
+            f"{path} holds a line that is not JSON ({error}); fix it, or move the file away."
         ) from error
     wrong = [record for record in records if not _is_record(record)]
     if wrong:
         raise UserError(
             f"{path} holds a line that training did not write"
-            f" ({textwrap.shorten(repr(wrong[0]), 200)}); mend it, or move the file away."
+            f" ({textwrap.shorten(repr(wrong[0]), 200)}); fix it, or move the file away."
         )
     return records
 

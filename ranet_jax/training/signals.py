@@ -67,7 +67,7 @@ class Stop:
 def interrupted(by: signal.Signals, when: str = "") -> Interrupted:
     """The exception that ends a training for a signal."""
     return Interrupted(
-        f"Stopped by {by.name}{when}; run the same command again to go on.", status=128 + by
+        f"Stopped by {by.name}{when}; run the same command again to resume.", status=128 + by
     )
 
 

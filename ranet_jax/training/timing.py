@@ -43,8 +43,8 @@ class Profile:
             return
         if not 0 < steps[0] < steps[1] <= last:
             raise UserError(
-                f"Steps {steps[0]}:{steps[1]} cannot be profiled, since the training has steps 1 to"
-                f" {last}; name two of these, the first one smaller."
+                f"Steps {steps[0]}:{steps[1]} cannot be profiled, because the training has steps 1"
+                f" to {last}; give two of these, the smaller one first."
             )
         if steps[0] <= first:
             tell(f"Training goes on after step {first}; step {steps[0]} is not profiled again.")

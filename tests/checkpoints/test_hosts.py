@@ -46,7 +46,7 @@ with checkpoints.open_manager(workdir, 3) as manager:
     "blind, outcome",
     [
         pytest.param("0", "step 2", marks=pytest.mark.long),
-        ("1", "cannot be read by process 1, though the first one can"),
+        ("1", "cannot be read by process 1, although process 0 can"),
     ],
 )
 def test_hosts_agree_on_the_step(tmp_path, blind, outcome):

@@ -58,7 +58,7 @@ def test_a_later_file_is_added(directory):
     add_to_manifest(directory, "later")
     assert find_damage(directory) == {}
     (directory / "later").write_text("2")
-    assert find_damage(directory) == {"later": "has another checksum than when it was written"}
+    assert find_damage(directory) == {"later": "has a different checksum than when it was written"}
     assert find_damage(directory, below="deep/") == {}
     (directory / MANIFEST).unlink()
     add_to_manifest(directory, "later")

@@ -235,8 +235,8 @@ def test_what_cannot_be_saved_is_told_with_what_was_saved(workdir, monkeypatch, 
         raise ValueError(f"INTERNAL: writing [OS error {error}: {os.strerror(error)}] key='x'")
 
     said = (
-        rf"tep 9 cannot be (saved|written) to .*\({os.strerror(error)}\); step"
-        r" [89] is saved last; make room or mend the directory, then run the same command again"
+        rf"tep 9 cannot be (saved|written) to .*\({os.strerror(error)}\); the last"
+        r" saved step is [89]; make room or repair the directory, then run the same command again"
     )
     with checkpoints.open_manager(workdir, 4) as manager:
         with monkeypatch.context() as patch:

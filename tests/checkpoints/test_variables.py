@@ -95,7 +95,7 @@ def test_a_damaged_export_is_named(exported):
     for path in (exported / "variables").rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[:10])
-    with pytest.raises(UserError, match=r"exported/variables/.* has another size"):
+    with pytest.raises(UserError, match=r"exported/variables/.* has a different size"):
         checkpoints.load_variables(exported)
 
 

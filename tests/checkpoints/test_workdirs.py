@@ -194,7 +194,7 @@ def test_an_edited_description_of_an_export_is_told_and_used(tmp_path, capsys):
     fields["eval"]["flip"] = True
     path.write_text(json.dumps(fields))
     assert checkpoints.load_variables(tmp_path / "made").config.eval.flip
-    assert capsys.readouterr().err.startswith(f"ranet: {path} has another size than")
+    assert capsys.readouterr().err.startswith(f"ranet: {path} has a different size than")
 
 
 def numbers(fields, path=()):

@@ -23,7 +23,7 @@ def root(tmp_path):
         ("def get_config(:\n", "SyntaxError.*line 1"),
         ("import no_such_module\n", "fails in line 1: ModuleNotFoundError.*no_such_module"),
         ("def get_config():\n    return 1 / 0\n", "fails in line 2: ZeroDivisionError"),
-        ("def get_config():\n    return {}\n", "returns no ConfigDict"),
+        ("def get_config():\n    return {}\n", "does not return a ConfigDict"),
         (
             CONFIG.format(data_dir="").replace("eval.batch_size", "eval.batchsize"),
             'fails in line 13: AttributeError: Key "batchsize" does not exist',

@@ -23,7 +23,10 @@ def test_the_other_process_says_which_is_gone_and_what_is_saved(tmp_path):
     status, sentence = ends(processes[0])
     saved = finished_steps(tmp_path / "checkpoints")[-1]
     assert status == 75
-    assert sentence == f"Process 1 is gone, or stopped for 8 s; step {saved} is saved last; {GO_ON}"
+    assert (
+        sentence
+        == f"Process 1 is gone, or stopped for 8 s; the last saved step is {saved}; {GO_ON}"
+    )
     processes[1].communicate()
 
 
@@ -102,7 +105,7 @@ def test_a_port_that_another_program_has(tmp_path, refusal):
         train = ("train", "--config", "x.py", "--workdir", tmp_path / "run", "--distributed")
         processes = ("--num-processes", "2", "--process-id", "0")
         message = refusal(*train, "--coordinator", f"localhost:{port}", *processes)
-    assert f"Process 0 cannot have port {port} (Address already in use); name another" in message
+    assert f"Process 0 cannot use port {port} (Address already in use); give all" in message
 
 
 @pytest.mark.parametrize(

@@ -36,14 +36,14 @@ def test_a_port_that_is_taken_is_refused_before_anything_is_loaded(tmp_path, cap
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main(["explore", str(tmp_path / "missing"), "--port", str(port)]) == 1
-    assert f"Port {port} of 127.0.0.1 cannot be had" in capsys.readouterr().err
+    assert f"Port {port} of 127.0.0.1 is not available" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--port", "70000"], "Port 70000 does not exist; choose one from 0 to 65535"),
-        (["--host", "no.such.host.invalid"], "cannot be had"),
+        (["--host", "no.such.host.invalid"], "is not available"),
         (["photo.jpg", "--split", "val"], "--split has no effect with images"),
         (["--port", "0"], "missing"),
     ],

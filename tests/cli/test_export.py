@@ -59,7 +59,7 @@ def test_every_format_can_be_chosen():
 def test_weights_alone_are_those_of_port_reverse(exported, tmp_path, capsys, format):
     output, back = tmp_path / f"x.{format}", tmp_path / f"back.{format}"
     assert main(f"export {exported} --format {format} --output {output}".split()) == 0
-    assert "in the names of ranet_jax; read again, they are the same.\n" in capsys.readouterr().out
+    assert "in the names of ranet_jax; read back, they are the same.\n" in capsys.readouterr().out
     assert main(f"port {exported} --reverse --format {format} --output {back}".split()) == 0
     result = export(load(exported), tmp_path / f"api.{format}", format)
     assert result.comparison is None
@@ -100,12 +100,12 @@ def test_a_card_lies_beside_the_file_and_is_not_overwritten(exported, tmp_path, 
 @pytest.mark.parametrize(
     "words, sentence",
     [
-        ("onnx --size 8 8 --output x.tflite", "x.tflite does not end in .onnx; give both"),
+        ("onnx --size 8 8 --output x.tflite", "x.tflite does not end in .onnx; use the same"),
         ("onnx --size 8 --output x.onnx", "--size takes a height and a width in pixels"),
         ("onnx --size a b --output x.onnx", "--size takes a height and a width in pixels"),
         ("onnx --output x.onnx", "--size takes a height and a width in pixels"),
         ("pth --size 8 8 --output x.pth", "--size has no meaning for pth, which holds the"),
-        ("pth --output x.safetensors", "x.safetensors does not end in .pth; give both one"),
+        ("pth --output x.safetensors", "x.safetensors does not end in .pth; use the same"),
         ("pth --output x.pth --config.eval.flip=True", "A field of the config has no meaning"),
         ("onnx --size 0 8 --output x.onnx", "The height of the images is 0; choose 1 or more."),
         (

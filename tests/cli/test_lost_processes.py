@@ -51,7 +51,7 @@ def kill_one(workdir, index, after):
     if all(status == 0 for status, _ in told):  # the training was at its end
         return
     saved = finished_steps(workdir / "checkpoints")
-    last = f"step {saved[-1]} is saved last" if saved else "no step is saved"
+    last = f"the last saved step is {saved[-1]}" if saved else "no step is saved"
     for status, sentence in told:
         assert status == 75, told
         assert last in sentence, told

@@ -192,7 +192,7 @@ def test_inspection_names_the_network(root, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["input", "24", "x", "32", "x", "3,", "11", "categories"]
     assert "fine                6 x 8 x 11" in lines
-    assert lines[-1].endswith("parameters in all")
+    assert lines[-1].endswith("parameters in total")
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_the_run_keeps_what_was_chosen(config):
 def test_the_same_command_goes_on_and_the_run_is_a_run(config, root, tmp_path, capsys):
     assert main(command(root)) == 0
     shown = capsys.readouterr().out
-    assert f"{root / 'run'} goes on with the config that it has, of 3 steps in all." in shown
+    assert f"{root / 'run'} resumes with its saved config, of 3 steps in total." in shown
     assert "config.train.steps" not in shown  # nothing is fitted again
     assert main(["evaluate", str(root / "run")]) == 0
     image = str(root / "source" / "images" / "test" / "f.png")

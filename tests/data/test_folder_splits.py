@@ -165,8 +165,8 @@ def test_data_sets_of_several_names_live_in_one_directory(tmp_path, capsys):
             "The fraction for val is 1.0; choose one between 0 and 1",
         ),
         (["folder", "--val-fraction", "nan"], "The fraction for val is nan; choose one between"),
-        (["camvid", "--name", "mine"], "'camvid' has its own name and splits"),
-        (["shapes", "--val-fraction", "0.1"], "'shapes' has its own name and splits"),
+        (["camvid", "--name", "mine"], "'camvid' has a fixed name and fixed splits"),
+        (["shapes", "--val-fraction", "0.1"], "'shapes' has a fixed name and fixed splits"),
     ],
 )
 def test_options_without_sense_are_refused(tmp_path, arguments, message, capsys):

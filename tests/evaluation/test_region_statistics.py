@@ -166,7 +166,7 @@ def test_a_vector_holds_all_counts():
     assert vector.dtype == np.int64
     assert RegionCounts.from_vector(vector) == counts
     for wrong in (vector[1:], np.append(vector, 0)):
-        with pytest.raises(ValueError, match=f"{len(wrong)} numbers are no 13 counts"):
+        with pytest.raises(ValueError, match=f"13 counts are needed, not {len(wrong)}"):
             RegionCounts.from_vector(wrong)
 
 

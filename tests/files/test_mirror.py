@@ -84,7 +84,7 @@ def test_what_cannot_be_sent_is_kept_here(bucket, monkeypatch):
     with pytest.raises(UserError) as refusal, mirrored(path) as mirror:
         (mirror.local / "a").write_bytes(b"1")
     assert str(refusal.value).startswith(f"{path} cannot be written (No answer)")
-    assert f"is kept in {mirror.local.parent}:" in str(refusal.value)
+    assert f"are kept in {mirror.local.parent}:" in str(refusal.value)
     assert (mirror.local / "a").read_bytes() == b"1"
 
 
@@ -116,7 +116,7 @@ def test_an_interrupt_while_the_last_is_sent_keeps_it(bucket, monkeypatch, capsy
     with pytest.raises(KeyboardInterrupt), mirrored(path) as mirror:
         (mirror.local / "a").write_bytes(b"1")
     kept = mirror.local.parent
-    assert capsys.readouterr().err == f"ranet: What {path} lacks is kept in {kept}.\n"
+    assert capsys.readouterr().err == f"ranet: The files that {path} lacks are kept in {kept}.\n"
     assert (mirror.local / "a").read_bytes() == b"1"
     shutil.rmtree(kept)
 

@@ -70,7 +70,7 @@ def test_the_last_file_is_sent_last(bucket, tmp_path):
     "check", [lambda path: check_json_output(path, "scores"), lambda p: make_directory(p, "place")]
 )
 def test_a_bucket_that_is_missing_is_told_before_work_is_done(object_store, check):
-    with pytest.raises(UserError, match="There is no bucket s3://no-such-bucket,"):
+    with pytest.raises(UserError, match="Bucket s3://no-such-bucket does not exist"):
         check(as_path("s3://no-such-bucket/a/b.json"))
 
 

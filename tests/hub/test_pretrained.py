@@ -101,7 +101,7 @@ def test_a_damaged_file_is_named(copy, name, spoil):
 
 def test_a_changed_bit_of_the_weights_is_found(copy):
     damage.flip(copy / "model.safetensors", -1000)
-    assert "model.safetensors has another checksum than when it was written" in refusal(copy)
+    assert "model.safetensors has a different checksum than when it was written" in refusal(copy)
 
 
 @pytest.mark.parametrize(

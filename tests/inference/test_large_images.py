@@ -68,8 +68,8 @@ def test_more_pixels_than_allowed_are_refused_by_the_header(model, tmp_path, cap
     (tmp_path / "b.png").write_bytes(huge)
     (told,) = failures(model, [tmp_path], tmp_path / "out")
     assert told.endswith(
-        "b.png has 900,000,000 pixels, which is more than max_pixels, 536,870,912; set max_pixels"
-        " higher if the file is to be trusted, or cut it into parts."
+        "b.png has 900,000,000 pixels, which is more than max_pixels, 536,870,912; raise max_pixels"
+        " if you trust the file, or cut it into parts."
     )
     assert (tmp_path / "out" / "a_labels.png").is_file()
     assert not (tmp_path / "out" / "b_labels.png").exists()

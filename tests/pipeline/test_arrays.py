@@ -153,7 +153,11 @@ def test_files_that_are_none(path, tmp_path):
 
 @pytest.mark.parametrize(
     "name, quality, part",
-    [("x.npy", None, "end its name"), ("x.npz", 0, "choose 1 to 95"), ("no/x.npz", 90, "written")],
+    [
+        ("x.npy", None, "a name that does"),
+        ("x.npz", 0, "choose 1 to 95"),
+        ("no/x.npz", 90, "written"),
+    ],
 )
 def test_what_is_not_written(tmp_path, name, quality, part):
     with pytest.raises(UserError, match=part):

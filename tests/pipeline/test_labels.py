@@ -37,7 +37,7 @@ def test_the_report_names_what_is_absent():
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     assert rows[2][:4] == ["sky", "5", "71.43", "2"]
     assert "2 images; 12.50 percent of the pixels are ignored." in text
-    assert "Not in train, so not to be learned: gull." in text
+    assert "Absent from train, so that they cannot be learned: gull." in text
     assert "has 2.5 times the pixels of the rarest" in text
 
 

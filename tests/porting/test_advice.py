@@ -68,7 +68,8 @@ def test_weights_of_another_network_are_recognised(network, prefix):
     whose = NAMINGS.get(network, "torchvision")
     where = f", behind the prefix {prefix}" if prefix else ""
     assert first == (
-        f"These weights are of {network}, in the names of {whose}{where}; you asked for resnet18."
+        f"These weights belong to {network}, in the names of {whose}{where};"
+        " you asked for resnet18."
     )
 
 

@@ -56,7 +56,7 @@ def test_shapes_are_equal_or_wrong_however_many_elements(resnet18):
 def test_the_weights_of_another_depth_do_not_fit(resnet18):
     advice, head, *lines = report(resnet18, "resnet34")
     assert advice == (
-        "These weights are of resnet18, in the names of torchvision; you asked for resnet34."
+        "These weights belong to resnet18, in the names of torchvision; you asked for resnet34."
     )
     blocks = (3 + 4 + 6 + 3) - (2 + 2 + 2 + 2)
     arrays = 2 + 2 * 4  # per block: two kernels, two BatchNorms
@@ -113,7 +113,7 @@ def test_a_segmenter_needs_a_classifier(resnet18):
     assert advice.endswith(
         " of resnet18, in the names of torchvision; you asked for fcn_resnet101."
     )
-    assert "no classifier (classifier.4.bias or fine_logit.bias), without which" in complaint
+    assert "no classifier (classifier.4.bias or fine_logit.bias), which" in complaint
 
 
 @pytest.mark.parametrize("classes", [0, -3])

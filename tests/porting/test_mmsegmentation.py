@@ -272,7 +272,9 @@ def test_psanets_of_other_masks(mask_size, text, tmp_path):
     assert_equal(model, ported, (97, 161))
     source, output, back = checkpoint(tmp_path / "w.pth", model), tmp_path / "o", tmp_path / "b.pth"
     if text is not None:
-        complaint = r"masks have 2700 entries in the file, which make no square; name a file with"
+        complaint = (
+            r"masks have 2700 entries in the file, which is not a square number; name a file"
+        )
         with pytest.raises(UserError, match=complaint):
             port_state_dict(arrays(model), "psanet_r50-d8")
         assert command(source, "--model", "psanet_r50-d8", "--output", output) == 1
@@ -307,7 +309,9 @@ def test_what_one_layer_is_saved_as_twice_must_be_the_same(tmp_path):
 
 
 def test_weights_of_another_segmenter_are_named(psp):
-    with pytest.raises(Misfit, match=r"^These weights are of pspnet_r18-d8, in the names of mmseg"):
+    with pytest.raises(
+        Misfit, match=r"^These weights belong to pspnet_r18-d8, in the names of mmseg"
+    ):
         port_state_dict(arrays(psp), "fcn_r18-d8")
 
 

@@ -143,7 +143,7 @@ def test_what_is_not_on_the_list_is_refused_by_name(tmp_path, protocol, function
     value = {"x": np.ones(2), "y": Call(function, argument)}
     archive(tmp_path / "w.pth", pickle.dumps(value, protocol))
     sentence = refusal(tmp_path / "w.pth")
-    assert sentence.startswith(f"FILE is refused: to load it would be to execute {name};")
+    assert sentence.startswith(f"FILE is refused, because loading it would execute {name};")
     assert {path.name for path in tmp_path.iterdir()} == {"w.pth"}
 
 
@@ -165,7 +165,7 @@ INSTRUCTIONS = {
 @pytest.mark.parametrize("content", INSTRUCTIONS.values(), ids=INSTRUCTIONS)
 def test_every_way_to_name_a_function_is_closed(tmp_path, content):
     archive(tmp_path / "w.pth", content)
-    assert "FILE is refused: to load it would be to execute " in refusal(tmp_path / "w.pth")
+    assert "FILE is refused, because loading it would execute " in refusal(tmp_path / "w.pth")
 
 
 # Each is found damaged at once, in little memory; pickle takes gigabytes or forever on some.
@@ -300,7 +300,7 @@ def test_compressed_archives_are_refused(tmp_path):
     ):
         for name in plain.namelist():
             packed.writestr(name, plain.read(name))
-    assert refusal(tmp_path / "w.pth").startswith("FILE is compressed, as torch.save leaves no")
+    assert refusal(tmp_path / "w.pth").startswith("FILE is compressed, which torch.save never")
 
 
 def test_an_entry_that_claims_to_take_a_gigabyte_is_damaged(tmp_path):

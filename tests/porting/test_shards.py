@@ -53,7 +53,10 @@ def test_files_of_pytorch_have_an_index_too(tmp_path):
     ("change", "sentence"),
     [
         (lambda d: (d / SHARDS[1]).unlink(), f"FILE/{SHARDS[1]} is missing, which {INDEX} names;"),
-        (lambda d: (d / INDEX).unlink(), "FILE is missing, or no file; name a file of weights."),
+        (
+            lambda d: (d / INDEX).unlink(),
+            "FILE is missing or is not a file; name a file of weights.",
+        ),
         (lambda d: (d / INDEX).write_text("{"), f"FILE/{INDEX} is not JSON"),
         (lambda d: (d / INDEX).write_text("[1]"), f"FILE/{INDEX} has no weight_map; name"),
         (lambda d: write_index(d, {}), f"FILE/{INDEX} has no weight_map; name the index"),

@@ -204,7 +204,7 @@ def test_a_row_changes_its_fields_and_the_seed_alone():
 
 
 def test_bad_requests(trained, tmp_path):
-    with pytest.raises(UserError, match=r"table1 has no row 'vgg'; choose of none, psp"):
+    with pytest.raises(UserError, match=r"table1 has no row 'vgg'; choose one of none, psp"):
         reproduce("table1", base(), tmp_path, rows=["vgg"])
     with pytest.raises(UserError, match="number of trainings of each row is 0; choose 1"):
         reproduce("table2", base(), tmp_path, seeds=0)

@@ -60,5 +60,5 @@ def test_each_check_is_run(check):
 
 
 def test_no_examples_are_refused():
-    with pytest.raises(ValueError, match="one tuple of arguments at least"):
+    with pytest.raises(ValueError, match="at least one tuple of arguments"):
         check_operation(functools.partial(softmax), [])

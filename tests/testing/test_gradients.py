@@ -27,7 +27,7 @@ def test_right_gradients_pass_with_and_without_a_reference():
 
 def test_a_wrong_gradient_is_found_with_and_without_a_reference():
     sentence = fails(check_gradients, half_a_gradient, LOGITS)
-    assert "the gradient by argument 0 (x) at [" in sentence
+    assert "the gradient with respect to argument 0 (x) at [" in sentence
     assert "but that of finite differences is" in sentence
     sentence = fails(check_gradients, half_a_gradient, LOGITS, reference=lambda x: x**2)
     assert "but that of finite differences of the reference is" in sentence
@@ -74,7 +74,7 @@ def test_an_operation_without_float64_needs_a_reference():
     def single(x):
         return jnp.tanh(x.astype(jnp.float32))
 
-    with pytest.raises(ValueError, match="gives float32 for float64"):
+    with pytest.raises(ValueError, match="returns float32 for float64"):
         check_gradients(single, LOGITS)
     check_gradients(single, LOGITS, reference=np.tanh)
 
@@ -99,7 +99,10 @@ def test_a_gradient_that_is_not_finite_where_the_value_is_is_found():
         return jnp.sqrt(jnp.sum(x**2))
 
     sentence = fails(check_finite, norm, LOGITS)
-    assert "the gradient by argument 0 (x) with arguments x 0 at [0, 0] is nan" in sentence
+    assert (
+        "the gradient with respect to argument 0 (x) with arguments x 0 at [0, 0] is nan"
+        in sentence
+    )
 
 
 def test_arguments_that_are_not_scaled_stay():

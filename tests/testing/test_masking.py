@@ -41,13 +41,13 @@ def test_a_gradient_that_is_nan_in_masked_places_is_found():
 
     spoilt.defjvp(lambda p, t: (spoilt(*p), jnp.sum(t[0] * jnp.where(p[1], 1, jnp.nan))))
     sentence = fails(check_masking, spoilt, LOGITS, MASK)
-    assert "is nan, but that of a place without part is 0" in sentence
+    assert "is nan, but that of a place without influence is 0" in sentence
 
 
 def test_a_mask_that_is_not_used_is_found():
     sentence = fails(check_masking, lambda x, mask: softmax(x), LOGITS, MASK, out_axes=0)
     assert "the result at [" in sentence
-    assert "but that of the places alone is" in sentence
+    assert "but that of the unmasked places alone is" in sentence
 
 
 def test_nan_for_an_empty_mask_is_found():
@@ -56,7 +56,7 @@ def test_nan_for_an_empty_mask_is_found():
         return powers / jnp.sum(powers)
 
     sentence = fails(check_masking, naive, LOGITS, MASK, out_axes=0)
-    assert "the result for other values in masked places" in sentence
+    assert "the result with other values in masked places" in sentence
 
     def better(x, mask):
         powers = jnp.where(mask, jnp.exp(jnp.where(mask, x, 0)), 0)
@@ -73,7 +73,7 @@ def test_a_gradient_that_is_nan_for_an_empty_mask_is_found():
         return jnp.where(norm > 0, kept / norm, 0)
 
     sentence = fails(check_masking, hidden, LOGITS, MASK, out_axes=0)
-    assert "the gradient by argument 0 (x) for an empty mask" in sentence
+    assert "the gradient with respect to argument 0 (x) for an empty mask" in sentence
 
 
 def test_a_gradient_that_reaches_masked_places_is_found():
@@ -83,7 +83,7 @@ def test_a_gradient_that_reaches_masked_places_is_found():
 
     leaks.defjvp(lambda p, t: (leaks(*p), jnp.sum(t[0])))
     sentence = fails(check_masking, leaks, LOGITS, MASK)
-    assert "the gradient by masked places of argument 0 (x) at [0]" in sentence
+    assert "the gradient with respect to masked places of argument 0 (x) at [0]" in sentence
 
 
 @pytest.mark.parametrize("mask", [np.ones(5, bool), np.zeros(5, bool), np.ones((5, 1), bool)])

@@ -27,7 +27,7 @@ def test_what_does_not_depend_on_the_order_passes():
 def test_a_position_that_counts_is_found():
     sentence = fails(check_permutation, lambda x: x * jnp.arange(5.0)[:, None], FEATURES)
     assert "the result in another order at [" in sentence
-    assert "but that of the first order is" in sentence
+    assert "but that of the original order is" in sentence
 
 
 @pytest.mark.parametrize("size", [2, 3, 8])
@@ -45,7 +45,7 @@ def test_every_place_changes_its_position(size, seed):
 
 
 def test_axes_of_several_sizes_are_refused():
-    with pytest.raises(ValueError, match=r"theirs are \[3, 5\]"):
+    with pytest.raises(ValueError, match=r"their sizes are \[3, 5\]"):
         check_permutation(self_attention, FEATURES, in_axes=[(0, 1)])
 
 
@@ -92,7 +92,7 @@ def test_a_tie_that_is_broken_the_other_way_is_found():
 
 def test_a_gradient_that_goes_to_another_is_found():
     sentence = fails(check_ties, value_of(last_largest), TIED)
-    assert "the gradient by argument 0 (x) at [" in sentence
+    assert "the gradient with respect to argument 0 (x) at [" in sentence
     # JAX's maximum shares the gradient among all that are equal.
     fails(check_ties, jnp.max, TIED)
 

@@ -116,4 +116,6 @@ def test_a_gradient_that_half_precision_overflows_is_found():
         return x
 
     overflows.defjvp(lambda p, t: (overflows(*p), t[0] * jnp.asarray(3e38, t[0].dtype) * 9))
-    assert "the gradient by argument 0 (x) in bfloat16" in fails(check_dtypes, overflows, LOGITS)
+    assert "the gradient with respect to argument 0 (x) in bfloat16" in fails(
+        check_dtypes, overflows, LOGITS
+    )

@@ -116,7 +116,8 @@ def test_a_whole_model_gives_all_its_arrays(exported, donor, fresh):
     assert_equal(variables, donor)
     count = len(flatten(donor))
     assert sentence == (
-        f"{count} arrays start from {exported}, 0 anew; 0 of its arrays are not of this network."
+        f"{count} arrays start from {exported}, 0 anew; 0 of its arrays do not belong to"
+        " this network."
     )
 
 
@@ -180,7 +181,7 @@ def test_arrays_that_no_one_asked_for_are_counted(backbone, donor, fresh):
     given["params"]["fc"] = {"kernel": np.ones((8, 5)), "bias": np.ones(5)}
     given["params"]["layer4_block0"] = {"conv1": {"kernel": np.ones((3, 3, 4, 4))}}
     _, sentence = initialize(model_config(init_from=str(backbone(given))), fresh)
-    assert sentence.endswith("; 3 of its arrays are not of this network.")
+    assert sentence.endswith("; 3 of its arrays do not belong to this network.")
 
 
 def test_a_backbone_ported_from_pytorch(tmp_path, fresh):
@@ -217,7 +218,8 @@ def test_missing_and_mismatching_arrays_are_all_listed(backbone, donor, fresh):
     head, *lines = refusal(model_config(init_from=str(directory)), fresh).splitlines()
     assert head == (
         f"{directory} lacks 2 arrays of the network, or has them in another shape; set"
-        " config.model.init_allow_missing to a regular expression of those that may start anew."
+        " config.model.init_allow_missing to a regular expression that finds those that may start"
+        " from random values."
     )
     assert sorted(lines) == [
         "  batch_stats/backbone/bn1/mean (4,): has shape (3,)",
@@ -281,7 +283,9 @@ def test_directories_that_hold_no_weights(tmp_path, exported, fresh):
             path.write_bytes(path.read_bytes()[:10])
     complaint = refusal(model_config(init_from=str(exported)), fresh)
     assert complaint.startswith(f"{exported / 'variables'}/")
-    assert complaint.endswith("has another size than when it was written; restore it from a copy.")
+    assert complaint.endswith(
+        "has a different size than when it was written; restore it from a copy."
+    )
 
 
 # ------------------------------------------------------------------------------------- training

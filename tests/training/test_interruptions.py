@@ -213,7 +213,7 @@ def test_records_that_cannot_be_written(whole, tmp_path, monkeypatch, place, err
         patch.setattr(*where[place], fail)
         said = (
             rf"records of {tmp_path} cannot be written \({os.strerror(error)}\);"
-            rf" (no step is saved|step \d is saved last); make room"
+            rf" (no step is saved|the last saved step is \d); make room"
         )
         with pytest.raises(UserError, match=said):
             run(tmp_path, given=given)

@@ -116,7 +116,7 @@ def test_a_training_that_was_stopped_finds_its_store_taken_and_sends_nothing(buc
     owner = "which has ended" if ended else "process 2 on elsewhere"
     said = f"{run} was taken over by another training ({owner})"
     assert str(refusal.value).startswith(said)
-    assert f"is kept in {mirror.local.parent}." in str(refusal.value)
+    assert f"are kept in {mirror.local.parent}." in str(refusal.value)
     assert (mirror.local / "a").read_bytes() == b"22"
     assert bucket.files("run/") == ({} if ended else {".lock": other}) | {"a": b"1"}
     shutil.rmtree(mirror.local.parent)

@@ -42,7 +42,9 @@ def test_a_trace_that_an_error_cuts_short_is_written(tmp_path):
 
 @pytest.mark.parametrize("steps", [(0, 2), (2, 2), (3, 2), (2, 11)])
 def test_steps_that_the_training_has_not(tmp_path, steps):
-    with pytest.raises(UserError, match="cannot be profiled, since the training has steps 1 to 10"):
+    with pytest.raises(
+        UserError, match="cannot be profiled, because the training has steps 1 to 10"
+    ):
         timing.Profile(tmp_path, steps, 0, 10)
 
 

@@ -136,7 +136,7 @@ def export(
         comparison = _compare(whole, chosen, partial, fixed)
         if not comparison.passes(bound):
             raise UserError(
-                f"{chosen.runtime} computes something else of the {format} file than"
+                f"{chosen.runtime} gives other results for the {format} file than"
                 f" `Model.predict` (probabilities differ by up to {comparison.probabilities:.2g},"
                 f" and {comparison.labels:.2%} of the labels); nothing is written."
             )
@@ -148,7 +148,7 @@ def export(
     )
     if quantize is not None:
         before, after = (f"{size / 1e6:.2f} MB" for size in sizes)
-        report += f" Quantised, it takes {after}, and {before} without."
+        report += f" It takes {after} quantised, and {before} otherwise."
     sizes_taken = f"{SMALLEST} pixels a side or more"
     if fixed is not None:
         sizes_taken = f"{fixed[0]} x {fixed[1]} pixels"
@@ -165,7 +165,7 @@ def _export_weights(
         )
     check_suffix(target, f".{format}")
     naming = write_weights(target, find_network(model.config), model.variables)
-    return Exported(None, f"The weights have the names of {naming}; read again, they are the same.")
+    return Exported(None, f"The weights have the names of {naming}; read back, they are the same.")
 
 
 def _bound(quantize: str | None, chosen: Format) -> Bound:

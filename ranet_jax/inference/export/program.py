@@ -64,8 +64,8 @@ class Program:
         except Exception as error:  # from whatever part of the network needs to know the size
             network = self.model.config.model
             raise UserError(
-                f"A network of {network.backbone} and context {network.context!r} is exported for"
-                " images of one size alone; give a height and a width."
+                f"A network of {network.backbone} and context {network.context!r} is exported only"
+                " for images of one size; give a height and a width."
             ) from error
 
 

@@ -196,8 +196,8 @@ def _while(
         (goes_on,) = evaluate(cond_jaxpr, [*of_test, *carried], RULES, fold=True)
         if isinstance(goes_on, jax.core.Tracer):
             raise UserError(
-                "Format tflite lacks a loop of the network that ends when its numbers say so;"
-                " choose another format."
+                "Format tflite does not support a loop of the network whose number of turns"
+                " depends on the data; choose another format."
             )
         if not goes_on:
             return carried

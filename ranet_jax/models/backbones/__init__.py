@@ -48,7 +48,7 @@ def build_backbone(model: ConfigDict, **settings: Any) -> nn.Module:
             if field not in family.settings and model[field] != value:
                 raise ValueError(
                     f"{field} is {model[field]!r}, but {model.backbone} has no such setting; leave"
-                    f" it {value!r}."
+                    f" it at {value!r}."
                 )
     return family.build(model, **settings)
 

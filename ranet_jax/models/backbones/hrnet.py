@@ -166,7 +166,7 @@ class HRNet(nn.Module):
 
 def _build(model: ConfigDict, **settings: Any) -> nn.Module:
     if model.output_stride != 4:
-        raise ValueError(f"output_stride is {model.output_stride}; that of HRNetV2 is 4.")
+        raise ValueError(f"output_stride is {model.output_stride}, but HRNetV2 supports only 4.")
     return HRNet(
         width=WIDTHS[model.backbone],
         fusion=model.fusion,

@@ -110,7 +110,7 @@ def _stages(model: ConfigDict) -> Stages:
     *before, last = tuple(PYRAMID)[: model.stages + 1]
     earlier = before[-1] if model.stages > 1 else ""
     if model.read_head and last != "head":
-        raise ValueError("read_head is True, but the last convolution comes with stages = 4.")
+        raise ValueError("read_head is True, but the last convolution exists only with stages = 4.")
     read = "stage7" if last == "head" and not model.read_head else last
     return Stages(read, earlier, "stage2", (*before, last))
 

@@ -181,7 +181,7 @@ def _build(model: ConfigDict, **settings: Any) -> nn.Module:
     if model.backbone in VARIANTS_D:
         if model.stem != "conv7":
             raise ValueError(
-                f"stem is {model.stem!r}, but {model.backbone} has one of its own; leave it"
+                f"stem is {model.stem!r}, but {model.backbone} has a fixed stem; leave stem at"
                 " 'conv7'."
             )
         settings |= {"mean_shortcut": True}

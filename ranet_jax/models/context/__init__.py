@@ -93,8 +93,8 @@ def build_context(
         raise ValueError(f"context {model.context!r} has no ASPP; leave aspp_rates empty.")
     if model.channels < block.min_channels:
         raise ValueError(
-            f"context {model.context!r} takes {block.min_channels} channels or more;"
-            f" channels is {model.channels}."
+            f"context {model.context!r} needs at least {block.min_channels} channels,"
+            f" but channels is {model.channels}."
         )
     shared = {"channels": model.channels, "dtype": dtype, "axis_name": axis_name}
     return block.build(model, find_stages(model), num_classes, **shared)

@@ -211,7 +211,7 @@ def _build(model: ConfigDict, stages: Stages, num_classes: int, **shared: Any) -
         if model[name] not in choices:
             raise ValueError(f"{name} is {model[name]!r}; choose one of {choices}.")
     if not (model.intra_region or model.inter_region):
-        raise ValueError("intra_region and inter_region are both False; leave one True.")
+        raise ValueError("intra_region and inter_region are both False; set at least one to True.")
     return RANetContext(
         num_classes,
         stages.last,

@@ -168,8 +168,8 @@ class ReleasedContext(nn.Module):
 def _build(model: ConfigDict, stages: Stages, num_classes: int, **shared: Any) -> nn.Module:
     if (model.region_scores, model.intra_region, model.inter_region) != ("both", True, True):
         raise ValueError(
-            'variant "released" has no parts to leave out; region_scores is "both",'
-            " intra_region and inter_region are True."
+            'variant "released" has no optional parts; set region_scores to "both",'
+            " and intra_region and inter_region to True."
         )
     if model.aspp_rates:
         raise ValueError('variant "released" has no ASPP; leave aspp_rates empty.')

@@ -75,8 +75,8 @@ def fit_masks(model: ConfigDict, source: Source) -> None:
     side = math.isqrt(shape[0])
     if side**2 != shape[0] or side == 0:
         raise UserError(
-            f"PSANet's masks have {shape[0]} entries in the file, which make no square; name a file"
-            " with the config of mmsegmentation that says their mask_size."
+            f"PSANet's masks have {shape[0]} entries in the file, which is not a square number;"
+            " name a file that holds mmsegmentation's config with mask_size."
         )
     model.mask_size = (side, side)
 

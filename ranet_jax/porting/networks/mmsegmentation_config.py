@@ -42,8 +42,8 @@ def adapt(config: ConfigDict, text: str) -> None:
     for pattern in REFUSED:
         if found := re.search(pattern, text):
             raise UserError(
-                f"The config in the file says {found[0]}, with which its weights compute what no"
-                " network here does; name a file of a config without it."
+                f"The config in the file sets {found[0]}, which no network here supports; name a"
+                " file whose config does not set it."
             )
     corners = set(re.findall(r"\balign_corners=(True|False)", text))
     if len(corners) == 1:

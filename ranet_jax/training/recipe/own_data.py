@@ -193,7 +193,7 @@ def _fit_evaluation(recipe: Recipe, scored: list[Size]) -> None:
     """Choose whether images are evaluated as a whole, and how many at a time."""
     crop = tuple(recipe.config.data.crop_size)
     if len(set(scored)) > choices.MOST_SIZES:
-        why = f"images have {len(set(scored))} sizes, each of which would be compiled for"
+        why = f"images have {len(set(scored))} sizes, and each would be compiled separately"
         recipe.choose("eval.mode", "slide", why)
         recipe.choose("eval.crop_size", crop, "that of training")
         recipe.choose("eval.regions", False, "they need passes over whole images")
@@ -261,8 +261,8 @@ def _fit_time(
         "train.steps",
         steps.steps,
         f"{minutes:.1f} of the {budget / 60:.1f} minutes at {steps.seconds_each:.2f} s each;"
-        f" {gone / 60:.1f} are gone, {plan.other_seconds / 60:.1f} are for compiling, evaluation"
-        " and in reserve",
+        f" {gone / 60:.1f} have passed, {plan.other_seconds / 60:.1f} are for compiling,"
+        " evaluation and reserve",
     )
     _fit_learning_rate(recipe)
     each = plan.evaluated * pace.evaluation_seconds
@@ -271,7 +271,7 @@ def _fit_time(
     recipe.choose("train.eval_every", -(-config.train.steps // plan.evaluations), why)
     every = max(1, min(config.train.eval_every, int(60 / steps.seconds_each)))
     work = every * steps.seconds_each
-    recipe.choose("train.checkpoint_every", every, f"{work:.0f} s of work, of a minute at most")
+    recipe.choose("train.checkpoint_every", every, f"{work:.0f} s of work, at most a minute")
     if plan.evaluated < 1:
         share = max(1, int(100 * plan.evaluated))
         recipe.choose(

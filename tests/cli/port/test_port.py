@@ -115,7 +115,9 @@ def test_reports_are_short_unless_all_is_asked_for(source, tmp_path, failure):
     arguments = (source, "--model", "resnet101", "--output", tmp_path / "out")
     complaint, _ = failure(*arguments)
     first, *lines = complaint.splitlines()
-    assert first.startswith("These weights are of resnet18, in the names of torchvision; you asked")
+    assert first.startswith(
+        "These weights belong to resnet18, in the names of torchvision; you asked"
+    )
     assert len(lines) < 40
     everything, _ = failure(*arguments, "--all")
     assert len(everything.splitlines()) > 400

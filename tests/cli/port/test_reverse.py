@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 def test_there_and_back_is_the_same_to_the_bit(ported, model, tmp_path, capsys, ending):
     output = tmp_path / f"back.{ending}"
     assert command(ported, "--reverse", "--format", ending, "--output", output) == 0
-    expected = f"Written to {output}, in the names of torchvision; read again, they are the same.\n"
+    expected = f"Written to {output}, in the names of torchvision; read back, they are the same.\n"
     assert capsys.readouterr().out == expected
     assert_same_bits(read_back(output), model.state_dict())
 

@@ -88,5 +88,8 @@ def test_what_litert_lacks_is_computed_otherwise(name):
     ],
 )
 def test_what_litert_cannot_carry_is_named(function, what):
-    with pytest.raises(UserError, match=rf"^Format tflite lacks .*{what}.* choose another format"):
+    with pytest.raises(
+        UserError,
+        match=rf"^Format tflite (lacks|does not support) .*{what}.* choose another format",
+    ):
         jax.jit(rewritten(function, RULES, fold=True))(FLOATS)

@@ -54,7 +54,7 @@ def test_which_blocks_need_the_size():
         try:
             Program(whole_image_model(small_model(small_config(block))), None).check_sizes()
         except UserError as error:
-            assert str(error).endswith("for images of one size alone; give a height and a width.")
+            assert str(error).endswith("only for images of one size; give a height and a width.")
             refused.add(block_id(block))
     assert refused == OF_ONE_SIZE
 

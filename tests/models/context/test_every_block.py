@@ -143,5 +143,5 @@ def test_the_fewest_channels_are_those_that_the_block_declares(block):
     fewest = build_model(small_config(block, stages=1, channels=block.min_channels), CLASSES)
     jax.eval_shape(fewest.init, jax.random.key(0), images(1, 9, 9))
     if block.min_channels > 1:
-        with pytest.raises(UserError, match=f"takes {block.min_channels} channels or more"):
+        with pytest.raises(UserError, match=f"needs at least {block.min_channels} channels"):
             build_model(small_config(block, channels=block.min_channels - 1), CLASSES)

@@ -165,5 +165,5 @@ def test_a_config_names_it():
     assert model.context == NonLocalContext("layer3", 8)
     assert not model.fine_boundary
     config.model.channels = 1
-    with pytest.raises(UserError, match="takes 2 channels or more"):
+    with pytest.raises(UserError, match="needs at least 2 channels"):
         build_model(config, num_classes=3)

@@ -320,12 +320,12 @@ function listen() {
   }
   for (const name of SLIDERS) {
     element(name).addEventListener("input", (event) => { state[name] = Number(event.target.value); showSettings(); });
-    element(name).addEventListener("change", () => act(reconstruct, "Regions anew …"));
+    element(name).addEventListener("change", () => act(reconstruct, "Recompute regions …"));
   }
   element("reset").addEventListener("click", () => {
     Object.assign(state, network.settings);
     showSettings();
-    act(reconstruct, "Regions anew …");
+    act(reconstruct, "Recompute regions …");
   });
   addEventListener("hashchange", () => location.reload()); // another link was pasted
   addEventListener("resize", repaint);

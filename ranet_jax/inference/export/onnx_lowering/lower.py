@@ -102,7 +102,7 @@ def _lower(graph: Graph, equation: JaxprEqn, values: list[Value]) -> list[Value]
     results: list[Any] = [variable.aval for variable in equation.outvars]
     if any(result.dtype == jnp.bfloat16 for result in results):
         raise UserError(
-            "The network computes in bfloat16, which ONNX Runtime does not on CPUs; set"
+            "The network computes in bfloat16, which ONNX Runtime does not support on CPUs; set"
             " config.model.dtype to float32."
         )
     if name not in shapes.LAZY and is_small(results):
