@@ -2,10 +2,10 @@
 
     python launch/ray_train.py --workers 3 4 --gpus 8 -- --config CONFIG --workdir SHARED_DIR
 
-runs `ranet train` with the options after `--`, in one process per worker. When a worker is lost, Ray
-restarts the training with the workers that are left, at least the first number of `--workers`; when
-the cluster has room again, it restarts with more, at most the second number. Each time, training
-resumes from the last checkpoint.
+runs `ranet train` with the options after `--`, in one process per worker. When a worker is lost,
+Ray restarts the training with the workers that are left, at least the first number of `--workers`;
+when the cluster has room again, it restarts with more, at most the second number. Each time,
+training resumes from the last checkpoint.
 """
 
 import argparse
