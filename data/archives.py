@@ -177,7 +177,7 @@ def note_count(what: str, found: int, unit: str, official: int) -> None:
     """Report on standard error if a part of a data set does not have its official size."""
     if found != official:
         print(
-            f"{what} has {found} {unit}; officially it has {official}. If the source should be"
-            " whole, complete it, delete the data set and prepare it again.",
+            f"{what} has {found} {unit}; officially it has {official}. If you expect the complete"
+            " data, complete the source, delete the data set and prepare it again.",
             file=sys.stderr,
         )

@@ -108,7 +108,7 @@ def _refuse_sizes(
             f"{image_file}, turned as its EXIF says, is {sizes}; turn the label too, or save the"
             " image without its EXIF orientation."
         )
-    raise UserError(f"{image_file} is {sizes}; they must be of one size.")
+    raise UserError(f"{image_file} is {sizes}; they must have the same size.")
 
 
 def read_matlab_labels(path: File, variable: str) -> np.ndarray:
@@ -126,5 +126,5 @@ def read_matlab_labels(path: File, variable: str) -> np.ndarray:
         raise UserError(f"{path} holds no matrix of numbers called {variable}.")
     numbers = labels.astype(np.int64)
     if (numbers != labels).any():
-        raise UserError(f"{variable} of {path} holds numbers that are not whole.")
+        raise UserError(f"{variable} of {path} holds numbers that are not integers.")
     return numbers

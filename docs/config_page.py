@@ -14,7 +14,7 @@ the defaults, and `--config.SECTION.FIELD=VALUE` sets any of them on the command
 that is not allowed is refused before anything is written. If the name of a part
 of the network is wrong, the error lists the valid names.
 
-The column "changes" says what another value changes:
+The column "changes" says what a change of the field affects:
 
 | changes | means | when a run is resumed | when a trained model is used |
 |---|---|---|---|

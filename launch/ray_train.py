@@ -75,8 +75,10 @@ def main() -> int:
         metavar="SECONDS",
         help="time between two checks for room for more workers (default: 300)",
     )
-    parser.add_argument("--restarts", type=int, default=100, help="most restarts (default: 100)")
-    parser.add_argument("options", nargs="+", help="of `ranet train`, after --")
+    parser.add_argument(
+        "--restarts", type=int, default=100, help="maximum number of restarts (default: 100)"
+    )
+    parser.add_argument("options", nargs="+", help="options of `ranet train`, after --")
     arguments = parser.parse_args()
     least, most = arguments.workers
     if not 1 <= least <= most:
@@ -98,8 +100,8 @@ def main() -> int:
         return int(trainer.fit().return_value)
     except TrainingFailedError:
         sys.exit(
-            "ray_train: Ray has given up, for the reason that it says above; run the same command"
-            " again to resume from the last checkpoint, or allow more restarts with --restarts."
+            "ray_train: Ray has given up, for the reason given above; run the same command again"
+            " to resume from the last checkpoint, or allow more restarts with --restarts."
         )
 
 

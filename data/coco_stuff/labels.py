@@ -58,6 +58,6 @@ def to_categories(ids: np.ndarray, file: File, first_id: int) -> np.ndarray:
         written = f", written as {wrong - first_id}" if first_id else ""
         raise UserError(
             f"{file} has label id {wrong}{written}; ids are 0 (unlabeled) and 1 to "
-            f"{LAST_ID} without {', '.join(map(str, MISSING_IDS))}, as version 1.1 has them."
+            f"{LAST_ID} without {', '.join(map(str, MISSING_IDS))}, as in version 1.1."
         )
     return categories.astype(np.uint8)

@@ -108,7 +108,7 @@ class Palettes:
                 raise UserError(
                     f"Value {number} has colour {known} in {first} but {color} in {path}; if the"
                     f" colours are right, give each class its colour in {self.classes_file}:"
-                    f" {FORM}; if the numbers are, save the masks as grey PNGs."
+                    f" {FORM}; if the numbers are right, save the masks as grey PNGs."
                 )
 
 
@@ -122,7 +122,9 @@ def drawn_colors(mask: Image.Image, path: Path) -> dict[int, Color]:
     colors = {number: tuple(palette[number]) for number in numbers if number < len(palette)}
     missing = set(numbers) - colors.keys() - {IGNORE_LABEL}
     if missing:
-        raise UserError(f"{path} has value {min(missing)}, which its palette lacks; correct it.")
+        raise UserError(
+            f"{path} has value {min(missing)}, which is not in its palette; correct the mask."
+        )
     return colors
 
 
@@ -142,7 +144,7 @@ def classes_of_palettes(masks: Iterable[Path], classes_file: Path) -> Classes:
     colors = {n: color for n, color in palettes.colors.items() if n != IGNORE_LABEL}
     if not colors:
         raise UserError(
-            f"The masks hold no value but {IGNORE_LABEL}, which is ignored; draw classes in them."
+            f"The masks hold only the value {IGNORE_LABEL}, which is ignored; draw classes in them."
         )
     numbers = range(max(colors) + 1)
     return Classes(

@@ -69,7 +69,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             present |= set(np.unique(label).tolist()) - {IGNORE_LABEL}
             yield labelled_example(name, image, label, mask, upright=True)
         if split == "train" and len(present) < 2:
-            found = " and ".join(f"no class but {classes.names[n]!r}" for n in present)
+            found = " and ".join(f"only the class {classes.names[n]!r}" for n in present)
             raise UserError(
                 f"The masks in {pairs[0].mask.parent} have {found or 'no class'}; "
                 f"a mask holds class numbers from 0, and {IGNORE_LABEL} is ignored."

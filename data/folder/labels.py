@@ -28,9 +28,9 @@ def read_label(path: Path, classes: Classes, palettes: Palettes) -> np.ndarray:
         return _of_colors(_opaque(mask, path), colors, path, palettes.classes_file)
     if mask.mode not in ("L", "P"):
         raise UserError(
-            f"{path} has no single channel of eight bits (its mode is {mask.mode}); save class"
-            " numbers as a grey or indexed PNG, or give each class its colour in"
-            f" {palettes.classes_file} and save those as RGB."
+            f"{path} is not an image of one channel of eight bits (its mode is {mask.mode}); save"
+            " the class numbers as a grey or indexed PNG, or give each class its colour in"
+            f" {palettes.classes_file} and save the colours as RGB."
         )
     numbers = np.asarray(mask)
     if mask.mode == "P" and classes.colors is None:
@@ -45,7 +45,7 @@ def read_label(path: Path, classes: Classes, palettes: Palettes) -> np.ndarray:
     if wrong.size:
         raise UserError(
             f"{path} has value {wrong.max()}; values go from 0 to {len(classes.categories) - 1}, "
-            f"or are {IGNORE_LABEL} where the class is to be ignored."
+            f"and {IGNORE_LABEL} marks pixels to ignore."
         )
     return table[numbers]
 
@@ -113,7 +113,7 @@ def _opaque(mask: Image.Image, path: Path) -> np.ndarray:
     values = np.asarray(mask)
     if mask.mode == "RGBA" and (clear := int((values[..., 3] < 255).sum())):
         raise UserError(
-            f"{path} is transparent in {clear} pixels, so that their colour is not what is seen;"
-            " save the mask without transparency."
+            f"{path} is transparent in {clear} pixels, which look different from their colour in"
+            " the file; save the mask without transparency."
         )
     return values[..., :3]

@@ -16,9 +16,9 @@ LAYOUT = (
     "The source folder holds images/train and images/val, and images/test if there is such a "
     f"split ({', '.join(IMAGE_SUFFIXES)}), the folders masks/train, masks/val and masks/test with "
     "a .png of the same name for each image, and "
-    f"classes.json, {FORM}; it may be left out if all masks are PNGs with a palette. In place of "
-    "those folders, splits/train.txt and splits/val.txt may list names of images/ and masks/, or "
-    "a fraction for val (--val-fraction) divides them."
+    f"classes.json, {FORM}; classes.json may be left out if all masks are PNGs with a palette. "
+    "Instead of folders for the splits, splits/train.txt and splits/val.txt may list the names of "
+    "the files in images/ and masks/, or --val-fraction may give the fraction of them for val."
 )
 
 
@@ -74,7 +74,7 @@ def _draw(
     for split, members in drawn.items():
         if not members:
             raise UserError(
-                f"The fraction {val_fraction} for val leaves no image of the {len(pairs)} in"
+                f"The fraction {val_fraction} for val leaves none of the {len(pairs)} images in"
                 f" {source / 'images'} for {split}; choose another fraction or seed."
             )
     return drawn

@@ -135,7 +135,7 @@ def regions_report(
         for cost, column in zip(costs, columns, strict=True)
     ]
     opening = (
-        f"A batch of {batch}, {size[0]} x {size[1]} pixels and {CHANNELS} channels an image,"
+        f"A batch of {batch}, {size[0]} x {size[1]} pixels and {CHANNELS} channels per image,"
         f" {NUM_REGIONS} regions of {PER_REGION} representatives, float32, on one device of"
         f" {target.name} ({target.device_kind})."
     )

@@ -124,7 +124,7 @@ def comparison_report(comparison: Comparison, config: ConfigDict) -> str:
             f"Training step of {config.model.backbone}, output stride"
             f" {config.model.output_stride}, batch {config.train.batch_size} of {height} x {width}"
             f" pixels, timed in turn {len(comparison.step.ours.seconds)} times after a first step,"
-            " which compiles; the network's score maps in training mode alone; and one 3 x 3"
+            " which compiles; only the network's score maps, in training mode; and one 3 x 3"
             f" convolution of {config.model.channels} channels.",
             table(header, rows),
             f"ranet_jax takes {comparison.step.ratio:.2f} times PyTorch's median for a step and"

@@ -125,7 +125,7 @@ def checkpoint_report(cost: CheckpointCost) -> str:
     ):
         share = statistics.median(checksums) / statistics.median(whole)
         rows.append([name, _seconds(whole), _seconds(checksums), f"{100 * share:.0f} %"])
-    header = ("checkpoint", "seconds", "of which checksums", "share of the median")
+    header = ("checkpoint", "seconds", "seconds for checksums", "share of the median")
     return (
         f"{table(header, rows)}\n\n{cost.state_bytes / 1e6:.0f} MB of arrays; timed on this"
         f" machine, lowest, median and highest of {len(cost.save)}."

@@ -23,7 +23,7 @@ MEMORY = {
     "arguments (MB)": "arguments",
     "temporary (MB)": "temporary",
     "updated in place (MB)": "aliased",
-    "in all (MB)": "total",
+    "total (MB)": "total",
 }
 
 
@@ -165,22 +165,23 @@ def _caveats(name: str, compiled: Compiled) -> list[str]:
     found, program = [], compiled.program
     if program.unknown_loops:
         found.append(
-            f"{name}: {program.unknown_loops} loops run as often as the data say; each counts once."
+            f"{name}: the data decide how often {program.unknown_loops} loops run; the body of each"
+            " is counted once."
         )
     if program.unestimated:
         kinds = ", ".join(
             f"{count:,} {kind}" for kind, count in Counter(program.unestimated).most_common(8)
         )
-        found.append(f"{name}: without an estimate, and not in the cycles: {kinds}.")
+        found.append(f"{name}: not in the cycles, as there is no estimate: {kinds}.")
     known = [cycles for cycles in compiled.kernels.values() if cycles is not None]
     if known:
         found.append(
-            f"{name}: {len(known)} kernels have {sum(known):,} bundles in all, each run once."
+            f"{name}: {len(known)} kernels have {sum(known):,} bundles in total, if each runs once."
         )
     unknown = [kernel for kernel, cycles in compiled.kernels.items() if cycles is None]
     if unknown:
         found.append(
-            f"{name}: kernels whose loops depend on data, not in the cycles: {', '.join(unknown)}."
+            f"{name}: not in the cycles, as their loops depend on data: {', '.join(unknown)}."
         )
     return found
 

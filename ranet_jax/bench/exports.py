@@ -102,8 +102,8 @@ def exports_report(costs: Sequence[RuntimeCost], path: paths.Path, size: tuple[i
     header = ("format", "runtime", "first (s)", "image (ms)", "range (ms)")
     return (
         f"{path.name}, one image of {size[0]} x {size[1]} pixels, {os.cpu_count()} cores"
-        f" ({platform.machine()}). Timed, each in a process of its own: loading the runtime and the"
-        " file and the first prediction, which compiles where the runtime does; then the median of"
+        f" ({platform.machine()}). Each runtime is timed in a separate process: first, loading the"
+        " runtime and the file and the first prediction, with any compilation; then the median of"
         f" {len(costs[0].timing.seconds)} predictions.\n\n{table(header, rows)}"
     )
 

@@ -216,12 +216,12 @@ def heads_report(costs: list[HeadCost], size: tuple[int, int], channels: int = C
 def _notes(shape: tuple[int, ...]) -> str:
     """How each column was counted, in lines of 100 characters."""
     opening = (
-        f"Each head is counted on features of {list(shape)}, without the 3x3 convolution that makes"
-        " them of a backbone's last stage; DANet and PSANet, which reduce the stage for each of two"
-        " branches, keep both. The released code also reads a stage of"
-        f" {2 * shape[-1]} channels, for its coarse scores, and the asymmetric network does for the"
-        " keys and values of its fusion block; the released code's lists of representatives are as"
-        " long as the image has pixels, padded."
+        f"Each head is counted on features of {list(shape)}, without the 3x3 convolution that"
+        " computes them from a backbone's last stage; DANet and PSANet have such a convolution in"
+        " each of two branches, and both are counted. A stage of"
+        f" {2 * shape[-1]} channels is also read by the released code, for its coarse scores, and"
+        " by the asymmetric network, for the keys and values of its fusion block. The released"
+        " code's lists of representatives are padded to the number of pixels of the image."
     )
     columns = (
         "GMACs: multiply-adds of convolutions and matrix products in the forward pass, by formula"
@@ -230,12 +230,13 @@ def _notes(shape: tuple[int, ...]) -> str:
         "GFLOPs: two for each multiply-add and, for the paper's equations, the element-wise"
         " operations of Eqs. 1-5 by formula, a logarithm as one. Other element-wise arithmetic is"
         " not counted.",
-        "parameters: all that are trained; BatchNorm's running statistics are not.",
+        "parameters: all trained ones; BatchNorm's running statistics are not counted.",
         "forward, forward + backward: temporary memory in 10^6 bytes that XLA plans on this"
         f" {jax.default_backend().upper()}, without running anything: for one float32 pass with"
         " BatchNorm's running statistics, and for the gradient of the sum of all its features and"
-        " scores by parameters and inputs. Parameters, inputs and results are left out and, on a"
-        " CPU, the scratch of convolutions. The paper does not say what its memory holds.",
+        " scores with respect to parameters and inputs. Parameters, inputs, results and, on a"
+        " CPU, the scratch memory of convolutions are left out. The paper does not say what its"
+        " memory includes.",
     )
     paragraphs = [textwrap.fill(opening, 100)]
     paragraphs += [textwrap.fill(f"- {text}", 100, subsequent_indent="  ") for text in columns]

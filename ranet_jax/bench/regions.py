@@ -244,8 +244,8 @@ def regions_report(costs: Sequence[RegionCost], size: tuple[int, int], scene: st
         f"Features of {size[0]} x {size[1]} pixels and {CHANNELS} channels, {NUM_REGIONS} regions"
         f" of {PER_REGION} representatives, one image ({scene}), float32, on"
         f" {jax.default_backend().upper()}."
-        " Temporary memory is what XLA plans between arguments and results; a case without a run"
-        " plans more than three quarters of the device's memory.",
+        " Temporary memory is what XLA plans between arguments and results; a case that plans"
+        " more than three quarters of the device's memory is not run.",
         "GFLOP by XLA counts the body of a loop once. GFLOP by formula counts element-wise"
         " operations of the construction, a logarithm as one, and two for each multiply-add of the"
         " interaction.",

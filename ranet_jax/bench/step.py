@@ -97,7 +97,7 @@ def steps_report(costs: list[StepCost], config: ConfigDict, target: Target, clas
         for cost, model in zip(costs, modelled, strict=True)
     ]
     rows = [(name, *(column[name] for column in columns)) for name in columns[0]]
-    header = ("a device", *(f"context={cost.context}" for cost in costs))
+    header = ("per device", *(f"context={cost.context}" for cost in costs))
     height, width = config.data.crop_size
     mapping = (
         f"Training step, batch {config.train.batch_size} of {height} x {width} pixels, {classes}"

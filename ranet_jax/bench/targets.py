@@ -24,7 +24,7 @@ from ranet_jax.errors import UserError, first_sentence
 from ranet_jax.training.parallel import AXIS
 
 CHOICES = (
-    "h100 or, with several in one machine, h100:2 to h100:8; or a TPU's generation and its chips,"
+    "h100, or h100:2 to h100:8 for several in one machine, or a TPU's generation and its chips,"
     " such as v4:2x2x1, v5e:2x2, v5e:16x16, v5p:2x2x1 or v6e:2x2"
 )
 INSTALL = "pip install -r requirements-aot.txt, or the extra: pip install 'ranet_jax[aot]'"

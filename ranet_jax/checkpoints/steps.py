@@ -203,7 +203,7 @@ def find_whole(directory: paths.Path, order: Callable[[paths.Path], Sequence[int
     if damaged:
         each = ", ".join(f"{step} ({why})" for step, why in damaged.items())
         raise UserError(
-            f"No checkpoint in {directory} is whole: {each}; restore one from a copy, or train"
+            f"No checkpoint in {directory} is intact: {each}; restore one from a copy, or train"
             " again in another directory."
         )
     return None

@@ -125,7 +125,7 @@ def restore_latest(manager: steps.Manager, state: State) -> State:
     if error is not None:
         raise error
     if chosen == -2:
-        raise UserError(f"The first host finds no whole checkpoint in {manager.directory}.")
+        raise UserError(f"The first host finds no intact checkpoint in {manager.directory}.")
     if chosen == -1:
         return state
     fields = found.state if found is not None else _read_chosen(manager.directory / str(chosen))
@@ -173,7 +173,8 @@ def check_same_arrays(template: Any, fields: Any, name: str) -> None:
         path = wrong[0]
         raise UserError(
             f"{name} does not fit the network: {len(wrong)} arrays are missing, unexpected or of"
-            f" another shape, first {path} ({found.get(path)} instead of {expected.get(path)})."
+            f" another shape; the first is {path} ({found.get(path)} instead of"
+            f" {expected.get(path)})."
         )
 
 
@@ -231,7 +232,7 @@ def _read_step(path: paths.Path) -> tuple[int, dict[str, Any]]:
     except steps.DamagedError as error:
         raise UserError(
             f"Checkpoint {path} is damaged ({error}); restore it from a copy, or name"
-            f" {path.parent.parent} to use one that is whole."
+            f" {path.parent.parent} to use an intact one."
         ) from error
 
 

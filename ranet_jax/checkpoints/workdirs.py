@@ -110,7 +110,7 @@ def find_training(directory: Path) -> tuple[ConfigDict, DatasetMetadata] | None:
     if of_model:
         raise UserError(
             f"{directory} holds an exported or ported network ({of_model[0]}), which training would"
-            " spoil; choose another working directory, and name this one as"
+            " damage; choose another working directory, and name this one as"
             " config.model.init_from to start from its weights."
         )
     wrong = [n for n in DIRECTORIES if n in names and not paths.is_dir(directory / n)]

@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
         group = self.add_argument_group("output")
         # Without a default, so that a command's parser keeps what was given before the command.
         flag: dict[str, Any] = {"action": "store_true", "default": argparse.SUPPRESS}
-        group.add_argument("-q", "--quiet", **flag, help="print no progress and no information")
+        group.add_argument("-q", "--quiet", **flag, help="print neither progress nor information")
         group.add_argument("--json", **flag, help="print the result as one JSON document")
 
 

@@ -21,7 +21,7 @@ EXAMPLES = (
 def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser(
-        "bench", help="measure what parts of the network take", **with_examples(*EXAMPLES)
+        "bench", help="measure the cost of parts of the network", **with_examples(*EXAMPLES)
     )
     subjects = parser.add_subparsers(dest="subject", required=True)
 
@@ -40,7 +40,7 @@ def _add_size(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=(97, 97),
         metavar=("HEIGHT", "WIDTH"),
-        help="of the feature map (default: 97 97)",
+        help="size of the feature map (default: 97 97)",
     )
 
 
@@ -61,7 +61,7 @@ def _num_classes(arguments: argparse.Namespace, config: ConfigDict) -> int:
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--output", type=PathText, metavar="FILE.json", help="where to write the results too"
+        "--output", type=PathText, metavar="FILE.json", help="also write the results to this file"
     )
 
 
@@ -93,7 +93,7 @@ def _add_regions(subjects: Any) -> None:
         nargs="+",
         type=int,
         metavar="C",
-        help="categories, any number of counts (default: 19 59 171; with --target, 19)",
+        help="one or more numbers of categories (default: 19 59 171; with --target, 19)",
     )
     parser.add_argument(
         "--paths",
@@ -107,7 +107,7 @@ def _add_regions(subjects: Any) -> None:
         choices=("cells", "uniform"),
         help="what the maps show: cells of about 10 x 10 pixels, or one region (default: cells)",
     )
-    parser.add_argument("--repeats", type=int, metavar="N", help="runs of each (default: 3)")
+    parser.add_argument("--repeats", type=int, metavar="N", help="runs of each case (default: 3)")
     parser.add_argument(
         "--target",
         metavar="NAME",
@@ -179,7 +179,7 @@ def _add_step(subjects: Any) -> None:
     what.add_argument(
         "--against",
         choices=("torch",),
-        help="run it here, in turn with PyTorch's step of the same network",
+        help="run the step here, alternating with PyTorch's step of the same network",
     )
     parser.add_argument(
         "--repeats", type=int, metavar="N", help="with --against: timed steps (default: 5)"
@@ -252,7 +252,7 @@ def run_heads(arguments: argparse.Namespace) -> int:
 def _add_device(subjects: Any) -> None:
     parser = subjects.add_parser(
         "device",
-        help="check and time this machine's accelerator: regions, training steps, a training",
+        help="check and time this machine's accelerator (regions, steps; with --arrays, training)",
         epilog=OVERRIDING,
     )
     parser.add_argument(
@@ -261,13 +261,13 @@ def _add_device(subjects: Any) -> None:
     parser.add_argument("--num-classes", type=int, default=19, help="categories (default: 19)")
     _add_size(parser)
     parser.add_argument(
-        "--repeats", type=int, default=5, metavar="N", help="timed runs of each (default: 5)"
+        "--repeats", type=int, default=5, metavar="N", help="timed runs of each case (default: 5)"
     )
     parser.add_argument(
         "--arrays", type=PathText, metavar="FILE.npz", help="file of `ranet pack` to train on"
     )
     parser.add_argument(
-        "--train-config", type=PathText, metavar="FILE", help="with --arrays: what to train"
+        "--train-config", type=PathText, metavar="FILE", help="with --arrays: config to train"
     )
     parser.add_argument(
         "--workdir", type=PathText, help="with --arrays: directory of its checkpoints"
@@ -329,12 +329,12 @@ def _add_checkpoint(subjects: Any) -> None:
     )
     parser.add_argument("--config", type=PathText, required=True, help="file of configs/")
     parser.add_argument(
-        "--repeats", type=int, default=5, metavar="N", help="saves and loads (default: 5)"
+        "--repeats", type=int, default=5, metavar="N", help="number of saves and loads (default: 5)"
     )
     parser.add_argument(
         "--directory",
         type=PathText,
-        help="where to write and remove them (default: for temporary files)",
+        help="where to write and remove the checkpoints (default: where temporary files are)",
     )
     _add_num_classes(parser)
     _add_output(parser)
@@ -371,7 +371,7 @@ def _add_export(subjects: Any) -> None:
         nargs="+",
         choices=("stablehlo", "onnx", "savedmodel", "tflite"),
         default=("stablehlo", "onnx", "savedmodel", "tflite"),
-        help="of `ranet export` (default: all)",
+        help="formats of `ranet export` to measure (default: all)",
     )
     parser.add_argument(
         "--size",
@@ -379,7 +379,7 @@ def _add_export(subjects: Any) -> None:
         type=int,
         required=True,
         metavar=("HEIGHT", "WIDTH"),
-        help="of the image in pixels",
+        help="size of the image in pixels",
     )
     parser.add_argument(
         "--repeats", type=int, default=20, metavar="N", help="timed predictions (default: 20)"

@@ -19,7 +19,7 @@ def add_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-cache",
         action="store_true",
-        help="neither read nor write programs compiled by earlier commands",
+        help="neither read nor write the cache of compiled programs",
     )
 
 

@@ -28,7 +28,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser(
         "explore",
-        help="look into a network: its regions and what makes them",
+        help="show a network's regions, and how they are constructed, in a browser",
         **with_examples(*EXAMPLES, overriding=True),
     )
     parser.add_argument(
@@ -44,7 +44,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--host",
         default=LOCAL[0],
-        help="address to answer at; 0.0.0.0 lets other machines in (default: this machine alone)",
+        help="address to listen on; 0.0.0.0 lets other machines connect (default: only this one)",
     )
     parser.add_argument(
         "--port", type=int, default=8765, help="port (default: 8765; 0: a free one)"

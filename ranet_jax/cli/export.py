@@ -36,7 +36,7 @@ def add_parser(subparsers: Any) -> None:
         "--format",
         choices=("stablehlo", "onnx", "savedmodel", "tflite", "pth", "safetensors"),
         required=True,
-        help="what to write; pth and safetensors hold the weights alone",
+        help="what to write; pth and safetensors hold only the weights",
     )
     parser.add_argument(
         "--size",
@@ -50,7 +50,7 @@ def add_parser(subparsers: Any) -> None:
         help="smaller weights: int8 for onnx and tflite, float16 for stablehlo and savedmodel",
     )
     parser.add_argument(
-        "--output", type=PathText, required=True, help="new file; of savedmodel, a new directory"
+        "--output", type=PathText, required=True, help="new file; for savedmodel, a new directory"
     )
     compilation_cache.add_option(parser)
     parser.set_defaults(run=run, takes_overrides=True)
@@ -95,7 +95,7 @@ def _write_weights(arguments: argparse.Namespace) -> int:
 
     That keeps more of a ported network than a model has.
     """
-    why = f"has no meaning for {arguments.format}, which holds the weights alone"
+    why = f"has no meaning for {arguments.format}, which holds only the weights"
     refuse(arguments, ("--size", "--quantize"), why)
     if arguments.overrides:
         raise UserError(f"A field of the config {why}; leave it out.")

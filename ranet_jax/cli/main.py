@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(
             f"ranet: {error.filename} cannot be read or written ({reason(error)}); name another, or"
-            " mend that and run the same command again.",
+            " fix this and run the same command again.",
             file=sys.stderr,
         )
         return 1

@@ -27,7 +27,9 @@ def add_parser(subparsers: Any) -> None:
         "--output", type=PathText, required=True, metavar="FILE.npz", help="file to write"
     )
     parser.add_argument(
-        "--data-dir", type=os.path.expanduser, help="where it is (default: TFDS's directory)"
+        "--data-dir",
+        type=os.path.expanduser,
+        help="where the data set is (default: TFDS's directory)",
     )
     parser.add_argument(
         "--splits", nargs="+", default=("train", "val"), help="splits (default: train val)"

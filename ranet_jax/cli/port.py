@@ -34,31 +34,45 @@ def add_parser(subparsers: Any) -> None:
         "--model", type=os.path.expanduser, metavar="NAME", help="network, or a file of configs/"
     )
     parser.add_argument("--output", type=PathText, help="new directory; with --reverse, new file")
-    parser.add_argument("--output-stride", type=int, metavar="N", help="default: the usual one")
+    parser.add_argument(
+        "--output-stride", type=int, metavar="N", help="default: that of the network"
+    )
     parser.add_argument(
         "--num-classes",
         type=int,
         metavar="N",
-        help="give a classifier of other classes new weights",
-    )
-    parser.add_argument("--allow-missing", metavar="REGEX", help="arrays that SOURCE may lack")
-    parser.add_argument(
-        "--from", metavar="NAME", help="state dict of SOURCE to take, where it holds several"
+        help="new number of classes, which gives the classifier initial weights",
     )
     parser.add_argument(
-        "--all", action="store_true", help="report everything that does not fit, not 40 lines of it"
+        "--allow-missing", metavar="REGEX", help="names of arrays that SOURCE may lack"
+    )
+    parser.add_argument(
+        "--from", metavar="NAME", help="which state dict to take, if SOURCE holds several"
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="report everything that does not fit, not only 40 lines"
     )
     parser.add_argument("--prefix", help="take only the tensors whose names begin with this")
-    parser.add_argument("--dataset", metavar="NAME", help="prepared data set a segmenter scores")
     parser.add_argument(
-        "--data-dir", type=os.path.expanduser, help="where it is (default: TFDS's directory)"
+        "--dataset", metavar="NAME", help="prepared data set with the segmenter's classes"
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=os.path.expanduser,
+        help="where the data set is (default: TFDS's directory)",
     )
     parser.add_argument(
         "--verify", action="store_true", help="compare every stage with PyTorch's, before writing"
     )
-    parser.add_argument("--reverse", action="store_true", help="from a checkpoint to a state dict")
-    parser.add_argument("--format", choices=("pth", "safetensors"), help="with --reverse")
-    parser.add_argument("--naming", metavar="NAME", help="with --reverse: whose names")
+    parser.add_argument(
+        "--reverse", action="store_true", help="write a state dict from a checkpoint"
+    )
+    parser.add_argument(
+        "--format", choices=("pth", "safetensors"), help="with --reverse: format to write"
+    )
+    parser.add_argument(
+        "--naming", metavar="NAME", help="with --reverse: library whose names to use"
+    )
     parser.set_defaults(run=run)
 
 
@@ -100,7 +114,7 @@ def _port(arguments: argparse.Namespace) -> int:
             show(verify.report(differences), verify.tables(differences))
             if not verify.passes(differences):
                 raise UserError(
-                    f"{source} computes something else here than in PyTorch (more than"
+                    f"{source} gives other results here than in PyTorch (they differ by more than"
                     f" {verify.TOLERANCE:g} in float32); nothing is written."
                 )
     config = ported.network.config
@@ -109,7 +123,7 @@ def _port(arguments: argparse.Namespace) -> int:
         from ranet_jax.pipeline import examples
 
         if config is None:
-            raise UserError(f"{ported.network.name} scores no data set; leave --dataset out.")
+            raise UserError(f"{ported.network.name} is not a segmenter; leave --dataset out.")
         data = config.data
         data.name, data.data_dir = arguments.dataset, arguments.data_dir
         dataset = examples.dataset_metadata(examples.open_dataset(data))
@@ -141,6 +155,6 @@ def write_state_dict(checkpoint: paths.Path, output: paths.Path, naming: str | N
     chosen, left_out = porting.reverse(checkpoint, output, naming)
     tell(f"Written to {output}, in the names of {chosen}; read back, they are the same.")
     if left_out:
-        tell(f"{len(left_out)} arrays that its source lacked are left out.")
+        tell(f"{len(left_out)} arrays that the ported file lacked are left out.")
     show_document({"output": output, "naming": chosen, "left_out": left_out})
     return chosen

@@ -37,30 +37,30 @@ def add_parser(subparsers: Any) -> None:
         "--output",
         type=PathText,
         required=True,
-        help="directory of the pictures; with --submission, a .zip",
+        help="directory of the pictures; with --submission, a .zip file",
     )
     parser.add_argument(
         "--submission",
         choices=("cityscapes",),
-        help="write the label images that this benchmark's server takes",
+        help="write the label images that this benchmark's server expects",
     )
     parser.add_argument(
         "--alpha",
         type=float,
-        help="how opaque labels lie over the images (0 to 1; default: 0.4)",
+        help="opacity of the labels drawn over the images (0 to 1; default: 0.4)",
     )
     parser.add_argument(
         "--max-pixels",
         type=int,
-        help="refuse images of more pixels (default: 536870912)",
+        help="refuse images with more pixels than this (default: 536870912)",
     )
     parser.add_argument(
         "--frame-labels",
         action="store_true",
-        help="of videos and cameras: write the labels of each frame as PNG too",
+        help="for videos and cameras: also write the labels of each frame as PNG",
     )
     parser.add_argument(
-        "--max-frames", type=int, metavar="N", help="of videos and cameras: end after N frames"
+        "--max-frames", type=int, metavar="N", help="for videos and cameras: end after N frames"
     )
     compilation_cache.add_option(parser)
     parser.set_defaults(run=run, takes_overrides=True)
@@ -117,6 +117,6 @@ def _write_submission(model: Any, arguments: argparse.Namespace) -> int:
     tell(f"{count} label images are in {output}.")
     wanted = FORMATS[name].num_images
     if count != wanted:
-        tell(f"The server of {name} scores all {wanted} images of its test set.")
+        tell(f"The server of {name} expects all {wanted} images of its test set.")
     show_document({"output": output, "num_images": count, "num_images_wanted": wanted})
     return 0

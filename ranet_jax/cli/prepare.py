@@ -21,7 +21,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "prepare", help="write a data set in TFDS's format", **with_examples(*EXAMPLES)
     )
-    parser.add_argument("name", help="data set: a folder of data/")
+    parser.add_argument("name", help="data set: name of a folder in data/")
     parser.add_argument("--source", type=PathText, help="directory of the original files")
     parser.add_argument(
         "--data-dir", type=os.path.expanduser, help="where to write (default: TFDS's directory)"
@@ -30,9 +30,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--val-fraction",
         type=float,
-        help="for `folder`: share of the images to draw for the split val",
+        help="for `folder`: share of the images to draw at random for the split val",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of that draw")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the random choice of these images"
+    )
     parser.set_defaults(run=run)
 
 
@@ -44,7 +46,7 @@ def how_to_prepare(name: str, data_dir: str | None) -> str:
         known = ", ".join(known_datasets())
         return (
             f"`ranet prepare` builds {known}, and `ranet prepare folder --source DIR --name {name}`"
-            " a data set of your own"
+            " builds a data set of your own"
         )
     options = "" if builder_class(name).MANUAL_DOWNLOAD_INSTRUCTIONS is None else " --source DIR"
     options += "" if data_dir is None else f" --data-dir {data_dir}"

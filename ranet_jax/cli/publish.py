@@ -19,7 +19,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser(
         "publish",
-        help="write a model in the form of the Hugging Face hub",
+        help="write a model in the format of the Hugging Face hub",
         **with_examples(*EXAMPLES),
     )
     parser.add_argument(
@@ -34,9 +34,9 @@ def add_parser(subparsers: Any) -> None:
         type=PathText,
         help="image to show in the card (default: that of `ranet evaluate --pictures`, if any)",
     )
-    parser.add_argument("--push", metavar="OWNER/NAME", help="send it to the hub too")
+    parser.add_argument("--push", metavar="OWNER/NAME", help="also send the model to the hub")
     parser.add_argument(
-        "--private", action="store_true", help="with --push: make a model that you alone can see"
+        "--private", action="store_true", help="with --push: make a model that only you can see"
     )
     parser.set_defaults(run=run)
 

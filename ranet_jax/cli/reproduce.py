@@ -35,16 +35,20 @@ def add_parser(subparsers: Any) -> None:
         "--config", type=PathText, help="file of configs/ (default: that of the data set)"
     )
     parser.add_argument(
-        "--data-dir", type=os.path.expanduser, help="where it is (default: TFDS's directory)"
+        "--data-dir",
+        type=os.path.expanduser,
+        help="where the data set is (default: TFDS's directory)",
     )
     parser.add_argument(
-        "--steps", type=int, help="of each training, warm-up in proportion (default: the config's)"
+        "--steps",
+        type=int,
+        help="steps of each training, with proportional warm-up (default: the config's)",
     )
     parser.add_argument(
         "--seeds", type=int, default=1, metavar="N", help="trainings of each row (default: 1)"
     )
     parser.add_argument(
-        "--rows", nargs="+", metavar="RUN", help="train these alone, such as: none ranet"
+        "--rows", nargs="+", metavar="RUN", help="train only these rows, such as: none ranet"
     )
     parser.set_defaults(run=run, takes_overrides=True)
 

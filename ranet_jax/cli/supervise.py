@@ -141,8 +141,8 @@ def what_was_lost(text: str, timeout: int, lost_after: int) -> str:
     """The beginning of a sentence that explains what JAX writes about its fatal error."""
     if "RegisterTask" in text:
         return (
-            f"Not all processes came together within {timeout} s; start all of them, and see"
-            " that each can reach the host and port of process 0, or give them more time with"
+            f"Not all processes joined within {timeout} s; start all of them, and make sure that"
+            " each can reach the host and port of process 0, or give them more time with"
             " --join-timeout"
         )
     silent = re.search(r"unhealthy \(stopped sending heartbeats\):\n((?:\S*\d+\n)+)", text)
@@ -162,7 +162,7 @@ def what_was_lost(text: str, timeout: int, lost_after: int) -> str:
 def _ended_by(number: int) -> str:
     name = signal.Signals(number).name
     if number == signal.SIGKILL:
-        return f"This process was ended by {name}, as the kernel does when memory runs out"
+        return f"This process was ended by {name}, which the kernel sends when memory runs out"
     return f"This process was ended by {name}"
 
 
@@ -170,4 +170,4 @@ def going_on(workdir: Path) -> str:
     """Which step was saved last, and what to run to continue."""
     steps = numbered_names(workdir / "checkpoints")
     saved = f"the last saved step is {steps[-1]}" if steps else "no step is saved"
-    return f"{saved}; run the same command again in every process to go on"
+    return f"{saved}; run the same command again in every process to continue"

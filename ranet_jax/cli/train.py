@@ -44,7 +44,7 @@ EXAMPLES = (
 def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser(
-        "train", help="train, or go on training", **with_examples(*EXAMPLES, overriding=True)
+        "train", help="train, or continue a training", **with_examples(*EXAMPLES, overriding=True)
     )
     experiment = parser.add_mutually_exclusive_group(required=True)
     experiment.add_argument("--config", type=PathText, metavar="FILE", help="file of configs/")
@@ -56,16 +56,18 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--data-dir",
         type=os.path.expanduser,
-        help="with --data: where it is (default: TFDS's directory)",
+        help="with --data: where the data set is (default: TFDS's directory)",
     )
     parser.add_argument(
         "--init",
         type=os.path.expanduser,
         metavar="DIR",
-        help="with --data: weights to start from, of `ranet port` or a run",
+        help="with --data: weights to start from, a directory of `ranet port` or of a run",
     )
     parser.add_argument(
-        "--minutes", type=float, help=f"with --data: how long it may take (default: {MINUTES:g})"
+        "--minutes",
+        type=float,
+        help=f"with --data: how long the command may take (default: {MINUTES:g})",
     )
     parser.add_argument(
         "--workdir",
@@ -80,11 +82,17 @@ def add_parser(subparsers: Any) -> None:
         help="file of `ranet pack` in place of a prepared data set",
     )
     parser.add_argument(
-        "--distributed", action="store_true", help="one process of several: see launch/README.md"
+        "--distributed",
+        action="store_true",
+        help="this process is one of several: see launch/README.md",
     )
-    parser.add_argument("--coordinator", metavar="HOST:PORT", help="with --distributed: process 0")
-    parser.add_argument("--num-processes", type=int, help="with --distributed: how many")
-    parser.add_argument("--process-id", type=int, help="with --distributed: which this is")
+    parser.add_argument(
+        "--coordinator", metavar="HOST:PORT", help="with --distributed: address of process 0"
+    )
+    parser.add_argument("--num-processes", type=int, help="with --distributed: number of processes")
+    parser.add_argument(
+        "--process-id", type=int, help="with --distributed: number of this process, from 0"
+    )
     parser.add_argument(
         "--join-timeout",
         type=int,
@@ -100,7 +108,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--profile",
         metavar="START:STOP",
-        help="write a trace of these steps, without STOP itself, to WORKDIR/profile for XProf",
+        help="write a trace of these steps, excluding STOP, to WORKDIR/profile for XProf",
     )
     compilation_cache.add_option(parser)
     parser.set_defaults(run=run, takes_overrides=True)
@@ -111,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     arguments.profile = _steps(arguments.profile)
     if arguments.data is None:
-        refuse(arguments, ("--data-dir", "--init", "--minutes"), "goes with --data")
+        refuse(arguments, ("--data-dir", "--init", "--minutes"), "has no meaning without --data")
     if not arguments.distributed:
         refuse(arguments, PROCESS_OPTIONS, "has no meaning without --distributed")
         return _train_until_signal(arguments, started)
@@ -139,8 +147,8 @@ def _steps(text: str | None) -> tuple[int, int] | None:
     match = re.fullmatch(r"([0-9]{1,18}):([0-9]{1,18})", text)
     if match is None or not 0 < int(match[1]) < int(match[2]):
         raise UserError(
-            f"--profile {text!r} does not name steps; give START:STOP with START from 1 and STOP"
-            " larger, such as 20:25."
+            f"--profile {text!r} does not name steps; give START:STOP with 1 or more as START and"
+            " a larger STOP, such as 20:25."
         )
     return int(match[1]), int(match[2])
 
@@ -229,5 +237,5 @@ def _own_config(arguments: argparse.Namespace, started: float) -> ConfigDict:
         return config
     kept = overridden(arguments.overrides) | given.keys()
     fitted = fit(config, kept, minutes, started, arguments.arrays, tell)
-    tell(f"Planned to take {fitted.seconds / 60:.1f} minutes in all.")
+    tell(f"Planned to take {fitted.seconds / 60:.1f} minutes in total.")
     return fitted.config

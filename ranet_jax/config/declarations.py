@@ -26,7 +26,7 @@ FIELDS: dict[str, Field] = {
     # ---- data ----------------------------------------------------------------------------------
     "data.name": Field("shapes", "training", "Prepared data set."),
     "data.data_dir": Field(
-        None, "scores", "Directory of prepared data sets; TFDS's own if it is None."
+        None, "scores", "Directory of prepared data sets; None for TFDS's default directory."
     ),
     "data.train_split": Field("train", "training", "Split to train on, in TFDS's notation."),
     "data.eval_split": Field("val", "scores", "Split to evaluate on, in TFDS's notation."),
@@ -72,7 +72,7 @@ FIELDS: dict[str, Field] = {
     "data.function": Field(
         None,
         "training",
-        "Function `module:function` of your own that changes crops"
+        "Your own function, as `module:function`, that changes crops"
         " ([augmentation](tutorials/own_data.md#augmentation)).",
     ),
     "data.shuffle_buffer": Field(
@@ -96,7 +96,7 @@ FIELDS: dict[str, Field] = {
     "data.std": Field(
         (58.395, 57.12, 57.375),
         "training",
-        "Deviation of red, green and blue, by which images are divided.",
+        "Standard deviation of red, green and blue, by which images are divided.",
         Range(0.001, 1000),
     ),
     "data.channel_order": Field(
@@ -106,7 +106,7 @@ FIELDS: dict[str, Field] = {
     "model.init_from": Field(
         None,
         "scores",
-        "Directory of `ranet port`, or a trained model, whose weights to start from.",
+        "Directory of a ported network or a trained model, whose weights training starts from.",
     ),
     "model.init_allow_missing": Field(
         None, "scores", "Regular expression of the parameters that `init_from` may lack."
@@ -121,7 +121,7 @@ FIELDS: dict[str, Field] = {
     "model.stages": Field(
         4,
         "weights",
-        "Stages of a ResNet or a MobileNetV2 that are built, the first at a stride of 4.",
+        "Number of stages of a ResNet or a MobileNetV2 to build; the first has a stride of 4.",
         Range(1, 4, whole=True),
     ),
     "model.width": Field(
@@ -130,32 +130,32 @@ FIELDS: dict[str, Field] = {
     "model.dilate_second": Field(
         True,
         "weights",
-        "Whether dilated stages of ResNet-18 and 34 dilate both convolutions of a block, not the"
-        " first alone as in mmsegmentation.",
+        "Whether dilated stages of ResNet-18 and 34 dilate both convolutions of a block, not only"
+        " the first one as in mmsegmentation.",
     ),
     "model.fusion": Field(
         "nearest",
         "weights",
-        "How the branches of an HRNet grow to the size of another: by the `nearest` pixel, or"
-        " `bilinear` as in mmsegmentation.",
+        "How the branches of an HRNet are enlarged to the size of another: by the `nearest` pixel,"
+        " or `bilinear` as in mmsegmentation.",
     ),
     "model.output_stride": Field(
         8,
         "training",
-        "Input pixels per feature pixel; every backbone has strides of its own to choose from.",
+        "Input pixels per feature pixel; which strides are possible depends on the backbone.",
         Range(1, 64, whole=True),
     ),
     "model.dilate_first_block": Field(
         False,
         "weights",
-        "Whether the first block of a dilated stage of a ResNet or a MobileNetV2 is dilated as the"
-        " stage's others are, or as those before it.",
+        "Whether the first block of a dilated stage of a ResNet or a MobileNetV2 has the dilation"
+        " of the other blocks of the stage, not of the stage before.",
     ),
     "model.read_head": Field(
         False,
         "weights",
-        "Whether the last stage of a MobileNetV2 is its last convolution, of 1,280 channels, or"
-        " what comes before it.",
+        "Whether the last features of a MobileNetV2 are those after its last convolution, of 1,280"
+        " channels, not those before it.",
     ),
     "model.context": Field("ranet", "weights", "Context block ([context blocks](context.md))."),
     "model.variant": Field(
@@ -173,18 +173,21 @@ FIELDS: dict[str, Field] = {
     "model.mask_size": Field(
         (97, 97),
         "weights",
-        "Height and width of the mask of offsets around a pixel that `psanet` weighs, in pixels of"
-        " half the features' resolution.",
+        "Height and width of the mask of offsets around a pixel in `psanet`, in pixels at half the"
+        " resolution of the features.",
         Range(1, 2**10, whole=True),
     ),
     "model.channels": Field(
         512, "weights", "Channels of the context block.", Range(1, 2**14, whole=True)
     ),
     "model.num_regions": Field(
-        64, "training", "Q, the regions that get a slot.", Range(1, 2**14, whole=True)
+        64, "training", "Q, the number of regions that get a slot.", Range(1, 2**14, whole=True)
     ),
     "model.per_region": Field(
-        8, "training", "K, the representative pixels of a region.", Range(1, 2**10, whole=True)
+        8,
+        "training",
+        "K, the number of representative pixels per region.",
+        Range(1, 2**10, whole=True),
     ),
     "model.threshold": Field(
         0.8, "training", "The threshold of Eq. 4, above which two pixels are linked.", FRACTION
@@ -203,7 +206,7 @@ FIELDS: dict[str, Field] = {
         " (`dense`).",
     ),
     "model.region_scores": Field(
-        "both", "weights", "What tells pixels apart: `boundary` scores, `semantic` ones, or `both`."
+        "both", "weights", "Scores that distinguish pixels: `boundary`, `semantic`, or `both`."
     ),
     "model.intra_region": Field(
         True, "weights", "Whether Eqs. 6 and 8 exchange context within regions."
@@ -214,7 +217,7 @@ FIELDS: dict[str, Field] = {
     "model.aspp_rates": Field(
         (),
         "weights",
-        "Dilations of an ASPP in place of the block's first convolution; none for no ASPP.",
+        "Dilations of an ASPP in place of the block's first convolution; () for no ASPP.",
         Range(1, 2**10, whole=True),
     ),
     "model.auxiliary": Field(
@@ -237,7 +240,7 @@ FIELDS: dict[str, Field] = {
     "loss.fine_boundary": Field(
         0.2,
         "training",
-        "Weight of the fine boundary scores' loss, which the released RANet alone has.",
+        "Weight of the fine boundary scores' loss, which only the released RANet has.",
         FACTOR,
     ),
     "loss.boundary_target": Field(
@@ -257,7 +260,7 @@ FIELDS: dict[str, Field] = {
         Range(0, 100),
     ),
     "loss.branches": Field(
-        1.0, "training", "Weight of the loss of each branch, which DANet alone has.", FACTOR
+        1.0, "training", "Weight of the loss of each branch, which only DANet has.", FACTOR
     ),
     "loss.lovasz": Field(
         0.0,
@@ -295,21 +298,22 @@ FIELDS: dict[str, Field] = {
     "optimizer.lr_multipliers": Field(
         (),
         "training",
-        "Regular expressions of parameter paths, each with a factor on the learning rate of what it"
-        " finds; a factor of 0 freezes it.",
+        "Regular expressions of parameter paths, each with a factor on the learning rate of the"
+        " parameters that it matches; a factor of 0 freezes them.",
         FACTOR,
         pairs=True,
     ),
     "optimizer.clip_norm": Field(
         None,
         "training",
-        "Largest norm of the gradient, which is scaled down to it; None for no limit.",
+        "Largest norm of the gradient, to which larger ones are scaled down; None for no limit.",
         Range(0, 10**9, above=True),
     ),
     "optimizer.ema_decay": Field(
         None,
         "training",
-        "Decay of a moving average of the parameters, which evaluation then uses; None for none.",
+        "Decay of a moving average of the parameters, which evaluation then uses; None for no"
+        " average.",
         Range(0, 1, below=True),
     ),
     # ---- train ---------------------------------------------------------------------------------
@@ -319,20 +323,21 @@ FIELDS: dict[str, Field] = {
     "train.batch_size": Field(
         8,
         "training",
-        "Crops of a step, over all devices of all hosts.",
+        "Crops per step, over all devices of all hosts.",
         Range(1, 2**20, whole=True),
     ),
     "train.microbatches": Field(
         1,
         "training",
-        "Parts of each device's share of a batch, one after another, whose gradients are added.",
+        "Number of parts into which each device's share of a batch is divided; they are computed"
+        " one after another and their gradients are added.",
         Range(1, 2**20, whole=True),
     ),
     "train.max_device_batch": Field(
         None,
         "training",
-        "Most crops that a device takes at once: where fewer devices share the batch, the parts"
-        " become more; None for no limit.",
+        "Most crops that a device takes at once: if fewer devices share the batch, it is divided"
+        " into more parts; None for no limit.",
         Range(1, 2**20, whole=True),
     ),
     "train.parallel": Field(
@@ -341,7 +346,7 @@ FIELDS: dict[str, Field] = {
         "How a step is mapped over devices.",
         choices=("pmap", "shard_map"),
     ),
-    "train.log_every": Field(50, "running", "Steps between two looks at the losses.", COUNT),
+    "train.log_every": Field(50, "running", "Steps between two reports of the losses.", COUNT),
     "train.eval_every": Field(2000, "running", "Steps between two evaluations.", COUNT),
     "train.patience": Field(
         0,
@@ -353,12 +358,12 @@ FIELDS: dict[str, Field] = {
     "train.keep_checkpoints": Field(
         3,
         "running",
-        "Latest checkpoints that are kept, besides the best.",
+        "Number of latest checkpoints to keep, besides the best.",
         Range(1, 10**6, whole=True),
     ),
     # ---- eval ----------------------------------------------------------------------------------
     "eval.batch_size": Field(
-        8, "running", "Images of a batch, on each host.", Range(1, 2**20, whole=True)
+        8, "running", "Images per batch on each host.", Range(1, 2**20, whole=True)
     ),
     "eval.mode": Field(
         "whole",
@@ -370,7 +375,10 @@ FIELDS: dict[str, Field] = {
         (769, 769), "scores", "Height and width of the sliding window in pixels.", PIXELS
     ),
     "eval.stride_ratio": Field(
-        2 / 3, "scores", "Stride of the sliding window, in windows.", Range(0.05, 1)
+        2 / 3,
+        "scores",
+        "Stride of the sliding window, as a fraction of the window.",
+        Range(0.05, 1),
     ),
     "eval.scales": Field(
         (1.0,), "scores", "Factors by which images are resized; their scores are averaged.", SCALE

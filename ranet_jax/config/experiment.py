@@ -63,8 +63,8 @@ def _check_equations(fields: dict[str, Any]) -> None:
     if is_ranet and "boundary_target" not in loss:
         raise UserError(
             "it is a RANet of ranet_jax 0.1, where Eq. 1 left out the end points of its segments,"
-            " and its weights have learned other regions than this version makes; train it anew,"
-            " or use it with ranet_jax 0.1."
+            " so its weights were trained on regions that differ from those of this version; train"
+            " it again, or use it with ranet_jax 0.1."
         )
 
 
@@ -99,8 +99,8 @@ def set_field(config: ConfigDict, name: str, value: Any) -> None:
     except (TypeError, OverflowError) as error:
         example = "or None" if default is None else f"such as {default!r}"
         raise UserError(
-            f"Field {name!r} of the config takes a value of type {kind.__name__} {example}, which"
-            f" {shown(value)} is not."
+            f"Field {name!r} of the config takes a value of type {kind.__name__} {example}, not"
+            f" {shown(value)}."
         ) from error
     section, key = _locate(config, name)
     section[key] = fitting

@@ -271,14 +271,14 @@ class RegionScores:
         """Markdown: name and value of each score, "-" for NaN; the warning, if any, is below."""
         rows = [
             [
-                f"regions of {MIN_REGION_PIXELS} or more feature-map pixels an image",
+                f"regions per image, of {MIN_REGION_PIXELS} or more feature-map pixels",
                 _one(self.regions_per_image),
             ],
             ["their mean size, pixels", _one(self.region_size)],
             ["mean size of a pixel's region, pixels", _one(self.pixel_region_size)],
             ["pixels in the largest region", _percent(self.largest_region_share)],
             ["pixels in regions that exchange context", _percent(self.slot_share)],
-            ["pixels that are a region alone", _percent(self.single_share)],
+            ["pixels that form a region by themselves", _percent(self.single_share)],
             ["purity", _percent(self.region_purity)],
             ["boundary precision", _percent(self.boundary_precision)],
             ["boundary recall", _percent(self.boundary_recall)],
@@ -290,7 +290,7 @@ class RegionScores:
     def summary(self) -> str:
         """The scores to watch, for a line of progress."""
         return (
-            f"{_one(self.regions_per_image)} regions an image, purity"
+            f"{_one(self.regions_per_image)} regions per image, purity"
             f" {_percent(self.region_purity)}, single pixels {_percent(self.single_share)},"
             f" boundary F {_percent(self.boundary_f)}"
         )

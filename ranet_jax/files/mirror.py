@@ -66,8 +66,8 @@ class Mirror:
         ]
         if changed:
             raise UserError(
-                f"{self._remote / changed[0]} was changed by another program meanwhile; run the"
-                " same command again when that has ended."
+                f"{self._remote / changed[0]} was changed by another program during this run;"
+                " run the same command again when that program has ended."
             )
 
     def send(self) -> None:

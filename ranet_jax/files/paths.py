@@ -49,7 +49,7 @@ def as_path(text: PathLike) -> Path:
         known = " or ".join(f"{scheme}://" for scheme in stores.PACKAGES)
         raise UserError(f"{name} cannot be read or written; name a local path, or one of {known}.")
     if not rest.strip("/") or len(slashes) > 2:
-        raise UserError(f"{name} names no bucket; write {scheme}://BUCKET/PATH.")
+        raise UserError(f"{name} does not name a bucket; write {scheme}://BUCKET/PATH.")
     if importlib.util.find_spec(stores.PACKAGES[scheme]) is None:
         raise UserError(
             f"{name} needs the package {stores.PACKAGES[scheme]}; install it with"

@@ -153,9 +153,9 @@ def _input(model: Model, card: Card) -> str:
     )
     order = {"rgb": "red, green, blue", "bgr": "blue, green, red"}[normalization.channel_order]
     return (
-        f"Images are RGB in bytes, uint8 [H, W, 3], of {card.sizes}. The mean ({mean}) of red,"
-        f" green and blue is subtracted inside, and their deviation ({std}) divided by; the network"
-        f" sees the channels in the order {order}. It sees an image"
+        f"Images are RGB in bytes, uint8 [H, W, 3], of {card.sizes}. The model subtracts the mean"
+        f" ({mean}) of red, green and blue and divides by their standard deviation ({std}); the"
+        f" network sees the channels in the order {order}. It sees an image"
         f" {describe_settings(model.settings)}."
     )
 

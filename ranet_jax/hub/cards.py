@@ -64,7 +64,7 @@ def write_weights_card(
     file = as_path(output)
     reader = READING[file.suffix].format(file=file.name)
     use = (
-        "The weights alone, in PyTorch's layout. The tensors have the names of"
+        "Only the weights, in PyTorch's layout. The tensors have the names of"
         f" {naming}:\n\n```python\n{reader}```\n\nThey do not include the normalisation: the"
         " program that uses them must normalise images as the next section says."
     )
@@ -89,7 +89,7 @@ def port_card(
     """
     origin = (
         f"The weights of `{description['network']}`, in the names of {description['naming']}, come"
-        f" from the file `{description['source']}` of SHA-256 `{description['sha256']}`."
+        f" from the file `{description['source']}` with SHA-256 `{description['sha256']}`."
         f" {ported.summary()}\n\n"
     )
     if differences is None:
@@ -99,7 +99,7 @@ def port_card(
     config = ported.network.config
     if config is None or dataset is None:
         fields = {"library_name": LIBRARY, "tags": [LIBRARY, "jax", ported.network.name]}
-        use = f'A backbone: `config.model.init_from = "{name}"` starts a training from it.'
+        use = f'A backbone: set `config.model.init_from = "{name}"` to start a training from it.'
         return compose(name, fields, ["## Use", use, "## Origin", origin])
     model = Model(config, ported.module, ported.variables, dataset)
     use = f'```python\nimport ranet_jax\n\nmodel = ranet_jax.load("{name}")\n```'

@@ -59,7 +59,7 @@ def scores_of(model: Model, run: PathLike) -> tuple[Score, ...]:
     """
     directory = workdir_of(paths.absolute(as_path(run)))
     if not paths.is_dir(directory):
-        raise UserError(f"{directory} is no run; name the directory that the model is from.")
+        raise UserError(f"{directory} is not a run; name the directory that the model is from.")
     if load_description(directory)[1] != model.dataset:
         raise UserError(f"{directory} is not the run of this model; name the one that it is from.")
     return tuple(find_scores(directory, model.step))
@@ -87,7 +87,7 @@ def from_pretrained(name: PathLike, revision: str | None = None) -> Model:
             " `ranet_jax.load`."
         )
     if revision is not None:
-        raise UserError(f"{directory} is a directory, which has no revisions; leave that out.")
+        raise UserError(f"{directory} is a directory, which has no revisions; leave revision out.")
     return load(directory)
 
 

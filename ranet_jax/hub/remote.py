@@ -25,7 +25,7 @@ def check_id(name: str) -> None:
       UserError: the name is not of the form `owner/name`, or `huggingface_hub` is not installed.
     """
     if not is_id(name):
-        raise UserError(f"{name!r} is no name of a model of the hub; write OWNER/NAME.")
+        raise UserError(f"{name!r} is not the name of a model on the hub; write OWNER/NAME.")
     import_optional("huggingface_hub", "reach the hub")
 
 
@@ -40,8 +40,9 @@ def fetch(name: str, revision: str | None, files: Sequence[str]) -> pathlib.Path
         found = hub.snapshot_download(name, revision=revision, allow_patterns=list(files))
     except Exception as error:  # from several libraries, with no common type
         raise UserError(
-            f"Model {name} cannot be fetched from the hub ({_reason(error)}); see that the name is"
-            " right, that you may read it and that the network is up, or name a directory."
+            f"Model {name} cannot be fetched from the hub ({_reason(error)}); check that the name"
+            " is right, that you may read the model and that the network is up, or name a"
+            " directory."
         ) from error
     return pathlib.Path(found)
 
@@ -66,7 +67,7 @@ def send(directory: pathlib.Path, name: str, private: bool | None) -> str:
     except Exception as error:  # from several libraries, with no common type
         raise UserError(
             f"The model cannot be sent to {name} ({_reason(error)}); log in with `hf auth login`,"
-            " see that you may write there and that the network is up, then try again."
+            " check that you may write there and that the network is up, then try again."
         ) from error
     return str(address)
 

@@ -98,14 +98,14 @@ def _of_report(fields: Any, path: Path) -> Score:
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{path} is not a report of `ranet evaluate` ({error!r}); write it anew, or move it"
+            f"{path} is not a report of `ranet evaluate` ({error!r}); write it again, or move it"
             " away."
         ) from error
 
 
 def _fraction(value: Any) -> float:
     if not isinstance(value, float | int) or not 0 <= value <= 1:
-        raise ValueError(f"{value!r} is no score")
+        raise ValueError(f"{value!r} is not a score")
     return float(value)
 
 

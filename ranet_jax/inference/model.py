@@ -45,7 +45,7 @@ def as_rgb(image: Any, name: str = "The image") -> UInt8[np.ndarray, "H W 3"]:
     if pixels.dtype != np.uint8 or channels not in (1, 3, 4) or pixels.size == 0:
         raise UserError(
             f"{name} is an array of {pixels.dtype} of shape {pixels.shape}; give uint8 values "
-            "of shape [H, W] (grey), [H, W, 3] (RGB) or [H, W, 4] (RGBA), with a pixel at least."
+            "of shape [H, W] (grey), [H, W, 3] (RGB) or [H, W, 4] (RGBA), with at least one pixel."
         )
     if channels == 1:
         return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=-1)
@@ -168,7 +168,7 @@ class Model:
         """
         if self.settings.scales != (1.0,):
             raise UserError(
-                f"{image.name} is segmented row by row, at its own scale alone; set"
+                f"{image.name} is segmented row by row, only at its own scale; set"
                 " config.eval.scales to (1.0,)."
             )
         return self._label_rows(image)
@@ -260,8 +260,8 @@ def load(
         names = changed_fields(trained, config, "weights")
         if names:
             raise UserError(
-                f"config.{', config.'.join(names)} cannot be set here, for the weights of {path}"
-                " belong to the network they were trained with; leave that out."
+                f"config.{', config.'.join(names)} cannot be set here, because the weights of"
+                f" {path} belong to the network they were trained with; leave that out."
             )
     module, expected = build_network(config, dataset.num_classes, str(path))
     checkpoints.check_same_arrays(expected, variables, str(path))

@@ -43,7 +43,7 @@ def check_alpha(alpha: float) -> None:
     """Raise `UserError` unless `alpha` is from 0 to 1."""
     if not 0 <= alpha <= 1:
         raise UserError(
-            f"alpha is {alpha}; choose a number from 0 (contours alone) to 1 (labels alone)."
+            f"alpha is {alpha}; choose a number from 0 (only contours) to 1 (only labels)."
         )
 
 
@@ -167,7 +167,7 @@ def contact_sheet(
       UserError: there are no rows, or a row has other titles than the first.
     """
     if not rows or any(list(row) != list(rows[0]) for row in rows):
-        raise UserError("A sheet needs a row at least, and the same pictures in every row.")
+        raise UserError("A sheet needs at least one row, and the same pictures in every row.")
     column = max(picture_width, MIN_COLUMN)
     width = MARGIN + len(rows[0]) * (column + MARGIN)
     writing = _Writing(max(14, picture_width // 40))

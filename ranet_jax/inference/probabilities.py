@@ -115,7 +115,7 @@ def fit_whole(
 def _report_smaller(shape: tuple[int, int], smaller: tuple[int, int]) -> None:
     tqdm.write(
         f"ranet: images of {shape[0]} x {shape[1]} are too large for attention between all pixels"
-        f" in one pass, which sees them at {smaller[0]} x {smaller[1]}; config.eval.mode 'slide'"
-        " segments windows at full size.",
+        f" in one pass, and are segmented at {smaller[0]} x {smaller[1]}; set config.eval.mode to"
+        " 'slide' to segment windows at full size.",
         file=sys.stderr,
     )

@@ -26,9 +26,9 @@ SPARE_COLORS = 16  # so that the last regions have a choice too
 
 BOUNDARY_NOTE = "probability of a boundary, from black (0) to white (1)"
 REGION_NOTE = (
-    "each in a colour of its own, which stands for no class; sizes are in pixels of the feature"
-    " map, the grid on which the network computes; grey: regions of fewer than"
-    f" {MIN_REGION_PIXELS} of its pixels or that exchange no context; green dots: representative"
+    "each in its own colour, which does not stand for a class; sizes are in pixels of the feature"
+    " map, the grid on which the network computes; grey: regions that have fewer than"
+    f" {MIN_REGION_PIXELS} of its pixels or exchange no context; green dots: representative"
     " pixels"
 )
 

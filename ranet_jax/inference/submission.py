@@ -89,8 +89,8 @@ def write_submission(
     if model.dataset.class_names != wanted.class_names:
         raise UserError(
             f"The model scores the classes of {model.dataset.name!r}"
-            f" ({', '.join(model.dataset.class_names)}), but {name} wants"
-            f" {', '.join(wanted.class_names)}; take a model trained on {name}."
+            f" ({', '.join(model.dataset.class_names)}), but {name} expects"
+            f" {', '.join(wanted.class_names)}; use a model trained on {name}."
         )
     images = _find_images(wanted, name, paths)
     directory = archive.with_suffix("")
@@ -127,12 +127,12 @@ def _find_images(
             match = wanted.image.fullmatch(file.name)
             if match is None:
                 raise UserError(
-                    f"{file} is not named as the images of {name} are, such as"
+                    f"{file} is not named like the images of {name}, such as"
                     " berlin_000000_000019_leftImg8bit.png; leave it out."
                 )
             target = match[1] + wanted.suffix
             if resolved(images.setdefault(target, file)) != resolved(file):
-                raise UserError(f"{images[target]} and {file} are one image; leave one out.")
+                raise UserError(f"{images[target]} and {file} are the same image; leave one out.")
     return images
 
 
@@ -143,7 +143,7 @@ def _claim(directory: pathlib.Path, model: Model) -> None:
     if directory.exists() and any(not p.name.startswith(".") for p in directory.iterdir()):
         if not (directory / MODEL).is_file() or read_json(directory / MODEL) != {"sha256": key}:
             raise UserError(
-                f"{directory} is not of this model with these settings; choose another output."
+                f"{directory} is from another model or other settings; choose another output."
             )
         return
     directory.mkdir(parents=True, exist_ok=True)

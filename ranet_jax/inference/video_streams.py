@@ -55,7 +55,7 @@ class Video:
             raise UserError(f"{name} holds no video; leave it out.")
         stream = container.streams.video[0]
         if stream.codec_context is None:
-            raise UserError(f"{name} has a codec that FFmpeg lacks here; convert it to H.264.")
+            raise UserError(f"{name} has a codec that this FFmpeg lacks; convert it to H.264.")
         self.name = name
         self.size = (stream.codec_context.height, stream.codec_context.width)
         self.pixel_aspect: Fraction | None = None
@@ -145,14 +145,14 @@ def open_camera(camera: str) -> Iterator[Video]:
     if number != camera:
         if not number.isdecimal() or sys.platform not in CAMERAS:
             raise UserError(
-                f"{camera} is no camera here; name camera:0 (on Linux and macOS), a device such as"
-                " /dev/video0, or the address of a stream."
+                f"{camera} is not a camera here; name camera:0 (on Linux and macOS), a device such"
+                " as /dev/video0, or the address of a stream."
             )
         form, pattern = CAMERAS[sys.platform]
         place = pattern.format(number)
     elif "://" not in camera:
         form, _ = CAMERAS["linux"]
-    remedy = "see that it is there and that nothing else uses it, or name another"
+    remedy = "check that it exists and that nothing else uses it, or name another"
     settings = {"format": form, "timeout": SILENT_SECONDS}
     with _opened(place, f"{camera} cannot be opened", remedy, **settings) as container:
         yield Video(container, camera)

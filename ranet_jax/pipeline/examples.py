@@ -302,7 +302,7 @@ def train_batches(
     if config.train.batch_size % count:
         raise UserError(
             f"train.batch_size {config.train.batch_size} cannot be shared by {count} hosts; "
-            "choose a multiple."
+            f"choose a multiple of {count}."
         )
     batch_size = config.train.batch_size // count
     stream, streams = (0, 1) if data.shared_order else (index, count)

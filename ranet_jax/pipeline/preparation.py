@@ -65,9 +65,10 @@ def prepare(
         written = pathlib.Path(builder.data_path)
         target = directory / written.relative_to(place) if is_store(directory) else written
         if paths.exists(target / DESCRIPTION if is_store(target) else target):
-            unread = "" if source is None else f" already, and {source} was not read"
+            unread = "" if source is None else f", so {source} was not read"
             tell(
-                f"Data set {builder.name!r} is prepared{unread}; delete {target} to build it anew."
+                f"Data set {builder.name!r} is already prepared{unread}; delete {target} to build"
+                " it again."
             )
             if is_store(target):
                 builder = open_version(builder.name, target)
@@ -172,7 +173,10 @@ def _check_source(name: str, source: PathLike | None, instructions: str | None) 
     """Raise UserError if a source is missing, empty, or given where none is needed."""
     if instructions is None:
         if source is not None:
-            raise UserError(f"Data set {name!r} is drawn by a program and takes no source.")
+            raise UserError(
+                f"Data set {name!r} is drawn by a program and takes no source; leave the"
+                " source out."
+            )
         return
     layout = " ".join(instructions.split())
     if source is None:

@@ -86,8 +86,8 @@ def _check_crop(data: ConfigDict, sizes: list[Size]) -> None:
     if crop[0] > 2 * largest * height and crop[1] > 2 * largest * width:
         raise UserError(
             f"config.data.crop_size is {tuple(crop)}, more than twice as high and wide as the"
-            f" images of data set {data.name!r}, {height} x {width}, at {largest}, the largest"
-            " factor of config.data.scale_range; choose a size that they fill."
+            f" images of data set {data.name!r} ({height} x {width}) enlarged by {largest}, the"
+            " largest factor of config.data.scale_range; choose a size that the images fill."
         )
 
 

@@ -20,8 +20,8 @@ def advise(tensors: Tensors, network: Network) -> str:
     prefix = find_prefix(tensors, network.namings)
     part = _behind(tensors, prefix)
     give = (
-        f"The network's names are there behind a prefix: give the prefix {prefix} to take only the"
-        " tensors whose names begin with it."
+        f"The file has the network's names behind a prefix: give the prefix {prefix} to take only"
+        " the tensors whose names begin with it."
     )
     if prefix and _fitting(part, network):
         return give

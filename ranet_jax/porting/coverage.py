@@ -89,7 +89,7 @@ def match(tensors: Tensors, naming: Naming, expected: Mapping[str, Shape]) -> Ma
         elif entry.target is None:
             entries[name] = entry
         elif entry.target in used:
-            unexpected.append(f"{name} {tensor.shape}, besides {used[entry.target]}")
+            unexpected.append(f"{name} {tensor.shape}, in addition to {used[entry.target]}")
         else:
             used[entry.target] = name
             shape = _source_shape(entry, expected[entry.target])
@@ -139,9 +139,9 @@ def to_arrays(
     if missing or found.unexpected or found.mismatching:
         raise Misfit(
             f"The weights do not fit the network: {len(missing)} of its arrays are missing,"
-            f" {len(found.unexpected)} tensors are unexpected and {len(found.mismatching)} of"
-            " another shape; name the network they belong to, or allow those to be missing that"
-            " may be.",
+            f" {len(found.unexpected)} tensors are unexpected and {len(found.mismatching)} have"
+            " another shape; name the network they belong to, or state which arrays may be"
+            " missing.",
             {
                 "missing": missing,
                 "unexpected": found.unexpected,
@@ -169,7 +169,8 @@ def to_arrays(
             kept[name] = tensor
     if unusable:
         raise Misfit(
-            f"{len(unusable)} of the tensors are not weights in float32; save the network as such.",
+            f"{len(unusable)} of the tensors are not weights in float32; save the network in"
+            " float32.",
             {"unusable": unusable},
         )
     return arrays, kept, fresh

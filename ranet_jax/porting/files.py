@@ -110,8 +110,8 @@ def open_weights(
             taken = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             if not taken:
                 raise UserError(
-                    f"{path} holds no tensor whose name begins with {prefix!r}; its names are such"
-                    f" as {next(iter(tensors))!r}."
+                    f"{path} holds no tensor whose name begins with {prefix!r}; one of its names"
+                    f" is {next(iter(tensors))!r}."
                 )
             tensors = taken
         for tensor in tensors.values():
@@ -198,7 +198,9 @@ def import_optional(name: str, purpose: str, packages: str | None = None) -> Any
 
 
 def _damaged(path: pathlib.Path) -> UserError:
-    return UserError(f"{path} is damaged, or is no {path.suffix} file; copy or download it again.")
+    return UserError(
+        f"{path} is damaged or is not a {path.suffix} file; copy or download it again."
+    )
 
 
 READERS: dict[str, Callable[[pathlib.Path], Any]] = {
@@ -216,7 +218,7 @@ def _named(found: Mapping[Any, Any], path: pathlib.Path) -> dict[str, _Named]:
                 f"{path} holds {name!r}, which is not a tensor; save the network's state_dict()."
             )
         if not name.isprintable():
-            raise UserError(f"{path} holds {name!r}, which is no name; rename the tensor.")
+            raise UserError(f"{path} holds {name!r}, which is not a valid name; rename the tensor.")
         tensors[name] = _Named(path, name, value)
     return tensors
 
@@ -238,7 +240,7 @@ def write_state_dict(path: str | os.PathLike[str], tensors: StateDict) -> None:
     """
     path = as_path(path)
     if path.suffix not in WRITERS:
-        raise UserError(f"{path} ends in none of {', '.join(WRITERS)}; choose such a file.")
+        raise UserError(f"{path} does not end in any of {', '.join(WRITERS)}; choose such a file.")
     check_bucket(path)
     if exists(path):
         raise UserError(f"{path} exists already; choose another file.")
@@ -262,8 +264,8 @@ def _compare(path: paths.Path, found: Mapping[str, Any], tensors: StateDict) -> 
     ]
     if wrong:
         raise UserError(
-            f"{path} is not written: read again, {wrong[0]!r} is not what it was; see that the disk"
-            " is sound."
+            f"{path} is not written, because {wrong[0]!r} changed when the file was read back;"
+            " check the disk."
         )
 
 

@@ -47,7 +47,7 @@ def build_module(
     except UserError:
         raise
     except ValueError as error:
-        raise UserError(f"There is no such {network.name}: {error}") from error
+        raise UserError(f"{network.name} cannot be built: {error}") from error
 
 
 def flatten(variables: Any) -> dict[str, Any]:

@@ -77,12 +77,12 @@ class Ported:
         if self.fresh:
             modules = sorted({path.split("/", 1)[1].rsplit("/", 1)[0] for path in self.fresh})
             lines.append(
-                f"{len(self.fresh)} arrays have new initial values, those of {', '.join(modules)}."
+                f"{len(self.fresh)} arrays have new initial values: those of {', '.join(modules)}."
             )
         if self.num_classes == 1 and self.network.config is not None:
             lines.append(
-                "A classifier of one class (that of a sigmoid) gives every pixel this class here;"
-                " another number of classes starts a new one."
+                "A classifier of one class (made for a sigmoid) gives every pixel this class here;"
+                " choose another number of classes to start with a new classifier."
             )
         broken = [p for p, x in flatten(self.variables).items() if not np.isfinite(x).all()]
         if broken:

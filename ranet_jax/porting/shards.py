@@ -56,7 +56,7 @@ def read_shards(
     for shard, names in _shards(index).items():
         path = index.parent / shard
         if not paths.is_file(path):
-            raise UserError(f"{path} is missing, which {index.name} names; download it too.")
+            raise UserError(f"{path}, which {index.name} names, is missing; download it too.")
         found = read(path)
         lacking = [name for name in names if name not in found]
         if lacking:
@@ -84,6 +84,9 @@ def _shards(index: paths.Path) -> dict[str, list[str]]:
         # An index must not lead out of its directory, nor to itself.
         usual = isinstance(shard, str) and shard.isprintable() and not {"/", "\\"} & set(shard)
         if not usual or shard.endswith(_ENDING) or shard.strip(".") == "":
-            raise UserError(f"{index} places {tensor!r} in {shard!r}, which is no file beside it.")
+            raise UserError(
+                f"{index} places {tensor!r} in {shard!r}, which is not a file in the same"
+                " directory."
+            )
         shards.setdefault(shard, []).append(tensor)
     return shards

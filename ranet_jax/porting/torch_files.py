@@ -90,7 +90,7 @@ _NO_ARCHIVE = (
 
 def _check_entries(entries: dict[str, zipfile.ZipInfo], path: pathlib.Path) -> None:
     if any("/code/" in name for name in entries):
-        raise UserError(f"{path} is a TorchScript program; save the network's state_dict() alone.")
+        raise UserError(f"{path} is a TorchScript program; save only the network's state_dict().")
     if any(info.compress_type != zipfile.ZIP_STORED for info in entries.values()):
         raise UserError(
             f"{path} is compressed, which torch.save never does; save the network's state_dict()"

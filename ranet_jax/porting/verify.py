@@ -51,8 +51,8 @@ def verify(ported: Ported, tensors: Tensors) -> list[Difference]:
     name, twin = ported.network.name, ported.network.twin
     if twin is None:
         raise UserError(
-            f"{name} is in none of torchvision, timm, mmsegmentation and"
-            " segmentation_models.pytorch, to compare with; leave the comparison out."
+            f"None of torchvision, timm, mmsegmentation and segmentation_models.pytorch has {name}"
+            " to compare with; leave the comparison out."
         )
     arrays = {path: array.shape for path, array in flatten(ported.variables).items()}
     config = ported.network.config

@@ -96,8 +96,8 @@ def with_truth(batches: Iterable[Batch]) -> Iterator[Batch]:
         image, label = batch["image"], batch["label"]
         if image.shape[:3] != label.shape:
             raise UserError(
-                f"Labels of shape {label.shape} are not a channel of images of shape {image.shape};"
-                " the oracle needs label maps of the images' size."
+                f"Labels of shape {label.shape} do not fit images of shape {image.shape}; the"
+                " oracle needs label maps of the images' size."
             )
         truth = np.where(label == IGNORE_LABEL, 0, label + 1.0)[..., None].astype(image.dtype)
         yield batch | {"image": np.concatenate([image, truth], axis=-1)}

@@ -150,8 +150,8 @@ def _check_protocol(rows: Sequence[Row], config: ConfigDict) -> None:
     """Raise `UserError` if label maps would have to be resized along with their images."""
     if any(row.oracle for row in rows) and not InferenceSettings.from_config(config).single_pass:
         raise UserError(
-            "Regions of the truth need whole images at their own scale: config.eval.mode 'whole',"
-            " config.eval.scales (1.0,) and config.eval.flip False."
+            "Regions of the true labels need whole images at their own scale; set config.eval.mode"
+            " to 'whole', config.eval.scales to (1.0,) and config.eval.flip to False."
         )
 
 

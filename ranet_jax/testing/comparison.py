@@ -46,8 +46,8 @@ def _compare_arrays(
 ) -> None:
     if np.shape(found) != np.shape(expected):
         raise AssertionError(
-            f"{check}: {name} has the shape {np.shape(found)}, but that of {source}"
-            f" has {np.shape(expected)}."
+            f"{check}: {name} has the shape {np.shape(found)}, but {np.shape(expected)} is expected"
+            f" from {source}."
         )
     inexact = is_float(found) or is_float(expected)
     x, y = exact(found), exact(expected)
@@ -60,8 +60,8 @@ def _compare_arrays(
     place = np.unravel_index(int(np.argmax(excess)), excess.shape)
     tolerance = f"atol {atol:g}, rtol {rtol:g}" if inexact else "none, because they are not floats"
     raise AssertionError(
-        f"{check}: {name}{at(place)} is {_shown(found, place)}, but that of {source} is"
-        f" {_shown(expected, place)} (tolerance: {tolerance})."
+        f"{check}: {name}{at(place)} is {_shown(found, place)}, but {_shown(expected, place)} is"
+        f" expected from {source} (tolerance: {tolerance})."
     )
 
 

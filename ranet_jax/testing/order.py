@@ -154,7 +154,7 @@ def check_ties(
     offset = -ramp if falls else ramp - (0 if smallest else ramp.max())
     broken = [*arguments]
     broken[argnum] = jnp.asarray(np.asarray(tied, np.float64) + offset, tied.dtype)
-    source = f"the {prefer} preferred by {step:g}"
+    source = f"a call with the {prefer} tied entry preferred by {step:g}"
     results, expected = operation(*arguments), operation(*broken)
     compare("check_ties", "the result", results, source, expected, rtol, atol)
     if any(is_float(leaf) for leaf in jax.tree.leaves(results)):

@@ -138,7 +138,7 @@ def _count_examples(batches: Sequence[Any], axes: Sequence[int | None]) -> int:
     }
     if len(sizes) != 1 or min(sizes) < 2:
         raise ValueError(
-            "the arguments must agree on two examples or more, but have"
+            "the arguments must have the same number of examples, two or more, but have"
             f" {' and '.join(map(str, sorted(sizes))) or 'none'}"
         )
     return sizes.pop()

@@ -105,13 +105,14 @@ def initialize(model: ConfigDict, variables: dict[str, Any]) -> tuple[dict[str, 
         )
         raise UserError(
             f"{model.init_from} lacks {len(wrong)} arrays of the network, or has them in another"
-            " shape; set config.model.init_allow_missing to a regular expression that finds those"
-            f" that may start from random values.{lines}"
+            " shape; set config.model.init_allow_missing to a regular expression that matches the"
+            f" paths of those that may start from random values.{lines}"
         )
     unused = len(given) - len(taken)
     anew = sorted({path.split("/", 1)[1].rsplit("/", 1)[0] for path in arrays if path not in taken})
     sentence = (
-        f"{len(taken)} arrays start from {model.init_from}, {len(arrays) - len(taken)} anew"
+        f"{len(taken)} arrays start from {model.init_from}, {len(arrays) - len(taken)} from random"
+        " values"
         + (f" ({', '.join(anew)})" if anew else "")
         + f"; {unused} of its arrays do not belong to this network."
     )
@@ -126,7 +127,9 @@ def _read(start: Start) -> dict[str, Any]:
     else:
         variables = checkpoints.read_variables(start.path / "variables")
     if not isinstance(variables, dict) or "params" not in variables:
-        raise UserError(f"{start.path} holds no parameters of a network; make it again.")
+        raise UserError(
+            f"{start.path} holds no parameters of a network; port or export the network again."
+        )
     return variables
 
 

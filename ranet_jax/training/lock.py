@@ -104,7 +104,7 @@ def _signs(directory: epath.Path) -> Iterator[Callable[[], None]]:
 
     with explained(place, "choose another working directory"):
         if found := _read(place):
-            tell(f"{directory} may be in use; waiting {SILENCE:g} s for a sign of its training.")
+            tell(f"{directory} may be in use by a training; waiting {SILENCE:g} s to find out.")
             time.sleep(SILENCE)
             if _read(place) not in ("", found):
                 raise _in_use(directory, _owner(found))

@@ -161,8 +161,8 @@ def train(
                 return False
             if jax.process_index() == 0:
                 output.note(
-                    f"Training stops after step {step} of {last}, as the mean IoU was no better in"
-                    f" {waited} evaluations in a row (config.train.patience is {patience})."
+                    f"Training stops after step {step} of {last}, as the mean IoU did not improve"
+                    f" in {waited} evaluations in a row (config.train.patience is {patience})."
                 )
             return True
 

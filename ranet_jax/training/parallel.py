@@ -29,8 +29,8 @@ def check_batch_size(train: ConfigDict, devices: int) -> None:
     multiple = devices * train.microbatches
     if train.batch_size % multiple:
         raise UserError(
-            f"config.train.batch_size {train.batch_size} does not divide by {devices} devices x"
-            f" {train.microbatches} microbatches; choose a multiple of {multiple}."
+            f"config.train.batch_size {train.batch_size} is not divisible by {devices} devices"
+            f" x {train.microbatches} microbatches; choose a multiple of {multiple}."
         )
 
 
@@ -84,8 +84,9 @@ def map_step(step: Step, mode: str, devices: Sequence[jax.Device] | None = None)
         for name, array in batch.items():
             if len(array) % local:
                 raise UserError(
-                    f"A batch of {len(array)} ({name}) does not divide by this host's {local}"
-                    " devices; choose config.train.batch_size a multiple of all devices."
+                    f"A batch of {len(array)} ({name}) is not divisible by this host's {local}"
+                    " devices; set config.train.batch_size to a multiple of the number of all"
+                    " devices."
                 )
         return mapped(jax.device_put(state, replicated), place(batch))
 

@@ -96,7 +96,7 @@ def _check_port(port: int) -> None:
         except OSError as error:
             raise UserError(
                 f"Process 0 cannot use port {port} ({reason(error)}); give all processes"
-                " another one."
+                " another port."
             ) from error
 
 

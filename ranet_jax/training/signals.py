@@ -37,7 +37,8 @@ class Stop:
             if again:
                 raise KeyboardInterrupt
             tqdm.write(
-                "Stopping after this step; Ctrl-C again stops at once, or after a save under way.",
+                "Stopping after this step; press Ctrl-C again to stop at once, or after a save that"
+                " has begun.",
                 file=sys.stderr,
             )
 

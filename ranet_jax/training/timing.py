@@ -47,7 +47,10 @@ class Profile:
                 f" to {last}; give two of these, the smaller one first."
             )
         if steps[0] <= first:
-            tell(f"Training goes on after step {first}; step {steps[0]} is not profiled again.")
+            tell(
+                f"Training resumes after step {first}; no profile is written, as step {steps[0]} is"
+                " not repeated."
+            )
             self._steps = None
 
     def __enter__(self) -> "Profile":

@@ -35,9 +35,9 @@ def test_the_command_compiles_a_batch_of_both_blocks(one_cpu, tmp_path, capsys):
     sizes = ["--size", "5", "6", "--num-classes", "3", "--paths", "dense", "--batch", "2"]
     assert main(["bench", "regions", "--target", "one", *sizes, "--output", str(path)]) == 0
     opening, table, counted = capsys.readouterr().out.strip().split("\n\n")[:3]
-    assert opening.startswith("A batch of 2, 5 x 6 pixels and 512 channels an image")
+    assert opening.startswith("A batch of 2, 5 x 6 pixels and 512 channels per image")
     assert "construction, dense, c = 3, forward + backward" in table
-    assert counted.startswith("Counted in the compiled program: operations")
+    assert counted.startswith("Counted in the compiled program: the operations")
     results = json.loads(path.read_text())
     assert (results["batch"], results["size"]) == (2, [5, 6])
     found = [

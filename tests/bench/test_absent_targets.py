@@ -23,7 +23,7 @@ def untouched(monkeypatch):
     "name", ["", "H100", "h100:0", "h100:16", "a100", "v5e", "v5e:4", "v3:2x2", "v5e:2x2x2x2"]
 )
 def test_names_that_are_none(name, untouched):
-    sentence = f"Target {name!r} is unknown; choose h100 or, "
+    sentence = f"Target {name!r} is unknown; choose h100, or "
     with pytest.raises(UserError, match=re.escape(sentence)):
         targets.open_target(name)
 

@@ -56,12 +56,12 @@ def test_the_command_compiles_the_step_with_and_without_the_block(config_file, t
     assert "batch 2 of 32 x 40 pixels, 3 categories" in opening
     assert "mapped by shard_map over pair: 2 x cpu" in opening
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
-    assert cells[0] == ["a device", "context=ranet", "context=none"]
+    assert cells[0] == ["per device", "context=ranet", "context=none"]
     rows = {name: values for name, *values in cells[2:]}
     assert rows["fits in 1.0 GiB"] == ["yes", "yes"]
     assert "estimated cycles" not in rows
     assert counted.startswith("Counted in the compiled program: launches")
-    assert planned.startswith("Planned by the compiler for one device")
+    assert planned.startswith("Memory that the compiler plans for one device")
 
     results = json.loads(output.read_text())
     assert results["batch_size"] == 2
@@ -99,8 +99,8 @@ def test_a_batch_that_the_devices_cannot_share():
     config = default_config()
     config.train.update(batch_size=3, microbatches=2)
     sentence = (
-        "config.train.batch_size 3 does not divide by 2 devices x 2 microbatches; choose a multiple"
-        " of 4."
+        "config.train.batch_size 3 is not divisible by 2 devices x 2 microbatches; choose a"
+        " multiple of 4."
     )
     with pytest.raises(UserError) as refused:
         step.compile_steps(config, two_cpus(), 3)

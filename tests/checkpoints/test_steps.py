@@ -100,7 +100,7 @@ def test_one_damaged_file_hides_no_other_checkpoint(made, workdir, capsys, kind)
             assert len(sentences) == (other == 6), sentences
             if sentences:
                 assert f"{step_of(workdir, step)} is damaged ({name} " in sentences[0]
-                assert sentences[0].endswith("that of step 6 is used instead.")
+                assert sentences[0].endswith("the one of step 6 is used instead.")
             damage.restore(workdir, made)
 
 
@@ -158,7 +158,7 @@ def test_none_is_whole(workdir):
         damage.empty(step_of(workdir, step) / "state" / "_METADATA")
     before = sorted(damage.files(workdir))
     for load in (checkpoints.load_variables, resume):
-        with pytest.raises(UserError, match=r"No checkpoint in .* is whole: .*4 \(state/_METADATA"):
+        with pytest.raises(UserError, match=r"No checkpoint .* is intact: .*4 \(state/_METADATA"):
             load(workdir)
     assert sorted(damage.files(workdir)) == before
 

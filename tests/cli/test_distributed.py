@@ -12,7 +12,7 @@ from ranet_jax.files.paths import as_path
 
 pytestmark = pytest.mark.slow
 
-GO_ON = "run the same command again in every process to go on."
+GO_ON = "run the same command again in every process to continue."
 
 
 def test_the_other_process_says_which_is_gone_and_what_is_saved(tmp_path):
@@ -63,7 +63,7 @@ def test_an_error_of_one_process_ends_the_other(tmp_path):
 def test_a_process_that_never_comes(tmp_path):
     status, sentence = ends(start(tmp_path / "run", free_port(), 0, "--join-timeout", "1"))
     assert status == 75
-    assert sentence.startswith("Not all processes came together within 1 s; start all of them")
+    assert sentence.startswith("Not all processes joined within 1 s; start all of them")
     assert sentence.endswith(f"no step is saved; {GO_ON}")
 
 

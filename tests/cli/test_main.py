@@ -218,7 +218,7 @@ def test_values_out_of_range_are_refused_before_anything_is_written(
         ("eval.scales=(1, 1e30)", "config.eval.scales holds 1e+30; choose one or more numbers"),
         ("seed=-1", "config.seed is -1; choose a whole number from 0 to 4294967295."),
         (f"seed={10**400}", "config.seed is a number of about 401 digits; choose a whole number"),
-        (f"eval.stride_ratio={10**400}", "which a number of about 401 digits is not."),
+        (f"eval.stride_ratio={10**400}", ", not a number of about 401 digits."),
     ):
         assert sentence in refusal(*arguments, f"--config.{assignment}")
     assert list(tmp_path.iterdir()) == []
@@ -262,7 +262,7 @@ def test_a_data_set_that_is_not_prepared(root, tmp_path, refusal):
     assert "'weather' is not prepared in " in message
     assert "; `ranet prepare` builds camvid, " in message
     assert message.endswith(
-        "`ranet prepare folder --source DIR --name weather` a data set of your own."
+        "`ranet prepare folder --source DIR --name weather` builds a data set of your own."
     )
     assert not (tmp_path / "run").exists()
 
@@ -270,7 +270,7 @@ def test_a_data_set_that_is_not_prepared(root, tmp_path, refusal):
 def test_training_that_cannot_start(root, workdir, tmp_path, refusal):
     train = ("train", "--config", root / "config.py", "--workdir")
     message = refusal(*train, tmp_path / "run", "--config.train.batch_size=12")
-    assert "batch_size 12 does not divide by 8 devices" in message
+    assert "batch_size 12 is not divisible by 8 devices" in message
     assert "microbatches is 0" in refusal(*train, tmp_path / "run", "--config.train.microbatches=0")
     for split in ("train_split", "eval_split"):
         message = refusal(*train, tmp_path / "run", f"--config.data.{split}=tarin")

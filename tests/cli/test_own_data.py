@@ -67,7 +67,7 @@ def test_options_that_do_not_go_together(root, tmp_path, refusal):
     train = ("train", "--workdir", str(tmp_path / "run"))
     for option, value in (("--minutes", "3"), ("--init", "weights"), ("--data-dir", "x")):
         message = refusal(*train, "--config", "configs/shapes.py", option, value)
-        assert message == f"{option} goes with --data; leave it out."
+        assert message == f"{option} has no meaning without --data; leave it out."
     assert "--minutes is 0.0; choose a number above 0" in refusal(
         *train, "--data", "mine", "--minutes", "0"
     )

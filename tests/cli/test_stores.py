@@ -113,7 +113,7 @@ def test_a_data_set_is_prepared_as_on_a_disk(filled, place, capsys):
     url = filled.url("tfds")
     assert main(["prepare", "camvid", f"--source={filled.url('source')}", f"--data-dir={url}"]) == 0
     printed = capsys.readouterr().out
-    assert f"was not read; delete {url}/camvid/1.0.0 to build it anew." in printed
+    assert f"was not read; delete {url}/camvid/1.0.0 to build it again." in printed
     assert filled.files("tfds/") == found
 
 
@@ -169,7 +169,7 @@ def test_training_starts_from_weights_on_a_store(filled, place):
     for config.model.init_from in (filled.url("run"), str(place / "run")):
         found.append(initialize(config.model, variables))
     (there, sentence), (here, _) = found
-    assert f"arrays start from {filled.url('run')}, 0 anew;" in sentence
+    assert f"arrays start from {filled.url('run')}, 0 from random values;" in sentence
     jax.tree.map(np.testing.assert_array_equal, there, here)
     jax.tree.map(np.testing.assert_array_equal, there, ranet_jax.load("run").variables)
 

@@ -24,7 +24,7 @@ if not supervise.is_supervised():
     sys.exit(supervise.supervise(pathlib.Path(sys.argv[1]), 300, 30))
 exec(sys.argv[2])
 """
-GO_ON = "no step is saved; run the same command again in every process to go on.\n"
+GO_ON = "no step is saved; run the same command again in every process to continue.\n"
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def start(tmp_path):
         (
             "os.kill(os.getpid(), signal.SIGKILL)",
             137,
-            "ranet: This process was ended by SIGKILL, as the kernel does when memory runs out; "
-            + GO_ON,
+            "ranet: This process was ended by SIGKILL, which the kernel sends when memory runs"
+            " out; " + GO_ON,
         ),
         (
             "say('@ stack'); os.abort()",

@@ -61,7 +61,7 @@ def test_a_ranet_from_before_end_points_is_refused():
     fields = config_to_json(default_config())
     assert config_from_json(fields).model.context == "ranet"
     del fields["loss"]["boundary_target"]
-    with pytest.raises(UserError, match=r"Eq\. 1 left out the end points .* train it anew"):
+    with pytest.raises(UserError, match=r"Eq\. 1 left out the end points .* train it again"):
         config_from_json(fields)
     for name, value in (("context", "none"), ("variant", "released")):
         other = fields | {"model": fields["model"] | {name: value}}

@@ -84,7 +84,7 @@ def test_preparing_again_changes_nothing(prepared, capsys):
     files = {path: path.stat().st_mtime_ns for path in data_dir.rglob("*")}
     assert preparation.prepare("camvid", None, str(data_dir)) == metadata
     directory = data_dir / "camvid" / "1.0.0"
-    assert f"delete {directory} to build it anew" in capsys.readouterr().out
+    assert f"delete {directory} to build it again" in capsys.readouterr().out
     assert files == {path: path.stat().st_mtime_ns for path in data_dir.rglob("*")}
 
 

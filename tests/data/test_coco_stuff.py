@@ -228,7 +228,7 @@ WRONG_ID = "; ids are 0 (unlabeled) and 1 to 182 without 12, 26, 29, 30, 45, 66,
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (matrix("S", (1, 12)), f"has label id 12{WRONG_ID}, as version 1.1 has them."),
+        (matrix("S", (1, 12)), f"has label id 12{WRONG_ID}, as in version 1.1."),
         (matrix("S", (1, 183)), f"has label id 183{WRONG_ID}"),
         (matrix("S", (1, 2))[:150], "cannot be read as a MATLAB file"),
         (b"", "cannot be read as a MATLAB file"),
@@ -247,7 +247,8 @@ def test_matrix_of_fractions_is_named(attempt):
     files = ten_thousand()
     files[TEN][f"annotations/{STEM}3.mat"] = matrix("S", (1.5, 2))
     found, source = attempt("coco_stuff", files)
-    assert found == f"S of {source / TEN}/annotations/{STEM}3.mat holds numbers that are not whole."
+    path = source / TEN / f"annotations/{STEM}3.mat"
+    assert found == f"S of {path} holds numbers that are not integers."
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_masks_of_nothing_but_255_have_no_classes(tmp_path):
     source = make_source(tmp_path / "source", indexed=True, classes=None)
     for path in (source / "masks").rglob("*.png"):
         edit(path, lambda mask: mask.point(lambda value: 255))
-    with pytest.raises(UserError, match="The masks hold no value but 255"):
+    with pytest.raises(UserError, match="The masks hold only the value 255"):
         prepare(source)
 
 
@@ -174,7 +174,7 @@ def test_masks_of_255_for_the_foreground_are_told_apart(source):
     for path in (source / "masks").rglob("*.png"):
         edit(path, lambda mask: mask.point(lambda value: 255 * (value > 0)))
     folder = source / "masks" / "train"
-    with pytest.raises(UserError, match=rf"{folder} have no class but 'ground'.* 255 is ignored"):
+    with pytest.raises(UserError, match=rf"{folder} have only the class 'ground'.* 255 is ignored"):
         prepare(source)
 
 
@@ -188,5 +188,5 @@ def test_folders_coexist_in_data_directories_of_their_own(source, tmp_path, caps
     assert main(["prepare", "folder", *arguments]) == 0
     out = capsys.readouterr().out
     place = tmp_path / "one" / "folder" / "1.0.0"
-    assert f"is prepared already, and {other} was not read; delete {place}" in out
+    assert f"is already prepared, so {other} was not read; delete {place}" in out
     assert "folder: 3 classes (ground, road, sky)." in out

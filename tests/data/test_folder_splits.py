@@ -95,7 +95,7 @@ def test_a_source_is_divided_once(tmp_path, present):
 
 
 def test_a_fraction_that_leaves_a_split_empty_is_told(tmp_path):
-    with pytest.raises(UserError, match=r"fraction 0\.001 for val leaves no image of the 3 .* val"):
+    with pytest.raises(UserError, match=r"fraction 0\.001 for val leaves none of the 3 .* val"):
         list_splits(write_pairs(tmp_path, "abc"), 0.001, 0)
 
 

@@ -194,7 +194,7 @@ def test_nothing_to_divide_by_is_nan_then_none_then_a_dash():
     assert {fields[name] for name in scores.values()} == {None}
     assert fields["warning"] is None
     assert scores.table().count(" - |") == 10
-    assert scores.summary() == "- regions an image, purity -, single pixels -, boundary F -"
+    assert scores.summary() == "- regions per image, purity -, single pixels -, boundary F -"
 
 
 def test_a_boundary_head_that_never_fires_has_an_f_but_no_precision():
@@ -205,23 +205,23 @@ def test_a_boundary_head_that_never_fires_has_an_f_but_no_precision():
 
 def test_table_and_json_by_hand():
     expected = """
-        | regions                                          |  value |
-        |:-------------------------------------------------|-------:|
-        | regions of 8 or more feature-map pixels an image |    1.0 |
-        | their mean size, pixels                          |    8.0 |
-        | mean size of a pixel's region, pixels            |    6.2 |
-        | pixels in the largest region                     | 66.7 % |
-        | pixels in regions that exchange context          | 75.0 % |
-        | pixels that are a region alone                   |  8.3 % |
-        | purity                                           | 72.7 % |
-        | boundary precision                               | 80.0 % |
-        | boundary recall                                  | 57.1 % |
-        | boundary F                                       | 66.7 % |
+        | regions                                            |  value |
+        |:---------------------------------------------------|-------:|
+        | regions per image, of 8 or more feature-map pixels |    1.0 |
+        | their mean size, pixels                            |    8.0 |
+        | mean size of a pixel's region, pixels              |    6.2 |
+        | pixels in the largest region                       | 66.7 % |
+        | pixels in regions that exchange context            | 75.0 % |
+        | pixels that form a region by themselves            |  8.3 % |
+        | purity                                             | 72.7 % |
+        | boundary precision                                 | 80.0 % |
+        | boundary recall                                    | 57.1 % |
+        | boundary F                                         | 66.7 % |
     """
     scores = RegionScores(COUNTS)
     assert scores.table() == textwrap.dedent(expected).strip()
     assert scores.summary() == (
-        "1.0 regions an image, purity 72.7 %, single pixels 8.3 %, boundary F 66.7 %"
+        "1.0 regions per image, purity 72.7 %, single pixels 8.3 %, boundary F 66.7 %"
     )
     fields = scores.to_json()
     assert fields["counts"]["squared_sizes"] == 74

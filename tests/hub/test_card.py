@@ -142,7 +142,7 @@ def test_the_picture_is_the_one_given_or_that_of_the_evaluation(model, changed_r
         ),
         (lambda run: (run / "evaluation_test.json").write_text("{"), "is not JSON"),
         (lambda run: (run / "metrics.jsonl").write_text("1\n"), "a line that training did not"),
-        (lambda run: shutil.rmtree(run), "is no run"),
+        (lambda run: shutil.rmtree(run), "is not a run"),
         (
             lambda run: (run / "dataset.json").write_text(
                 (run / "dataset.json").read_text().replace("left", "top")

@@ -134,7 +134,7 @@ def test_weights_of_another_network_are_reported(copy):
     )
     assert "  missing: fine_logit.bias (2,) of the network" in lines
     assert (
-        "  mismatching: fine_logit.weight (3, 8, 1, 1), where the network has (2, 8, 1, 1)" in lines
+        "  mismatching: fine_logit.weight (3, 8, 1, 1), but the network has (2, 8, 1, 1)" in lines
     )
     assert "  unexpected: walk (1,)" in lines
 

@@ -83,7 +83,7 @@ def test_wrong_options_are_refused_before_anything_is_written(run, tmp_path, cap
     command = ["publish", str(run), "--output", str(tmp_path / "new")]
     for options, sentence in (
         (["--private"], "--private belongs to --push"),
-        (["--push", "sides"], "'sides' is no name of a model of the hub; write OWNER/NAME."),
+        (["--push", "sides"], "'sides' is not the name of a model on the hub; write OWNER/NAME."),
         (["--picture", str(tmp_path / "none.png")], "none.png"),
         (["--license", "My own"], "'My own' is not an identifier"),
     ):

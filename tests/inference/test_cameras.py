@@ -95,8 +95,8 @@ def test_a_stream_is_read_from_its_address(model, clip, tmp_path):
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("camera:77", r"camera:77 cannot be opened \(No such file or directory\); see that it is"),
-        ("camera:x", "camera:x is no camera here; name camera:0"),
+        ("camera:77", r"camera:77 cannot be opened \(No such file or directory\); check that it"),
+        ("camera:x", "camera:x is not a camera here; name camera:0"),
         ("/dev/null", r"/dev/null cannot be opened \("),
         ("rtsp://127.0.0.1:9/x", r"rtsp://127\.0\.0\.1:9/x cannot be opened \(Connection refused"),
     ],

@@ -95,7 +95,7 @@ def test_a_large_file_and_scales_do_not_go_together(model, small_limits, tmp_pat
     model.settings = dataclasses.replace(model.settings, scales=(1.0, 2.0))
     Image.fromarray(primary_image(*SHAPE)).save(tmp_path / "large.png")
     (told,) = failures(model, [tmp_path], tmp_path / "out")
-    assert "large.png is segmented row by row, at its own scale alone; set config.eval" in told
+    assert "large.png is segmented row by row, only at its own scale; set config.eval" in told
 
 
 def test_windows_without_regions_compile_no_program_for_each_size(tmp_path):

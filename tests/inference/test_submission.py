@@ -154,7 +154,7 @@ def test_one_that_was_cut_off_goes_on_with_the_same_model_alone(images, tmp_path
     (tmp_path / "val" / "munster_000001_000019_labelIds.png").unlink()
     monkeypatch.setattr(submission, "_pack", pack)
     for other in (RedModel(gain=2.0), RedModel(flip=True)):
-        with pytest.raises(UserError, match="is not of this model with these settings"):
+        with pytest.raises(UserError, match="is from another model or other settings"):
             write_submission(other, "cityscapes", [images], archive)
     model.seen.clear()
     write_submission(model, "cityscapes", [images], archive)
@@ -179,19 +179,19 @@ def test_what_cannot_be_submitted(images, tmp_path):
 
     assert "does not end in .zip" in refusal([images], tmp_path / "out")
     (tmp_path / "photo.png").write_bytes(b"")
-    assert "photo.png is not named as the images of cityscapes" in refusal([tmp_path / "photo.png"])
+    assert "photo.png is not named like the images of city" in refusal([tmp_path / "photo.png"])
     (tmp_path / "none").mkdir()
     assert "holds no .png image" in refusal([tmp_path / "none"])
     other = RedModel()
     other.dataset = DatasetMetadata("toy", ("a", "b"), ((0, 0, 0), (1, 1, 1)))
-    assert "but cityscapes wants road, sidewalk" in refusal([images], model=other)
+    assert "but cityscapes expects road, sidewalk" in refusal([images], model=other)
     broken = next(images.rglob("munster*.png"))
     broken.write_bytes(b"no image")
     assert f"{broken} cannot be read as an image" in refusal([images])
     copy = tmp_path / "copy" / broken.name
     copy.parent.mkdir()
     copy.write_bytes(b"another")
-    assert "are one image; leave one out" in refusal([images, copy])
+    assert "are the same image; leave one out" in refusal([images, copy])
     archive.write_bytes(b"precious")
     with pytest.raises(UserError, match="exists already"):
         write_submission(RedModel(), "cityscapes", [images], archive)
@@ -205,5 +205,5 @@ def test_the_command(images, tmp_path, monkeypatch, capsys):
     assert cli.main([*arguments, "--submission", "cityscapes"]) == 0
     done, missing = capsys.readouterr().out.splitlines()
     assert done == f"3 label images are in {archive}."
-    assert "scores all 1525 images" in missing
+    assert "expects all 1525 images" in missing
     assert len(read(archive)) == 3

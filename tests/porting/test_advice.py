@@ -29,8 +29,8 @@ HEAD = {"decode_head.conv_seg.weight": np.ones((3, 64, 1, 1), np.float32)}
 def test_a_forgotten_prefix_is_said_first(resnet18, prefix):
     first, second, *_ = report(behind(prefix, resnet18) | HEAD)
     assert first == (
-        f"The network's names are there behind a prefix: give the prefix {prefix} to take only the"
-        " tensors whose names begin with it."
+        f"The file has the network's names behind a prefix: give the prefix {prefix} to take only"
+        " the tensors whose names begin with it."
     )
     assert second.startswith("The weights do not fit the network: 100 of its arrays are missing,")
 

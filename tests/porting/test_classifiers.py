@@ -44,7 +44,7 @@ def test_another_number_of_classes_renews_the_classifier_alone(resnet18, held):
     )
     assert ported.summary() == (
         "resnet18: 100 arrays in the names of torchvision, output stride 32, 5 classes.\n"
-        "2 arrays have new initial values, those of fc."
+        "2 arrays have new initial values: those of fc."
     )
 
 
@@ -118,6 +118,6 @@ def test_a_classifier_of_no_classes_is_none(resnet18):
 
 def test_a_segmenter_has_fewer_classes_than_bytes_have_values(resnet18):
     backbone = {f"backbone.{name}": value for name, value in resnet18.items()}
-    assert "has 256 classes; a segmenter has 255 at most" in refused(
+    assert "has 256 classes; a segmenter has at most 255" in refused(
         backbone, "fcn_resnet101", num_classes=256
     )

@@ -29,11 +29,11 @@ def test_all_that_does_not_fit_is_in_one_report(resnet18):
     head, *lines = report(state)
     assert head.startswith(
         "The weights do not fit the network: 2 of its arrays are missing, 2 tensors are unexpected"
-        " and 2 of another shape;"
+        " and 2 have another shape;"
     )
     assert sorted(lines) == [
-        "  mismatching: fc.weight (512, 5), where the network has (5, 512)",
-        "  mismatching: layer1.0.conv1.weight (64, 64, 1, 1), where the network has (64, 64, 3, 3)",
+        "  mismatching: fc.weight (512, 5), but the network has (5, 512)",
+        "  mismatching: layer1.0.conv1.weight (64, 64, 1, 1), but the network has (64, 64, 3, 3)",
         "  missing: layer2.1.bn2.running_var (128,) of the network",
         "  missing: layer3.0.conv1.weight (3, 3, 128, 256) of the network",
         "  unexpected: conv1.bias (64,)",
@@ -48,8 +48,8 @@ def test_shapes_are_equal_or_wrong_however_many_elements(resnet18):
     state["conv1.weight"] = state["conv1.weight"].transpose(2, 3, 1, 0)
     state["fc.bias"] = np.zeros((), np.float32)
     lines = report(state)
-    assert "  mismatching: bn1.weight (64, 1), where the network has (64,)" in lines
-    assert "  mismatching: conv1.weight (7, 7, 3, 64), where the network has (64, 3, 7, 7)" in lines
+    assert "  mismatching: bn1.weight (64, 1), but the network has (64,)" in lines
+    assert "  mismatching: conv1.weight (7, 7, 3, 64), but the network has (64, 3, 7, 7)" in lines
     assert any("fc.bias ()" in line for line in lines)
 
 
@@ -72,7 +72,8 @@ def test_two_tensors_for_one_array(tmp_path):
     state["features.1.conv.1.0.weight"] = state["features.1.conv.0.0.weight"]
     _, line = report(state, "mobilenetv2")
     assert line == (
-        "  unexpected: features.1.conv.1.0.weight (32, 1, 3, 3), besides features.1.conv.0.0.weight"
+        "  unexpected: features.1.conv.1.0.weight (32, 1, 3, 3), in addition to"
+        " features.1.conv.0.0.weight"
     )
 
 
@@ -98,7 +99,7 @@ def test_unknown_networks_are_told_the_known_ones(resnet18):
 )
 def test_output_strides_that_are_none(resnet18, model, stride):
     line = refused(resnet18, model, output_stride=stride)
-    assert line.startswith(f"There is no such {model}: ")
+    assert line.startswith(f"{model} cannot be built: ")
     assert str(stride) in line
 
 
@@ -151,7 +152,7 @@ def test_what_may_be_missing_has_its_initial_values(resnet18, pattern):
     assert first == (
         "resnet18: 76 arrays in the names of torchvision, output stride 32, 5 classes."
     )
-    assert second.startswith("26 arrays have new initial values, those of fc, layer4_block0/bn1,")
+    assert second.startswith("26 arrays have new initial values: those of fc, layer4_block0/bn1,")
 
 
 def test_what_is_not_allowed_is_still_reported(resnet18):
@@ -198,8 +199,8 @@ def segmenter(resnet18):
 def test_a_network_within_another_is_pointed_to(segmenter):
     first, second, *_ = report(segmenter)
     assert first == (
-        "The network's names are there behind a prefix: give the prefix backbone. to take only the"
-        " tensors whose names begin with it."
+        "The file has the network's names behind a prefix: give the prefix backbone. to take only"
+        " the tensors whose names begin with it."
     )
     assert "121 tensors are unexpected" in second
 
@@ -213,7 +214,7 @@ def test_a_prefix_takes_a_network_out_of_another(segmenter, saved, resnet18):
 
 
 def test_a_prefix_of_nothing_is_refused(segmenter, saved):
-    with pytest.raises(UserError, match=r"holds no tensor whose name begins with 'head\.'; its"):
+    with pytest.raises(UserError, match=r"holds no tensor whose name begins with 'head\.'; one"):
         port(saved(segmenter), "resnet18", prefix="head.")
 
 
@@ -227,7 +228,7 @@ def test_what_float32_cannot_hold_is_listed(resnet18):
         "fc.bias": np.ones(5, bool),
     }
     first, *lines = report(resnet18 | changed)
-    assert first == "3 of the tensors are not weights in float32; save the network as such."
+    assert first == "3 of the tensors are not weights in float32; save the network in float32."
     assert sorted(lines) == [
         "  unusable: bn1.bias holds numbers too large for float32",
         "  unusable: fc.bias of bool",

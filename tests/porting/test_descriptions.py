@@ -79,5 +79,5 @@ def test_files_of_arrays_alone_say_nothing(tmp_path):
 
 def test_a_file_that_is_none(tmp_path):
     (tmp_path / "w.pth").write_bytes(b"PK\x03\x04")
-    with pytest.raises(UserError, match="is damaged, or is no"):
+    with pytest.raises(UserError, match="is damaged or is not a"):
         read_description(tmp_path / "w.pth")

@@ -83,7 +83,7 @@ def test_a_file_that_is_cut_off_while_it_is_read_is_damaged(tmp_path, name):
     SAVERS[name](path, tensors(LARGE))
     with open_state_dict(path) as found:
         os.truncate(path, MIB // 2)
-        with pytest.raises(UserError, match=f"^{path} is damaged, or is no "):
+        with pytest.raises(UserError, match=f"^{path} is damaged or is not a "):
             [as_array(tensor) for tensor in found.values()]
 
 

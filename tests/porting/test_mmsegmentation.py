@@ -158,7 +158,7 @@ def test_training_starts_from_a_ported_segmenter(psp, tmp_path):
     shapes = jax.eval_shape(build_model(config, 5).init, jax.random.PRNGKey(0), images)
     fresh = jax.tree.map(lambda x: np.full(x.shape, 7, x.dtype), shapes)
     variables, told = initialize(config.model, fresh)
-    assert "4 anew (auxiliary/logit, fine_logit)" in told
+    assert "4 from random values (auxiliary/logit, fine_logit)" in told
     kernel = variables["params"]["context"]["pool3"]["conv"]["kernel"]
     weight = psp.decode_head.psp_modules[2][1].conv.weight.detach().numpy()
     np.testing.assert_array_equal(kernel, weight.transpose(2, 3, 1, 0))

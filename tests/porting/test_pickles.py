@@ -221,7 +221,7 @@ HOSTILE = {
 def test_what_no_program_writes_is_damaged(tmp_path, content):
     archive(tmp_path / "w.pth", content)
     sentence = in_little_time_and_memory(lambda: refusal(tmp_path / "w.pth"), len(content))
-    assert sentence.startswith("FILE is damaged, or is no .pth file")
+    assert sentence.startswith("FILE is damaged or is not a .pth file")
 
 
 def test_deep_nesting_ends_in_a_sentence(tmp_path):
@@ -289,7 +289,7 @@ def test_views_that_reach_beyond_their_storage_are_damaged(tmp_path, view):
 
 def test_names_that_no_line_can_hold_are_refused(tmp_path):
     torch.save({"a\nb": torch.ones(2)}, tmp_path / "w.pth")
-    assert refusal(tmp_path / "w.pth").startswith(r"FILE holds 'a\nb', which is no name; rename")
+    assert refusal(tmp_path / "w.pth").startswith(r"FILE holds 'a\nb', which is not a valid name")
 
 
 def test_compressed_archives_are_refused(tmp_path):

@@ -29,10 +29,10 @@ from ranet_jax.porting import read_state_dict
     [
         (None, "FILE is missing"),
         (b"", "FILE is empty; copy or download it again."),
-        (np.random.default_rng(0).bytes(5000), "FILE is damaged, or is no {} file"),
-        (b"<!DOCTYPE html>\n<html><body>404. Not found.</body></html>", "FILE is damaged, or is"),
-        (b"PK\x03\x04 and no more of an archive", "FILE is damaged, or is no {} file"),
-        (b"\x80", "FILE is damaged, or is no {} file"),
+        (np.random.default_rng(0).bytes(5000), "FILE is damaged or is not a {} file"),
+        (b"<!DOCTYPE html>\n<html><body>404. Not found.</body></html>", "FILE is damaged or is"),
+        (b"PK\x03\x04 and no more of an archive", "FILE is damaged or is not a {} file"),
+        (b"\x80", "FILE is damaged or is not a {} file"),
     ],
     ids=["missing", "empty", "random", "html", "archive", "byte"],
 )
@@ -132,7 +132,7 @@ def test_a_program_is_refused(tmp_path):
     with warnings.catch_warnings(action="ignore"):  # about its age
         module = torch.jit.trace(torch.nn.Linear(2, 3), torch.ones(1, 2))
         torch.jit.save(module, tmp_path / "w.pth")
-    assert refusal(tmp_path / "w.pth").startswith("FILE is a TorchScript program; save the")
+    assert refusal(tmp_path / "w.pth").startswith("FILE is a TorchScript program; save only")
 
 
 def test_a_dictionary_that_holds_itself_is_refused(tmp_path):

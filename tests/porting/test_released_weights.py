@@ -162,7 +162,7 @@ def test_weights_that_lack_a_part_do_not_fit(tensors):
         port_state_dict(state, "ranet_released")
     assert str(caught.value).splitlines()[1:] == [
         "  missing: rib.query_conv.1.weight (512,) of the network",
-        "  mismatching: rib.value_conv.0.weight (512, 512, 1, 1), where the network has"
+        "  mismatching: rib.value_conv.0.weight (512, 512, 1, 1), but the network has"
         " (512, 512, 3, 3)",
     ]
 

@@ -66,10 +66,10 @@ def test_a_sigmoid_s_one_class_is_told_of():
     tensors = arrays_of(segmenter(name, classes=1))
     first, second = port_state_dict(tensors, name).summary().splitlines()
     assert first.endswith("output stride 8, 1 class.")
-    assert second.startswith("A classifier of one class (that of a sigmoid) gives every pixel this")
+    assert second.startswith("A classifier of one class (made for a sigmoid) gives every pixel")
     (told, renewed) = port_state_dict(tensors, name, num_classes=2).summary().splitlines()
     assert told.endswith("output stride 8, 2 classes.")
-    assert renewed == "2 arrays have new initial values, those of fine_logit."
+    assert renewed == "2 arrays have new initial values: those of fine_logit."
 
 
 def test_output_strides_that_the_package_has_not():
@@ -141,6 +141,6 @@ def test_it_predicts_as_the_package_s_and_starts_a_training(name, tmp_path):
     fresh = jax.tree.map(lambda x: np.full(x.shape, 7, x.dtype), dict(ported.variables))
     fresh["params"]["fine_logit"] = {"kernel": np.zeros((1, 1, 2, 5)), "bias": np.zeros(5)}
     variables, told = initialize(config.model, fresh)
-    assert "2 anew (fine_logit)" in told
+    assert "2 from random values (fine_logit)" in told
     taken = variables["params"] | {"fine_logit": weights["fine_logit"]}
     jax.tree.map(np.testing.assert_array_equal, taken, dict(weights))

@@ -52,7 +52,7 @@ def test_files_of_pytorch_have_an_index_too(tmp_path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda d: (d / SHARDS[1]).unlink(), f"FILE/{SHARDS[1]} is missing, which {INDEX} names;"),
+        (lambda d: (d / SHARDS[1]).unlink(), f"FILE/{SHARDS[1]}, which {INDEX} names, is missing;"),
         (
             lambda d: (d / INDEX).unlink(),
             "FILE is missing or is not a file; name a file of weights.",
@@ -68,13 +68,13 @@ def test_files_of_pytorch_have_an_index_too(tmp_path):
         *(
             (
                 lambda d, shard=shard: write_index(d, {"x": shard}),
-                f"FILE/{INDEX} places 'x' in {shard!r}, which is no file beside it.",
+                f"FILE/{INDEX} places 'x' in {shard!r}, which is not a file in the same directory.",
             )
             for shard in ("../w.safetensors", "/w.safetensors", INDEX, "..", 3, None, "a\nb")
         ),
         (
             lambda d: (d / SHARDS[0]).write_bytes(b"cut"),
-            f"FILE/{SHARDS[0]} is damaged, or is no .safetensors file; copy or download it again.",
+            f"FILE/{SHARDS[0]} is damaged or is not a .safetensors file; copy or download it",
         ),
     ],
 )

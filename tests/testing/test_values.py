@@ -34,7 +34,7 @@ def test_the_sentence_names_check_place_values_and_tolerance():
 
     sentence = fails(check_value, wrong, right, LOGITS)
     assert sentence == (
-        "check_value: the result at [1, 2] is 0.25, but that of the reference is 0.5"
+        "check_value: the result at [1, 2] is 0.25, but 0.5 is expected from the reference"
         " (tolerance: atol 1e-06, rtol 1e-05)."
     )
 

@@ -116,8 +116,8 @@ def test_a_whole_model_gives_all_its_arrays(exported, donor, fresh):
     assert_equal(variables, donor)
     count = len(flatten(donor))
     assert sentence == (
-        f"{count} arrays start from {exported}, 0 anew; 0 of its arrays do not belong to"
-        " this network."
+        f"{count} arrays start from {exported}, 0 from random values; 0 of its arrays do not belong"
+        " to this network."
     )
 
 
@@ -135,7 +135,7 @@ def test_a_published_directory_gives_all_its_arrays(exported, donor, fresh, tmp_
     save_pretrained(load(exported), tmp_path / "published")
     variables, sentence = initialize(model_config(init_from=str(tmp_path / "published")), fresh)
     assert_equal(variables, donor)
-    assert ", 0 anew; " in sentence
+    assert ", 0 from random values; " in sentence
     with pytest.raises(UserError, match="holds the weights of resnet18, but config"):
         initialize(model_config(init_from=str(tmp_path / "published"), backbone="resnet34"), fresh)
 
@@ -152,9 +152,9 @@ def test_a_backbone_gives_the_backbone_alone(backbone, donor, fresh):
     assert_equal(fresh, unflatten(before))
     taken = len(before) - len(others)
     assert sentence == (
-        f"{taken} arrays start from {directory}, {len(others)} anew (context/fuse/bn,"
-        " context/fuse/conv, context/reduce/bn, context/reduce/conv, fine_logit); 0 of its arrays"
-        " are not of this network."
+        f"{taken} arrays start from {directory}, {len(others)} from random values"
+        " (context/fuse/bn, context/fuse/conv, context/reduce/bn, context/reduce/conv, fine_logit);"
+        " 0 of its arrays do not belong to this network."
     )
 
 
@@ -218,8 +218,8 @@ def test_missing_and_mismatching_arrays_are_all_listed(backbone, donor, fresh):
     head, *lines = refusal(model_config(init_from=str(directory)), fresh).splitlines()
     assert head == (
         f"{directory} lacks 2 arrays of the network, or has them in another shape; set"
-        " config.model.init_allow_missing to a regular expression that finds those that may start"
-        " from random values."
+        " config.model.init_allow_missing to a regular expression that matches the paths of those"
+        " that may start from random values."
     )
     assert sorted(lines) == [
         "  batch_stats/backbone/bn1/mean (4,): has shape (3,)",
@@ -243,8 +243,8 @@ def test_a_model_of_other_classes_lacks_its_classifier(exported, donor):
     assert_equal(variables["batch_stats"], donor["batch_stats"])
     count = len(flatten(donor))
     assert sentence == (
-        f"{count - 2} arrays start from {exported}, 2 anew (fine_logit); 2 of its arrays are not of"
-        " this network."
+        f"{count - 2} arrays start from {exported}, 2 from random values (fine_logit); 2 of its"
+        " arrays do not belong to this network."
     )
 
 
@@ -269,8 +269,8 @@ def test_a_directory_that_is_missing(tmp_path, fresh):
     path = str(tmp_path / "nowhere")
     complaint = refusal(model_config(init_from=path), fresh)
     assert complaint == (
-        f"config.model.init_from is {path!r}, which is not a directory; name what training,"
-        " exporting or porting a network made, or set None to start from random weights."
+        f"config.model.init_from is {path!r}, which is not a directory; name a directory that"
+        " training, exporting or porting a network made, or set None to start from random weights."
     )
 
 
@@ -315,7 +315,7 @@ def test_training_starts_from_these_weights_and_goes_on_without_them(
     workdir = tmp_path / "run"
     run(still_config(1, exported), workdir)
     said = capsys.readouterr().out
-    assert re.search(rf"arrays start from {exported}, 0 anew; 0 of its arrays", said)
+    assert re.search(rf"arrays start from {exported}, 0 from random values; 0 of its arrays", said)
     assert_equal(first_params(workdir), donor["params"])
 
     shutil.rmtree(exported)

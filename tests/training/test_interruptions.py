@@ -162,7 +162,7 @@ def test_records_that_cannot_be_read_are_named_before_anything_is_written(whole,
     path = tmp_path / "run" / "metrics.jsonl"
     path.write_bytes(line + path.read_bytes())
     before = contents(tmp_path / "run")
-    with pytest.raises(UserError, match=f"{path} holds a line that .*; mend it") as refused:
+    with pytest.raises(UserError, match=f"{path} holds a line that .*; fix it") as refused:
         run(tmp_path / "run")
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 600

@@ -94,7 +94,7 @@ def test_a_store_is_kept_for_one_training(bucket, quick, capsys):
         assert json.loads(bucket.files()["run/.lock"])["token"] == first["token"]
     assert bucket.files() == {}
     assert capsys.readouterr().err == (
-        f"ranet: {run} may be in use; waiting 1 s for a sign of its training.\n"
+        f"ranet: {run} may be in use by a training; waiting 1 s to find out.\n"
     )
 
 

@@ -118,7 +118,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path, capsys):
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, on_batch=interrupt)
-    assert "Ctrl-C again stops at once" in capsys.readouterr().err
+    assert "press Ctrl-C again to stop at once" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -242,7 +242,7 @@ def test_training_goes_on_from_the_newest_whole_checkpoint(whole, tmp_path, caps
     run(tmp_path / "run")
     told = [line for line in capsys.readouterr().err.splitlines() if "ranet: " in line]
     assert len(told) == 1
-    assert re.search(rf"{directory} is damaged \(state/_METADATA .*\); that of step 4", told[0])
+    assert re.search(rf"{directory} is damaged \(state/_METADATA .*\); the one of step 4", told[0])
     assert (directory.parent / f"{STEPS}.damaged" / "state" / "_METADATA").exists()
     assert_same_run(tmp_path / "run", whole[0])
 
@@ -304,7 +304,7 @@ def test_what_changes_no_step_may_change(whole):
 def test_bad_input(whole, tmp_path):
     config = training.tiny_config(STEPS)
     config.train.batch_size = 12
-    with pytest.raises(UserError, match="batch_size 12 does not divide by 8 devices"):
+    with pytest.raises(UserError, match="batch_size 12 is not divisible by 8 devices"):
         run(tmp_path / "a", config)
     config = training.tiny_config(STEPS)
     config.loss.class_weights = (1.0,) * 5

@@ -51,7 +51,7 @@ def test_regions_are_recorded_and_useless_ones_told(tmp_path, capsys, largest):
         }
     ]
     shown, told = capsys.readouterr()
-    assert "step 3: fine_miou 1.0000, fine_accuracy 1.0000, 2.5 regions an image" in shown
+    assert "step 3: fine_miou 1.0000, fine_accuracy 1.0000, 2.5 regions per image" in shown
     assert "purity 80.0 %, single pixels 0.0 %, boundary F 0.0 %\n" in shown
     assert told.count("ranet: The largest region of an image covers 97 % of") == (largest > 900)
 

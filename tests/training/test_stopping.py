@@ -66,8 +66,8 @@ def test_training_stops_when_patience_is_used_up_and_does_not_go_on(tmp_path, ca
         run(tmp_path, config, on_batch=interrupt)
     result = run(tmp_path, config)
     sentence = (
-        "ranet: Training stops after step 3 of 8, as the mean IoU was no better in 2 evaluations in"
-        " a row (config.train.patience is 2).\n"
+        "ranet: Training stops after step 3 of 8, as the mean IoU did not improve in 2 evaluations"
+        " in a row (config.train.patience is 2).\n"
     )
     assert capsys.readouterr().err.count(sentence) == 1
     assert evaluations(tmp_path) == [1, 2, 3]

@@ -29,7 +29,8 @@ def test_a_trace_is_written_of_the_steps_and_once(tmp_path, capsys):
     assert trace.stat().st_size > 0
     capsys.readouterr()
     run(tmp_path, (2, 3))
-    assert "goes on after step 3; step 2 is not profiled again" in capsys.readouterr().err
+    sentence = "resumes after step 3; no profile is written, as step 2 is not repeated"
+    assert sentence in capsys.readouterr().err
     assert traces(tmp_path) == [trace]
 
 

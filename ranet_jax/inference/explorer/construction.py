@@ -96,7 +96,7 @@ def exchange(scene: Scene, regions: RegionMap) -> Construction:
 def _inputs(scene: Scene) -> RegionInputs:
     if scene.inputs is None:
         raise UserError(
-            "The network has no regions of the paper's equations; explore one whose"
+            "The network does not construct regions by the paper's equations; explore one whose"
             " config.model.context is 'ranet' and whose variant is 'paper'."
         )
     return scene.inputs

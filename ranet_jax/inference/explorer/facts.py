@@ -196,7 +196,7 @@ def representative_facts(scene: Scene, construction: Construction, slot: int, pl
     chosen = regions.representatives
     indices, valid = np.asarray(chosen.indices), np.asarray(chosen.valid)
     if not (0 <= slot < valid.shape[0] and 0 <= place < valid.shape[1] and valid[slot, place]):
-        raise UserError(f"Slot {slot} has no representative {place}; choose one of the list.")
+        raise UserError(f"Slot {slot} has no representative {place}; choose one from the list.")
     score, labels = construction.score, construction.labels
     collected = _collection_weights(inputs.features, score, labels, chosen, slot)
     weights = construction.weights[slot, place]

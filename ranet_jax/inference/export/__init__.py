@@ -138,18 +138,18 @@ def export(
             raise UserError(
                 f"{chosen.runtime} gives other results for the {format} file than"
                 f" `Model.predict` (probabilities differ by up to {comparison.probabilities:.2g},"
-                f" and {comparison.labels:.2%} of the labels); nothing is written."
+                f" and {comparison.labels:.2%} of the labels differ); nothing is written."
             )
         if not chosen.holds_description:
             write_json(beside, description)
     report = (
-        f"In {chosen.runtime} its probabilities differ by {comparison.probabilities:.1e} at most"
-        f" from those of `ranet predict`, and {comparison.labels:.2%} of the labels."
+        f"In {chosen.runtime} its probabilities differ by at most {comparison.probabilities:.1e}"
+        f" from those of `ranet predict`, and {comparison.labels:.2%} of the labels differ."
     )
     if quantize is not None:
         before, after = (f"{size / 1e6:.2f} MB" for size in sizes)
         report += f" It takes {after} quantised, and {before} otherwise."
-    sizes_taken = f"{SMALLEST} pixels a side or more"
+    sizes_taken = f"at least {SMALLEST} pixels a side"
     if fixed is not None:
         sizes_taken = f"{fixed[0]} x {fixed[1]} pixels"
     return Exported(comparison, f"{report} {remark}".rstrip(), chosen.usage, sizes_taken)
@@ -160,7 +160,7 @@ def _export_weights(
 ) -> Exported:
     if size is not None or quantize is not None:
         raise UserError(
-            f"Format {format} holds the weights alone, as they are; leave"
+            f"Format {format} holds only the weights, unchanged; leave"
             f" {'the size' if size is not None else 'the quantisation'} out."
         )
     check_suffix(target, f".{format}")
@@ -178,8 +178,8 @@ def _bound(quantize: str | None, chosen: Format) -> Bound:
         return EXACT
     if quantize != chosen.quantization:
         raise UserError(
-            f"Format {chosen.name} is not quantised to {quantize!r}; choose {chosen.quantization!r}"
-            " or leave the quantisation out."
+            f"Format {chosen.name} cannot be quantised to {quantize!r}; choose"
+            f" {chosen.quantization!r} or leave the quantisation out."
         )
     _check_packages(chosen, chosen.quantize_packages)
     return BOUNDS[quantize]

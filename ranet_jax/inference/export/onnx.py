@@ -27,7 +27,7 @@ def _write(program: Program, description: dict[str, Any], path: pathlib.Path) ->
         )
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
-    return f"Its operations are those of ONNX opset {OPSET}."
+    return f"It uses the operations of ONNX opset {OPSET}."
 
 
 def _text(value: Any) -> str:

@@ -69,8 +69,8 @@ def _sort(*operands: Any, dimension: int, num_keys: int, **_: Any) -> Sequence[j
     """
     if dimension != operands[0].ndim - 1:
         raise UserError(
-            "Format tflite lacks a sort of the network, of another axis than the last; choose"
-            " another format."
+            "Format tflite does not support a sort along an axis other than the last, which the"
+            " network has; choose another format."
         )
     for key in reversed(range(num_keys)):
         order = jax.lax.top_k(-operands[key], operands[key].shape[-1])[1]
@@ -116,8 +116,8 @@ def _scatter(reduction: str) -> Any:
         clips = parameters["mode"] == jax.lax.GatherScatterMode.CLIP
         if tuple(axes) != tuple(numbers.inserted_window_dims) or not whole or clips:
             raise UserError(
-                "Format tflite lacks a scatter of windows that the network has; choose another"
-                " format."
+                "Format tflite does not support a scatter of windows, which the network has; choose"
+                " another format."
             )
         sizes = [operand.shape[axis] for axis in indexed]
         row = jnp.zeros(indices.shape[:-1], jnp.int32)

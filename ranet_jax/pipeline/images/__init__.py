@@ -256,7 +256,7 @@ def _decoding(name: object, start: bytes = b"") -> Iterator[None]:
     except UnidentifiedImageError as error:
         if start in _TIFF_STARTS:
             raise UserError(
-                f"{name} is a TIFF file of a kind of pixels that cannot be read, such as"
+                f"{name} is a TIFF file with a type of pixels that cannot be read, such as"
                 " floating-point colours; save it with eight bits a channel."
             ) from error
         raise UserError(
@@ -345,7 +345,7 @@ def _check_full_range(largest: int, name: object) -> None:
     """Refuse 16-bit values that may have fewer bits; an all-black image fits any range."""
     if 0 < largest < _LEAST_FULL_RANGE:
         raise UserError(
-            f"{name} has 16 bits a channel but uses the lowest quarter of their range alone, so it"
+            f"{name} has 16 bits a channel but uses only the lowest quarter of their range, so it"
             " may be dark or hold fewer bits; save it with eight bits a channel, or scaled to 0 to"
             " 65535."
         )

@@ -77,7 +77,10 @@ def _segmenter(
 ) -> Network:
     backbone = BACKBONES.get(config.model.backbone)
     if backbone is None:
-        raise UserError(f"There are no names for config.model.backbone {config.model.backbone!r}.")
+        raise UserError(
+            f"No names are known for config.model.backbone {config.model.backbone!r}; choose one of"
+            f" {', '.join(BACKBONES)}."
+        )
     fitting = [
         naming
         for known in SEGMENTERS.values()

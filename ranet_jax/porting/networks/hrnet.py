@@ -41,7 +41,7 @@ HRNET = Naming(
 
 def _build(width: int, output_stride: int, num_classes: int | None, source: Source) -> nn.Module:
     if output_stride != 4:
-        raise ValueError(f"HRNetV2's output_stride is {output_stride}; it has 4 alone.")
+        raise ValueError(f"output_stride is {output_stride}, but HRNetV2 supports only 4.")
     return HRNet(width, num_classes=num_classes)
 
 

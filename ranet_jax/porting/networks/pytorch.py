@@ -71,7 +71,7 @@ def import_mmsegmentation(operator: str | None = None) -> Any:
         library = import_optional("mmseg.models", purpose, packages)
     if operator is not None and getattr(sys.modules["mmcv._ext"], operator, None) is None:
         raise UserError(
-            f"mmcv-lite has no {operator}, without which mmsegmentation cannot run the network to"
-            " compare with; install mmcv in its place, or leave the comparison out."
+            f"mmcv-lite has no {operator}, which mmsegmentation needs to run the network to compare"
+            " with; install mmcv instead, or leave the comparison out."
         )
     return library

@@ -53,8 +53,8 @@ def segmenter(
             )
         if num_classes > IGNORE_LABEL:
             raise UserError(
-                f"The classifier has {num_classes} classes; a segmenter has {IGNORE_LABEL} at most,"
-                " as its labels are bytes and one value is ignored."
+                f"The classifier has {num_classes} classes; a segmenter has at most {IGNORE_LABEL},"
+                " because its labels are bytes and one value is ignored."
             )
         with model.unlocked():
             model.output_stride = output_stride

@@ -136,8 +136,8 @@ def _fit_to_data(recipe: Recipe, statistics: LabelStatistics, sizes: list[Size])
     recipe.choose(
         "loss.class_weights",
         statistics.class_weights,
-        f"1 / ln(1.02 + share of the pixels), ENet's; the most frequent of {len(present)} classes"
-        f" has {present.max() / present.min():.1f} times the pixels of the rarest",
+        f"ENet's weights, 1 / ln(1.02 + share of the pixels); the most frequent of {len(present)}"
+        f" classes has {present.max() / present.min():.1f} times the pixels of the rarest",
     )
     accelerator = jax.default_backend() != "cpu"
     most = choices.ACCELERATOR_PIXELS if accelerator else choices.CPU_PIXELS
@@ -145,15 +145,15 @@ def _fit_to_data(recipe: Recipe, statistics: LabelStatistics, sizes: list[Size])
     recipe.choose(
         "data.crop_size",
         crop,
-        f"the median image in multiples of {choices.GRID} pixels, of at most {most:,} pixels on"
-        f" {'an accelerator' if accelerator else 'a CPU'}",
+        f"the median image size in multiples of {choices.GRID} pixels, with at most {most:,}"
+        f" pixels on {'an accelerator' if accelerator else 'a CPU'}",
     )
     height, width = recipe.config.data.crop_size
     coarse = not accelerator and height * width > choices.STRIDE_8_PIXELS
     recipe.choose(
         "model.output_stride",
         16 if coarse else 8,
-        "large crops on a CPU" if coarse else "small crops" if not accelerator else "the usual",
+        "large crops on a CPU" if coarse else "small crops" if not accelerator else "the usual one",
     )
 
 
@@ -174,10 +174,12 @@ def _fit_start(recipe: Recipe) -> None:
         return
     for name in changed_fields(recipe.config, described, "weights"):
         value = described.model[name.removeprefix("model.")]
-        recipe.choose(name, value, f"that of {start}")
-    recipe.choose("model.output_stride", described.model.output_stride, f"that of {start}")
+        recipe.choose(name, value, f"as in {start}")
+    recipe.choose("model.output_stride", described.model.output_stride, f"as in {start}")
     recipe.choose(
-        "model.init_allow_missing", CLASSIFIERS, "classifiers may start anew for other classes"
+        "model.init_allow_missing",
+        CLASSIFIERS,
+        "classifiers of other classes start from random values",
     )
 
 
@@ -185,7 +187,7 @@ def _fit_batch(recipe: Recipe) -> None:
     devices = jax.device_count()
     batch = choices.batch_size(devices)
     usual = "the usual number of crops"
-    why = usual if devices == 1 else f"{usual}, or the next that {devices} devices can share"
+    why = usual if devices == 1 else f"{usual}, or the next number that {devices} devices can share"
     recipe.choose("train.batch_size", batch, why)
 
 
@@ -195,14 +197,14 @@ def _fit_evaluation(recipe: Recipe, scored: list[Size]) -> None:
     if len(set(scored)) > choices.MOST_SIZES:
         why = f"images have {len(set(scored))} sizes, and each would be compiled separately"
         recipe.choose("eval.mode", "slide", why)
-        recipe.choose("eval.crop_size", crop, "that of training")
-        recipe.choose("eval.regions", False, "they need passes over whole images")
+        recipe.choose("eval.crop_size", crop, "as in training")
+        recipe.choose("eval.regions", False, "regions need passes over whole images")
     crop_pixels = recipe.config.train.batch_size * crop[0] * crop[1]
     largest = max(height * width for height, width in scored)
     recipe.choose(
         "eval.batch_size",
         max(1, min(16, crop_pixels // largest)),
-        "about the pixels of a training batch",
+        "about as many pixels as in a training batch",
     )
 
 
@@ -253,14 +255,14 @@ def _fit_time(
     if not recipe.keeps("train.steps"):
         choices.check_steps(steps, budget, gone + plan.other_seconds)
         if (steps.batch_size, steps.crop_size) != (measured.batch_size, measured.crop_size):
-            why = f"smaller, as fewer than {choices.ENOUGH_STEPS} of the steps that were timed fit"
+            why = f"smaller, as fewer than {choices.ENOUGH_STEPS} steps of the timed size fit"
             recipe.choose("train.batch_size", steps.batch_size, why)
             recipe.choose("data.crop_size", steps.crop_size, why)
     minutes = steps.steps * steps.seconds_each / 60
     recipe.choose(
         "train.steps",
         steps.steps,
-        f"{minutes:.1f} of the {budget / 60:.1f} minutes at {steps.seconds_each:.2f} s each;"
+        f"{minutes:.1f} of the {budget / 60:.1f} minutes, at {steps.seconds_each:.2f} s per step;"
         f" {gone / 60:.1f} have passed, {plan.other_seconds / 60:.1f} are for compiling,"
         " evaluation and reserve",
     )
@@ -271,14 +273,14 @@ def _fit_time(
     recipe.choose("train.eval_every", -(-config.train.steps // plan.evaluations), why)
     every = max(1, min(config.train.eval_every, int(60 / steps.seconds_each)))
     work = every * steps.seconds_each
-    recipe.choose("train.checkpoint_every", every, f"{work:.0f} s of work, at most a minute")
+    recipe.choose("train.checkpoint_every", every, f"after {work:.0f} s of work, at most a minute")
     if plan.evaluated < 1:
         share = max(1, int(100 * plan.evaluated))
         recipe.choose(
             "data.eval_split",
             f"{config.data.eval_split}[:{share}%]",
-            "all images would take too much of the time; an evaluation of split"
-            f" {config.data.eval_split!r} scores them afterwards",
+            "scoring all images would take too long; score them afterwards with"
+            f" `ranet evaluate --split {config.data.eval_split}`",
         )
     seconds = gone + plan.other_seconds + config.train.steps * steps.seconds_each
     return Fitted(config, seconds)

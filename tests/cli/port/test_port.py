@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 def test_a_card_tells_where_the_weights_are_from(source, ported, tmp_path):
     text = (ported / "README.md").read_text()
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
-    assert f"come from the file `resnet18.pth` of SHA-256 `{digest}`." in text
+    assert f"come from the file `resnet18.pth` with SHA-256 `{digest}`." in text
     assert "The weights of `resnet18`, in the names of torchvision," in text
     assert text.rstrip().endswith("They were not compared with PyTorch.")
     compared = tmp_path / "compared"
@@ -79,7 +79,7 @@ def test_it_says_what_it_wrote(source, tmp_path, capsys):
 def test_a_classifier_is_renewed_on_request_alone(source, model, tmp_path, capsys):
     output = tmp_path / "out"
     assert command(source, "--model", "resnet18", "--output", output, "--num-classes", 5) == 0
-    assert "2 arrays have new initial values, those of fc." in capsys.readouterr().out
+    assert "2 arrays have new initial values: those of fc." in capsys.readouterr().out
     description = json.loads((output / "port.json").read_text())
     assert description["num_classes"] == 5
     assert sorted(description["fresh"]) == ["params/fc/bias", "params/fc/kernel"]
@@ -141,7 +141,7 @@ def test_reports_are_short_unless_all_is_asked_for(source, tmp_path, failure):
         ),
         (
             ["--model", "resnet18", "--output", "{out}", "--dataset", "camvid"],
-            "resnet18 scores no data set; leave --dataset out.",
+            "resnet18 is not a segmenter; leave --dataset out.",
         ),
         (
             ["--model", "resnet18", "--output", "{out}", "--format", "pth"],
@@ -192,7 +192,7 @@ def test_files_that_hold_no_weights(tmp_path, sentence):
     path = tmp_path / "w.pth"
     path.write_text("<html>404</html>")
     complaint = sentence(path, "--model", "resnet18", "--output", tmp_path / "out")
-    assert complaint.startswith(f"{path} is damaged, or is no .pth file")
+    assert complaint.startswith(f"{path} is damaged or is not a .pth file")
     missing = tmp_path / "x.pth"
     complaint = sentence(missing, "--model", "resnet18", "--output", tmp_path / "out")
     assert complaint.startswith(f"{missing} is missing")
@@ -250,8 +250,8 @@ def test_a_network_that_computes_something_else_is_not_written(
     output = tmp_path / "out"
     complaint, said = failure(source, "--model", "resnet18", "--output", output, "--verify")
     assert complaint == (
-        f"{source} computes something else here than in PyTorch (more than 0.0001 in float32);"
-        " nothing is written."
+        f"{source} gives other results here than in PyTorch (they differ by more than 0.0001 in"
+        " float32); nothing is written."
     )
     differences = {row.split()[0]: row.split()[-2] for row in said.splitlines()[2:-1]}
     assert float(differences["layer2"]) < 1e-4

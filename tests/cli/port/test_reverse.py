@@ -69,7 +69,7 @@ def test_arrays_the_source_lacked_are_left_out_and_counted(source, tmp_path, cap
     assert command(*arguments) == 0
     capsys.readouterr()
     assert command(output, "--reverse", "--format", "safetensors", "--output", back) == 0
-    assert "\n2 arrays that its source lacked are left out.\n" in capsys.readouterr().out
+    assert "\n2 arrays that the ported file lacked are left out.\n" in capsys.readouterr().out
     assert not any(name.startswith("fc.") for name in load_file(back))
 
 

@@ -198,7 +198,7 @@ def test_a_segmenter_on_mobilenetv3_segments_and_starts_a_training(image, tmp_pa
     shapes = jax.eval_shape(build_model(config, 5).init, jax.random.PRNGKey(0), images)
     fresh = jax.tree.map(lambda x: np.full(x.shape, 7, x.dtype), shapes)
     variables, told = initialize(config.model, fresh)
-    assert "4 anew (fine_logit, skipped_logit)" in told
+    assert "4 from random values (fine_logit, skipped_logit)" in told
     kernel = variables["params"]["context"]["scale"]["kernel"]
     weight = model.classifier.scale[1].weight.detach().numpy()
     np.testing.assert_array_equal(kernel, weight.transpose(2, 3, 1, 0))

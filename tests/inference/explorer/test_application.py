@@ -263,7 +263,8 @@ def test_a_network_without_regions_says_of_a_pixel_what_it_is(image_file):
         assert not scene["has_regions"] and scene["layers"] == ["fine"]
         pixel = server.json("pixel", image="tiles.png", pixel=5)
         assert pixel.keys() == {"pixel", "row", "column", "fine", "image_position"}
-        assert "no regions of the paper" in server.refusal("regions", image="tiles.png")[1]
+        refused = server.refusal("regions", image="tiles.png")[1]
+        assert "does not construct regions by the paper" in refused
     finally:
         server.stop()
 

@@ -106,7 +106,7 @@ def test_settings_out_of_range_are_refused(scene, settings, said):
 def test_a_network_without_regions_has_a_scene_and_no_construction():
     scene = Observer(explored_model("none")).observe(explored_image())
     assert scene.inputs is None and scene.regions is None and scene.coarse is None
-    with pytest.raises(UserError, match="no regions of the paper"):
+    with pytest.raises(UserError, match="does not construct regions by the paper"):
         Constructions(MOST).regions(scene, RegionSettings(0.8, 3, 2))
 
 

@@ -64,7 +64,7 @@ def test_kernels_in_8_bits_are_within_the_bound(tmp_path, model, name):
 
 def test_what_is_too_far_is_not_written(tmp_path, model, monkeypatch):
     monkeypatch.setitem(exports.BOUNDS, "int8", Bound(1e-4, 1e-3))
-    with pytest.raises(UserError, match=r"computes something else .* nothing is written\.$"):
+    with pytest.raises(UserError, match=r"gives other results .* nothing is written\.$"):
         export(model, tmp_path / "x.onnx", "onnx", SIZE, "int8")
     assert list(tmp_path.iterdir()) == []
 
@@ -72,10 +72,10 @@ def test_what_is_too_far_is_not_written(tmp_path, model, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "quantize", "sentence"),
     [
-        ("stablehlo", "int8", "Format stablehlo is not quantised to 'int8'; choose 'float16' or"),
-        ("onnx", "float16", "Format onnx is not quantised to 'float16'; choose 'int8' or leave"),
-        ("onnx", "int3", "Format onnx is not quantised to 'int3'"),
-        ("pth", "int8", "Format pth holds the weights alone, as they are; leave the quantisation"),
+        ("stablehlo", "int8", "Format stablehlo cannot be quantised to 'int8'; choose 'float16'"),
+        ("onnx", "float16", "Format onnx cannot be quantised to 'float16'; choose 'int8' or leave"),
+        ("onnx", "int3", "Format onnx cannot be quantised to 'int3'"),
+        ("pth", "int8", "Format pth holds only the weights, unchanged; leave the quantisation"),
     ],
 )
 def test_what_a_format_has_not(tmp_path, model, name, quantize, sentence):

@@ -83,7 +83,7 @@ def test_what_litert_lacks_is_computed_otherwise(name):
     "function, what",
     [
         (lambda x: lax.while_loop(lambda c: c.sum() < 9, lambda c: c + 1, x), "a loop"),
-        (lambda x: jnp.sort(x, axis=0), "of another axis"),
+        (lambda x: jnp.sort(x, axis=0), "axis other than the last"),
         (lambda x: x.at[:, PLACES].set(x[:, :4], mode="clip"), "a scatter of windows"),
     ],
 )

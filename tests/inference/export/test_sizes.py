@@ -32,7 +32,7 @@ def test_one_file_takes_images_of_several_sizes(tmp_path, name):
     path = tmp_path / f"any{chosen.suffix}"
     result = export(brightest(), path, name, "dynamic")
     assert result.comparison.passes()
-    assert result.sizes == "33 pixels a side or more"
+    assert result.sizes == "at least 33 pixels a side"
     run = chosen.open(path)
     for height, width in ((33, 50), (47, 34)):
         image = primary_image(height, width) // 50

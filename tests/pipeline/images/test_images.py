@@ -153,7 +153,7 @@ REFUSED = {
         "tiff nan": tiff_of(np.where(UNIT > 0.5, np.nan, UNIT), 32, "f4", sample_format=3),
         "tiff all nan": tiff_of(np.full((2, 6), np.nan), 32, "f4", sample_format=3),
     },
-    "a TIFF file of a kind of pixels that cannot be read": {
+    "a TIFF file with a type of pixels that cannot be read": {
         "tiff 64": tiff_of(GREY, 64, "f8", sample_format=3),
         "tiff with floating-point colours": tiff_of(
             RGB / 255, 32, "f4", sample_format=3, photometric=2

@@ -100,9 +100,9 @@ def test_what_is_refused(arrays, tmp_path):
 
     refused("mine.npz holds data set 'mine', not 'other'", **{"data.name": "other"})
     refused("has no split 'tarin'", **{"data.train_split": "tarin"})
-    refused("batch_size 12 does not divide by 8 devices", **{"train.batch_size": 12})
+    refused("batch_size 12 is not divisible by 8 devices", **{"train.batch_size": 12})
     refused("init_from is .*, which is not a directory", **{"model.init_from": str(tmp_path / "x")})
-    sentence = r"crop_size is \(500, 500\), more than twice as high and wide .* 32 x 48, at 1.5"
+    sentence = r"crop_size is \(500, 500\), more than twice .* \(32 x 48\) enlarged by 1.5"
     refused(sentence, **{"data.crop_size": (500, 500)})
 
 
@@ -141,7 +141,7 @@ def test_a_run_to_start_from_gives_its_network_but_for_what_is_kept(tmp_path):
     for classifier in ("fine_logit", "auxiliary/logit"):
         assert re.search(model.init_allow_missing, f"params/{classifier}/kernel")
     assert not re.search(model.init_allow_missing, "params/backbone/conv1/kernel")
-    assert f"config.model.context = 'fcn': that of {tmp_path}." in told
+    assert f"config.model.context = 'fcn': as in {tmp_path}." in told
 
 
 def test_ported_weights_give_the_backbone_and_lower_rates(tmp_path):

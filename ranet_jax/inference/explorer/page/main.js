@@ -41,7 +41,7 @@ async function guarded(work, waiting) {
 
 function open(work, name) {
   document.body.classList.add("opening");
-  guarded(work, `Segmenting ${name} … The first image of a size takes longer, for the network is compiled for it.`);
+  guarded(work, `Segmenting ${name} … The first image of a size takes longer, because the network is compiled for it.`);
 }
 
 // Does work on the image that is open; does nothing while another image is being opened.

@@ -7,10 +7,10 @@ const element = (id) => document.getElementById(id);
 const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 
 export const MAPS = [
-  { name: "D", title: "D", about: "largest boundary score between (Eq. 1)" },
-  { name: "E", title: "E", about: "how differently classified (Eq. 2)" },
+  { name: "D", title: "D", about: "largest boundary score between the two (Eq. 1)" },
+  { name: "E", title: "E", about: "how differently the two are classified (Eq. 2)" },
   { name: "F", title: "F", about: "attention, (1 − D)(1 − E) (Eq. 3)" },
-  { name: "linking", title: "Links", about: "mean of Fᵍ both ways (Eq. 4)" },
+  { name: "linking", title: "Links", about: "mean of Fᵍ in both directions (Eq. 4)" },
   { name: "collected", title: "Gathered", about: "weights of the chosen representative (Eq. 6)" },
 ];
 
@@ -112,7 +112,7 @@ export function showSegment({ pixel }) {
     draw("circle", { class: "largest", cx: x(largest), cy: y(scores[largest]), r: 4 }),
   );
   const [row, column] = positions[largest];
-  caption.textContent = `D = ${scores[largest].toFixed(3)}: the largest of ${scores.length} samples of the boundary score between the two pixels is that at t = ${largest}, at row ${row}, column ${column}.`;
+  caption.textContent = `D = ${scores[largest].toFixed(3)}: the largest of ${scores.length} samples of the boundary score between the two pixels is at t = ${largest}, at row ${row}, column ${column}.`;
 }
 
 export function showRegion({ pixel, regions }, network) {

@@ -95,7 +95,7 @@ def _cond(
     which, *operands = values
     branches = equation.params["branches"]
     if len(branches) != 2:
-        raise NotInONNX(f"a choice of {len(branches)} branches")
+        raise NotInONNX(f"a conditional of {len(branches)} branches")
 
     def branch(program: ClosedJaxpr) -> object:
         body = graph.inner()
