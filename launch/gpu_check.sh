@@ -14,7 +14,7 @@
 set -euo pipefail
 arrays=${1:?"usage: launch/gpu_check.sh ARRAYS.npz [options of ranet bench device]"}
 shift
-# Leave memory for PyTorch: JAX would otherwise take all of it.
+# Leave memory for PyTorch: JAX would otherwise reserve most of it.
 export XLA_PYTHON_CLIENT_PREALLOCATE=false
 exec ranet bench device \
     --config configs/ranet_resnet101_cityscapes_769_40k.py \

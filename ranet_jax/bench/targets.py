@@ -37,8 +37,8 @@ MEGACORE = ("v4", "v5p")
 DELAY_SLOTS = {"v4": 1, "v5e": 4, "v5p": 4, "v6e": 4}
 
 H100_MEMORY = 84_929_347_584
-# The H100 SXM as XLA describes a GPU: threads in units of one, memory in bytes, bandwidth in bytes
-# per second. A GpuTargetConfigProto in text form.
+# The H100 SXM as XLA describes a GPU: numbers of threads, memory in bytes, bandwidth in bytes per
+# second. A GpuTargetConfigProto in text form.
 H100 = f"""
 platform_name: "CUDA"
 device_description_str: "NVIDIA H100 80GB HBM3"

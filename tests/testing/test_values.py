@@ -86,7 +86,7 @@ def test_an_operation_that_narrows_inside_is_found():
         return softmax(x.astype(jnp.bfloat16)).astype(x.dtype)
 
     check_dtypes(coarse, LOGITS, dtypes=["bfloat16"])
-    # Its float32 result is as coarse, so float64 shows nothing; its value does.
+    # Its results in float32 and float64 are equally coarse, so that only the exact value shows it.
     fails(check_value, coarse, exact_softmax, LOGITS)
 
 

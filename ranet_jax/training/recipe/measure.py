@@ -24,7 +24,8 @@ from ranet_jax.training.timing import timed
 # Numbers of steps after the first. Only the last half of them counts: by then, the batches that
 # were ready at the start are used up.
 LEAST_STEPS, MOST_STEPS = 2, 40
-# Loading a cached program takes about a tenth of the time of compiling it.
+# Loading a cached program takes about a tenth of the time of compiling it; plans allow for twice
+# as much.
 LOADING = 0.2
 
 
