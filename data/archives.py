@@ -135,7 +135,7 @@ def read_lines(file: File) -> list[str]:
 
 
 def _members_under(archive: Path, folder: str) -> Iterator[tuple[str, Member]]:
-    """Files of an archive that lie in a folder, each after its path within the folder."""
+    """Files of an archive that lie in a folder, in pairs of the path within the folder and file."""
     try:
         members = list(_zip_members(archive) if archive.suffix == ".zip" else _tar_members(archive))
     except DAMAGED as error:

@@ -37,7 +37,7 @@ def page() -> str:
 
 
 def _rows(network: Network) -> list[str]:
-    """A row for each naming; what is the network's own stands in the first alone."""
+    """A row for each naming; only the first shows what all namings of the network share."""
     config = network.config
     if config is None:
         kind = f"`{network.classifier.split('/')[-2]}`"

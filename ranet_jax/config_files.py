@@ -20,7 +20,7 @@ from ranet_jax.config import (
 from ranet_jax.errors import UserError, first_sentence
 from ranet_jax.files.paths import as_path, is_file, local_copy
 
-# Package as which the top-level folder configs/ is installed, from a wheel and from a checkout.
+# Name under which the top-level folder configs/ is installed, from a wheel and from a checkout.
 PACKAGE = "ranet_configs"
 
 

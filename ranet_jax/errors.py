@@ -10,7 +10,7 @@ LARGEST_COUNT = 32_768
 class UserError(ValueError):
     """Bad input: the text is one sentence that names what is wrong and the remedy.
 
-    The text refers to arguments and config fields; the command line adds how they are typed.
+    The text names arguments and config fields; the command line prints fields as they are typed.
     """
 
 

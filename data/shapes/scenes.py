@@ -89,7 +89,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
 
 
 def _layout(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The object that each pixel shows; painted back to front, each is visible in one piece."""
+    """Object that each pixel shows: objects painted back to front, each in one visible piece."""
     while True:
         owner = np.full((SIZE, SIZE), -1)
         for index in range(count):

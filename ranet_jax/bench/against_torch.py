@@ -124,8 +124,8 @@ def comparison_report(comparison: Comparison, config: ConfigDict) -> str:
             f"Training step of {config.model.backbone}, output stride"
             f" {config.model.output_stride}, batch {config.train.batch_size} of {height} x {width}"
             f" pixels, timed in turn {len(comparison.step.ours.seconds)} times after a first step,"
-            " which compiles; only the network's score maps, in training mode; and one 3 x 3"
-            f" convolution of {config.model.channels} channels.",
+            " which compiles; the same for only the network's score maps, in training mode, and for"
+            f" one 3 x 3 convolution of {config.model.channels} channels.",
             table(header, rows),
             f"ranet_jax takes {comparison.step.ratio:.2f} times PyTorch's median for a step and"
             f" {comparison.scores.ratio:.2f} times for the score maps; XLA takes"

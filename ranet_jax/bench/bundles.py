@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 
 from ranet_jax.bench.targets import Target
 
-# Most blocks that are followed; a kernel with more is given up as too long.
+# Most blocks that are followed; a kernel that runs more is given up as too long.
 MOST_STEPS = 3_000_000
 
 _BUNDLE = re.compile(r"^ *(?:0x)?[0-9a-f]+ [ A-Z]*: [ >]*\{", re.MULTILINE)
@@ -221,7 +221,7 @@ def _blocks(bundles: list[_Bundle], delay_slots: int) -> list[_Block]:
         read_at, branch, target = 0, None, number + 1
         for index in range(start, end):
             if index in branches and branch is not None:
-                # Overlapping branches are not followed; an unknown one gives no answer.
+                # Overlapping branches count as an unknown one to this block: there is no answer.
                 branch, target = _Branch("", False, ""), number
             elif index in branches:
                 read_at, branch = len(instructions), branches[index]

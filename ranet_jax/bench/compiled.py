@@ -153,7 +153,7 @@ def notes(named: Sequence[tuple[str, Compiled]], target: Target) -> str:
         "Memory that the compiler plans for one device: arguments, the values between arguments and"
         " results, and the part of the results that reuses memory of arguments; the total is what"
         " must be there at once, with the results and the program's code. The bytes of collectives"
-        " are those that one device sends."
+        " are those that one device contributes."
     )
     paragraphs += [text for name, compiled in named for text in _caveats(name, compiled)]
     return "\n\n".join(textwrap.fill(paragraph, 100) for paragraph in paragraphs)
@@ -181,13 +181,14 @@ def _caveats(name: str, compiled: Compiled) -> list[str]:
     unknown = [kernel for kernel, cycles in compiled.kernels.items() if cycles is None]
     if unknown:
         found.append(
-            f"{name}: not in the cycles, as their loops depend on data: {', '.join(unknown)}."
+            f"{name}: kernels not in the cycles, as their loops depend on data:"
+            f" {', '.join(unknown)}."
         )
     return found
 
 
 def results(compiled: Compiled) -> dict[str, Any]:
-    """Plain dictionary of a program's figures, bytes and seconds as they are."""
+    """Plain dictionary of a program's figures, in bytes and seconds."""
     found = dataclasses.asdict(compiled)
     if compiled.memory is not None:
         found["memory"]["total"] = compiled.memory.total

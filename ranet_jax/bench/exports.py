@@ -44,7 +44,7 @@ class RuntimeCost:
 def measure_exports(
     path: paths.Path, formats: Sequence[str], size: tuple[int, int], repeats: int
 ) -> list[RuntimeCost]:
-    """Export a model, and time each file in a process of its own, one after the other.
+    """Export a model, and time each file in a separate process, one after the other.
 
     Args:
       path: what `load` reads.

@@ -84,7 +84,7 @@ def _product_flops(equation: JaxprEqn) -> int:
 
 
 def _convolution_flops(equation: JaxprEqn) -> int:
-    """FLOPs from the kernel: an output number sums over all kernel axes but that of the outputs."""
+    """FLOPs from the kernel: an output number sums over all kernel axes except the output axis."""
     kernel, outputs = _shape(equation.invars[1]), _shape(equation.outvars[0])
     output_axis = equation.params["dimension_numbers"].rhs_spec[0]
     return 2 * math.prod(outputs) * (math.prod(kernel) // kernel[output_axis])

@@ -43,7 +43,8 @@ class Head:
 
     `reduction` names the one 3 x 3 convolution that reduces a stage of the backbone to the block's
     channels; the block is measured on the output of that convolution. Blocks that reduce a stage
-    twice keep both. `extra_flops` are element-wise FLOPs, which `count_flops` does not count.
+    twice keep both convolutions. `extra_flops` are element-wise FLOPs, which `count_flops` leaves
+    out.
     """
 
     name: str

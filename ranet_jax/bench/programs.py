@@ -93,7 +93,7 @@ class _Cost:
         self.add_collectives(other, times)
 
     def add_collectives(self, other: "_Cost", times: int = 1) -> None:
-        """Add the collectives alone."""
+        """Add only the collectives."""
         self.collectives.update({k: times * n for k, n in other.collectives.items()})
         self.collective_bytes.update({k: times * n for k, n in other.collective_bytes.items()})
 
@@ -187,7 +187,8 @@ class _Reader:
     def _add_loop(self, total: _Cost, loop: Instruction, state: Value) -> None:
         """Add the body for each trip, and the condition one more time than the body.
 
-        The condition is not counted if the compiler states the number of trips.
+        The condition is not counted if the compiler states the number of trips. If that number is
+        unknown, both count once.
         """
         trips, body = trip_count(self._module, loop, state), loop.called("body")
         total.unknown_loops += trips is None

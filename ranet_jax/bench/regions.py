@@ -38,8 +38,8 @@ from ranet_jax.ops.schedules.pairs import windows
 # a category: mean, logarithm and both terms; for a pair: product of Eq. 3, kernel, and threshold or
 # sum.
 SAMPLE_FLOPS, CATEGORY_FLOPS, PAIR_FLOPS = 4, 10, 8
-# The backward pass searches the samples for the largest and spreads the gradient over them; for
-# each category, it sums up the divergence and computes the gradient.
+# The backward pass visits each sample to find the largest and again to add the gradient; for each
+# category, it sums up the divergence and computes the gradient.
 SAMPLE_FLOPS_BACKWARD, CATEGORY_FLOPS_BACKWARD, PAIR_FLOPS_BACKWARD = 18, 20, 24
 
 

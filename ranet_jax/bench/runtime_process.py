@@ -2,8 +2,8 @@
 
     python -m ranet_jax.bench.runtime_process FORMAT FILE IMAGES.npy REPEATS
 
-prints, as JSON, the seconds from loading the file to the end of the first prediction, and the
-seconds of each further prediction. FORMAT `predict` is `Model.predict` of a run.
+prints, as JSON, the seconds from loading the runtime and the file to the end of the first
+prediction, and the seconds of each further one. FORMAT `predict` is `Model.predict` of a run.
 """
 
 import json

@@ -100,7 +100,7 @@ class Target:
 def open_target(name: str) -> Target:
     """Open the absent machine with a name such as `h100`, `h100:8`, `v5e:2x2` or `v5e:16x16`.
 
-    From here on, JAX uses this machine's CPU alone and no compilation cache.
+    From here on, JAX uses only this machine's CPU and no compilation cache.
 
     Raises:
       UserError: the name is not a target, or its compiler is not installed.

@@ -72,7 +72,7 @@ def torch_convolution(features: np.ndarray, kernel: np.ndarray) -> Callable[[Bat
 def torch_step(config: ConfigDict, network: Any) -> TorchStep:
     """The training step of a network in PyTorch, as the config describes it.
 
-    The loss is that of the fine scores, with class weights, resized in the same way as ours; SGD
+    The loss is that of the fine scores, resized in the same way as ours, with class weights; SGD
     has momentum and weight decay.
     """
     torch = import_optional("torch", PURPOSE)

@@ -23,7 +23,7 @@ OF_NOBODY = ("lost+found",)
 def workdir_of(path: Path) -> Path:
     """The working directory of a checkpoint `WORKDIR/checkpoints/STEP`; other paths stay as given.
 
-    The given path is absolute.
+    The path must be absolute.
     """
     is_step = path.parent.name == "checkpoints" and path.name.isdigit()
     return path.parent.parent if is_step else path

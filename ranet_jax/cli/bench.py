@@ -1,4 +1,4 @@
-"""`ranet bench`: measure what parts of the network take."""
+"""`ranet bench`: measure the cost of parts of the network."""
 
 import argparse
 from collections.abc import Callable
@@ -299,7 +299,7 @@ def run_device(arguments: argparse.Namespace) -> int:
 
 
 def _prepare_training(arguments: argparse.Namespace) -> Callable[[], float | None]:
-    """Check the input of a training, if one is asked for; return what trains and gives its mIoU."""
+    """Check the input of a training, if any; return what trains and gives the fine mean IoU."""
     asked = (arguments.arrays, arguments.train_config, arguments.workdir)
     if all(each is None for each in asked):
         return lambda: None

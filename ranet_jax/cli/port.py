@@ -35,13 +35,16 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--output", type=PathText, help="new directory; with --reverse, new file")
     parser.add_argument(
-        "--output-stride", type=int, metavar="N", help="default: that of the network"
+        "--output-stride",
+        type=int,
+        metavar="N",
+        help="output stride (default: the network's usual one)",
     )
     parser.add_argument(
         "--num-classes",
         type=int,
         metavar="N",
-        help="new number of classes, which gives the classifier initial weights",
+        help="give the classifier another number of classes, and initial values",
     )
     parser.add_argument(
         "--allow-missing", metavar="REGEX", help="names of arrays that SOURCE may lack"

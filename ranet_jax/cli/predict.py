@@ -88,7 +88,9 @@ def run(arguments: argparse.Namespace) -> int:
     files.check_limits(settings["max_pixels"], settings["max_frames"])
     cameras = [source for source in arguments.images if isinstance(source, CameraText)]
     if cameras and (len(arguments.images) > 1 or arguments.submission is not None):
-        raise UserError(f"{cameras[0]} cannot be combined with other inputs; leave those out.")
+        raise UserError(
+            f"{cameras[0]} cannot be combined with other inputs or --submission; leave those out."
+        )
     compilation_cache.use_cache(arguments)
     model = load(
         arguments.checkpoint, configure=lambda config: override(config, arguments.overrides)

@@ -1,4 +1,4 @@
-"""`ranet train`: train a config, or go on training."""
+"""`ranet train`: train a config, or continue a training."""
 
 import argparse
 import contextlib
@@ -115,7 +115,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, or go on, in one process or as one of several; print the scores."""
+    """Train, or continue, in one process or as one of several; print the scores."""
     started = time.monotonic()
     arguments.profile = _steps(arguments.profile)
     if arguments.data is None:

@@ -47,7 +47,7 @@ def config_from_json(fields: dict[str, Any]) -> ConfigDict:
     for name, value in _named_values(fields):
         set_field(config, name, value)
     data = fields.get("data")
-    # Configs without this field are older than the choice of an order and used the only one then.
+    # Configs without this field are older than the choice of an order; there was only one then.
     older = isinstance(data, dict) and "contrast" not in data
     if older and config.model.region_path == "streaming":
         config.model.region_path = "auto"

@@ -20,7 +20,7 @@ class Range:
       low: the smallest number; with `above`, numbers must be larger than it.
       high: the largest number; with `below`, numbers must be smaller than it.
       whole: whole numbers only.
-      odd: odd numbers only, for whole numbers.
+      odd: of the whole numbers, only the odd ones.
     """
 
     low: int | float

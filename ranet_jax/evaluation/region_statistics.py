@@ -221,7 +221,7 @@ class RegionScores:
 
     @property
     def single_share(self) -> float:
-        """Share of the pixels that form a region alone."""
+        """Share of the pixels that form a region by themselves."""
         return _ratio(self.counts.single_pixels, self.counts.pixels)
 
     @property
@@ -296,7 +296,7 @@ class RegionScores:
         )
 
     def warning(self) -> str | None:
-        """A sentence if almost all pixels are in one region or are regions alone; else None."""
+        """A sentence if almost all pixels are in one region or form regions alone; else None."""
         if self.largest_region_share > DEGENERATE_SHARE:
             return (
                 f"The largest region of an image covers {100 * self.largest_region_share:.0f} % of"

@@ -36,7 +36,7 @@ from ranet_jax.pipeline.metadata import DatasetMetadata
 OUTPUTS = ("fine", "coarse")
 JOURNAL_SECONDS = 30.0
 SAMPLES = 2
-SAMPLE_SIDE = 320  # most pixels of their longer side
+SAMPLE_SIDE = 320  # largest length of their longer side, in pixels
 
 
 def evaluate_batches(

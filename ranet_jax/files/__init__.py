@@ -36,7 +36,7 @@ def check_json_output(path: str | os.PathLike[str], contents: str) -> None:
 def check_suffix(path: paths.Path, suffix: str) -> None:
     """Raise `UserError` unless a path has the ending of its format."""
     if path.suffix != suffix:
-        raise UserError(f"{path} does not end in {suffix}; use the same format for both.")
+        raise UserError(f"{path} does not end in {suffix}; make its ending match the format.")
 
 
 def make_directory(directory: paths.Path, other: str) -> None:

@@ -12,8 +12,8 @@ from jaxtyping import Array
 from ranet_jax.models import Outputs
 from ranet_jax.models.outputs import INTERMEDIATES
 
-# Each size that a network sees is compiled anew and takes megabytes; after this many, all are
-# dropped.
+# The network is compiled for each size that it sees, which takes megabytes; after this many sizes,
+# everything compiled is dropped.
 COMPILED_SIZES = 64
 
 ScoreMaps = dict[str, Array]

@@ -20,7 +20,7 @@ CONTOUR: Color = (255, 255, 255)
 
 DARKEST = 0.6  # share of a tint's brightness where the photograph is black
 DIMMED = 0.45  # brightness of the photograph where there is no tint
-# How many feature pixels may lie between neighbouring regions, since boundary cells separate them.
+# Largest distance in feature pixels of neighbouring regions, which cells of a boundary separate.
 NEIGHBOUR_REACH = 3
 SPARE_COLORS = 16  # so that the last regions have a choice too
 

@@ -24,7 +24,7 @@ class InferenceSettings:
     of at most `window_batch` (or one of each image). Probabilities are averaged over `scales` of
     the image and, if `flip`, over the image and its mirror image. A pass over a whole image of more
     than `max_pixels` sees it at a smaller size, and its scores are resized back. With `regions` an
-    evaluation counts regions too, which needs one more pass with windows, scales or flips.
+    evaluation counts regions too; if there are windows, scales or flips, that takes one more pass.
     """
 
     mode: str = "whole"

@@ -46,7 +46,7 @@ def conv(
 def score_map(
     inputs: Float[Array, "b h w m"], num_scores: int, name: str, kernel_size: int = 1
 ) -> Float[Array, "b h w c"]:
-    """Compute scores before softmax by a convolution with bias, in float32 (float64 for float64).
+    """Scores before softmax by a convolution with bias, in float32, or float64 if the inputs are.
 
     It is called in the `nn.compact` method of a module; the convolution becomes the submodule
     `name` of that module.

@@ -27,7 +27,7 @@ def block_size(n: int, q: int) -> int:
     """Choose the number of pixels in a block for n pixels and q slots: 16, 32, 48 or 64.
 
     Larger blocks need fewer copies of the values that the pixels of a region share, but more
-    padding. From 16 pixels per slot upwards, the padding is less than n.
+    padding. From 16 pixels per slot upwards, the padding is at most n.
     """
     return 16 * min(max(n // (16 * q), 1), 4)
 

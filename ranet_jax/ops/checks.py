@@ -21,8 +21,8 @@ GridShape = tuple[Any, Any]
 # Sizes of axes by their letters, which may be symbols too.
 Sizes = dict[str, Any]
 
-# How far a probability may lie outside [0, 1], and a sum of probabilities from 1. It allows for
-# rounding in half precision and for the steps of finite differences.
+# How far a probability may lie outside [0, 1], and a sum of probabilities may differ from 1. It
+# allows for rounding in half precision and for the steps of finite differences.
 TOLERANCE = 0.01
 
 

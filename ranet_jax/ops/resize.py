@@ -73,7 +73,7 @@ def resize_bilinear(
 
 
 def nearest_indices(count: int, size: int) -> Int64[np.ndarray, " count"]:
-    """For each of `count` places along an axis, find the closest of `size`, corners aligned.
+    """Find the closest of `size` places to each of `count` along an axis, corners aligned.
 
     If two places are equally close, the larger is returned. 3 cells over 6 pixels lie at 0, 2.5
     and 5, which gives pixels 0, 3 and 5; 6 pixels over 3 cells lie in cells 0, 0, 1, 1, 2 and 2. A

@@ -20,8 +20,7 @@ def jensen_shannon(probabilities: Float[ArrayLike, "n c"]) -> Float[Array, "n n"
 
     The derivative with respect to p is log2(2 p / (p + q)) / 2. It tends to minus infinity as p
     approaches 0 while q is positive; at p = 0 itself it is taken as 0, so that gradients stay
-    finite.
-    Memory is O(n^2) in the forward and backward passes, whatever the number of categories.
+    finite. Memory is O(n^2) in the forward and backward passes, whatever the number of categories.
 
     Args:
       probabilities: category distribution of each pixel; every row sums to 1. To convert maps

@@ -26,7 +26,7 @@ class Misfit(UserError):
     Attributes:
       complaint: sentence that says what does not fit.
       lists: what does not fit, by kind.
-      advice: sentence that says what would fit; empty if nothing is known to.
+      advice: sentence that says what would fit; empty if that is not known.
     """
 
     def __init__(self, complaint: str, lists: Mapping[str, list[str]], advice: str = ""):

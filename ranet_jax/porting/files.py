@@ -90,7 +90,7 @@ def read_state_dict(
 def open_state_dict(
     path: str | os.PathLike[str], prefix: str | None = None, part: str | None = None
 ) -> Iterator[Tensors]:
-    """Like `read_state_dict`, but tensors stay in the file and are read anew each time.
+    """Like `read_state_dict`, but tensors stay in the file and are read again each time.
 
     If a file is many times larger than a network, only that network's tensors take memory. They
     can be read until the context is left.

@@ -51,7 +51,7 @@ def read_pickle(
 
 
 class _Bounded:
-    """A file of which no more is read than there is, whatever length it claims for a text."""
+    """A file that reads no more bytes than it has, whatever length it claims for a text."""
 
     def __init__(self, file: io.BufferedIOBase, path: pathlib.Path | None):
         self.file, self.path = file, path
@@ -64,7 +64,7 @@ class _Bounded:
         return self.file.read(min(length, self.size) if length > 1 else length)
 
     def find_piece(self, width: int) -> Piece | None:
-        """Long bytes that follow their length of `width` bytes; None, nothing read, for others."""
+        """Long bytes after their length of `width` bytes; otherwise None, and nothing is read."""
         start = self.file.tell()
         length = int.from_bytes(self.file.read(width), "little")
         end = start + width + length

@@ -15,7 +15,7 @@ _Tensor = TypeVar("_Tensor")
 
 
 def find_index(path: paths.Path) -> paths.Path | None:
-    """The index that a path names, directly or as the directory that holds it; None if none is.
+    """The index that a path names, directly or as the directory that holds it; else None.
 
     Raises:
       UserError: the directory holds several indices.

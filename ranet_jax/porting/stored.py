@@ -17,7 +17,7 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 class Damaged(Exception):
-    """The content of a file is not what a program would write."""
+    """The content of a file is not what any program writes."""
 
 
 class Stored:

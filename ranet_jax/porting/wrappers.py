@@ -11,7 +11,7 @@ from ranet_jax.porting.stored import Stored
 _Tensor = TypeVar("_Tensor")
 # No script keeps weights in dictionaries nested deeper than this.
 DEEPEST = 8
-# Nor are the names that lead to weights longer than this in all.
+# No script keeps them under names that are longer than this in total.
 LONGEST = 1000
 # Prefixes that every name gets when a network is wrapped in another module: a parallel or compiled
 # one, one of Lightning's, or a whole network around a backbone.
@@ -23,7 +23,7 @@ def find_state_dicts(found: Any) -> dict[str, Mapping[Any, Any]]:
 
     A state dict is a dictionary in which at least half of the values are tensors, not all of them
     integers. If some have names with dots, as modules do, those without, such as settings, do not
-    count. If there are none, any dictionary with tensors counts.
+    count. If there is no such dictionary, any with tensors counts.
     """
     dictionaries = dict(_walk(found))
     several = {

@@ -34,7 +34,8 @@ def compare(
         )
     if len(paths) != len(expected_leaves):
         raise AssertionError(
-            f"{check}: {subject} has {len(paths)} arrays, but {source} has {len(expected_leaves)}."
+            f"{check}: {subject} has {len(paths)} arrays, but {len(expected_leaves)} are expected"
+            f" from {source}."
         )
     for (path, leaf), wanted in zip(paths, expected_leaves, strict=True):
         name = subject + jax.tree_util.keystr(path)

@@ -81,8 +81,8 @@ def check_finite(
       arguments: the arguments of the operation.
       argnums: the arguments to multiply and to differentiate with respect to; if None, all that
         hold floats.
-      scales: factors by which all these arguments are multiplied together. Probabilities cannot be
-        multiplied; draw extreme ones (`inputs.degenerate_maps`) and pass `scales=(1.0,)`.
+      scales: factors to check with; each multiplies all these arguments at once. Probabilities
+        cannot be multiplied; draw extreme ones (`inputs.degenerate_maps`) and pass `scales=(1.0,)`.
 
     Raises:
       AssertionError: a result or a gradient is not finite.

@@ -78,7 +78,7 @@ def train(
     Raises:
       UserError: the config does not fit the devices, the data or the working directory.
       NonFiniteLossError: a loss or gradient is not finite; nothing of these steps is saved.
-      Interrupted: SIGTERM or Ctrl-C was received; the same call resumes from there.
+      Interrupted: SIGTERM or Ctrl-C was received; repeat the same call to resume.
     """
     with contextlib.ExitStack() as stack:
         # ---- Set-up ---------------------------------------------------------------------------

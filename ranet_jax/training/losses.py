@@ -125,7 +125,7 @@ def lovasz_softmax_sum(
 def _jaccard_loss(
     probability: Float[Array, "H W"], hits: Bool[Array, "H W"], valid: Bool[Array, "H W"]
 ) -> Float[Array, ""]:
-    """The loss of one category in one image; `hits` marks its valid pixels."""
+    """The loss of one category in one image; `hits` marks its valid pixels of the category."""
     errors = jnp.where(hits, 1.0 - probability, probability)
     errors = jnp.where(valid, errors, 0.0).ravel()
     # Pixels that are not valid come last, behind valid ones without an error.

@@ -114,7 +114,7 @@ class Board:
 
 
 class MetricsLog:
-    """`metrics.jsonl` (one line per step and evaluation), TensorBoard and the progress bar.
+    """`metrics.jsonl` (one line per step, one per evaluation), TensorBoard and the progress bar.
 
     Lines after the step to resume from are dropped, so that a resumed run leaves the same record
     as one that was never interrupted. Only the first host writes.

@@ -25,7 +25,7 @@ def timed(run: Callable[[], Any]) -> tuple[float, Any]:
 class Profile:
     """A trace of some steps, written to `WORKDIR/profile` for XProf by the first host.
 
-    A resumed training does not trace steps that are already done.
+    If the first step of the trace is already done, as in a resumed training, there is no trace.
 
     Args:
       workdir: working directory of the training.

@@ -100,12 +100,12 @@ def test_a_card_lies_beside_the_file_and_is_not_overwritten(exported, tmp_path, 
 @pytest.mark.parametrize(
     "words, sentence",
     [
-        ("onnx --size 8 8 --output x.tflite", "x.tflite does not end in .onnx; use the same"),
+        ("onnx --size 8 8 --output x.tflite", "x.tflite does not end in .onnx; make its"),
         ("onnx --size 8 --output x.onnx", "--size takes a height and a width in pixels"),
         ("onnx --size a b --output x.onnx", "--size takes a height and a width in pixels"),
         ("onnx --output x.onnx", "--size takes a height and a width in pixels"),
         ("pth --size 8 8 --output x.pth", "--size has no meaning for pth, which holds only the"),
-        ("pth --output x.safetensors", "x.safetensors does not end in .pth; use the same"),
+        ("pth --output x.safetensors", "x.safetensors does not end in .pth; make its"),
         ("pth --output x.pth --config.eval.flip=True", "A field of the config has no meaning"),
         ("onnx --size 0 8 --output x.onnx", "The height of the images is 0; choose 1 or more."),
         (

@@ -97,7 +97,8 @@ def test_options_of_videos_need_one(inputs, tmp_path, refusal):
     for option in ("--frame-labels", "--max-frames=3"):
         assert "has no effect without a video or camera" in refusal(*arguments, option)
     message = refusal(*arguments[:3], "camera:0", "--output", tmp_path / "out")
-    assert message == "camera:0 cannot be combined with other inputs; leave those out."
+    expected = "camera:0 cannot be combined with other inputs or --submission; leave those out."
+    assert message == expected
     assert not (tmp_path / "out").exists()
 
 

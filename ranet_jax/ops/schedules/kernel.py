@@ -333,7 +333,7 @@ def _gradients(
 
 
 def _add_divergence_gradient(offset: Offset, rooms: Rooms) -> None:
-    """Add the gradient of each pair's divergence, held in the table, to the gradient of C."""
+    """Add each pair's share to the gradient of C; the table holds the gradients by divergence."""
     gradients, total, semaphore = rooms.gradient
     logs = rooms.fetcher.logs
     is_first = pl.program_id(0) == 0

@@ -122,7 +122,7 @@ class Offset:
         return self.rotate(strips[pl.ds(self.rows, self.call.strip)], e)
 
     def rotate(self, values: Array, columns: Array) -> Array:
-        """Move the value that is `columns` columns further on to each pixel."""
+        """Give each pixel the value that lies `columns` columns further on."""
         shift = jnp.where(columns > 0, self.call.lanes - columns, -columns)
         return pltpu.roll(values, shift, 2)
 

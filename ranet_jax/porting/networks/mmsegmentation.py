@@ -21,7 +21,7 @@ VARIANT = "mmsegmentation"
 CHANNELS = {18: 128, 34: 128, 50: 512, 101: 512}
 # The settings with which a config can change the library's network.
 SETTINGS = ("align_corners", "aspp_rates", "mask_size")
-# The masks by which PSANet compares pairs of pixels, and mmcv's compiled operator for them.
+# PSANet's masks for comparing pairs of pixels, and mmcv's compiled operator that lays them out.
 MASKS = "params/context/collect_offsets/kernel"
 MASK_OPERATOR = "psamask_forward"
 
@@ -132,7 +132,7 @@ def _twin(
 
 def run_heads(segmenter: Any, images: Any) -> None:
     """Run all heads; the library itself leaves out the auxiliary one if no loss is asked for."""
-    with warnings.catch_warnings(action="ignore"):  # about sizes that cannot align corners
+    with warnings.catch_warnings(action="ignore"):  # about sizes that do not suit aligned corners
         features = segmenter.backbone(images)
         if hasattr(segmenter, "num_stages"):
             first, last = segmenter.decode_head

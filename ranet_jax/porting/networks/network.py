@@ -68,7 +68,7 @@ class PublishedSegmenter:
       name: the name by which users choose it.
       config: returns the config of an experiment with it.
       naming: the library's naming of its tensors, and of those of related networks.
-      fits: whether a network with this `model` section of a config is so related.
+      fits: whether a network with this `model` section of a config is this one or a related one.
       optional_auxiliary: whether an auxiliary head is optional in a state dict.
       twin: the library's implementation, if it is available.
       adapt: changes the config to what the text of the library's config says.

@@ -30,8 +30,8 @@ def segmenter(
     """The network of a config's segmenter.
 
     Args:
-      name: what users call it.
-      config: the experiment.
+      name: the name by which users choose it.
+      config: config of an experiment with it.
       backbone: names of its backbone.
       others: namings of the whole segmenter besides this package's own.
       optional_auxiliary: whether it has an auxiliary head exactly if the state dict holds one.

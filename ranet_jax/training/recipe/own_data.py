@@ -179,7 +179,7 @@ def _fit_start(recipe: Recipe) -> None:
     recipe.choose(
         "model.init_allow_missing",
         CLASSIFIERS,
-        "classifiers of other classes start from random values",
+        "classifiers may start from random values for other classes",
     )
 
 

@@ -79,7 +79,7 @@ async function openImage(key) {
   await point(state.pixel, state.other, state.place);
 }
 
-// The pixel of the largest region that is closest to that region's middle; without regions, the image's middle.
+// The largest region's pixel that is closest to its middle; without regions, the image's middle.
 function middleOfLargest(height, width) {
   const root = facts.regions?.regions[0]?.root;
   const pixels = Array.from({ length: height * width }, (_, i) => i).filter((i) => root === undefined || facts.regions.labels[i] === root);
@@ -320,12 +320,12 @@ function listen() {
   }
   for (const name of SLIDERS) {
     element(name).addEventListener("input", (event) => { state[name] = Number(event.target.value); showSettings(); });
-    element(name).addEventListener("change", () => act(reconstruct, "Recompute regions …"));
+    element(name).addEventListener("change", () => act(reconstruct, "Recomputing regions …"));
   }
   element("reset").addEventListener("click", () => {
     Object.assign(state, network.settings);
     showSettings();
-    act(reconstruct, "Recompute regions …");
+    act(reconstruct, "Recomputing regions …");
   });
   addEventListener("hashchange", () => location.reload()); // another link was pasted
   addEventListener("resize", repaint);

@@ -31,7 +31,7 @@ class Places(NamedTuple):
       rest: the axes that are not indexed, which every window has whole.
       rows: name of the rows, [batch..., windows...].
       inside: name of the mask that says which windows are inside the operand, [batch...] and an
-        axis of size 1 for each of `windows`; "" if all are.
+        axis of size 1 for each of `windows`; "" if all surely are.
     """
 
     shape: tuple[int, ...]
@@ -100,7 +100,7 @@ def _find_places(
         both = graph.node("And", above, graph.node("LessOrEqual", starts, most))
         both = graph.node("ReduceMin", graph.cast(both, np.int32), graph.integers([-1]), keepdims=0)
         inside = graph.reshape(graph.cast(both, np.bool_), batch + one_each)
-    # Clip also places that are promised to be inside: the places of unused entries may not be.
+    # Clip also places that are promised to be inside: those of unused entries may lie outside.
     starts = _clipped(graph, starts, largest, dtype)
     if len(axes) > 1:
         strides = np.array([stride[axis] for axis in axes], dtype)
