@@ -228,7 +228,7 @@ def test_a_value_that_is_no_choice_is_named(field, value):
         ({"backbone": "mobilenetv3_large", "width": 64, "output_stride": 4}, "output_stride is 4"),
         ({"backbone": "mobilenetv2"}, "mobilenetv2 has no such setting"),
         ({"backbone": "resnet50d", "stem": "deep"}, "resnet50d has a fixed stem; leave"),
-        ({"backbone": "hrnetv2_w48", "width": 64}, "that of HRNetV2 is 4"),
+        ({"backbone": "hrnetv2_w48", "width": 64}, "but HRNetV2 supports only 4"),
         ({"backbone": "mobilenetv2", "width": 64, "output_stride": 4}, "output_stride is 4"),
     ],
 )

@@ -112,7 +112,7 @@ def test_a_segmenter_s_output_stride_that_is_none():
 def test_a_segmenter_needs_a_classifier(resnet18):
     advice, complaint = report(resnet18, "fcn_resnet101")
     assert advice.endswith(
-        " of resnet18, in the names of torchvision; you asked for fcn_resnet101."
+        " to resnet18, in the names of torchvision; you asked for fcn_resnet101."
     )
     assert "no classifier (classifier.4.bias or fine_logit.bias), which" in complaint
 

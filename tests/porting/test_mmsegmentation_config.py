@@ -59,7 +59,7 @@ def test_settings_are_taken_over(text, changed):
 )
 def test_settings_that_no_network_here_has_are_refused(text):
     said = text.replace(" ", "").replace("(", r"\(").replace(")", r"\)")
-    with pytest.raises(UserError, match=f"config in the file says {said}, with which"):
+    with pytest.raises(UserError, match=f"config in the file sets {said}, which no"):
         adapted(f"backbone=dict(a=1, {text}, b=2)")
 
 
@@ -121,5 +121,5 @@ def test_published_configs_say_how_large_masks_are(path, size):
     ],
 )  # fmt: skip
 def test_published_configs_that_are_refused(path, name, said):
-    with pytest.raises(UserError, match=f"says {said}, with which"):
+    with pytest.raises(UserError, match=f"sets {said}, which no"):
         adapted(config_text(path), name)

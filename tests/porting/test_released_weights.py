@@ -285,7 +285,7 @@ def test_scales_that_no_weight_makes_are_not_written(ported):
     arrays = flatten(ported.variables)
     path = "params/context/dsn/bn/scale"
     arrays = arrays | {path: np.full_like(arrays[path], -0.5)}
-    with pytest.raises(UserError, match=rf"'released' no tensor dsn\.1\.weight .* {path}: "):
+    with pytest.raises(UserError, match=rf"'released' no tensor dsn\.1\.weight .* {path}, as "):
         to_tensors(arrays, RELEASED)
     own = find_network("ranet_released").namings[-1]
     back = to_tensors(arrays, own)

@@ -46,8 +46,8 @@ def segmenter(
     def build(output_stride: int, num_classes: int | None, source: Source) -> nn.Module:
         if num_classes is None:
             raise Misfit(
-                f"The weights hold no classifier ({' or '.join(classifiers)}), which {name}"
-                f" needs; name the network they belong to, or the number of classes of a new"
+                f"The weights hold no classifier ({' or '.join(classifiers)}), which {name} needs;"
+                " name the network they belong to, or the number of classes of a new"
                 " classifier.",
                 {},
             )

@@ -28,8 +28,8 @@ def model():
 
 def sizes(report):
     """Megabytes after and before quantisation."""
-    words = report.split(" Quantised, it takes ")[1].split()
-    return float(words[0]), float(words[3])
+    words = report.split(" It takes ")[1].split()
+    return float(words[0]), float(words[4])
 
 
 def rounded(array):
