@@ -184,7 +184,7 @@ def _position(scene: Scene, pixel: int) -> Facts:
 def representative_facts(scene: Scene, construction: Construction, slot: int, place: int) -> Facts:
     """What one representative gathers: from its region's pixels (Eq. 6) and other regions (Eq. 7).
 
-    `collected` is W^l over all pixels. `hears` lists the regions that the representative hears
+    `collected` is W^l over all pixels. `sources` lists the regions that the representative gathers
     from: the weights W^g of a region's representatives, which sum to 1, and the region's share,
     which is the length of what it adds to A^g divided by the sum of these lengths.
 
@@ -203,14 +203,14 @@ def representative_facts(scene: Scene, construction: Construction, slot: int, pl
     scored = score[indices][..., None] * construction.local
     lengths = np.linalg.norm(np.einsum("si,sim->sm", weights, scored), axis=-1)
     total = float(lengths.sum()) or 1.0
-    heard = np.flatnonzero(valid.any(axis=1) & (np.arange(len(valid)) != slot))
-    order: Int[np.ndarray, " s"] = heard[np.argsort(-lengths[heard], kind="stable")]
+    others = np.flatnonzero(valid.any(axis=1) & (np.arange(len(valid)) != slot))
+    order: Int[np.ndarray, " s"] = others[np.argsort(-lengths[others], kind="stable")]
     return {
         **_position(scene, int(indices[slot, place])),
         "slot": slot,
         "place": place,
         "collected": np.asarray(collected)[place],
-        "hears": [
+        "sources": [
             {
                 "slot": other,
                 "root": int(chosen.roots[other]),

@@ -162,14 +162,14 @@ def test_the_weights_of_a_pixel_are_the_references(pixel, inputs, tables):
         scored = score[pixels][:, None] * local[slot][valid[slot]]
         weights = softmax(scored @ local[0, place])
         lengths[slot] = np.linalg.norm(weights @ scored)
-        heard = next(each for each in chosen_one["hears"] if each["slot"] == slot)
-        assert heard["root"] == roots[slot]
+        source = next(each for each in chosen_one["sources"] if each["slot"] == slot)
+        assert source["root"] == roots[slot]
         np.testing.assert_allclose(
-            [each["weight"] for each in heard["representatives"]], weights, atol=1e-5
+            [each["weight"] for each in source["representatives"]], weights, atol=1e-5
         )
-    shares = [each["share"] for each in chosen_one["hears"]]
+    shares = [each["share"] for each in chosen_one["sources"]]
     assert shares == sorted(shares, reverse=True)
-    expected_shares = np.array([lengths[each["slot"]] for each in chosen_one["hears"]])
+    expected_shares = np.array([lengths[each["slot"]] for each in chosen_one["sources"]])
     np.testing.assert_allclose(shares, expected_shares / expected_shares.sum(), atol=1e-5)
 
 
@@ -180,7 +180,7 @@ def test_another_representative_and_other_settings(server, tables):
     assert pixel["region"]["size"] == (labels == labels[PIXEL]).sum()
     assert len(pixel["representatives"]) == 3
     assert pixel["representative"]["place"] == 1
-    assert len(pixel["representative"]["hears"]) == 1
+    assert len(pixel["representative"]["sources"]) == 1
 
 
 def test_an_upload_is_an_image_as_any_other(server):

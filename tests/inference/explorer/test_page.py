@@ -126,7 +126,7 @@ def test_pointing_shows_what_the_program_says_of_the_pixel(server, open_page):
     assert rows.count() == len(said["representatives"])
     for number, each in enumerate(said["representatives"]):
         expect(rows.nth(number)).to_contain_text(f"{each['row']}, {each['column']}")
-    assert page.locator("#heard tbody tr").count() == len(said["representative"]["hears"])
+    assert page.locator("#sources tbody tr").count() == len(said["representative"]["sources"])
 
     page.locator("#view").click(position=place_of(page, 2, 7), modifiers=["Shift"])
     expect(page.locator("#segment-caption")).to_contain_text(f"D = {said['D'][2 * 9 + 7]:.3f}")
@@ -155,14 +155,14 @@ def test_sliders_make_the_regions_anew(server, open_page):
     page.locator("#threshold").fill("0.3")
     said = server.json("regions", image="tiles0.png", threshold=0.3)
     expect(page.locator("#caption")).to_have_text(said["caption"])
-    expect(page.locator("#heard")).to_be_hidden()  # one region is all there is
+    expect(page.locator("#sources")).to_be_hidden()  # one region is all there is
     page.get_by_role("button", name="As trained").click()
     expect(page.locator("#threshold")).to_have_value("0.8")
-    expect(page.locator("#heard tbody tr")).to_have_count(3)
+    expect(page.locator("#sources tbody tr")).to_have_count(3)
     page.locator("#representatives").fill("1")
     expect(page.locator("#places tbody tr")).to_have_count(1)
     page.locator("#regions").fill("2")
-    expect(page.locator("#heard tbody tr")).to_have_count(1)
+    expect(page.locator("#sources tbody tr")).to_have_count(1)
 
 
 def test_layers_classes_and_opacity_change_the_view(server, open_page):
@@ -301,7 +301,7 @@ def test_axe_finds_nothing_to_object_to(server, browser, scheme):
     context = browser.new_context(bypass_csp=True, color_scheme=scheme)
     page = context.new_page()
     page.goto(f"{server.address}/#pixel=34&other=41")
-    expect(page.locator("#heard tbody tr").first).to_be_visible(timeout=WAIT)
+    expect(page.locator("#sources tbody tr").first).to_be_visible(timeout=WAIT)
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
     context.close()

@@ -147,7 +147,7 @@ function drawMarks(context, grid, pixel, unit) {
   const cell = Math.min(grid.stepY, grid.stepX);
   const size = Math.min(24 * unit, Math.max(9 * unit, cell)); // radius of the largest mark
   const pen = { context, unit };
-  for (const region of pixel.representative?.hears ?? []) {
+  for (const region of pixel.representative?.sources ?? []) {
     for (const place of region.representatives) {
       dot(pen, grid.position(place.row, place.column), size * 0.5 * Math.sqrt(place.weight * region.share), MARK);
     }

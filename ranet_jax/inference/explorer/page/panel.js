@@ -138,10 +138,10 @@ export function showPlaces({ pixel }, choose) {
 }
 
 export function showHeard({ pixel: { representative }, regions }, network) {
-  const table = element("heard");
-  table.hidden = !representative || representative.hears.length === 0;
+  const table = element("sources");
+  table.hidden = !representative || representative.sources.length === 0;
   if (table.hidden) return;
-  table.tBodies[0].replaceChildren(...representative.hears.map(({ root, share, representatives }) => {
+  table.tBodies[0].replaceChildren(...representative.sources.map(({ root, share, representatives }) => {
     const region = regions.regions.find((each) => each.root === root);
     const most = representatives.reduce((best, each) => (each.weight > best.weight ? each : best));
     return cells(
