@@ -93,21 +93,23 @@ def torch_step(config: ConfigDict, network: Any) -> TorchStep:
 
 def check_twin(config: ConfigDict) -> None:
     """Raise `UserError` unless PyTorch's step computes the same as the config's step."""
-    fields = config.model
-    unlike = {"context": "none", "stem": "conv7", "stages": 4, "width": 64, "dtype": "float32"}
-    wrong = [f"{name}={value}" for name, value in unlike.items() if fields[name] != value]
-    wrong = [f"config.model.{each}" for each in wrong]
-    if not fields.backbone.startswith("resnet"):
+    needed: dict[str, dict[str, Any]] = {
+        "model": {"context": "none", "stem": "conv7", "stages": 4, "width": 64, "dtype": "float32"},
+        "train": {"microbatches": 1, "max_device_batch": None},
+        "loss": {"lovasz": 0},
+    }
+    wrong = [
+        f"config.{section}.{name}={value}"
+        for section, fields in needed.items()
+        for name, value in fields.items()
+        if config[section][name] != value
+    ]
+    if not config.model.backbone.startswith("resnet"):
         wrong.append("config.model.backbone to a ResNet")
-    parts = {"microbatches": 1, "max_device_batch": None}
-    wrong += [f"config.train.{name}={x}" for name, x in parts.items() if config.train[name] != x]
-    if config.loss.lovasz != 0:
-        wrong.append("config.loss.lovasz=0")
     if wrong:
         raise UserError(
-            "PyTorch's step supports only a ResNet without a context block, an undivided batch"
-            " and cross-entropy as the only loss; set"
-            f" {', '.join(wrong)}."
+            "PyTorch's step supports only a ResNet without a context block, an undivided batch and"
+            f" cross-entropy as the only loss; set {', '.join(wrong)}."
         )
 
 

@@ -129,15 +129,15 @@ def _jaccard_loss(
     errors = jnp.where(hits, 1.0 - probability, probability)
     errors = jnp.where(valid, errors, 0.0).ravel()
     # Pixels that are not valid come last, behind valid ones without an error.
-    order = jnp.argsort(jax.lax.stop_gradient(jnp.where(valid.ravel(), -errors, 1.0)))
+    order = jnp.argsort(jnp.where(valid.ravel(), -errors, 1.0))
     sorted_hits = hits.ravel()[order]
     total = jnp.sum(sorted_hits, dtype=errors.dtype)
     intersection = total - jnp.cumsum(sorted_hits, dtype=errors.dtype)
     union = total + jnp.cumsum(~sorted_hits, dtype=errors.dtype)
-    growth_of_miss = 1.0 / jnp.maximum(union, 1.0)
-    growth_of_intruder = intersection / jnp.maximum(union * (union - 1.0), 1.0)
-    growth = jnp.where(sorted_hits, growth_of_miss, growth_of_intruder)
-    return jnp.vdot(growth, errors[order])
+    # A false negative takes 1 from the intersection, a false positive adds 1 to the union.
+    false_negative = 1.0 / jnp.maximum(union, 1.0)
+    false_positive = intersection / jnp.maximum(union * (union - 1.0), 1.0)
+    return jnp.vdot(jnp.where(sorted_hits, false_negative, false_positive), errors[order])
 
 
 def count_valid(labels: Labels, ignore_label: int) -> Float[Array, ""]:
@@ -177,10 +177,14 @@ def segmentation_loss(
     targets = labels.astype(jnp.int32)
     categories = {"fine": outputs.fine, "coarse": outputs.coarse} | outputs.branches
     boundaries = {"boundary": outputs.boundary, "fine_boundary": outputs.fine_boundary}
-    sums = {
-        name: cross_entropy_sum(ops.resize_bilinear(scores, shape), targets, valid, class_weights)
+    resized = {
+        name: ops.resize_bilinear(scores, shape)
         for name, scores in categories.items()
         if scores is not None
+    }
+    sums = {
+        name: cross_entropy_sum(scores, targets, valid, class_weights)
+        for name, scores in resized.items()
     }
     sums |= {
         name: boundary_loss.sum(scores, labels, ignore_label)
@@ -188,8 +192,7 @@ def segmentation_loss(
         if scores is not None
     }
     if weights.get("lovasz", 0.0) > 0:
-        fine = ops.resize_bilinear(outputs.fine, shape)
-        sums["lovasz"] = lovasz_softmax_sum(fine, targets, valid)
+        sums["lovasz"] = lovasz_softmax_sum(resized["fine"], targets, valid)
     terms = {name: total / jnp.maximum(count, 1.0) for name, total in sums.items()}
     loss = jnp.float32(0)
     for name, term in terms.items():

@@ -260,6 +260,15 @@ def test_lovasz_softmax_is_the_choquet_integral_of_each_image():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_lovasz_softmax_weighs_the_errors_of_the_docstring():
+    """Errors 0.9, 0.6, 0.2 count 1/2, 1/6, 1/3 for category 0, and 1/2, 1/2, 0 for category 1."""
+    probabilities = jnp.array([[[[0.1, 0.9], [0.6, 0.4], [0.8, 0.2]]]])
+    labels = jnp.array([[[0, 1, 0]]])
+    found = lovasz_softmax_sum(jnp.log(probabilities), labels, labels < 2)
+    expected = ((0.9 / 2 + 0.6 / 6 + 0.2 / 3) + (0.9 / 2 + 0.6 / 2)) / 2
+    np.testing.assert_allclose(found / 3, expected, rtol=1e-6)
+
+
 def test_lovasz_softmax_of_sure_scores_is_one_minus_iou():
     """Three of four pixels of category 0 are found, and both of category 1: IoU 3/4 and 2/3."""
     labels = jnp.array([[[0, 0, 0, 0, 1, 1, 255]]])
