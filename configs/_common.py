@@ -46,3 +46,12 @@ def small_experiment(dataset: str, steps: int) -> ConfigDict:
 
     config.eval.batch_size = 4
     return config
+
+
+def vary_colors(config: ConfigDict) -> None:
+    """Vary colours strongly, for test images that were taken in other light."""
+    config.data.brightness = 0.25
+    config.data.contrast = 0.5
+    config.data.saturation = 0.5
+    config.data.hue = 0.05
+    config.data.blur = 1.0

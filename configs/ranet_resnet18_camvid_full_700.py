@@ -10,6 +10,7 @@ vary more, since the drives of `test` were filmed in other light than those of `
 
 from ml_collections import ConfigDict
 
+from ranet_configs._common import vary_colors
 from ranet_configs.ranet_resnet18_camvid_2k import get_config as first_experiment
 
 
@@ -17,11 +18,7 @@ def get_config() -> ConfigDict:
     """The experiment."""
     config = first_experiment()
     config.data.crop_size = (360, 480)
-    config.data.brightness = 0.25
-    config.data.contrast = 0.5
-    config.data.saturation = 0.5
-    config.data.hue = 0.05
-    config.data.blur = 1.0
+    vary_colors(config)
 
     config.model.init_from = "runs/camvid_2k"
 

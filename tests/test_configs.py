@@ -100,6 +100,7 @@ TABLE = {
         19,
         HRNETV2_W48 + ranet(720, 512, 19, reduction=aspp(720, 512)),
     ),
+    "ranet_mobilenetv2_camvid_2k": (11, MOBILENETV2 + ranet(320, 128, 11)),
     "ranet_resnet101_cityscapes_769_40k": (19, RESNET101 + ranet(2048, 512, 19)),
     "ranet_resnet101_coco_stuff_520_60k": (171, RESNET101 + ranet(2048, 512, 171)),
     "ranet_resnet101_pascal_520_60k": (59, RESNET101 + ranet(2048, 512, 59)),

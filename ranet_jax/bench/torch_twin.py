@@ -15,6 +15,7 @@ from ranet_jax.pipeline.metadata import IGNORE_LABEL
 from ranet_jax.porting.coverage import to_tensors
 from ranet_jax.porting.files import import_optional, to_torch
 from ranet_jax.porting.networks import find_network
+from ranet_jax.porting.networks.mobilenet import dilate
 from ranet_jax.porting.networks.pytorch import import_torchvision
 
 PURPOSE = "time a step beside PyTorch's"
@@ -23,12 +24,12 @@ TorchStep = Callable[[Batch], float]
 
 
 def torch_network(config: ConfigDict, variables: Any, num_classes: int) -> Any:
-    """A PyTorch module of a ResNet without a context block, in training mode, with our weights.
+    """A PyTorch module of a network without a context block, in training mode, with our weights.
 
     Its maps are channels-last, the fastest layout in PyTorch.
 
     Raises:
-      UserError: PyTorch or timm is missing, or the config describes another network.
+      UserError: PyTorch, torchvision or timm is missing, or the config describes another network.
     """
     torch = import_optional("torch", PURPOSE)
     model = _segmenter(config, num_classes)
@@ -98,26 +99,26 @@ def check_twin(config: ConfigDict) -> None:
         "train": {"microbatches": 1, "max_device_batch": None},
         "loss": {"lovasz": 0},
     }
+    if config.model.backbone == "mobilenetv2":
+        needed["model"]["read_head"] = True
     wrong = [
         f"config.{section}.{name}={value}"
         for section, fields in needed.items()
         for name, value in fields.items()
         if config[section][name] != value
     ]
-    if not config.model.backbone.startswith("resnet"):
-        wrong.append("config.model.backbone to a ResNet")
+    if not config.model.backbone.startswith(("resnet", "mobilenetv2")):
+        wrong.append("config.model.backbone to a ResNet or mobilenetv2")
     if wrong:
         raise UserError(
-            "PyTorch's step supports only a ResNet without a context block, an undivided batch and"
-            f" cross-entropy as the only loss; set {', '.join(wrong)}."
+            "PyTorch's step supports only a ResNet or MobileNetV2 without a context block, an"
+            f" undivided batch and cross-entropy as the only loss; set {', '.join(wrong)}."
         )
 
 
 def _segmenter(config: ConfigDict, num_classes: int) -> Any:
     """The network, with modules named as ours and fresh random weights."""
     nn = import_optional("torch", PURPOSE).nn
-    import_torchvision()  # timm imports it
-    timm = import_optional("timm", PURPOSE)
     fields = config.model
 
     def conv_bn(inputs: int) -> Any:
@@ -125,10 +126,8 @@ def _segmenter(config: ConfigDict, num_classes: int) -> Any:
         layers = {"conv": conv, "bn": nn.BatchNorm2d(fields.channels), "relu": nn.ReLU()}
         return nn.Sequential(OrderedDict(layers))
 
-    backbone = timm.create_model(
-        fields.backbone, num_classes=0, global_pool="", output_stride=fields.output_stride
-    )
-    context = {"reduce": conv_bn(backbone.num_features), "fuse": conv_bn(fields.channels)}
+    backbone, width = _backbone(fields)
+    context = {"reduce": conv_bn(width), "fuse": conv_bn(fields.channels)}
     parts = {
         "backbone": backbone,
         "context": nn.Sequential(OrderedDict(context)),
@@ -136,6 +135,21 @@ def _segmenter(config: ConfigDict, num_classes: int) -> Any:
         "fine_logit": nn.Conv2d(fields.channels, num_classes, 1),
     }
     return nn.Sequential(OrderedDict(parts))
+
+
+def _backbone(fields: ConfigDict) -> tuple[Any, int]:
+    """timm's ResNet or torchvision's MobileNetV2, and the number of its last channels."""
+    torchvision = import_torchvision()  # timm imports it
+    stride = fields.output_stride
+    if fields.backbone == "mobilenetv2":
+        model = torchvision.models.mobilenet_v2()
+        dilate(model, stride)
+        del model.classifier
+        model.forward = model.features.forward
+        return model, model.last_channel
+    timm = import_optional("timm", PURPOSE)
+    model = timm.create_model(fields.backbone, num_classes=0, global_pool="", output_stride=stride)
+    return model, model.num_features
 
 
 def deeplabv3_step(num_classes: int) -> TorchStep:

@@ -1,13 +1,16 @@
-"""Convolution with a kernel gradient adapted to the platform.
+"""Convolutions adapted to CPUs; on other platforms, XLA computes their values and gradients.
 
 On CPUs, XLA computes the gradient of a kernel several times slower than the convolution itself, and
 slowest of all for few channels and large images. Here the gradient is computed for one block of
 rows after another, each as one matrix product with the pixels that the kernel saw there, which
-takes a third to a half of that time. The values, the gradient of the images, and the kernel
-gradient on other platforms are computed by XLA.
+takes a third to a half of that time.
+
+A depthwise convolution has no matrix products, and XLA takes ten times as long for it as for the
+same sums of products of whole maps. Here it is written as these sums, and so are its gradients.
 """
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,13 +19,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 LAYOUT = jax.lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), ("NHWC", "HWIO", "NHWC"))
-# The settings that `flax.linen.Conv` passes for a convolution of two axes without groups.
-PLAIN = {
-    "lhs_dilation": (1, 1),
-    "dimension_numbers": LAYOUT,
-    "feature_group_count": 1,
-    "precision": None,
-}
+# What `flax.linen.Conv` passes for a convolution of two axes, apart from the number of groups.
+PLAIN = {"lhs_dilation": (1, 1), "dimension_numbers": LAYOUT, "precision": None}
 # Approximate number of pixels in a block, chosen so that the pixels that the kernel sees stay in a
 # core's cache.
 BLOCK_PIXELS = 512
@@ -45,7 +43,13 @@ def convolve(
 def _native(images: Array, kernel: Array, *settings: Any) -> Array:
     strides, padding, dilation = settings
     return jax.lax.conv_general_dilated(
-        images, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=LAYOUT
+        images,
+        kernel,
+        strides,
+        padding,
+        rhs_dilation=dilation,
+        dimension_numbers=LAYOUT,
+        feature_group_count=images.shape[-1] // kernel.shape[2],
     )
 
 
@@ -94,12 +98,12 @@ def _sum_of_products(
     group, rows = _block(batch, height, width)
     blocks = -(-height // rows)
     reach = (shape[0] - 1) * dilation[0] + 1
-    padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
+    padded = _pad(images, padding)
     missing = (blocks * rows - 1) * strides[0] + reach - padded.shape[1]
     padded = jnp.pad(padded, ((0, 0), (0, max(0, missing)), (0, 0), (0, 0)))
     gradient = jnp.pad(gradient, ((0, 0), (0, blocks * rows - height), (0, 0), (0, 0)))
     span = (rows - 1) * strides[0] + reach
-    exact = jnp.float64 if gradient.dtype == jnp.float64 else jnp.float32
+    exact = _exact(gradient)
 
     def add(total: Array, number: Array) -> tuple[Array, None]:
         first, row = number // blocks * group, number % blocks * rows
@@ -108,9 +112,7 @@ def _sum_of_products(
         seen = jax.lax.dynamic_slice_in_dim(padded, first, group)
         seen = jax.lax.dynamic_slice_in_dim(seen, row * strides[0], span, axis=1)
         places = [
-            _strided(seen, (y * dilation[0], x * dilation[1]), below, strides)
-            for y in range(shape[0])
-            for x in range(shape[1])
+            _strided(seen, start, (rows, width), strides) for _, start in _places(shape, dilation)
         ]
         columns = jnp.concatenate(places, axis=-1).reshape(group * rows * width, -1)
         product = jnp.matmul(below.reshape(-1, features).T, columns, preferred_element_type=exact)
@@ -129,19 +131,151 @@ def _block(batch: int, height: int, width: int) -> tuple[int, int]:
     return max(n for n in range(1, min(batch, most) + 1) if batch % n == 0), rows
 
 
-def _strided(
-    padded: Array, start: tuple[int, int], outputs: Array, strides: tuple[int, int]
-) -> Array:
-    """The padded pixels that one place of the kernel sees, one pixel per output."""
-    batch, height, width, _ = outputs.shape
-    (top, left), (down, right) = start, strides
-    limits = top + (height - 1) * down + 1, left + (width - 1) * right + 1
-    return jax.lax.slice(
-        padded, (0, top, left, 0), (batch, *limits, padded.shape[-1]), (1, down, right, 1)
-    )
-
-
 convolve.defvjp(_forward, _backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def convolve_depthwise(
+    images: Float[Array, "b H W c"],
+    kernel: Float[Array, "kh kw 1 c"],
+    strides: tuple[int, int],
+    padding: Pairs,
+    dilation: tuple[int, int],
+) -> Float[Array, "b h w c"]:
+    """Convolve every channel of images with its own kernel, with reverse-mode gradients."""
+    settings = strides, padding, dilation
+
+    def by_places(images: Array, kernel: Array) -> Array:
+        return _sum_of_places(_pad(images, padding), kernel, strides, dilation)
+
+    def by_convolution(images: Array, kernel: Array) -> Array:
+        return _native(images, kernel, *settings)
+
+    return jax.lax.platform_dependent(images, kernel, cpu=by_places, default=by_convolution)
+
+
+def _forward_depthwise(
+    images: Array, kernel: Array, *settings: Any
+) -> tuple[Array, tuple[Array, Array]]:
+    return convolve_depthwise(images, kernel, *settings), (images, kernel)
+
+
+def _backward_depthwise(
+    strides: tuple[int, int],
+    padding: Pairs,
+    dilation: tuple[int, int],
+    saved: tuple[Array, Array],
+    gradient: Array,
+) -> tuple[Array, Array]:
+    settings = strides, padding, dilation
+
+    def by_places(images: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+        spread = _spread(gradient, images.shape, kernel.shape, settings)
+        to_images = _sum_of_places(spread, kernel[::-1, ::-1], (1, 1), dilation)
+        to_kernel = _sum_of_rows(images, gradient, kernel.shape, settings)
+        return to_images, to_kernel.astype(kernel.dtype)
+
+    def by_convolution(images: Array, kernel: Array, gradient: Array) -> Any:
+        return jax.vjp(lambda x, k: _native(x, k, *settings), images, kernel)[1](gradient)
+
+    return jax.lax.platform_dependent(*saved, gradient, cpu=by_places, default=by_convolution)
+
+
+def _sum_of_places(
+    padded: Float[Array, "b H W c"],
+    kernel: Float[Array, "kh kw 1 c"],
+    strides: tuple[int, int],
+    dilation: tuple[int, int],
+) -> Float[Array, "b h w c"]:
+    """A depthwise convolution: the sum over the places of the kernel of what they see, weighted."""
+    exact = _exact(padded)
+    reach = [(size - 1) * by for size, by in zip(kernel.shape[:2], dilation, strict=True)]
+    height, width = (
+        (size - reached - 1) // stride + 1
+        for size, reached, stride in zip(padded.shape[1:3], reach, strides, strict=True)
+    )
+    total = jnp.zeros((1, 1, 1, 1), exact)
+    for (y, x), start in _places(kernel.shape, dilation):
+        seen = _strided(padded, start, (height, width), strides).astype(exact)
+        total = total + seen * kernel[y : y + 1, x : x + 1].astype(exact)
+    return total.astype(padded.dtype)
+
+
+def _spread(
+    gradient: Float[Array, "b h w c"],
+    images: tuple[int, ...],
+    kernel: tuple[int, ...],
+    settings: tuple[tuple[int, int], Pairs, tuple[int, int]],
+) -> Array:
+    """The gradient with zeros between and around its pixels.
+
+    Convolved with the reversed kernel, without padding and stride, it gives the gradient of images
+    of the given shape.
+    """
+    edges = [(0, 0, 0)]
+    for axis, (stride, (before, _), dilation) in enumerate(zip(*settings, strict=True)):
+        reach = (kernel[axis] - 1) * dilation
+        first = reach - before
+        size = (gradient.shape[axis + 1] - 1) * stride + 1
+        edges.append((first, images[axis + 1] + reach - first - size, stride - 1))
+    return jax.lax.pad(gradient, jnp.zeros((), gradient.dtype), (*edges, (0, 0, 0)))
+
+
+def _sum_of_rows(
+    images: Float[Array, "b H W c"],
+    gradient: Float[Array, "b h w c"],
+    shape: tuple[int, ...],
+    settings: tuple[tuple[int, int], Pairs, tuple[int, int]],
+) -> Float[Array, "kh kw 1 c"]:
+    """A depthwise kernel's gradient, in float32 or better, summed over the rows of outputs."""
+    strides, padding, dilation = settings
+    _, height, width, channels = gradient.shape
+    padded, exact = _pad(images, padding), _exact(gradient)
+    places = _places(shape, dilation)
+    reach = (shape[0] - 1) * dilation[0] + 1
+
+    def add(totals: list[Array], row: Array) -> tuple[list[Array], None]:
+        below = jax.lax.dynamic_slice_in_dim(gradient, row, 1, axis=1).astype(exact)
+        seen = jax.lax.dynamic_slice_in_dim(padded, row * strides[0], reach, axis=1).astype(exact)
+        products = [_strided(seen, start, (1, width), strides) * below for _, start in places]
+        return [t + p.sum((0, 1)) for t, p in zip(totals, products, strict=True)], None
+
+    start = [jnp.zeros((width, channels), exact) for _ in places]
+    totals, _ = jax.lax.scan(add, start, jnp.arange(height))
+    return jnp.stack([total.sum(0) for total in totals]).reshape(shape)
+
+
+convolve_depthwise.defvjp(_forward_depthwise, _backward_depthwise)
+
+
+def _exact(array: Array) -> Any:
+    """The dtype of sums: float32 or better."""
+    return jnp.float64 if array.dtype == jnp.float64 else jnp.float32
+
+
+def _pad(images: Array, padding: Pairs) -> Array:
+    return jnp.pad(images, ((0, 0), *padding, (0, 0)))
+
+
+def _places(
+    kernel: tuple[int, ...], dilation: tuple[int, int]
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Every place (y, x) of a kernel, with the first pixel of the padded images that it sees."""
+    places = itertools.product(range(kernel[0]), range(kernel[1]))
+    return [((y, x), (y * dilation[0], x * dilation[1])) for y, x in places]
+
+
+def _strided(
+    padded: Array, start: tuple[int, int], size: tuple[Any, Any], strides: tuple[int, int]
+) -> Array:
+    """The padded pixels that one place of the kernel sees, one for each of [height, width] outputs.
+
+    The sizes are symbolic in a program for images of any size.
+    """
+    (top, left), (height, width), (down, right) = start, size, strides
+    limits = top + (height - 1) * down + 1, left + (width - 1) * right + 1
+    batch, _, _, channels = padded.shape
+    return jax.lax.slice(padded, (0, top, left, 0), (batch, *limits, channels), (1, down, right, 1))
 
 
 def conv_general_dilated(
@@ -151,16 +285,27 @@ def conv_general_dilated(
     padding: Sequence[tuple[int, int]],
     *,
     rhs_dilation: Sequence[int],
+    feature_group_count: int,
     **settings: Any,
 ) -> Array:
-    """`jax.lax.conv_general_dilated` as `flax.linen.Conv` calls it, with `convolve`'s gradients.
+    """`jax.lax.conv_general_dilated` as `flax.linen.Conv` calls it, adapted to CPUs.
 
-    Convolutions with settings that `convolve` does not support, such as groups, are left to XLA.
+    Convolutions that are neither without groups nor depthwise, and those with settings that
+    `flax.linen.Conv` does not pass for images, are left to XLA.
     """
-    if settings != PLAIN:
+    channels = images.shape[-1]
+    depthwise = kernel.shape[2:] == (1, channels) and feature_group_count == channels
+    if settings != PLAIN or not (depthwise or feature_group_count == 1):
         return jax.lax.conv_general_dilated(
-            images, kernel, window_strides, padding, rhs_dilation=rhs_dilation, **settings
+            images,
+            kernel,
+            window_strides,
+            padding,
+            rhs_dilation=rhs_dilation,
+            feature_group_count=feature_group_count,
+            **settings,
         )
     (top, bottom), (left, right) = padding
     pads = (top, bottom), (left, right)
-    return convolve(images, kernel, tuple(window_strides), pads, tuple(rhs_dilation))
+    function = convolve if feature_group_count == 1 else convolve_depthwise
+    return function(images, kernel, tuple(window_strides), pads, tuple(rhs_dilation))

@@ -39,11 +39,13 @@ def config_file(tmp_path):
 
 
 @pytest.mark.long
-def test_both_steps_train_alike():
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenetv2"])
+def test_both_steps_train_alike(backbone):
     """Four steps from the same weights, with a tenth of the labels ignored."""
     space = {}
     exec(SOURCE, space)
     config = space["get_config"]()
+    config.model.update(backbone=backbone, read_head=backbone == "mobilenetv2")
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, (8, 33, 41)).astype(np.uint8)
     labels[rng.random(labels.shape) < 0.1] = 255
@@ -91,7 +93,11 @@ def test_the_command_prints_and_writes_both(config_file, tmp_path, capsys):
     [
         (["--config.model.context=ranet"], "set --config.model.context=none."),
         (["--config.model.stages=3"], "set --config.model.stages=4."),
-        (["--config.model.backbone=mobilenetv2"], "set --config.model.backbone to a ResNet"),
+        (["--config.model.backbone=mobilenetv2"], "set --config.model.read_head=True."),
+        (
+            ["--config.model.backbone=mobilenetv3_large"],
+            "set --config.model.backbone to a ResNet or mobilenetv2.",
+        ),
         (["--config.loss.lovasz=1.0"], "set --config.loss.lovasz=0."),
         (["--repeats", "0"], "number of repeats is 0"),
     ],

@@ -1,6 +1,9 @@
 """The convolution's values and gradients against XLA's and PyTorch's."""
 
+import functools
+
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -21,10 +24,41 @@ def test_value_and_gradients_equal_pytorch(
 ):
     """A block holds all images, some rows of one image (the last block is not full), or one row."""
     monkeypatch.setattr(convolution, "BLOCK_PIXELS", block_pixels)
+    check_value_and_gradients(conv(5, kernel_size, stride=stride, dilation=dilation))
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "stride", "dilation"),
+    [(3, 1, 1), (3, 2, 1), (3, 1, 4), (5, 1, 1), (5, 2, 1), (3, 2, 2), (1, 2, 1)],
+)
+def test_depthwise_values_and_gradients_equal_pytorch(kernel_size, stride, dilation):
+    """With a dilation of 4, most places of the kernel see only the padding of 7 rows."""
+    settings = {"stride": stride, "dilation": dilation, "groups": 3}
+    check_value_and_gradients(conv(3, kernel_size, **settings))
+
+
+def as_pytorch(kernel):
+    return torch.tensor(kernel.transpose(3, 2, 0, 1))
+
+
+def in_pytorch(layer, images, kernel):
+    return torch.nn.functional.conv2d(
+        images,
+        kernel,
+        stride=layer.strides,
+        padding=layer.padding[0][0],
+        dilation=layer.kernel_dilation,
+        groups=layer.feature_group_count,
+    )
+
+
+def check_value_and_gradients(layer):
+    """Compare a layer of 3 input channels on images of 7 x 10 pixels with PyTorch in float64."""
     channels, rng = 3, np.random.default_rng(0)
-    layer = conv(5, kernel_size, stride=stride, dilation=dilation)
+    groups, sizes = layer.feature_group_count, layer.kernel_size
+    shape = (*sizes, channels // groups, layer.features)
     images = rng.normal(size=(2, 7, 10, channels)).astype(np.float32)
-    kernel = rng.normal(size=(kernel_size, kernel_size, channels, 5)).astype(np.float32)
+    kernel = rng.normal(size=shape).astype(np.float32)
 
     def apply(images, kernel):
         return layer.apply({"params": {"kernel": kernel}}, images)
@@ -34,9 +68,8 @@ def test_value_and_gradients_equal_pytorch(
     found = jax.jit(pull)(jnp.asarray(weights))
 
     x = torch.tensor(images.transpose(0, 3, 1, 2), dtype=torch.float64, requires_grad=True)
-    k = torch.tensor(kernel.transpose(3, 2, 0, 1), dtype=torch.float64, requires_grad=True)
-    pad = dilation * (kernel_size - 1) // 2
-    y = torch.nn.functional.conv2d(x, k, stride=stride, padding=pad, dilation=dilation)
+    k = as_pytorch(kernel).double().requires_grad_()
+    y = in_pytorch(layer, x, k)
     y.backward(torch.tensor(weights.transpose(0, 3, 1, 2), dtype=torch.float64))
     expected = (
         y.detach().numpy().transpose(0, 2, 3, 1),
@@ -56,6 +89,33 @@ def test_the_kernel_gradient_holds_no_convolution_on_a_cpu():
     assert "dot(" in compiled
 
 
+def test_a_depthwise_layer_holds_no_convolution_on_a_cpu():
+    layer = conv(4, 3, groups=4)
+    images, kernel = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 1, 4))
+
+    def loss(images, kernel):
+        return layer.apply({"params": {"kernel": kernel}}, images).sum()
+
+    for function in (loss, jax.grad(loss, (0, 1))):
+        compiled = jax.jit(function).lower(images, kernel).compile().as_text()
+        assert "convolution(" not in compiled
+
+
+@pytest.mark.parametrize("groups", [1, 5])
+def test_images_of_a_symbolic_size(groups):
+    layer = conv(5, 3, stride=2, groups=groups)
+    generator = np.random.default_rng(0)
+    kernel = generator.normal(size=(3, 3, 5 // groups, 5)).astype(np.float32)
+    apply = jax.jit(functools.partial(layer.apply, {"params": {"kernel": kernel}}))
+    height, width = jax.export.symbolic_shape("h, w", constraints=("h >= 33", "w >= 33"))
+    images = jax.ShapeDtypeStruct((1, height, width, 5), jnp.float32)
+    exported = jax.export.export(apply, platforms=("cpu", "cuda", "tpu"))(images)
+    image = generator.normal(size=(1, 37, 50, 5)).astype(np.float32)
+    expected = in_pytorch(layer, torch.tensor(image.transpose(0, 3, 1, 2)), as_pytorch(kernel))
+    outputs = np.asarray(exported.call(image)).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("batch", "height", "width", "block"),
     [
@@ -70,12 +130,14 @@ def test_a_block_has_about_as_many_pixels_as_asked(batch, height, width, block):
     assert convolution._block(batch, height, width) == block
 
 
-def test_keeps_bfloat16():
-    layer = conv(4, 3, dtype=jnp.bfloat16)
-    kernel = jnp.ones((3, 3, 5, 4))
+@pytest.mark.parametrize("groups", [1, 4])
+def test_keeps_bfloat16(groups):
+    channels = 5 if groups == 1 else groups
+    layer = conv(4, 3, groups=groups, dtype=jnp.bfloat16)
+    kernel = jnp.ones((3, 3, channels // groups, 4))
 
     def loss(kernel):
-        images = jnp.ones((1, 4, 4, 5), jnp.bfloat16)
+        images = jnp.ones((1, 4, 4, channels), jnp.bfloat16)
         outputs = layer.apply({"params": {"kernel": kernel}}, images)
         assert outputs.dtype == jnp.bfloat16
         return outputs.astype(jnp.float32).sum()

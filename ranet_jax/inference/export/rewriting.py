@@ -32,6 +32,20 @@ def called_program(equation: JaxprEqn) -> ClosedJaxpr | None:
     return called if isinstance(called, ClosedJaxpr) else ClosedJaxpr(called, ())
 
 
+def default_branch(parameters: Mapping[str, Any]) -> ClosedJaxpr | None:
+    """The branch of a `jax.lax.platform_dependent` for platforms that it does not name.
+
+    None if it names them all, and for conditionals of other kinds.
+
+    Args:
+      parameters: those of the operation `cond`.
+    """
+    platforms = parameters.get("branches_platforms")
+    if platforms is None or None not in platforms:
+        return None
+    return parameters["branches"][platforms.index(None)]
+
+
 def rewritten(
     function: Callable[..., Any], rules: Mapping[str, Rule], fold: bool = False
 ) -> Callable[..., Any]:

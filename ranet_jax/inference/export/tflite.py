@@ -10,12 +10,18 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxpr_as_fun
 
 from ranet_jax.errors import UserError
 from ranet_jax.inference.export.format import Format
 from ranet_jax.inference.export.program import Program
 from ranet_jax.inference.export.quantization import quantize_tflite
-from ranet_jax.inference.export.rewriting import evaluate, missing, rewritten
+from ranet_jax.inference.export.rewriting import (
+    default_branch,
+    evaluate,
+    missing,
+    rewritten,
+)
 from ranet_jax.inference.runtimes import OUTPUTS, SIGNATURE, open_tflite
 
 
@@ -204,7 +210,16 @@ def _while(
         carried = evaluate(body_jaxpr, [*of_body, *carried], RULES, fold=True)
 
 
+def _cond(which: Any, *operands: Any, **parameters: Any) -> Sequence[Any]:
+    """A conditional; of one over platforms, the default, since LiteRT has its own operations."""
+    default = default_branch(parameters)
+    if default is not None:
+        return evaluate(default, operands, RULES, fold=True)
+    return jax.lax.switch(which, [jaxpr_as_fun(each) for each in parameters["branches"]], *operands)
+
+
 RULES = {
+    "cond": _cond,
     "gather": _gather,
     "scan": _scan,
     "while": _while,

@@ -141,6 +141,14 @@ def test_an_operation_gives_what_jax_gives(name):
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_the_choice_for_other_platforms_is_taken():
+    def function(x):
+        return (lax.platform_dependent(x, cpu=jnp.exp, tpu=jnp.abs, default=jnp.negative),)
+
+    (got,) = in_onnx_runtime(function, FLOATS)
+    np.testing.assert_array_equal(got, -FLOATS)
+
+
 def test_an_operation_that_is_not_carried_over_is_named():
     with pytest.raises(UserError, match="lacks the operation fft of the network"):
         in_onnx_runtime(lambda x: jnp.real(jnp.fft.fft(x)), FLOATS)

@@ -64,6 +64,7 @@ CASES = {
     "sort": (INTEGERS, lambda x: jnp.sort(x.mT)),
     "sort by keys": (INTEGERS, lambda x: tuple(lax.sort((x[0].T, x[1].T, x[2].T), num_keys=2))),
     "scan": (FLOATS, lambda x: lax.scan(lambda c, row: (c + row, c * row), x[0], x, reverse=True)),
+    "branches": (FLOATS, lambda x: lax.cond(x[0, 0, 0] > 9, lambda x: x + 1, lambda x: x * 2, x)),
     "loop": (FLOATS, lambda x: lax.fori_loop(jnp.int32(0), jnp.int32(3), lambda i, c: c * 2, x)),
 }
 
@@ -77,6 +78,15 @@ def test_what_litert_lacks_is_computed_otherwise(name):
     for got, wanted in zip(jax.jit(other)(array), expected, strict=True):
         assert got.dtype == wanted.dtype
         np.testing.assert_allclose(got, wanted, rtol=1e-6)
+
+
+def test_the_choice_for_other_platforms_is_taken():
+    def function(x):
+        return lax.platform_dependent(x, cpu=jnp.sin, tpu=jnp.tan, default=jnp.cos)
+
+    other = rewritten(function, RULES, fold=True)
+    assert not primitives(other, FLOATS) & {"cond", "sin", "tan"}
+    np.testing.assert_allclose(jax.jit(other)(FLOATS)[0], np.cos(FLOATS), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from ranet_jax.inference.export.onnx_lowering.graph import Graph, NotInONNX, Value, typed
+from ranet_jax.inference.export.rewriting import default_branch
 
 LowerProgram = Callable[[Graph, ClosedJaxpr, Sequence[Value]], list[Value]]
 # Adds the operations of one turn to the body of a loop, given the turn's number and the carried
@@ -94,6 +95,9 @@ def _cond(
 ) -> list[Value]:
     which, *operands = values
     branches = equation.params["branches"]
+    default = default_branch(equation.params)
+    if default is not None:
+        return lower_program(graph, default, operands)
     if len(branches) != 2:
         raise NotInONNX(f"a conditional of {len(branches)} branches")
 
