@@ -4,7 +4,7 @@
 #
 # One would guess that fewer pixels take less time. With 672 channels and a 5 x 5 kernel, a map of
 # 5 x 5 pixels takes 1 ms, one of 4 x 4 takes 0.5 s. In float32 both take 1 to 2 ms. Such maps occur
-# where a network is compared with another one in float64 on a small image: MobileNetV3 at stride 32.
+# in MobileNetV3 at stride 32, if a small image is given.
 #
 # Fails if in float64 the smaller map takes less than 20 times as long as the larger one, if in
 # float32 it takes more than 20 times as long, or if the middle of a map is not the sum of products.

@@ -42,6 +42,20 @@ def aspp(inputs, width):
     return branches + conv_bn(1, 5 * width, width)
 
 
+def separable(inputs, outputs):
+    """A depthwise 3 x 3 convolution with BatchNorm, and a 1 x 1 one."""
+    return 9 * inputs + 2 * inputs + conv_bn(1, inputs, outputs)
+
+
+def deeplabv3plus(inputs, shallow, width, classes):
+    """ASPP with separable convolutions, the reduced shallow stage, and the two that fuse both."""
+    branches = 2 * conv_bn(1, inputs, width) + 3 * separable(inputs, width)
+    details = 3 * shallow // 16
+    fusion = separable(width + details, width) + separable(width, width)
+    count = branches + conv_bn(1, 5 * width, width) + conv_bn(1, shallow, details) + fusion
+    return count + classes * (width + 1)
+
+
 def ranet(inputs, width, classes, kernel_size=1, reduction=None):
     """Reduction, the heads and W^g of the RCB, projection, fusion and the fine classifier."""
     heads = classes * (width + 1) + 2 * (width + 1) + kernel_size**2
@@ -95,12 +109,15 @@ TABLE = {
     "camvid_cpu": (11, resnet18(32, 4) + ranet(256, 128, 11)),
     "camvid_mobilenetv2": (11, MOBILENETV2 + ranet(320, 128, 11)),
     "camvid_resnet18_pretrained": (11, resnet18(64, 3) + ranet(256, 128, 11)),
+    "deeplabv3plus_mobilenetv2_camvid_2600": (
+        11,
+        MOBILENETV2 + deeplabv3plus(320, 24, 128, 11),
+    ),
     "own_data": (11, resnet18(64, 3) + ranet(256, 128, 11)),
     "ranet_hrnetv2_w48_aspp_cityscapes_769_40k": (
         19,
         HRNETV2_W48 + ranet(720, 512, 19, reduction=aspp(720, 512)),
     ),
-    "ranet_mobilenetv2_camvid_2k": (11, MOBILENETV2 + ranet(320, 128, 11)),
     "ranet_resnet101_cityscapes_769_40k": (19, RESNET101 + ranet(2048, 512, 19)),
     "ranet_resnet101_coco_stuff_520_60k": (171, RESNET101 + ranet(2048, 512, 171)),
     "ranet_resnet101_pascal_520_60k": (59, RESNET101 + ranet(2048, 512, 59)),

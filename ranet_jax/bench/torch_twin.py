@@ -14,8 +14,7 @@ from ranet_jax.pipeline.batching import Batch
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
 from ranet_jax.porting.coverage import to_tensors
 from ranet_jax.porting.files import import_optional, to_torch
-from ranet_jax.porting.networks import find_network
-from ranet_jax.porting.networks.mobilenet import dilate
+from ranet_jax.porting.networks import BACKBONES, find_network
 from ranet_jax.porting.networks.pytorch import import_torchvision
 
 PURPOSE = "time a step beside PyTorch's"
@@ -95,7 +94,14 @@ def torch_step(config: ConfigDict, network: Any) -> TorchStep:
 def check_twin(config: ConfigDict) -> None:
     """Raise `UserError` unless PyTorch's step computes the same as the config's step."""
     needed: dict[str, dict[str, Any]] = {
-        "model": {"context": "none", "stem": "conv7", "stages": 4, "width": 64, "dtype": "float32"},
+        "model": {
+            "context": "none",
+            "stem": "conv7",
+            "stages": 4,
+            "width": 64,
+            "dilate_first_block": False,
+            "dtype": "float32",
+        },
         "train": {"microbatches": 1, "max_device_batch": None},
         "loss": {"lovasz": 0},
     }
@@ -138,15 +144,15 @@ def _segmenter(config: ConfigDict, num_classes: int) -> Any:
 
 
 def _backbone(fields: ConfigDict) -> tuple[Any, int]:
-    """timm's ResNet or torchvision's MobileNetV2, and the number of its last channels."""
-    torchvision = import_torchvision()  # timm imports it
+    """timm's ResNet or torchvision's MobileNetV2, and the number of channels of its features."""
     stride = fields.output_stride
     if fields.backbone == "mobilenetv2":
-        model = torchvision.models.mobilenet_v2()
-        dilate(model, stride)
-        del model.classifier
+        twin = BACKBONES["mobilenetv2"].twin
+        assert twin is not None
+        model = twin.build(stride, None, lambda name: None)
         model.forward = model.features.forward
         return model, model.last_channel
+    import_torchvision()  # timm imports it
     timm = import_optional("timm", PURPOSE)
     model = timm.create_model(fields.backbone, num_classes=0, global_pool="", output_stride=stride)
     return model, model.num_features

@@ -66,23 +66,32 @@ def _backward(
 ) -> tuple[Array, Array]:
     images, kernel = saved
     settings = strides, padding, dilation
-    (to_images,) = jax.linear_transpose(lambda x: _native(x, kernel, *settings), images)(gradient)
 
     def by_convolution(images: Array, gradient: Array) -> Array:
-        apply = functools.partial(_native, images)
-        (to_kernel,) = jax.linear_transpose(lambda k: apply(k, *settings), kernel)(gradient)
-        return to_kernel
+        return _native_to_kernel(images, kernel, gradient, settings)
 
     def by_products(images: Array, gradient: Array) -> Array:
-        return _sum_of_products(images, gradient, kernel.shape, settings).astype(kernel.dtype)
+        return _kernel_gradient(images, gradient, kernel.shape, settings).astype(kernel.dtype)
 
     to_kernel = jax.lax.platform_dependent(
         images, gradient, cpu=by_products, default=by_convolution
     )
-    return to_images, to_kernel
+    return _native_to_images(images, kernel, gradient, settings), to_kernel
 
 
-def _sum_of_products(
+def _native_to_images(images: Array, kernel: Array, gradient: Array, settings: Any) -> Array:
+    """XLA's gradient of the images."""
+    (to_images,) = jax.linear_transpose(lambda x: _native(x, kernel, *settings), images)(gradient)
+    return to_images
+
+
+def _native_to_kernel(images: Array, kernel: Array, gradient: Array, settings: Any) -> Array:
+    """XLA's gradient of the kernel."""
+    (to_kernel,) = jax.linear_transpose(lambda k: _native(images, k, *settings), kernel)(gradient)
+    return to_kernel
+
+
+def _kernel_gradient(
     images: Float[Array, "b H W c"],
     gradient: Float[Array, "b h w m"],
     shape: tuple[int, ...],
@@ -97,13 +106,13 @@ def _sum_of_products(
     batch, height, width, features = gradient.shape
     group, rows = _block(batch, height, width)
     blocks = -(-height // rows)
-    reach = (shape[0] - 1) * dilation[0] + 1
+    reach = (shape[0] - 1) * dilation[0]
     padded = _pad(images, padding)
-    missing = (blocks * rows - 1) * strides[0] + reach - padded.shape[1]
+    missing = (blocks * rows - 1) * strides[0] + reach + 1 - padded.shape[1]
     padded = jnp.pad(padded, ((0, 0), (0, max(0, missing)), (0, 0), (0, 0)))
     gradient = jnp.pad(gradient, ((0, 0), (0, blocks * rows - height), (0, 0), (0, 0)))
-    span = (rows - 1) * strides[0] + reach
-    exact = _exact(gradient)
+    span = (rows - 1) * strides[0] + reach + 1
+    exact = _sum_dtype(gradient)
 
     def add(total: Array, number: Array) -> tuple[Array, None]:
         first, row = number // blocks * group, number % blocks * rows
@@ -172,11 +181,12 @@ def _backward_depthwise(
     def by_places(images: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
         spread = _spread(gradient, images.shape, kernel.shape, settings)
         to_images = _sum_of_places(spread, kernel[::-1, ::-1], (1, 1), dilation)
-        to_kernel = _sum_of_rows(images, gradient, kernel.shape, settings)
+        to_kernel = _depthwise_kernel_gradient(images, gradient, kernel.shape, settings)
         return to_images, to_kernel.astype(kernel.dtype)
 
-    def by_convolution(images: Array, kernel: Array, gradient: Array) -> Any:
-        return jax.vjp(lambda x, k: _native(x, k, *settings), images, kernel)[1](gradient)
+    def by_convolution(images: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+        arguments = images, kernel, gradient, settings
+        return _native_to_images(*arguments), _native_to_kernel(*arguments)
 
     return jax.lax.platform_dependent(*saved, gradient, cpu=by_places, default=by_convolution)
 
@@ -187,8 +197,8 @@ def _sum_of_places(
     strides: tuple[int, int],
     dilation: tuple[int, int],
 ) -> Float[Array, "b h w c"]:
-    """A depthwise convolution: the sum over the places of the kernel of what they see, weighted."""
-    exact = _exact(padded)
+    """A depthwise convolution: the weighted sum of what the places of the kernel see."""
+    exact = _sum_dtype(padded)
     reach = [(size - 1) * by for size, by in zip(kernel.shape[:2], dilation, strict=True)]
     height, width = (
         (size - reached - 1) // stride + 1
@@ -221,24 +231,26 @@ def _spread(
     return jax.lax.pad(gradient, jnp.zeros((), gradient.dtype), (*edges, (0, 0, 0)))
 
 
-def _sum_of_rows(
+def _depthwise_kernel_gradient(
     images: Float[Array, "b H W c"],
     gradient: Float[Array, "b h w c"],
     shape: tuple[int, ...],
     settings: tuple[tuple[int, int], Pairs, tuple[int, int]],
 ) -> Float[Array, "kh kw 1 c"]:
-    """A depthwise kernel's gradient, in float32 or better, summed over the rows of outputs."""
+    """The kernel's gradient, in float32 or better: the sum over rows of outputs."""
     strides, padding, dilation = settings
     _, height, width, channels = gradient.shape
-    padded, exact = _pad(images, padding), _exact(gradient)
+    padded, exact = _pad(images, padding), _sum_dtype(gradient)
     places = _places(shape, dilation)
-    reach = (shape[0] - 1) * dilation[0] + 1
 
     def add(totals: list[Array], row: Array) -> tuple[list[Array], None]:
         below = jax.lax.dynamic_slice_in_dim(gradient, row, 1, axis=1).astype(exact)
-        seen = jax.lax.dynamic_slice_in_dim(padded, row * strides[0], reach, axis=1).astype(exact)
-        products = [_strided(seen, start, (1, width), strides) * below for _, start in places]
-        return [t + p.sum((0, 1)) for t, p in zip(totals, products, strict=True)], None
+        sums = []
+        for total, (_, (top, left)) in zip(totals, places, strict=True):
+            seen = jax.lax.dynamic_slice_in_dim(padded, row * strides[0] + top, 1, axis=1)
+            seen = _strided(seen, (0, left), (1, width), strides).astype(exact)
+            sums.append(total + jnp.sum(seen * below, axis=(0, 1)))
+        return sums, None
 
     start = [jnp.zeros((width, channels), exact) for _ in places]
     totals, _ = jax.lax.scan(add, start, jnp.arange(height))
@@ -248,8 +260,8 @@ def _sum_of_rows(
 convolve_depthwise.defvjp(_forward_depthwise, _backward_depthwise)
 
 
-def _exact(array: Array) -> Any:
-    """The dtype of sums: float32 or better."""
+def _sum_dtype(array: Array) -> Any:
+    """The dtype of sums over an array: float32 or better."""
     return jnp.float64 if array.dtype == jnp.float64 else jnp.float32
 
 

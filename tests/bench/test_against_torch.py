@@ -95,6 +95,10 @@ def test_the_command_prints_and_writes_both(config_file, tmp_path, capsys):
         (["--config.model.stages=3"], "set --config.model.stages=4."),
         (["--config.model.backbone=mobilenetv2"], "set --config.model.read_head=True."),
         (
+            ["--config.model.dilate_first_block=True"],
+            "set --config.model.dilate_first_block=False.",
+        ),
+        (
             ["--config.model.backbone=mobilenetv3_large"],
             "set --config.model.backbone to a ResNet or mobilenetv2.",
         ),

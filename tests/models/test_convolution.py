@@ -29,12 +29,58 @@ def test_value_and_gradients_equal_pytorch(
 
 @pytest.mark.parametrize(
     ("kernel_size", "stride", "dilation"),
-    [(3, 1, 1), (3, 2, 1), (3, 1, 4), (5, 1, 1), (5, 2, 1), (3, 2, 2), (1, 2, 1)],
+    [(3, 1, 1), (3, 2, 1), (3, 1, 9), (5, 1, 1), (5, 2, 1), (3, 2, 2), (1, 2, 1)],
 )
 def test_depthwise_values_and_gradients_equal_pytorch(kernel_size, stride, dilation):
-    """With a dilation of 4, most places of the kernel see only the padding of 7 rows."""
+    """With a dilation of 9, the outer places of the kernel see nothing of an image's 7 rows."""
     settings = {"stride": stride, "dilation": dilation, "groups": 3}
     check_value_and_gradients(conv(3, kernel_size, **settings))
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_other_platforms_have_the_same_values_and_gradients(groups, monkeypatch):
+    def default_only(*arguments, default, **_):
+        return default(*arguments)
+
+    monkeypatch.setattr(jax.lax, "platform_dependent", default_only)
+    check_value_and_gradients(conv(3, 3, stride=2, dilation=2, groups=groups))
+
+
+def test_other_platforms_keep_the_depthwise_convolution():
+    layer = conv(4, 3, groups=4)
+    images, kernel = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 1, 4))
+    traced = jax.jit(layer.apply).trace({"params": {"kernel": kernel}}, images)
+    for platform in ("cuda", "tpu"):
+        assert "stablehlo.convolution" in traced.lower(lowering_platforms=(platform,)).as_text()
+
+
+def test_depthwise_with_settings_that_differ_between_axes():
+    """An even kernel, and more padding than it reaches, against XLA's convolution."""
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(2, 7, 10, 3)).astype(np.float32)
+    kernel = generator.normal(size=(2, 3, 1, 3)).astype(np.float32)
+    strides, padding, dilation = (2, 3), ((4, 0), (0, 5)), (1, 2)
+
+    def native(images, kernel):
+        layout = convolution.LAYOUT
+        return jax.lax.conv_general_dilated(
+            images,
+            kernel,
+            strides,
+            padding,
+            rhs_dilation=dilation,
+            dimension_numbers=layout,
+            feature_group_count=3,
+        )
+
+    def ours(images, kernel):
+        return convolution.convolve_depthwise(images, kernel, strides, padding, dilation)
+
+    expected, pull_expected = jax.vjp(native, images, kernel)
+    outputs, pull = jax.vjp(jax.jit(ours), images, kernel)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
+    for got, wanted in zip(pull(expected), pull_expected(expected), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-4)
 
 
 def as_pytorch(kernel):
@@ -94,18 +140,22 @@ def test_a_depthwise_layer_holds_no_convolution_on_a_cpu():
     images, kernel = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 1, 4))
 
     def loss(images, kernel):
-        return layer.apply({"params": {"kernel": kernel}}, images).sum()
+        return jnp.sum(layer.apply({"params": {"kernel": kernel}}, images) ** 2)
 
-    for function in (loss, jax.grad(loss, (0, 1))):
-        compiled = jax.jit(function).lower(images, kernel).compile().as_text()
-        assert "convolution(" not in compiled
+    def texts():
+        for function in (loss, jax.grad(loss, 0), jax.grad(loss, 1)):
+            yield jax.jit(lambda *args, f=function: f(*args)).lower(images, kernel).compile()
+
+    assert not any("convolution(" in compiled.as_text() for compiled in texts())
+    layer = layer.clone(conv_general_dilated=jax.lax.conv_general_dilated)
+    assert all("convolution(" in compiled.as_text() for compiled in texts())
 
 
-@pytest.mark.parametrize("groups", [1, 5])
-def test_images_of_a_symbolic_size(groups):
-    layer = conv(5, 3, stride=2, groups=groups)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_on_images_of_a_symbolic_size(stride):
+    layer = conv(5, 3, stride=stride, groups=5)
     generator = np.random.default_rng(0)
-    kernel = generator.normal(size=(3, 3, 5 // groups, 5)).astype(np.float32)
+    kernel = generator.normal(size=(3, 3, 1, 5)).astype(np.float32)
     apply = jax.jit(functools.partial(layer.apply, {"params": {"kernel": kernel}}))
     height, width = jax.export.symbolic_shape("h, w", constraints=("h >= 33", "w >= 33"))
     images = jax.ShapeDtypeStruct((1, height, width, 5), jnp.float32)

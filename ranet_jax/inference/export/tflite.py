@@ -10,7 +10,6 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import jaxpr_as_fun
 
 from ranet_jax.errors import UserError
 from ranet_jax.inference.export.format import Format
@@ -211,11 +210,14 @@ def _while(
 
 
 def _cond(which: Any, *operands: Any, **parameters: Any) -> Sequence[Any]:
-    """A conditional; of one over platforms, the default, since LiteRT has its own operations."""
+    """A conditional as it is, and a choice between platforms as its default.
+
+    The default has the operations that LiteRT has too, such as depthwise convolution.
+    """
     default = default_branch(parameters)
     if default is not None:
         return evaluate(default, operands, RULES, fold=True)
-    return jax.lax.switch(which, [jaxpr_as_fun(each) for each in parameters["branches"]], *operands)
+    return jax.lax.cond_p.bind(which, *operands, **parameters)
 
 
 RULES = {

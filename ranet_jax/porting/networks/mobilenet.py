@@ -58,11 +58,11 @@ def _twin(output_stride: int, num_classes: int | None, source: Source) -> Any:
     model = import_torchvision().models.mobilenet_v2(num_classes=num_classes or 1)
     if num_classes is None:
         del model.classifier[1]
-    dilate(model, output_stride)
+    _dilate(model, output_stride)
     return model
 
 
-def dilate(model: Any, output_stride: int) -> None:
+def _dilate(model: Any, output_stride: int) -> None:
     """Replace strides past the output stride by dilation in each 3 x 3 convolution after them."""
     torch = import_optional("torch", "verify a network")
     stride, dilation = 1, 1

@@ -64,7 +64,22 @@ def test_which_blocks_need_the_size():
     "block", [block for block in BLOCKS if block_id(block) not in OF_ONE_SIZE], ids=block_id
 )
 def test_every_other_block_takes_any_size(tmp_path, block):
-    model = small_model(small_config(block))
+    check_another_size(tmp_path, small_config(block))
+
+
+@LONG
+@pytest.mark.parametrize(
+    ("backbone", "output_stride"),
+    [("mobilenetv2", 8), ("mobilenetv2", 32), ("mobilenetv3_large", 32)],
+)
+def test_mobilenets_take_any_size(tmp_path, backbone, output_stride):
+    (block,) = (block for block in BLOCKS if block_id(block) == "none")
+    settings = {"backbone": backbone, "output_stride": output_stride, "width": 64}
+    check_another_size(tmp_path, small_config(block, **settings))
+
+
+def check_another_size(tmp_path, config):
+    model = small_model(config)
     export(model, tmp_path / "x.stablehlo", "stablehlo", "dynamic")
     run = find_format("stablehlo").open(tmp_path / "x.stablehlo")
     image = primary_image(41, 58, seed=3)
