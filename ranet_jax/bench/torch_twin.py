@@ -144,18 +144,15 @@ def _segmenter(config: ConfigDict, num_classes: int) -> Any:
 
 
 def _backbone(fields: ConfigDict) -> tuple[Any, int]:
-    """timm's ResNet or torchvision's MobileNetV2, and the number of channels of its features."""
-    stride = fields.output_stride
+    """The backbone up to its last features, and their number of channels."""
+    twin = BACKBONES[fields.backbone].twin
+    assert twin is not None
+    model = twin.build(fields.output_stride, None, lambda name: None)
     if fields.backbone == "mobilenetv2":
-        twin = BACKBONES["mobilenetv2"].twin
-        assert twin is not None
-        model = twin.build(stride, None, lambda name: None)
-        model.forward = model.features.forward
-        return model, model.last_channel
-    import_torchvision()  # timm imports it
-    timm = import_optional("timm", PURPOSE)
-    model = timm.create_model(fields.backbone, num_classes=0, global_pool="", output_stride=stride)
-    return model, model.num_features
+        model.forward, width = model.features.forward, model.last_channel
+    else:
+        model.forward, width = model.forward_features, model.num_features
+    return model, width
 
 
 def deeplabv3_step(num_classes: int) -> TorchStep:

@@ -5,7 +5,7 @@ slowest of all for few channels and large images. Here the gradient is computed 
 rows after another, each as one matrix product with the pixels that the kernel saw there, which
 takes a third to a half of that time.
 
-A depthwise convolution has no matrix products, and XLA takes ten times as long for it as for the
+A depthwise convolution has no matrix products, and XLA takes many times as long for it as for the
 same sums of products of whole maps. Here it is written as these sums, and so are its gradients.
 """
 
@@ -31,13 +31,30 @@ Pairs = tuple[tuple[int, int], tuple[int, int]]
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def convolve(
     images: Float[Array, "b H W c"],
-    kernel: Float[Array, "kh kw c m"],
+    kernel: Float[Array, "kh kw k m"],
     strides: tuple[int, int],
     padding: Pairs,
     dilation: tuple[int, int],
 ) -> Float[Array, "b h w m"]:
-    """Convolve images like `jax.lax.conv_general_dilated`, with reverse-mode gradients."""
-    return _native(images, kernel, strides, padding, dilation)
+    """Convolve images like `jax.lax.conv_general_dilated`, with reverse-mode gradients.
+
+    A kernel of several channels [kh, kw, 1, c] is depthwise: it convolves each channel by itself.
+    """
+    settings = strides, padding, dilation
+    if not _is_depthwise(images, kernel):
+        return _native(images, kernel, *settings)
+
+    def by_places(images: Array, kernel: Array) -> Array:
+        return _sum_of_places(_pad(images, padding), kernel, strides, dilation)
+
+    def by_convolution(images: Array, kernel: Array) -> Array:
+        return _native(images, kernel, *settings)
+
+    return jax.lax.platform_dependent(images, kernel, cpu=by_places, default=by_convolution)
+
+
+def _is_depthwise(images: Array, kernel: Array) -> bool:
+    return images.shape[-1] > 1 and kernel.shape[2:] == (1, images.shape[-1])
 
 
 def _native(images: Array, kernel: Array, *settings: Any) -> Array:
@@ -54,7 +71,7 @@ def _native(images: Array, kernel: Array, *settings: Any) -> Array:
 
 
 def _forward(images: Array, kernel: Array, *settings: Any) -> tuple[Array, tuple[Array, Array]]:
-    return _native(images, kernel, *settings), (images, kernel)
+    return convolve(images, kernel, *settings), (images, kernel)
 
 
 def _backward(
@@ -64,19 +81,24 @@ def _backward(
     saved: tuple[Array, Array],
     gradient: Array,
 ) -> tuple[Array, Array]:
-    images, kernel = saved
     settings = strides, padding, dilation
+    depthwise = _is_depthwise(*saved)
 
-    def by_convolution(images: Array, gradient: Array) -> Array:
-        return _native_to_kernel(images, kernel, gradient, settings)
+    def on_cpus(images: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+        if depthwise:
+            spread = _spread(gradient, images.shape, kernel.shape, settings)
+            to_images = _sum_of_places(spread, kernel[::-1, ::-1], (1, 1), dilation)
+            to_kernel = _depthwise_kernel_gradient(images, gradient, kernel.shape, settings)
+        else:
+            to_images = _native_to_images(images, kernel, gradient, settings)
+            to_kernel = _kernel_gradient(images, gradient, kernel.shape, settings)
+        return to_images, to_kernel.astype(kernel.dtype)
 
-    def by_products(images: Array, gradient: Array) -> Array:
-        return _kernel_gradient(images, gradient, kernel.shape, settings).astype(kernel.dtype)
+    def elsewhere(images: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+        arguments = images, kernel, gradient, settings
+        return _native_to_images(*arguments), _native_to_kernel(*arguments)
 
-    to_kernel = jax.lax.platform_dependent(
-        images, gradient, cpu=by_products, default=by_convolution
-    )
-    return _native_to_images(images, kernel, gradient, settings), to_kernel
+    return jax.lax.platform_dependent(*saved, gradient, cpu=on_cpus, default=elsewhere)
 
 
 def _native_to_images(images: Array, kernel: Array, gradient: Array, settings: Any) -> Array:
@@ -138,57 +160,6 @@ def _block(batch: int, height: int, width: int) -> tuple[int, int]:
     rows = min(height, max(1, BLOCK_PIXELS // width))
     most = max(1, BLOCK_PIXELS // (height * width))
     return max(n for n in range(1, min(batch, most) + 1) if batch % n == 0), rows
-
-
-convolve.defvjp(_forward, _backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def convolve_depthwise(
-    images: Float[Array, "b H W c"],
-    kernel: Float[Array, "kh kw 1 c"],
-    strides: tuple[int, int],
-    padding: Pairs,
-    dilation: tuple[int, int],
-) -> Float[Array, "b h w c"]:
-    """Convolve every channel of images with its own kernel, with reverse-mode gradients."""
-    settings = strides, padding, dilation
-
-    def by_places(images: Array, kernel: Array) -> Array:
-        return _sum_of_places(_pad(images, padding), kernel, strides, dilation)
-
-    def by_convolution(images: Array, kernel: Array) -> Array:
-        return _native(images, kernel, *settings)
-
-    return jax.lax.platform_dependent(images, kernel, cpu=by_places, default=by_convolution)
-
-
-def _forward_depthwise(
-    images: Array, kernel: Array, *settings: Any
-) -> tuple[Array, tuple[Array, Array]]:
-    return convolve_depthwise(images, kernel, *settings), (images, kernel)
-
-
-def _backward_depthwise(
-    strides: tuple[int, int],
-    padding: Pairs,
-    dilation: tuple[int, int],
-    saved: tuple[Array, Array],
-    gradient: Array,
-) -> tuple[Array, Array]:
-    settings = strides, padding, dilation
-
-    def by_places(images: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
-        spread = _spread(gradient, images.shape, kernel.shape, settings)
-        to_images = _sum_of_places(spread, kernel[::-1, ::-1], (1, 1), dilation)
-        to_kernel = _depthwise_kernel_gradient(images, gradient, kernel.shape, settings)
-        return to_images, to_kernel.astype(kernel.dtype)
-
-    def by_convolution(images: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
-        arguments = images, kernel, gradient, settings
-        return _native_to_images(*arguments), _native_to_kernel(*arguments)
-
-    return jax.lax.platform_dependent(*saved, gradient, cpu=by_places, default=by_convolution)
 
 
 def _sum_of_places(
@@ -257,7 +228,7 @@ def _depthwise_kernel_gradient(
     return jnp.stack([total.sum(0) for total in totals]).reshape(shape)
 
 
-convolve_depthwise.defvjp(_forward_depthwise, _backward_depthwise)
+convolve.defvjp(_forward, _backward)
 
 
 def _sum_dtype(array: Array) -> Any:
@@ -305,9 +276,7 @@ def conv_general_dilated(
     Convolutions that are neither without groups nor depthwise, and those with settings that
     `flax.linen.Conv` does not pass for images, are left to XLA.
     """
-    channels = images.shape[-1]
-    depthwise = kernel.shape[2:] == (1, channels) and feature_group_count == channels
-    if settings != PLAIN or not (depthwise or feature_group_count == 1):
+    if settings != PLAIN or not (feature_group_count == 1 or _is_depthwise(images, kernel)):
         return jax.lax.conv_general_dilated(
             images,
             kernel,
@@ -319,5 +288,4 @@ def conv_general_dilated(
         )
     (top, bottom), (left, right) = padding
     pads = (top, bottom), (left, right)
-    function = convolve if feature_group_count == 1 else convolve_depthwise
-    return function(images, kernel, tuple(window_strides), pads, tuple(rhs_dilation))
+    return convolve(images, kernel, tuple(window_strides), pads, tuple(rhs_dilation))

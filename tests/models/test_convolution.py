@@ -61,20 +61,17 @@ def test_depthwise_with_settings_that_differ_between_axes():
     kernel = generator.normal(size=(2, 3, 1, 3)).astype(np.float32)
     strides, padding, dilation = (2, 3), ((4, 0), (0, 5)), (1, 2)
 
-    def native(images, kernel):
-        layout = convolution.LAYOUT
-        return jax.lax.conv_general_dilated(
-            images,
-            kernel,
-            strides,
-            padding,
-            rhs_dilation=dilation,
-            dimension_numbers=layout,
-            feature_group_count=3,
-        )
+    native = functools.partial(
+        jax.lax.conv_general_dilated,
+        window_strides=strides,
+        padding=padding,
+        rhs_dilation=dilation,
+        dimension_numbers=convolution.LAYOUT,
+        feature_group_count=3,
+    )
 
     def ours(images, kernel):
-        return convolution.convolve_depthwise(images, kernel, strides, padding, dilation)
+        return convolution.convolve(images, kernel, strides, padding, dilation)
 
     expected, pull_expected = jax.vjp(native, images, kernel)
     outputs, pull = jax.vjp(jax.jit(ours), images, kernel)

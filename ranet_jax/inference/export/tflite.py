@@ -15,12 +15,7 @@ from ranet_jax.errors import UserError
 from ranet_jax.inference.export.format import Format
 from ranet_jax.inference.export.program import Program
 from ranet_jax.inference.export.quantization import quantize_tflite
-from ranet_jax.inference.export.rewriting import (
-    default_branch,
-    evaluate,
-    missing,
-    rewritten,
-)
+from ranet_jax.inference.export.rewriting import default_branch, evaluate, missing, rewritten
 from ranet_jax.inference.runtimes import OUTPUTS, SIGNATURE, open_tflite
 
 
