@@ -88,6 +88,7 @@ def torch_step(config: ConfigDict, network: Any) -> TorchStep:
             weight_decay=config.optimizer.weight_decay,
         ),
         torch.tensor(weights, device=device) if weights else None,
+        config.model.align_corners,
     )
 
 
@@ -189,7 +190,11 @@ def _images(torch: Any, batch: Batch) -> Any:
 
 
 def _train_step(
-    torch: Any, network: Callable[[Any], Any], optimizer: Any, class_weights: Any = None
+    torch: Any,
+    network: Callable[[Any], Any],
+    optimizer: Any,
+    class_weights: Any = None,
+    align_corners: bool = True,
 ) -> TorchStep:
     """A step of `optimizer` on the cross-entropy of the network's resized score maps."""
     device = _device(torch)
@@ -199,7 +204,7 @@ def _train_step(
         labels = torch.from_numpy(batch["label"]).to(device).long()
         optimizer.zero_grad()
         scores = torch.nn.functional.interpolate(
-            network(images), labels.shape[1:], mode="bilinear", align_corners=True
+            network(images), labels.shape[1:], mode="bilinear", align_corners=align_corners
         )
         total = torch.nn.functional.cross_entropy(
             scores, labels, class_weights, ignore_index=IGNORE_LABEL, reduction="sum"

@@ -168,7 +168,8 @@ FIELDS: dict[str, Field] = {
     "model.align_corners": Field(
         True,
         "weights",
-        "Whether `psp`, `deeplabv3plus` and HRNet's last features resize with corners aligned.",
+        "Whether maps are resized with aligned corners: scores to the image, and maps in `psp`,"
+        " `deeplabv3plus` and HRNet's last features ([corners](porting.md#corners)).",
     ),
     "model.mask_size": Field(
         (97, 97),

@@ -172,8 +172,10 @@ def prediction_sheet(
     for normalized, truth in itertools.islice(labelled, count):
         image = model.normalization.undo(normalized)
         prediction, dataset = model.predict(image), model.dataset
-        purity = math.nan
-        if prediction.regions is not None:
-            purity = region_purity(prediction.regions.labels, truth, dataset.ignore_label)
+        purity, regions = math.nan, prediction.regions
+        if regions is not None:
+            purity = region_purity(
+                regions.labels, truth, dataset.ignore_label, regions.align_corners
+            )
         rows.append(sheet_row(image, prediction, dataset.palette, truth, purity, alpha))
     return contact_sheet(rows, model.dataset)

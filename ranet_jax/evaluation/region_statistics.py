@@ -20,7 +20,9 @@ BOUNDARY_THRESHOLD = 0.5
 # A partition is degenerate if more than this share of the pixels is in one region, or single.
 DEGENERATE_SHARE = 0.9
 
-_boundary_cells = jax.jit(ops.boundary_cells, static_argnames=("shape", "ignore_label"))
+_boundary_cells = jax.jit(
+    ops.boundary_cells, static_argnames=("shape", "ignore_label", "align_corners")
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +72,11 @@ def count_image(
     boundary: Float[np.ndarray, "h w"],
     truth: Integer[np.ndarray, "H W"],
     ignore_label: int = IGNORE_LABEL,
+    align_corners: bool = True,
 ) -> RegionCounts:
     """Count the regions of one image.
 
-    The category of a feature pixel is that of the label pixel at its place (`ops.nearest_indices`);
+    The category of a feature pixel is that of the label pixel at its place (`ops.nearest_grid`);
     ignored pixels have none. `ops.boundary_cells` says whether a cell holds a boundary.
 
     Args:
@@ -82,13 +85,16 @@ def count_image(
       boundary: probability of a boundary, B of Eq. 1.
       truth: label map of any resolution.
       ignore_label: the value of pixels without a category.
+      align_corners: how the feature grid lies over the label map, as in `ops.nearest_grid`.
     """
     height, width = labels.shape
     sizes = np.bincount(labels.ravel(), minlength=labels.size)
     large = sizes[sizes >= MIN_REGION_PIXELS]
 
-    labelled_pixels, pure_pixels = _count_labelled(labels, truth, ignore_label)
-    cells = _boundary_cells(truth, shape=(height, width), ignore_label=ignore_label)
+    labelled_pixels, pure_pixels = _count_labelled(labels, truth, ignore_label, align_corners)
+    cells = _boundary_cells(
+        truth, shape=(height, width), ignore_label=ignore_label, align_corners=align_corners
+    )
     true, pixels_of_cell = jax.device_get(cells)
     predicted = (boundary > BOUNDARY_THRESHOLD) & (pixels_of_cell > 0)
     return RegionCounts(
@@ -112,21 +118,24 @@ def region_purity(
     labels: Int[np.ndarray, "h w"],
     truth: Integer[np.ndarray, "H W"],
     ignore_label: int = IGNORE_LABEL,
+    align_corners: bool = True,
 ) -> float:
     """Share of the labelled feature pixels that have their region's most frequent category.
 
     NaN if no pixel is labelled.
     """
-    labelled, pure = _count_labelled(labels, truth, ignore_label)
+    labelled, pure = _count_labelled(labels, truth, ignore_label, align_corners)
     return _ratio(pure, labelled)
 
 
 def _count_labelled(
-    labels: Int[np.ndarray, "h w"], truth: Integer[np.ndarray, "H W"], ignore_label: int
+    labels: Int[np.ndarray, "h w"],
+    truth: Integer[np.ndarray, "H W"],
+    ignore_label: int,
+    align_corners: bool,
 ) -> tuple[int, int]:
     """Counts of feature pixels with a category, and of those with their region's most frequent."""
-    rows, columns = map(ops.nearest_indices, labels.shape, truth.shape)
-    categories = truth[np.ix_(rows, columns)]
+    categories = truth[ops.nearest_grid(labels.shape, truth.shape, align_corners)]
     labelled = categories != ignore_label
     return int(labelled.sum()), _pure_pixels(labels[labelled], categories[labelled])
 
@@ -147,6 +156,7 @@ def count_batch(
     truth: Integer[np.ndarray, "b H W"],
     mask: Bool[np.ndarray, " b"],
     ignore_label: int = IGNORE_LABEL,
+    align_corners: bool = True,
 ) -> RegionCounts:
     """Sum of `count_image` over the images of a batch that `mask` does not leave out.
 
@@ -165,7 +175,12 @@ def count_batch(
     )
     for index in np.flatnonzero(mask):
         total += count_image(
-            labels[index].reshape(grid), roots[index], boundary[index], truth[index], ignore_label
+            labels[index].reshape(grid),
+            roots[index],
+            boundary[index],
+            truth[index],
+            ignore_label,
+            align_corners,
         )
     return total
 
@@ -175,12 +190,13 @@ def count_passes(
     truth: Integer[np.ndarray, "b H W"],
     mask: Bool[np.ndarray, " b"],
     ignore_label: int = IGNORE_LABEL,
+    align_corners: bool = True,
 ) -> RegionCounts:
     """Sum of `count_batch` over passes that took the images of a batch one part after another."""
     total, start = RegionCounts(), 0
     for outputs in passes:
         part = slice(start, start + len(outputs.fine))
-        total += count_batch(outputs, truth[part], mask[part], ignore_label)
+        total += count_batch(outputs, truth[part], mask[part], ignore_label, align_corners)
         start = part.stop
     return total
 

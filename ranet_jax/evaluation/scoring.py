@@ -102,7 +102,9 @@ def evaluate_batches(
                 names=OUTPUTS,
                 with_regions=settings.regions,
             )
-            tally.regions += count_passes(passes, batch["label"], batch["mask"], ignore_label)
+            tally.regions += count_passes(
+                passes, batch["label"], batch["mask"], ignore_label, settings.align_corners
+            )
             matrices = _confusions(probabilities, on_devices, ignore_label)
             if tally.batches == 0:
                 samples = _samples(batch, probabilities["fine"])

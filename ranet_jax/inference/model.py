@@ -147,7 +147,9 @@ class Model:
         )
         maps = jax.device_get(probabilities)
         regions = [
-            region_map_of(each, number) for each in passes for number in range(len(each.fine))
+            region_map_of(each, number, self.settings.align_corners)
+            for each in passes
+            for number in range(len(each.fine))
         ]
         regions = regions or [None] * len(batch)  # if no pass was made for them
         return [
@@ -178,7 +180,7 @@ class Model:
             return {"fine": self.forward(self._on_device, windows).fine}
 
         def predict(windows: Array) -> Array:
-            return whole_probabilities(scores, windows)["fine"]
+            return whole_probabilities(scores, windows, self.settings.align_corners)["fine"]
 
         with memory_explained((1, image.height, image.width, 3), image.name):
             for rows in probability_rows(predict, image, self._normalized, self.settings):

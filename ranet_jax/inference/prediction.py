@@ -18,12 +18,14 @@ class RegionMap:
     """The regions of one image on its h x w feature grid, with their representative pixels.
 
     `labels` is the root pixel (row-major number) of each pixel's region and `score` its J of
-    Eq. 5; `representatives` has `roots` [Q], `indices` [Q, K] and `valid` [Q, K].
+    Eq. 5; `representatives` has `roots` [Q], `indices` [Q, K] and `valid` [Q, K]. The corners of
+    the grid are those of the image, or, without `align_corners`, the outer edges are.
     """
 
     labels: Int[np.ndarray, "h w"]
     score: Float[np.ndarray, "h w"]
     representatives: ops.Representatives
+    align_corners: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,7 @@ def prediction_of(maps: dict[str, np.ndarray], regions: RegionMap | None) -> Pre
     )
 
 
-def region_map_of(outputs: Outputs, number: int) -> RegionMap | None:
+def region_map_of(outputs: Outputs, number: int, align_corners: bool) -> RegionMap | None:
     """The regions of an image of the batch, on the grid of the score maps; None without regions."""
     if outputs.regions is None or outputs.coarse is None:
         return None
@@ -62,4 +64,5 @@ def region_map_of(outputs: Outputs, number: int) -> RegionMap | None:
         labels=np.asarray(regions.labels[number]).reshape(grid),
         score=np.asarray(regions.score[number]).reshape(grid),
         representatives=jax.tree.map(lambda x: np.asarray(x[number]), regions.representatives),
+        align_corners=align_corners,
     )

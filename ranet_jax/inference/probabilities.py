@@ -20,13 +20,16 @@ from ranet_jax.ops.checks import GridShape
 Forward = Callable[[Array], ScoreMaps]
 
 
-@functools.partial(jax.jit, static_argnames="shape")
-def resized_softmax(scores: Float[Array, "b h w c"], shape: GridShape) -> Float32[Array, "b H W c"]:
-    """Probabilities of score maps resized to `shape` (H, W), corners aligned, in float32."""
-    return jax.nn.softmax(ops.resize_bilinear(scores.astype(jnp.float32), shape), axis=-1)
+_resize = jax.jit(ops.resize_bilinear, static_argnames=("shape", "align_corners"))
 
 
-_resize = jax.jit(ops.resize_bilinear, static_argnames="shape")
+@functools.partial(jax.jit, static_argnames=("shape", "align_corners"))
+def resized_softmax(
+    scores: Float[Array, "b h w c"], shape: GridShape, align_corners: bool
+) -> Float32[Array, "b H W c"]:
+    """Probabilities of score maps resized to `shape` (H, W), in float32."""
+    resized = ops.resize_bilinear(scores.astype(jnp.float32), shape, align_corners)
+    return jax.nn.softmax(resized, axis=-1)
 
 
 def predict_probabilities(
@@ -35,22 +38,27 @@ def predict_probabilities(
     """Probabilities at the images' own resolution, averaged as `settings` says.
 
     `forward` takes normalised images of any size and returns score maps before softmax, by name,
-    at any resolution. Each map is resized to its input (corners aligned) before the softmax;
-    probabilities of a scaled image are resized to the image. Flips mirror the width.
+    at any resolution. Each map is resized to its input before the softmax; probabilities of a
+    scaled image are resized to the image. Flips mirror the width.
     """
     shape = (images.shape[1], images.shape[2])
     if settings.mode == "slide":
         predict = functools.partial(
             slide,
-            functools.partial(whole_probabilities, forward),
+            functools.partial(whole_probabilities, forward, align_corners=settings.align_corners),
             crop_size=settings.crop_size,
             stride_ratio=settings.stride_ratio,
             window_batch=settings.window_batch,
         )
     else:
-        predict = functools.partial(whole_probabilities, forward, max_pixels=settings.max_pixels)
+        predict = functools.partial(
+            whole_probabilities,
+            forward,
+            align_corners=settings.align_corners,
+            max_pixels=settings.max_pixels,
+        )
     views = [
-        _view(predict, images, _scaled(shape, scale), flip)
+        _view(predict, images, _scaled(shape, scale), flip, settings.align_corners)
         for scale in settings.scales
         for flip in ((False, True) if settings.flip else (False,))
     ]
@@ -66,39 +74,51 @@ def _scaled(shape: tuple[int, int], scale: float) -> tuple[int, int]:
     return height, width
 
 
-def _view(predict: Forward, images: Array, scaled_shape: tuple[int, int], flip: bool) -> ScoreMaps:
+def _view(
+    predict: Forward,
+    images: Array,
+    scaled_shape: tuple[int, int],
+    flip: bool,
+    align_corners: bool,
+) -> ScoreMaps:
     """Probabilities of the images seen at another size or mirrored, mapped back to the images."""
     shape = images.shape[1:3]
-    seen = images if scaled_shape == shape else _resize(images, scaled_shape)
+    seen = images if scaled_shape == shape else _resize(images, scaled_shape, align_corners)
     probabilities = predict(seen[:, :, ::-1] if flip else seen)
     if flip:
         probabilities = {name: maps[:, :, ::-1] for name, maps in probabilities.items()}
     if scaled_shape == shape:
         return probabilities
-    return {name: _resize(maps, shape) for name, maps in probabilities.items()}
+    return {name: _resize(maps, shape, align_corners) for name, maps in probabilities.items()}
 
 
 def whole_probabilities(
-    forward: Forward, images: Float[Array, "b H W _"], max_pixels: int | None = None
+    forward: Forward,
+    images: Float[Array, "b H W _"],
+    align_corners: bool,
+    max_pixels: int | None = None,
 ) -> ScoreMaps:
     """Probabilities of whole images, which may compile for each distinct size."""
-    scores = forward(fit_whole(images, max_pixels))
-    return probabilities_at(scores, (images.shape[1], images.shape[2]))
+    scores = forward(fit_whole(images, align_corners, max_pixels))
+    return probabilities_at(scores, (images.shape[1], images.shape[2]), align_corners)
 
 
-def probabilities_at(scores: ScoreMaps, shape: tuple[int, int]) -> ScoreMaps:
+def probabilities_at(scores: ScoreMaps, shape: tuple[int, int], align_corners: bool) -> ScoreMaps:
     """`resized_softmax` of each score map, computed before this returns.
 
     One pass ends before another starts: passes that run at the same time would all hold their
     memory, and on several CPU devices would keep the threads that their exchanges wait for.
     """
     return jax.block_until_ready(
-        {name: resized_softmax(maps, shape) for name, maps in scores.items()}
+        {name: resized_softmax(maps, shape, align_corners) for name, maps in scores.items()}
     )
 
 
 def fit_whole(
-    images: Float[Array, "b H W c"], max_pixels: int | None, report: bool = True
+    images: Float[Array, "b H W c"],
+    align_corners: bool,
+    max_pixels: int | None,
+    report: bool = True,
 ) -> Float[Array, "b h w c"]:
     """The images, resized if larger than `max_pixels`, which is reported on standard error."""
     height, width = images.shape[1:3]
@@ -108,7 +128,7 @@ def fit_whole(
     smaller = max(1, int(height * factor)), max(1, int(width * factor))
     if report:
         _report_smaller((height, width), smaller)
-    return _resize(images, smaller)
+    return _resize(images, smaller, align_corners)
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from ranet_jax.inference.colors import Color, Palette, cielab, nearest, rgb_lattice
 from ranet_jax.inference.prediction import MIN_REGION_PIXELS, RegionMap
-from ranet_jax.ops import nearest_indices
+from ranet_jax.ops import nearest_grid
 
 RGB = UInt8[np.ndarray, "H W 3"]
 Picture = UInt8[np.ndarray, "_ _ 3"]  # of any size
@@ -67,15 +67,14 @@ def region_picture(
 
     Args:
       image: the photograph.
-      regions: regions on its feature grid, whose corners are the image's corners.
+      regions: regions on its feature grid.
       size: (height, width) of the picture.
       palette: colours of the classes.
     """
     height, width = size
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     grey = np.asarray(ImageOps.equalize(resized.convert("L")))[..., None] / 255
-    rows, columns = map(nearest_indices, size, regions.labels.shape)
-    labels = regions.labels[np.ix_(rows, columns)]
+    labels = regions.labels[nearest_grid(size, regions.labels.shape, regions.align_corners)]
     is_large = _region_sizes(regions) >= MIN_REGION_PIXELS
 
     colors = region_colors(regions, palette)
@@ -176,13 +175,19 @@ def contours(
 
 
 def feature_positions(
-    indices: Int[np.ndarray, " n"], grid: tuple[int, int], shape: tuple[int, int]
+    indices: Int[np.ndarray, " n"],
+    grid: tuple[int, int],
+    shape: tuple[int, int],
+    align_corners: bool = True,
 ) -> Float[np.ndarray, "n 2"]:
-    """Image coordinates (y, x) of the centres of feature pixels, corners aligned.
+    """Image coordinates (y, x) of the centres of feature pixels.
 
-    On a 3 x 3 grid over 9 x 9 pixels, feature pixels 0, 4 and 8 lie at (0, 0), (4, 4), (8, 8).
+    On a 3 x 3 grid over 9 x 9 pixels, feature pixels 0, 4 and 8 lie at (0, 0), (4, 4), (8, 8);
+    without aligned corners at (1, 1), (4, 4), (7, 7).
     """
     cells = np.stack(np.divmod(indices, grid[1]), axis=-1)
+    if not align_corners:
+        return (cells + 0.5) * (np.array(shape) / np.array(grid)) - 0.5
     steps = [(size - 1) / max(count - 1, 1) for size, count in zip(shape, grid, strict=True)]
     return cells * np.array(steps)
 
@@ -195,6 +200,7 @@ def _draw_dots(drawing: Image.Image, regions: RegionMap, is_tinted: Bool[np.ndar
     slots = regions.representatives
     shown = np.asarray(slots.valid) & is_tinted[np.asarray(slots.roots)][:, None]
     pen = ImageDraw.Draw(drawing)
-    for y, x in feature_positions(np.asarray(slots.indices)[shown], grid, shape):
+    indices = np.asarray(slots.indices)[shown]
+    for y, x in feature_positions(indices, grid, shape, regions.align_corners):
         for reach, color in ((1.5 * radius, RIM), (radius, REPRESENTATIVE)):
             pen.ellipse((x - reach, y - reach, x + reach, y + reach), fill=color)

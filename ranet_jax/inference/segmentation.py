@@ -49,16 +49,17 @@ def segment(
         return {name: maps for name, maps in score_maps(outputs).items() if name in names}
 
     if settings.single_pass:
-        seen = fit_whole(images, settings.max_pixels)
+        seen = fit_whole(images, settings.align_corners, settings.max_pixels)
         outputs = forward(variables, seen, with_regions=with_regions)
         shape = (images.shape[1], images.shape[2])
-        return Segmentation(probabilities_at(wanted(outputs), shape), [outputs])
+        probabilities = probabilities_at(wanted(outputs), shape, settings.align_corners)
+        return Segmentation(probabilities, [outputs])
     passes = []
     if with_regions and _gives_regions(forward, variables, images):
         group = len(images.sharding.device_set)
         for start in range(0, len(images), group):
             part = images[start : start + group]
-            seen = fit_whole(part, settings.max_pixels, report=False)
+            seen = fit_whole(part, settings.align_corners, settings.max_pixels, report=False)
             # One pass ends before another starts; see `probabilities_at`.
             passes.append(jax.block_until_ready(forward(variables, seen, with_regions=True)))
 

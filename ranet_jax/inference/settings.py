@@ -25,6 +25,8 @@ class InferenceSettings:
     the image and, if `flip`, over the image and its mirror image. A pass over a whole image of more
     than `max_pixels` sees it at a smaller size, and its scores are resized back. With `regions` an
     evaluation counts regions too; if there are windows, scales or flips, that takes one more pass.
+    `align_corners` says how images and scores are resized, as in `ops.resize_bilinear`; it belongs
+    to the network.
     """
 
     mode: str = "whole"
@@ -35,6 +37,7 @@ class InferenceSettings:
     window_batch: int = 4
     max_pixels: int | None = None
     regions: bool = True
+    align_corners: bool = True
 
     def __post_init__(self) -> None:
         for name in ("mode", "crop_size", "stride_ratio", "scales"):
@@ -44,7 +47,7 @@ class InferenceSettings:
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "InferenceSettings":
-        """Read the `eval` section of a config.
+        """Read the `eval` section of a config, and how its network resizes scores.
 
         If the network compares all pairs of feature pixels, `max_pixels` is the number of image
         pixels that `STREAMING_PIXELS` of them cover (`TABLE_PIXELS` if it holds tables of the
@@ -64,6 +67,7 @@ class InferenceSettings:
             flip=section.flip,
             max_pixels=max_pixels,
             regions=section.regions,
+            align_corners=config.model.align_corners,
         )
 
     @property

@@ -22,6 +22,7 @@
     -    boundary_cells           label map                 feature pixels that hold a boundary
     -    resize_bilinear          maps                      maps of another size
     -    nearest_indices          numbers of places         places of one axis closest to another's
+    -    nearest_grid             sizes of grid and image   pixels closest to the places of a grid
     -    adaptive_average_pool    maps                      their means over a grid
 
 Pixels are numbered row-major, n = h * w: `maps.reshape(-1, c)` turns maps [h, w, c] into rows, and
@@ -54,7 +55,7 @@ from ranet_jax.ops.regions import (
     representative_score,
     select_representatives,
 )
-from ranet_jax.ops.resize import nearest_indices, resize_bilinear
+from ranet_jax.ops.resize import nearest_grid, nearest_indices, resize_bilinear
 from ranet_jax.ops.semantic import jensen_shannon
 from ranet_jax.ops.streaming import region_map
 from ranet_jax.ops.targets import boundary_cells, boundary_target
@@ -73,6 +74,7 @@ __all__ = [
     "interact",
     "interaction_weights",
     "jensen_shannon",
+    "nearest_grid",
     "nearest_indices",
     "partition",
     "pixel_attention",

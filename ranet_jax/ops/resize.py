@@ -72,16 +72,46 @@ def resize_bilinear(
     return resized.astype(x.dtype)
 
 
-def nearest_indices(count: int, size: int) -> Int64[np.ndarray, " count"]:
-    """Find the closest of `size` places to each of `count` along an axis, corners aligned.
+def nearest_indices(
+    count: int, size: int, align_corners: bool = True
+) -> Int64[np.ndarray, " count"]:
+    """Find the closest of `size` places to each of `count` along an axis, as maps are resized.
 
-    If two places are equally close, the larger is returned. 3 cells over 6 pixels lie at 0, 2.5
-    and 5, which gives pixels 0, 3 and 5; 6 pixels over 3 cells lie in cells 0, 0, 1, 1, 2 and 2. A
-    single place lies at 0.
+    If two places are equally close, the larger is returned. With aligned corners, 3 cells over 6
+    pixels lie at 0, 2.5 and 5, which gives pixels 0, 3 and 5; 6 pixels over 3 cells lie in cells
+    0, 0, 1, 1, 2 and 2. A single place lies at 0. Without, 3 cells lie at 0.5, 2.5 and 4.5, which
+    gives pixels 1, 3 and 5, and a single place lies in the middle.
 
     Raises:
       ValueError: a number of places is not positive.
     """
     count, size = positive_integer("count", count), positive_integer("size", size)
+    places = np.arange(count, dtype=np.int64)
+    if not align_corners:
+        return (2 * places + 1) * size // (2 * count)
     steps = max(count - 1, 1)
-    return (2 * np.arange(count, dtype=np.int64) * (size - 1) + steps) // (2 * steps)
+    return (2 * places * (size - 1) + steps) // (2 * steps)
+
+
+def nearest_grid(
+    shape: tuple[int, int], size: tuple[int, int], align_corners: bool = True
+) -> tuple[Int64[np.ndarray, "h 1"], Int64[np.ndarray, "1 w"]]:
+    """Find the closest pixel of an image to each place of a grid, with `nearest_indices`.
+
+    The result is an index: `labels[nearest_grid((h, w), labels.shape)]` are the labels at the
+    places of a feature grid, and `regions[nearest_grid((H, W), regions.shape)]` gives each pixel of
+    an image its region.
+
+    Args:
+      shape: (h, w) of the grid.
+      size: (H, W) of the image in pixels.
+      align_corners: whether the corners of both coincide, or else their outer edges.
+
+    Raises:
+      ValueError: a number of places is not positive.
+    """
+    rows, columns = (
+        nearest_indices(count, pixels, align_corners)
+        for count, pixels in zip(grid_shape("shape", shape), grid_shape("size", size), strict=True)
+    )
+    return rows[:, None], columns[None]

@@ -69,6 +69,7 @@ def boundary_cells(
     shape: tuple[int, int],
     ignore_label: int = 255,
     radius: float = 1.0,
+    align_corners: bool = True,
 ) -> tuple[Bool[Array, "h w"], Float[Array, "h w"]]:
     """Mark the feature pixels whose cell of the label map holds a boundary.
 
@@ -88,6 +89,8 @@ def boundary_cells(
       shape: (h, w) of the feature grid.
       ignore_label: the value of ignored pixels.
       radius: the radius for `boundary_target`, in label pixels.
+      align_corners: if False, the outer edges of both grids coincide instead, so that all cells
+        have the same size if the sides of the label map are multiples of those of the grid.
 
     Returns:
       Whether each cell holds a boundary, and how many labelled pixels it has; a cell without
@@ -100,7 +103,8 @@ def boundary_cells(
     shape = grid_shape("shape", shape)
     boundary = boundary_target(labels, ignore_label, radius)
     rows, columns = (
-        _cell_members(cells, size) for cells, size in zip(shape, labels.shape, strict=True)
+        _cell_members(cells, size, align_corners)
+        for cells, size in zip(shape, labels.shape, strict=True)
     )
 
     def sum_cells(mask: Array) -> Array:
@@ -116,7 +120,7 @@ def boundary_cells(
     return sum_cells(boundary) > 0, sum_cells(labels != ignore_label)
 
 
-def _cell_members(cells: int, size: int) -> Float[np.ndarray, "cells size"]:
+def _cell_members(cells: int, size: int, align_corners: bool) -> Float[np.ndarray, "cells size"]:
     """1 where a pixel of an axis lies closest to a cell's centre, else 0."""
-    closest = nearest_indices(size, cells)
+    closest = nearest_indices(size, cells, align_corners)
     return (closest[None] == np.arange(cells)[:, None]).astype(np.float32)

@@ -28,17 +28,21 @@ MIXED = 0.01
 
 
 def true_maps(
-    labels: Integer[Array, "H W"], shape: tuple[int, int], num_classes: int
+    labels: Integer[Array, "H W"],
+    shape: tuple[int, int],
+    num_classes: int,
+    align_corners: bool = True,
 ) -> tuple[Float[Array, "h w"], Float[Array, "h w c"]]:
     """B and C of a label map, on a feature grid of `shape` (h, w).
 
     B is 1 in the cells that hold a boundary (`ops.boundary_cells`), else 0. C is the category of
     the label at a pixel's place, with a share `MIXED` spread evenly over all categories; where the
-    label is ignored, all categories are equally probable.
+    label is ignored, all categories are equally probable. `align_corners` says how the grid lies
+    over the label map, as in `ops.nearest_grid`.
     """
-    boundary, _ = ops.boundary_cells(labels, shape)
-    rows, columns = map(ops.nearest_indices, shape, labels.shape)
-    categories = labels[np.ix_(rows, columns)]
+    boundary, _ = ops.boundary_cells(labels, shape, align_corners=align_corners)
+    size = (labels.shape[0], labels.shape[1])
+    categories = labels[ops.nearest_grid(shape, size, align_corners)]
     uniform = jnp.full((*shape, num_classes), 1 / num_classes)
     certain = (1 - MIXED) * jax.nn.one_hot(categories, num_classes) + MIXED * uniform
     known = (categories != IGNORE_LABEL)[..., None]
@@ -54,6 +58,7 @@ class OracleSegmenter(nn.Module):
 
     network: nn.Module
     num_classes: int
+    align_corners: bool = True
 
     def setup(self) -> None:
         """Keep the network's variables at the top."""
@@ -74,7 +79,9 @@ class OracleSegmenter(nn.Module):
                 return call(*arguments, **keywords)
             boundary, _, kernel = arguments
             shape = boundary.shape[1:]
-            maps = jax.vmap(lambda x: true_maps(x, shape, self.num_classes))(labels)
+            maps = jax.vmap(lambda x: true_maps(x, shape, self.num_classes, self.align_corners))(
+                labels
+            )
             return call(*maps, kernel)
 
         with nn.intercept_methods(construct):
@@ -83,7 +90,8 @@ class OracleSegmenter(nn.Module):
 
 def build_oracle(config: ConfigDict, num_classes: int, axis_name: str | None = None) -> nn.Module:
     """`build_model`'s segmenter as an oracle."""
-    return OracleSegmenter(build_model(config, num_classes, axis_name), num_classes)
+    network = build_model(config, num_classes, axis_name)
+    return OracleSegmenter(network, num_classes, config.model.align_corners)
 
 
 def with_truth(batches: Iterable[Batch]) -> Iterator[Batch]:

@@ -47,21 +47,27 @@ class BoundaryLoss:
         return cls(loss.boundary_target, loss.boundary_positive_weight, loss.boundary_focus)
 
     def sum(
-        self, scores: Float[Array, "b h w 2"], labels: Labels, ignore_label: int
+        self,
+        scores: Float[Array, "b h w 2"],
+        labels: Labels,
+        ignore_label: int,
+        align_corners: bool = True,
     ) -> Float[Array, ""]:
         """Loss of boundary scores before softmax, summed over the labelled pixels, in nats.
 
-        A cell counts once for each of its labelled pixels.
+        A cell counts once for each of its labelled pixels. `align_corners` says how the grid of the
+        scores lies over the labels, as in `ops.resize_bilinear`.
         """
         if self.target == "cells":
             grid = (scores.shape[1], scores.shape[2])
-            boundary, labelled = jax.vmap(lambda x: ops.boundary_cells(x, grid, ignore_label))(
-                labels
-            )
+            boundary, labelled = jax.vmap(
+                lambda x: ops.boundary_cells(x, grid, ignore_label, align_corners=align_corners)
+            )(labels)
         else:
             boundary = jax.vmap(lambda x: ops.boundary_target(x, ignore_label))(labels)
             labelled = (labels != ignore_label).astype(jnp.float32)
-            scores = ops.resize_bilinear(scores, (labels.shape[1], labels.shape[2]))
+            shape = (labels.shape[1], labels.shape[2])
+            scores = ops.resize_bilinear(scores, shape, align_corners)
         losses = optax.softmax_cross_entropy_with_integer_labels(scores, boundary.astype(jnp.int32))
         if self.focus > 0:
             wrong = jnp.maximum(-jnp.expm1(-losses), jnp.finfo(losses.dtype).tiny)
@@ -153,6 +159,7 @@ def segmentation_loss(
     count: Float[Array, ""],
     class_weights: Sequence[float] = (),
     boundary_loss: BoundaryLoss = BoundaryLoss(),
+    align_corners: bool = True,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Weighted sum of the losses of all outputs of the network, and each loss without its weight.
 
@@ -171,6 +178,7 @@ def segmentation_loss(
       class_weights: factor on a pixel's cross-entropy, by its category; empty for 1. It does not
         apply to boundaries, and does not change the number of pixels to average over.
       boundary_loss: target and weighting of the boundary losses.
+      align_corners: how scores are resized to the labels' resolution, as in `ops.resize_bilinear`.
     """
     shape = (labels.shape[1], labels.shape[2])
     valid = labels != ignore_label
@@ -178,7 +186,7 @@ def segmentation_loss(
     categories = {"fine": outputs.fine, "coarse": outputs.coarse} | outputs.branches
     boundaries = {"boundary": outputs.boundary, "fine_boundary": outputs.fine_boundary}
     resized = {
-        name: ops.resize_bilinear(scores, shape)
+        name: ops.resize_bilinear(scores, shape, align_corners)
         for name, scores in categories.items()
         if scores is not None
     }
@@ -187,7 +195,7 @@ def segmentation_loss(
         for name, scores in resized.items()
     }
     sums |= {
-        name: boundary_loss.sum(scores, labels, ignore_label)
+        name: boundary_loss.sum(scores, labels, ignore_label, align_corners)
         for name, scores in boundaries.items()
         if scores is not None
     }

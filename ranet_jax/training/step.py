@@ -100,6 +100,7 @@ def make_step(
                 count,
                 class_weights,
                 boundary_loss,
+                config.model.align_corners,
             )
             return total, (updated["batch_stats"], {"loss": total} | terms)
 

@@ -21,6 +21,7 @@ from ranet_jax.evaluation.region_statistics import (
     RegionScores,
     count_batch,
     count_image,
+    region_purity,
 )
 from ranet_jax.evaluation.scoring import evaluate_batches
 from ranet_jax.inference.model import Model
@@ -82,6 +83,20 @@ def test_a_finer_label_map_is_read_at_the_feature_pixels():
     assert (counts.regions, counts.region_pixels, counts.squared_sizes) == (0, 0, 18)
     assert (counts.true_boundary, counts.predicted_boundary, counts.matched_boundary) == (4, 6, 4)
     assert counts.slot_pixels == 0
+
+
+def test_cells_whose_outer_edges_are_the_image_are_read_in_the_middle():
+    """Four cells of 2 x 2 pixels, whose pixels (1, 1), (1, 3), (3, 1) and (3, 3) are read."""
+    truth = np.array([[0, 0, 2, 1], [0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1]], np.uint8)
+    labels = np.array([[0, 1], [1, 1]], np.int32)
+    boundary = np.full((2, 2), 0.6, np.float32)
+    counts = count_image(labels, np.array([-1]), boundary, truth, align_corners=False)
+    assert (counts.labelled_pixels, counts.pure_pixels, counts.true_boundary) == (4, 3, 4)
+    truth[:, 1] = truth[2, 2:] = truth[3, 2:] = 255  # now only pixel (1, 3) has a label
+    counts = count_image(labels, np.array([-1]), boundary, truth, align_corners=False)
+    assert (counts.labelled_pixels, counts.pure_pixels) == (1, 1)
+    assert region_purity(labels, truth, align_corners=False) == 1
+    assert (counts.true_boundary, counts.predicted_boundary) == (1, 3)
 
 
 def test_cells_without_a_label_do_not_count_as_boundary():

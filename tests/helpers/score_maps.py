@@ -10,13 +10,16 @@ def softmax(logits):
     return shifted / shifted.sum(-1, keepdims=True)
 
 
-def interpolate(grid, shape):
-    """Align-corners bilinear interpolation of [h, w, c], point by point in float64."""
+def interpolate(grid, shape, align_corners=True):
+    """Bilinear interpolation of [h, w, c], point by point in float64."""
     out = np.zeros((*shape, grid.shape[2]))
     for y, x in itertools.product(*map(range, shape)):
         place = []
         for index, size, cells in zip((y, x), shape, grid.shape[:2], strict=True):
-            position = index * (cells - 1) / (size - 1) if size > 1 else 0.0
+            if align_corners:
+                position = index * (cells - 1) / (size - 1) if size > 1 else 0.0
+            else:
+                position = min(max((index + 0.5) * cells / size - 0.5, 0.0), cells - 1.0)
             low = min(int(position), cells - 1)
             place.append((low, min(low + 1, cells - 1), position - low))
         (y0, y1, v), (x0, x1, u) = place

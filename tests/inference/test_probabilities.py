@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 from helpers.score_maps import interpolate, softmax
 from ranet_jax.inference.probabilities import predict_probabilities
@@ -81,6 +82,25 @@ def test_scores_are_resized_with_corners_aligned_and_then_softmaxed():
     )
     expected = softmax(interpolate(logits[0].astype(np.float64), (7, 9)))
     np.testing.assert_allclose(result["fine"][0], expected, atol=2e-6)
+
+
+def test_scores_without_aligned_corners_are_resized_as_pytorch_does():
+    rng = np.random.default_rng(2)
+    images = rng.normal(0, 3, (1, 6, 9, 3)).astype(np.float32)
+    settings = InferenceSettings(scales=(1.0, 1.5), align_corners=False)
+
+    def strided(images):
+        return {"fine": images[:, 1::3, 1::3]}  # the middle of cells of 3 x 3 pixels
+
+    def resized(maps, shape):
+        return torch.nn.functional.interpolate(maps, shape, mode="bilinear")
+
+    image = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+    larger = resized(image, (9, 14))  # 13.5 rounds up
+    expected = resized(image[:, :, 1::3, 1::3], (6, 9)).softmax(dim=1)
+    expected += resized(resized(larger[:, :, 1::3, 1::3], (9, 14)).softmax(dim=1), (6, 9))
+    result = predict_probabilities(strided, jnp.asarray(images), settings)["fine"]
+    np.testing.assert_allclose(result, expected.numpy().transpose(0, 2, 3, 1) / 2, atol=5e-6)
 
 
 def ramp(images):

@@ -169,6 +169,11 @@ def test_feature_pixels_lie_where_aligned_corners_put_them():
     np.testing.assert_array_equal(feature_positions(np.array([2]), (1, 3), (7, 11)), [[0, 10]])
 
 
+def test_feature_pixels_lie_in_the_middle_of_cells_without_aligned_corners():
+    positions = feature_positions(np.array([0, 4, 8]), (3, 3), (9, 9), align_corners=False)
+    np.testing.assert_array_equal(positions, [[1, 1], [4, 4], [7, 7]])
+
+
 def test_regions_are_tinted_and_representatives_are_green_dots():
     # Three stripes of two columns; the last has no slot, the second one dot.
     labels = np.tile(np.array([0, 0, 2, 2, 4, 4], np.int32), (4, 1))

@@ -33,6 +33,9 @@ def test_settings_come_from_the_config():
     assert settings.stride_ratio == pytest.approx(2 / 3)
     assert not settings.single_pass
     assert InferenceSettings().single_pass
+    assert settings.align_corners
+    config.model.align_corners = False
+    assert not InferenceSettings.from_config(config).align_corners
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,7 @@ CALLS = {
     "resize_bilinear": (ops.resize_bilinear, {"x": MAPS}, {"shape": (4, 5)}),
     "adaptive_average_pool": (ops.adaptive_average_pool, {"x": MAPS}, {"bins": 2}),
     "nearest_indices": (ops.nearest_indices, {}, {"count": 3, "size": 6}),
+    "nearest_grid": (ops.nearest_grid, {}, {"shape": (3, 2), "size": (6, 5)}),
 }
 DISCRETE = {
     "region_decision",
@@ -133,6 +134,7 @@ DISCRETE = {
     "boundary_target",
     "boundary_cells",
     "nearest_indices",
+    "nearest_grid",
     "segment_samples",
 }
 # Functions that compute for one pixel what another function computes for all.

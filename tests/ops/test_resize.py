@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ranet_jax.ops import nearest_indices, resize_bilinear
+from ranet_jax.ops import nearest_grid, nearest_indices, resize_bilinear
 from ranet_jax.testing import check_dtypes, check_gradients, check_value, check_vmap
 
 resize = jax.jit(resize_bilinear, static_argnums=1)
@@ -134,3 +134,38 @@ def test_nearest_indices_are_the_closest_and_halves_round_up():
         for size in range(1, 40):
             for number, index in enumerate(nearest_indices(count, size).tolist()):
                 assert -half < index - fractions.Fraction(number * (size - 1), count - 1) <= half
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "expected"),
+    [
+        (3, 6, [1, 3, 5]),
+        (4, 4, [0, 1, 2, 3]),
+        (6, 3, [0, 0, 1, 1, 2, 2]),
+        (5, 2, [0, 0, 1, 1, 1]),
+        (1, 5, [2]),
+        (2, 1, [0, 0]),
+    ],
+)
+def test_nearest_indices_of_axes_whose_outer_edges_coincide(count, size, expected):
+    assert nearest_indices(count, size, align_corners=False).tolist() == expected
+
+
+def test_nearest_indices_read_where_resizing_does():
+    """Resizing the numbers of the places gives their positions, which it keeps inside."""
+    for align_corners in (True, False):
+        for count, size in ((3, 7), (7, 3), (9, 4), (4, 13), (1, 6), (6, 1)):
+            places = jnp.arange(size, dtype=jnp.float32)[None, :, None]
+            positions = resize_bilinear(places, (1, count), align_corners).ravel()
+            distances = np.abs(nearest_indices(count, size, align_corners) - positions)
+            assert (distances <= 0.5 + 1e-5).all(), (align_corners, count, size)
+
+
+@pytest.mark.parametrize(
+    ("align_corners", "expected"), [(True, [[0, 5], [18, 23]]), (False, [[7, 10], [19, 22]])]
+)
+def test_a_nearest_grid_is_an_index(align_corners, expected):
+    image = np.arange(24).reshape(4, 6)
+    places = nearest_grid((2, 2), image.shape, align_corners)
+    np.testing.assert_array_equal(image[places], expected)
+    np.testing.assert_array_equal(jnp.asarray(image)[places], expected)

@@ -6,7 +6,7 @@ import pytest
 from ranet_jax.ops import boundary_cells, boundary_target
 
 target_of = jax.jit(boundary_target, static_argnums=(1, 2))
-cells_of = jax.jit(boundary_cells, static_argnums=(1, 2, 3))
+cells_of = jax.jit(boundary_cells, static_argnums=(1, 2, 3, 4))
 
 
 def brute_force(labels, ignore_label, radius):
@@ -105,20 +105,21 @@ def test_cells_docstring_table(docstring_table):
     ("size", "grid"), [((9, 13), (3, 4)), ((7, 9), (7, 9)), ((8, 8), (1, 3)), ((2, 3), (4, 5))]
 )
 @pytest.mark.parametrize("radius", [1.0, 2.0])
-def test_cells_equal_a_loop_over_the_pixels(size, grid, radius, rng):
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_cells_equal_a_loop_over_the_pixels(size, grid, radius, align_corners, rng):
     labels = rng.choice([0, 1, 255], size=size, p=[0.8, 0.1, 0.1])
     marked = brute_force(labels, 255, radius)
     boundary, labelled = np.zeros(grid, bool), np.zeros(grid, int)
     for pixel in np.ndindex(size):
         # Positions on the feature grid; if two feature pixels are equally close, the larger.
         place = [
-            p * (cells - 1) / (length - 1)
+            p * (cells - 1) / (length - 1) if align_corners else (p + 0.5) * cells / length - 0.5
             for p, cells, length in zip(pixel, grid, size, strict=True)
         ]
         cell = tuple(int(np.floor(p + 0.5 + 1e-9)) for p in place)
         boundary[cell] |= marked[pixel]
         labelled[cell] += labels[pixel] != 255
-    found = cells_of(jnp.asarray(labels, jnp.uint8), grid, 255, radius)
+    found = cells_of(jnp.asarray(labels, jnp.uint8), grid, 255, radius, align_corners)
     np.testing.assert_array_equal(found[0], boundary)
     np.testing.assert_array_equal(found[1], labelled)
 

@@ -107,7 +107,7 @@ def test_a_ported_segmenter_segments_as_the_library_s(name, tmp_path):
 
 
 def scores_of(model, pixels):
-    """The library's scores of an image, at the image's size."""
+    """The library's scores of an image, resized to the image as its heads say."""
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     images = ((pixels / 255 - mean) / std)[None]
     fine = run(run_heads(model), images, {"fine": HEADS["fine"]}, F64)["fine"]
@@ -116,7 +116,7 @@ def scores_of(model, pixels):
         torch.from_numpy(fine.transpose(0, 3, 1, 2).copy()),
         size=pixels.shape[:2],
         mode="bilinear",
-        align_corners=True,
+        align_corners=model.align_corners,
     )[0].numpy()
 
 

@@ -46,6 +46,15 @@ def test_true_maps_of_a_small_label_map():
     np.testing.assert_allclose(categories, expected, rtol=1e-6)
 
 
+def test_true_maps_of_cells_that_fill_the_label_map():
+    labels = jnp.array([[0, 0, 2, 0], [0, 0, 0, 2], [1, 1, 1, 1], [1, 1, 1, 255]])
+    boundary, categories = true_maps(labels, (2, 2), CLASSES, align_corners=False)
+    np.testing.assert_array_equal(boundary, [[1, 1], [1, 1]])
+    # The pixels in the middle of the cells are rows and columns 1 and 3.
+    np.testing.assert_array_equal(categories.argmax(axis=-1), [[0, 2], [1, 0]])
+    np.testing.assert_allclose(categories[1, 1], [1 / 3] * 3, rtol=1e-6)
+
+
 @pytest.mark.long
 def test_regions_are_those_of_the_truth_whatever_the_weights():
     config = network_config()

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from helpers.score_maps import interpolate, softmax
 from ranet_jax.config import default_config
 from ranet_jax.errors import UserError
 from ranet_jax.models import build_model
@@ -80,6 +81,25 @@ def test_devices_change_nothing(one_device, mode, count):
             np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
     for found, expected in zip(jax.tree.leaves(state), jax.tree.leaves(one_device[1]), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_the_step_resizes_scores_as_the_config_says(align_corners):
+    config = tiny_config()
+    config.model.update(context="none", dropout=0.0, align_corners=align_corners)
+    (batch,) = batches(1)
+    losses, _ = run(config, "pmap", jax.devices()[:1], [batch])
+    model = build_model(config, CLASSES)
+    variables = init_variables(model, jax.random.PRNGKey(0), config.data.crop_size)
+    images = jnp.asarray(batch["image"])
+    outputs, _ = model.apply(variables, images, train=True, mutable=["batch_stats"])
+    expected = []
+    for scores, label in zip(np.asarray(outputs.fine, np.float64), batch["label"], strict=True):
+        resized = softmax(interpolate(scores, label.shape, align_corners))
+        labelled = label != 255
+        right = np.take_along_axis(resized, np.where(labelled, label, 0)[..., None], -1)[..., 0]
+        expected.append(-np.log(right)[labelled])
+    np.testing.assert_allclose(losses[0]["fine"], np.concatenate(expected).mean(), rtol=1e-5)
 
 
 def test_training_moves_every_parameter(one_device):

@@ -75,6 +75,7 @@ class Explorer:
             "size": scene.size,
             "view": scene.image.shape[:2],
             "grid": scene.grid,
+            "align_corners": scene.align_corners,
             "layers": layers,
             "has_regions": scene.inputs is not None,
         }

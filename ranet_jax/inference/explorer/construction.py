@@ -80,7 +80,9 @@ def find_regions(scene: Scene, settings: RegionSettings, most: RegionSettings) -
     )
     # Moved to the host, since facts look at one representative after the other.
     labels, score, kept = jax.device_get((labels, score, kept))
-    return RegionMap(labels.reshape(scene.grid), score.reshape(scene.grid), kept)
+    return RegionMap(
+        labels.reshape(scene.grid), score.reshape(scene.grid), kept, scene.align_corners
+    )
 
 
 def exchange(scene: Scene, regions: RegionMap) -> Construction:

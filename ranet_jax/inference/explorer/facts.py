@@ -12,7 +12,7 @@ from ranet_jax.inference.explorer.construction import Construction, RegionSettin
 from ranet_jax.inference.explorer.scene import Scene
 from ranet_jax.inference.prediction import MIN_REGION_PIXELS, RegionMap
 from ranet_jax.inference.region_pictures import feature_positions, region_caption, region_colors
-from ranet_jax.ops import nearest_indices
+from ranet_jax.ops import nearest_grid
 from ranet_jax.pipeline.metadata import DatasetMetadata
 
 TOP_CLASSES = 5
@@ -62,8 +62,8 @@ def _purity(scene: Scene, regions: RegionMap, dataset: DatasetMetadata) -> float
     """Share of labelled pixels with the most frequent true class of their region; NaN if none."""
     if scene.truth is None:
         return float("nan")
-    rows, columns = map(nearest_indices, regions.labels.shape, scene.truth.shape)
-    truth = scene.truth[np.ix_(rows, columns)].reshape(-1)
+    places = nearest_grid(scene.grid, scene.truth.shape, scene.align_corners)
+    truth = scene.truth[places].reshape(-1)
     labels = regions.labels.reshape(-1)
     known = truth < dataset.num_classes
     counts = np.zeros((labels.size, dataset.num_classes), np.int64)
@@ -78,10 +78,10 @@ def class_facts(scene: Scene, pixel: int, dataset: DatasetMetadata) -> Facts:
     facts: Facts = {"pixel": pixel, "row": row, "column": column}
     facts["fine"] = _likeliest(scene.fine_scores[row, column])
     if scene.coarse_scores is not None:
-        places = zip(scene.grid, scene.coarse_scores.shape[:2], (row, column), strict=True)
-        at = tuple(int(nearest_indices(count, size)[i]) for count, size, i in places)
-        facts["coarse"] = _likeliest(scene.coarse_scores[at])
-    y, x = feature_positions(np.array([pixel]), scene.grid, scene.size)[0].tolist()
+        places = nearest_grid(scene.grid, scene.coarse_scores.shape[:2], scene.align_corners)
+        facts["coarse"] = _likeliest(scene.coarse_scores[places][row, column])
+    positions = feature_positions(np.array([pixel]), scene.grid, scene.size, scene.align_corners)
+    y, x = positions[0].tolist()
     facts["image_position"] = {"x": round(x, 1), "y": round(y, 1)}
     return facts
 

@@ -15,7 +15,7 @@ from ranet_jax.inference.model import Model, memory_explained
 from ranet_jax.inference.prediction import RegionMap, region_map_of
 from ranet_jax.inference.probabilities import fit_whole, resized_softmax
 from ranet_jax.models.outputs import INTERACTION_INPUTS, REGION_INPUTS
-from ranet_jax.ops import nearest_indices
+from ranet_jax.ops import nearest_grid
 
 # Longest side of what is shown, in pixels; larger images are shown at a reduced size.
 VIEW_SIDE = 1600
@@ -37,7 +37,8 @@ class Scene:
     Maps [V, W] have the size at which the image is shown. `size` is the image's own (height,
     width). `fine_scores` and `coarse_scores` are probabilities on the feature grid. An output that
     the network lacks is None here; `inputs` is None if its regions are not those of the paper's
-    equations.
+    equations. The corners of the feature grid are those of the image, or, without `align_corners`,
+    the outer edges are.
     """
 
     size: tuple[int, int]
@@ -50,10 +51,11 @@ class Scene:
     truth: UInt8[np.ndarray, "V W"] | None = None
     regions: RegionMap | None = None
     inputs: RegionInputs | None = None
+    align_corners: bool = True
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Height and width of the feature grid, whose corners are the image's corners."""
+        """Height and width of the feature grid."""
         height, width, _ = self.fine_scores.shape
         return height, width
 
@@ -89,14 +91,18 @@ class Observer:
             return self._observe(image, truth)
 
     def _observe(self, image: np.ndarray, truth: np.ndarray | None) -> Scene:
+        settings = self.model.settings
         normalised = self.model.normalization(image.astype(np.float32))
         seen = fit_whole(
-            jnp.asarray(normalised, jnp.float32)[None], self.model.settings.max_pixels, report=False
+            jnp.asarray(normalised, jnp.float32)[None],
+            settings.align_corners,
+            settings.max_pixels,
+            report=False,
         )
         outputs, sown = self._forward(self._variables, seen)
         shape = view_shape(image.shape[:2])
         maps = {
-            name: np.asarray(resized_softmax(scores, shape)[0])
+            name: np.asarray(resized_softmax(scores, shape, settings.align_corners)[0])
             for name, scores in score_maps(outputs).items()
         }
         labels = {name: maps[name].argmax(axis=-1).astype(np.uint8) for name in maps}
@@ -119,9 +125,14 @@ class Observer:
                 if "boundary" in maps
                 else None
             ),
-            truth=None if truth is None else _nearest(truth, shape),
-            regions=region_map_of(outputs, 0),
+            truth=(
+                None
+                if truth is None
+                else truth[nearest_grid(shape, truth.shape, settings.align_corners)]
+            ),
+            regions=region_map_of(outputs, 0, settings.align_corners),
             inputs=inputs,
+            align_corners=settings.align_corners,
         )
 
 
@@ -130,11 +141,6 @@ def view_shape(size: tuple[int, int]) -> tuple[int, int]:
     factor = min(1.0, VIEW_SIDE / max(size))
     height, width = (max(1, round(side * factor)) for side in size)
     return height, width
-
-
-def _nearest(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    rows, columns = map(nearest_indices, shape, labels.shape)
-    return labels[np.ix_(rows, columns)]
 
 
 def _softmax(scores: Float[Array, "h w c"]) -> Float32[np.ndarray, "h w c"]:

@@ -39,10 +39,11 @@ class Program:
         """Labels and probabilities of uint8 RGB images."""
         model = self.model
         normalized = model.normalization(images.astype(jnp.float32))
-        seen = fit_whole(normalized, model.settings.max_pixels)
+        align_corners = model.settings.align_corners
+        seen = fit_whole(normalized, align_corners, model.settings.max_pixels)
         variables = jax.tree.map(_widen, model.variables)
         scores = model.forward(variables, seen).fine
-        probabilities = resized_softmax(scores, images.shape[1:3])
+        probabilities = resized_softmax(scores, images.shape[1:3], align_corners)
         return jnp.argmax(probabilities, axis=-1).astype(jnp.uint8), probabilities
 
     def images(self, any_batch: bool) -> jax.ShapeDtypeStruct:

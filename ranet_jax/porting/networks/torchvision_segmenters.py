@@ -61,6 +61,7 @@ def _config(context: str, backbone: str) -> ConfigDict:
     config.data.name = "folder"
     config.model.backbone = backbone
     config.model.context = context
+    config.model.align_corners = False
     if context == "aspp":
         config.model.aspp_rates = (12, 24, 36)
         config.model.channels = 256

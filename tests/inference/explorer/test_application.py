@@ -1,5 +1,6 @@
 """The explorer's answers over HTTP, compared with `ops` and the float64 reference."""
 
+import dataclasses
 import io
 import urllib.error
 import urllib.request
@@ -11,6 +12,8 @@ from PIL import Image
 from helpers.explored import DATASET, SIZE, explored_image, explored_model, explorer_of
 from helpers.explorer_server import Server, encoded
 from ranet_jax.inference.explorer import library
+from ranet_jax.inference.explorer.construction import RegionSettings, find_regions
+from ranet_jax.inference.explorer.facts import class_facts, region_facts
 from ranet_jax.ops import reference
 
 pytestmark = pytest.mark.slow
@@ -90,7 +93,7 @@ def test_the_network_is_described(server):
 
 def test_layers_are_those_of_the_scene(server, scene):
     said = server.json("scene", image="tiles.png")
-    assert said["size"] == said["view"] == list(SIZE)
+    assert said["size"] == said["view"] == list(SIZE) and said["align_corners"]
     assert said["layers"] == ["fine", "coarse", "boundary"] and said["has_regions"]
     for name in said["layers"]:
         layer = server.bytes("api/layer", image="tiles.png", name=name)
@@ -267,6 +270,23 @@ def test_a_network_without_regions_says_of_a_pixel_what_it_is(image_file):
         assert "does not construct regions by the paper" in refused
     finally:
         server.stop()
+
+
+def test_a_grid_that_fills_the_image_has_its_pixels_in_the_middle_of_their_cells():
+    model = explored_model(align_corners=False)
+    explorer = explorer_of(model)
+    key = explorer.library.add("tiles", encoded(explored_image(), format="PNG"))
+    scene, prediction = explorer.library.scene(key), model.predict(explored_image())
+    np.testing.assert_array_equal(scene.fine, prediction.labels)
+    assert not scene.align_corners and not scene.regions.align_corners
+    facts = class_facts(scene, 9 + 2, DATASET)  # row 1, column 2 of cells of 8 x 8 pixels
+    assert facts["image_position"] == {"x": 2 * 8 + 3.5, "y": 8 + 3.5}
+    settings = RegionSettings(THRESHOLD, REGIONS, PLACES)
+    regions = find_regions(scene, settings, settings)
+    assert not regions.align_corners
+    truth = np.kron(regions.labels % 3, np.ones((8, 8), int)).astype(np.uint8)
+    known = dataclasses.replace(scene, truth=truth)  # each region has one category
+    assert region_facts(known, regions, DATASET)["caption"].endswith("purity 1.00")
 
 
 def test_files_of_one_name_have_their_paths_for_keys(model, tmp_path):

@@ -86,16 +86,19 @@ def open_page(browser):
     assert faults == []
 
 
-def place_of(page, row, column, grid=GRID):
-    """Coordinates of a feature pixel within the canvas."""
+def place_of(page, row, column, grid=GRID, align_corners=True):
+    """Coordinates of a feature pixel, or of a place between some, within the canvas."""
     box = page.locator("#view").bounding_box()
     height, width = (page.locator("#view").get_attribute(side) for side in ("height", "width"))
     scale = min(box["width"] / int(width), box["height"] / int(height))
     shown = scale * np.array([int(height), int(width)])
     margin = (np.array([box["height"], box["width"]]) - shown) / 2
     unit = shown / SIZE  # the size of an image pixel
-    steps = (np.array(SIZE) - 1) / (np.array(grid) - 1)
-    y, x = margin + unit * (steps * (row, column) + 0.5)
+    if align_corners:
+        places = (np.array(SIZE) - 1) / (np.array(grid) - 1) * (row, column) + 0.5
+    else:
+        places = np.array(SIZE) / grid * (row + 0.5, column + 0.5)
+    y, x = margin + unit * places
     return {"x": float(x), "y": float(y)}
 
 
@@ -284,6 +287,21 @@ def test_a_network_without_regions(files, open_page):
         expect(page.locator("#settings")).to_be_hidden()
         page.locator("#view").click(position=place_of(page, 3, 3))
         expect(page.locator("#readout")).to_contain_text("Row 3, column 3")
+        page.context.close()
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_a_feature_pixel_reaches_half_way_to_the_next(files, open_page, align_corners):
+    server = Server(explorer_of(explored_model(align_corners=align_corners), files))
+    try:
+        page = open_page(server)
+        for row, column in ((0.4, 7.6), (5.4, 0.6), (1.6, 1.4)):
+            place = place_of(page, row, column, align_corners=align_corners)
+            page.locator("#view").click(position=place)
+            found = f"Row {round(row)}, column {round(column)}"
+            expect(page.locator("#readout")).to_contain_text(found, timeout=WAIT)
         page.context.close()
     finally:
         server.stop()

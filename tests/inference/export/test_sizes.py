@@ -1,5 +1,6 @@
 """Exports for images of any size, in their own runtimes."""
 
+import dataclasses
 import json
 
 import jax
@@ -26,18 +27,21 @@ OF_ONE_SIZE = {
 }
 
 
+@pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("name", ["stablehlo", pytest.param("savedmodel", marks=LONG)])
-def test_one_file_takes_images_of_several_sizes(tmp_path, name):
+def test_one_file_takes_images_of_several_sizes(tmp_path, name, align_corners):
     chosen = find_format(name)
+    model = brightest()
+    model.settings = dataclasses.replace(model.settings, align_corners=align_corners)
     path = tmp_path / f"any{chosen.suffix}"
-    result = export(brightest(), path, name, "dynamic")
+    result = export(model, path, name, "dynamic")
     assert result.comparison.passes()
     assert result.sizes == "at least 33 pixels a side"
     run = chosen.open(path)
     for height, width in ((33, 50), (47, 34)):
         image = primary_image(height, width) // 50
         labels, probabilities = run(np.stack([image, image]))
-        fine = interpolate(image[::2, ::2].astype(np.float64), (height, width))
+        fine = interpolate(image[::2, ::2].astype(np.float64), (height, width), align_corners)
         np.testing.assert_allclose(probabilities[1], softmax(fine), atol=1e-5)
         np.testing.assert_array_equal(labels, probabilities.argmax(-1))
     if name == "stablehlo":

@@ -58,7 +58,7 @@ async function openImage(key) {
   ]);
   if (own !== turn) return;
   const changed = state.image !== null && key !== state.image;
-  scene = { ...found, picture, gridOnView: new Grid(found.grid, found.view) };
+  scene = { ...found, picture, gridOnView: new Grid(found.grid, found.view, found.align_corners) };
   scene.maps = Object.fromEntries(found.layers.map((name, i) => [name, layers[i]]));
   facts = {};
   state.image = key;

@@ -41,35 +41,35 @@ export function regionLayer(regions, [height, width]) {
   return coloured(width, height, (i) => colors.get(regions.labels[i]) ?? CLEAR);
 }
 
-// How feature pixels lie on the view: the corners of the grid are those of the view.
+// Distance of two feature pixels on an axis of the view, and the place of the first.
+function axisOf(count, size, alignCorners) {
+  if (alignCorners && count > 1) return { step: (size - 1) / (count - 1), first: 0.5 };
+  return { step: size / count, first: size / count / 2 };
+}
+
+// How feature pixels lie on the view: the corners of the grid are those of the view, or else its outer
+// edges are.
 export class Grid {
-  constructor([height, width], [viewHeight, viewWidth]) {
+  constructor([height, width], [viewHeight, viewWidth], alignCorners) {
     this.height = height; this.width = width;
-    this.stepY = (viewHeight - 1) / Math.max(1, height - 1);
-    this.stepX = (viewWidth - 1) / Math.max(1, width - 1);
-    if (height === 1) this.stepY = viewHeight;
-    if (width === 1) this.stepX = viewWidth;
+    this.rows = axisOf(height, viewHeight, alignCorners);
+    this.columns = axisOf(width, viewWidth, alignCorners);
   }
 
   position(row, column) {
-    return {
-      y: this.height === 1 ? this.stepY / 2 : row * this.stepY + 0.5,
-      x: this.width === 1 ? this.stepX / 2 : column * this.stepX + 0.5,
-    };
+    const { rows, columns } = this;
+    return { y: rows.first + row * rows.step, x: columns.first + column * columns.step };
   }
 
   pixelAt(y, x) {
-    const row = this.height === 1 ? 0 : Math.round((y - 0.5) / this.stepY);
-    const column = this.width === 1 ? 0 : Math.round((x - 0.5) / this.stepX);
-    const inside = (value, count) => Math.min(count - 1, Math.max(0, value));
-    return inside(row, this.height) * this.width + inside(column, this.width);
+    const closest = (at, { step, first }, count) => Math.min(count - 1, Math.max(0, Math.round((at - first) / step)));
+    return closest(y, this.rows, this.height) * this.width + closest(x, this.columns, this.width);
   }
 
   // Draws a picture of the whole grid in its place, with each feature pixel around its position.
   draw(context, picture) {
-    const corner = this.position(-0.5, -0.5);
-    const x = this.width === 1 ? 0 : corner.x, y = this.height === 1 ? 0 : corner.y;
-    context.drawImage(picture, x, y, this.width * this.stepX, this.height * this.stepY);
+    const { y, x } = this.position(-0.5, -0.5);
+    context.drawImage(picture, x, y, this.width * this.columns.step, this.height * this.rows.step);
   }
 }
 
@@ -144,7 +144,7 @@ function drawContours(context, grid, { labels, least_size: leastSize }, unit) {
 }
 
 function drawMarks(context, grid, pixel, unit) {
-  const cell = Math.min(grid.stepY, grid.stepX);
+  const cell = Math.min(grid.rows.step, grid.columns.step);
   const size = Math.min(24 * unit, Math.max(9 * unit, cell)); // radius of the largest mark
   const pen = { context, unit };
   for (const region of pixel.representative?.sources ?? []) {
