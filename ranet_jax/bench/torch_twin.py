@@ -87,8 +87,8 @@ def torch_step(config: ConfigDict, network: Any) -> TorchStep:
             momentum=config.optimizer.momentum,
             weight_decay=config.optimizer.weight_decay,
         ),
-        torch.tensor(weights, device=device) if weights else None,
         config.model.align_corners,
+        torch.tensor(weights, device=device) if weights else None,
     )
 
 
@@ -176,7 +176,7 @@ def deeplabv3_step(num_classes: int) -> TorchStep:
             return network(images)["out"].float()
 
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-    return _train_step(torch, scores, optimizer)
+    return _train_step(torch, scores, optimizer, align_corners=False)  # as torchvision resizes
 
 
 def _device(torch: Any) -> str:
@@ -193,8 +193,8 @@ def _train_step(
     torch: Any,
     network: Callable[[Any], Any],
     optimizer: Any,
+    align_corners: bool,
     class_weights: Any = None,
-    align_corners: bool = True,
 ) -> TorchStep:
     """A step of `optimizer` on the cross-entropy of the network's resized score maps."""
     device = _device(torch)

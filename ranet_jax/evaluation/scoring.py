@@ -105,7 +105,7 @@ def evaluate_batches(
             tally.regions += count_passes(
                 passes, batch["label"], batch["mask"], ignore_label, settings.align_corners
             )
-            matrices = _confusions(probabilities, on_devices, ignore_label)
+            matrices = _confusions(probabilities, on_devices, ignore_label, settings.align_corners)
             if tally.batches == 0:
                 samples = _samples(batch, probabilities["fine"])
             num_images = int(batch["mask"].sum())
@@ -171,25 +171,29 @@ def _local_mesh(batch_size: int) -> Mesh:
 
 
 def _confusions(
-    probabilities: ScoreMaps, batch: dict[str, Array], ignore_label: int
+    probabilities: ScoreMaps, batch: dict[str, Array], ignore_label: int, align_corners: bool
 ) -> dict[str, Int[Array, "c c"]]:
     """Confusion matrices by output."""
     return {
-        name: _count(probabilities[name], batch["label"], batch["mask"], ignore_label)
+        name: _count(
+            probabilities[name], batch["label"], batch["mask"], ignore_label, align_corners
+        )
         for name in OUTPUTS
         if name in probabilities
     }
 
 
-@functools.partial(jax.jit, static_argnames="ignore_label")
+@functools.partial(jax.jit, static_argnames=("ignore_label", "align_corners"))
 def _count(
     probabilities: Float[Array, "b H W c"],
     labels: Integer[Array, "b h w"],
     mask: Bool[Array, " b"],
     ignore_label: int,
+    align_corners: bool,
 ) -> Int[Array, "c c"]:
     """Confusion matrix at the labels' own resolution."""
-    at_labels = ops.resize_bilinear(probabilities, (labels.shape[1], labels.shape[2]))
+    shape = (labels.shape[1], labels.shape[2])
+    at_labels = ops.resize_bilinear(probabilities, shape, align_corners)
     predictions = jnp.argmax(at_labels, axis=-1)
     return confusion_matrix(labels, predictions, probabilities.shape[-1], ignore_label, mask)
 

@@ -55,8 +55,9 @@ def as_rgb(image: Any, name: str = "The image") -> UInt8[np.ndarray, "H W 3"]:
 class Model:
     """A trained segmenter with its data set's classes: from an image to a `Prediction`.
 
-    `settings` start as those of `config.eval` and may be replaced at any time; `step` is the
-    training step of the weights, if it is known.
+    `settings` start as those of `config.eval` and may be changed at any time, for example by
+    `model.settings = dataclasses.replace(model.settings, flip=True)`. `step` is the training step
+    of the weights, if it is known.
     """
 
     def __init__(

@@ -25,8 +25,8 @@ class InferenceSettings:
     the image and, if `flip`, over the image and its mirror image. A pass over a whole image of more
     than `max_pixels` sees it at a smaller size, and its scores are resized back. With `regions` an
     evaluation counts regions too; if there are windows, scales or flips, that takes one more pass.
-    `align_corners` says how images and scores are resized, as in `ops.resize_bilinear`; it belongs
-    to the network.
+    `align_corners` says how images and scores are resized, as in `ops.resize_bilinear`. It and
+    `max_pixels` belong to the network: change other fields with `dataclasses.replace`.
     """
 
     mode: str = "whole"

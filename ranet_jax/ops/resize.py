@@ -96,16 +96,16 @@ def nearest_indices(
 def nearest_grid(
     shape: tuple[int, int], size: tuple[int, int], align_corners: bool = True
 ) -> tuple[Int64[np.ndarray, "h 1"], Int64[np.ndarray, "1 w"]]:
-    """Find the closest pixel of an image to each place of a grid, with `nearest_indices`.
+    """Find the closest of H x W places to each place of an h x w grid, with `nearest_indices`.
 
     The result is an index: `labels[nearest_grid((h, w), labels.shape)]` are the labels at the
     places of a feature grid, and `regions[nearest_grid((H, W), regions.shape)]` gives each pixel of
     an image its region.
 
     Args:
-      shape: (h, w) of the grid.
-      size: (H, W) of the image in pixels.
-      align_corners: whether the corners of both coincide, or else their outer edges.
+      shape: numbers of places (h, w) that the result has.
+      size: numbers of places (H, W) to choose from.
+      align_corners: whether the corners of both grids coincide, or else their outer edges.
 
     Raises:
       ValueError: a number of places is not positive.

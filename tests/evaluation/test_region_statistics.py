@@ -85,18 +85,21 @@ def test_a_finer_label_map_is_read_at_the_feature_pixels():
     assert counts.slot_pixels == 0
 
 
-def test_cells_whose_outer_edges_are_the_image_are_read_in_the_middle():
-    """Four cells of 2 x 2 pixels, whose pixels (1, 1), (1, 3), (3, 1) and (3, 3) are read."""
-    truth = np.array([[0, 0, 2, 1], [0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1]], np.uint8)
-    labels = np.array([[0, 1], [1, 1]], np.int32)
-    boundary = np.full((2, 2), 0.6, np.float32)
+def test_cells_that_fill_the_image_are_read_in_the_middle():
+    """3 x 1 cells of 4 x 1 pixels, of which rows 2, 6 and 10 are read, not 0, 6 and 11."""
+    truth = np.array([[1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2]], np.uint8).T
+    labels = np.array([[0], [0], [2]], np.int32)
+    boundary = np.full((3, 1), 0.6, np.float32)
     counts = count_image(labels, np.array([-1]), boundary, truth, align_corners=False)
-    assert (counts.labelled_pixels, counts.pure_pixels, counts.true_boundary) == (4, 3, 4)
-    truth[:, 1] = truth[2, 2:] = truth[3, 2:] = 255  # now only pixel (1, 3) has a label
-    counts = count_image(labels, np.array([-1]), boundary, truth, align_corners=False)
-    assert (counts.labelled_pixels, counts.pure_pixels) == (1, 1)
+    # Borders are between rows 1 and 2, and between 9 and 10, in the first and the last cell.
+    assert (counts.labelled_pixels, counts.pure_pixels, counts.true_boundary) == (3, 3, 2)
     assert region_purity(labels, truth, align_corners=False) == 1
-    assert (counts.true_boundary, counts.predicted_boundary) == (1, 3)
+    # With aligned corners, the first cell has the rows 0-2, the last the rows 9-11.
+    assert region_purity(labels, truth) == 2 / 3
+    truth = np.array([[0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1]], np.uint8).T
+    counts = count_image(labels, np.array([-1]), boundary, truth, align_corners=False)
+    assert counts.true_boundary == 1  # rows 2 and 3 are in one cell
+    assert count_image(labels, np.array([-1]), boundary, truth).true_boundary == 2
 
 
 def test_cells_without_a_label_do_not_count_as_boundary():
@@ -286,26 +289,33 @@ def tiny_model(crop_size):
 
 
 @pytest.mark.slow
-def test_counts_are_those_of_predicting_image_by_image():
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_counts_are_those_of_predicting_image_by_image(align_corners):
     model = tiny_model((24, 28))
+    model.settings = dataclasses.replace(model.settings, align_corners=align_corners)
     generator = np.random.default_rng(0)
     colors = generator.integers(0, 256, (5, 6, 7, 3)).astype(np.uint8)
     images = colors.repeat(4, axis=1).repeat(4, axis=2)
     labels = generator.integers(0, 3, (5, 3, 2)).astype(np.uint8).repeat(8, 1).repeat(14, 2)
+    labels[:, :2] = 255  # so that rows 0 and 2 differ
     expected = RegionCounts()
     for image, truth in zip(images, labels, strict=True):
         regions = model.predict(image).regions
         seen = jnp.asarray(image[None] / np.float32(64))
         scores = model.forward(model.variables, seen).boundary[0]
         boundary = np.asarray(jax.nn.softmax(scores)[..., 1])
-        expected += count_image(regions.labels, regions.representatives.roots, boundary, truth)
+        assert regions.align_corners == align_corners
+        expected += count_image(
+            *(regions.labels, regions.representatives.roots, boundary, truth),
+            align_corners=align_corners,
+        )
     assert (expected.images, expected.pixels, expected.regions > 5) == (5, 5 * 6 * 7, True)
     assert 0 < expected.single_pixels < 150
     assert 0 < expected.matched_boundary < expected.true_boundary < expected.pixels
 
     def evaluate(**settings):
         batches = batched(images / np.float32(64), labels, 2)
-        settings = InferenceSettings(**settings)
+        settings = InferenceSettings(align_corners=align_corners, **settings)
         return evaluate_batches(
             model.forward, model.variables, batches, DATASET, settings, progress=False
         )

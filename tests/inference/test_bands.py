@@ -78,9 +78,13 @@ def network():
     return Model(config, module, random_variables(module), DATASET)
 
 
-@pytest.mark.parametrize(("shape", "flip"), [((70, 95), False), ((51, 88), True), ((20, 30), True)])
-def test_a_network_gives_the_labels_of_the_ordinary_prediction(network, shape, flip):
-    network.settings = dataclasses.replace(network.settings, flip=flip)
+@pytest.mark.parametrize(
+    ("shape", "flip", "align_corners"),
+    [((70, 95), False, True), ((51, 88), True, True), ((20, 30), True, False)],
+)
+def test_a_network_gives_the_labels_of_the_ordinary_prediction(network, shape, flip, align_corners):
+    changed = {"flip": flip, "align_corners": align_corners}
+    network.settings = dataclasses.replace(network.settings, **changed)
     image = np.random.default_rng(1).integers(0, 256, (*shape, 3)).astype(np.uint8)
     expected = network.predict(image, with_regions=False).labels
     found = np.concatenate(list(network.predict_rows(blocks_of(image))))

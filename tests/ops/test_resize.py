@@ -157,7 +157,7 @@ def test_nearest_indices_read_where_resizing_does():
         for count, size in ((3, 7), (7, 3), (9, 4), (4, 13), (1, 6), (6, 1)):
             places = jnp.arange(size, dtype=jnp.float32)[None, :, None]
             positions = resize_bilinear(places, (1, count), align_corners).ravel()
-            distances = np.abs(nearest_indices(count, size, align_corners) - positions)
+            distances = np.abs(nearest_indices(count, size, align_corners) - np.asarray(positions))
             assert (distances <= 0.5 + 1e-5).all(), (align_corners, count, size)
 
 

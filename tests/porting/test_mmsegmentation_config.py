@@ -21,7 +21,15 @@ def adapted(text, name="deeplabv3_r50-d8"):
         ("", {}),
         ("align_corners=False), dict(align_corners = False", {}),
         ("align_corners=True, f(align_corners=True)", {"align_corners": True}),
-        ("align_corners=True, align_corners=False", {}),
+        ("decode_head=d(align_corners=False), auxiliary_head=d(align_corners=True)", {}),
+        (
+            "auxiliary_head=d(align_corners=False), decode_head=d(align_corners=True)",
+            {"align_corners": True},
+        ),
+        (
+            "decode_head=[d(align_corners=False), d(align_corners=True)], test_cfg=d()",
+            {"align_corners": True},
+        ),
         ("realign_corners=True", {}),
         ("strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)", {}),
         ("strides=[\n  1,\n  2,\n  2,\n  1,\n], dilations=(1, 1, 1, 2)", {"output_stride": 16}),

@@ -47,12 +47,13 @@ def test_true_maps_of_a_small_label_map():
 
 
 def test_true_maps_of_cells_that_fill_the_label_map():
-    labels = jnp.array([[0, 0, 2, 0], [0, 0, 0, 2], [1, 1, 1, 1], [1, 1, 1, 255]])
-    boundary, categories = true_maps(labels, (2, 2), CLASSES, align_corners=False)
-    np.testing.assert_array_equal(boundary, [[1, 1], [1, 1]])
-    # The pixels in the middle of the cells are rows and columns 1 and 3.
-    np.testing.assert_array_equal(categories.argmax(axis=-1), [[0, 2], [1, 0]])
-    np.testing.assert_allclose(categories[1, 1], [1 / 3] * 3, rtol=1e-6)
+    """The cells are rows 0-3, 4-7 and 8-11; with aligned corners they would be 0-2, 3-8, 9-11."""
+    labels = jnp.array([[1, 1, 0, 2, 2, 2, 2, 2, 2, 2, 255, 0]]).T
+    boundary, categories = true_maps(labels, (3, 1), CLASSES, align_corners=False)
+    np.testing.assert_array_equal(boundary, [[1], [0], [0]])
+    # The pixels in the middle of the cells are rows 2, 6 and 10.
+    np.testing.assert_array_equal(categories[:2].argmax(axis=-1), [[0], [2]])
+    np.testing.assert_allclose(categories[2, 0], [1 / 3] * 3, rtol=1e-6)
 
 
 @pytest.mark.long

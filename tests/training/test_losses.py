@@ -121,33 +121,35 @@ def test_cells_learn_whether_they_hold_a_boundary(column, border, pixels):
     np.testing.assert_allclose(terms["boundary"], expected, rtol=1e-5)
 
 
-def test_scores_of_cells_whose_outer_edges_are_the_labels_are_resized_as_pytorch_does():
-    """Blocks of 2 x 2 pixels; with aligned corners, cells at the border would be smaller."""
+@pytest.mark.parametrize("target", ["cells", "pixels"])
+def test_scores_of_cells_that_fill_the_labels_are_resized_as_pytorch_does(target):
+    """3 x 2 cells of 4 x 6 pixels; with aligned corners the first row of cells has 3 pixels."""
     rng = np.random.default_rng(11)
-    labels = rng.integers(3, size=(2, 4, 6)).astype(np.uint8)
-    fine, boundary = (rng.normal(size=(2, 2, 3, n)).astype(np.float32) for n in (3, 2))
-    outputs = Outputs(fine=jnp.asarray(fine), boundary=jnp.asarray(boundary))
-    count = jnp.float32(labels.size)
-    for target in ("cells", "pixels"):
-        _, terms = segmentation_loss(
-            *(outputs, jnp.asarray(labels), WEIGHTS, 255, count),
-            boundary_loss=BoundaryLoss(target),
-            align_corners=False,
-        )
-        radius = 1.0 if target == "cells" else 2.0
-        truth = np.stack([np.asarray(ops.boundary_target(x, radius=radius)) for x in labels])
+    labels = rng.integers(2, size=(2, 6, 2)).repeat(2, 1).repeat(6, 2).astype(np.uint8)
+    fine, boundary = (rng.normal(size=(2, 3, 2, n)).astype(np.float32) for n in (3, 2))
+    found = segmentation_loss(
+        Outputs(fine=jnp.asarray(fine), boundary=jnp.asarray(boundary)),
+        *(jnp.asarray(labels), WEIGHTS, 255, jnp.float32(labels.size)),
+        boundary_loss=BoundaryLoss(target),
+        align_corners=False,
+    )[1]
+
+    def resized(maps):
+        tensor = torch.from_numpy(maps.transpose(0, 3, 1, 2).copy())
+        return torch.nn.functional.interpolate(tensor, labels.shape[1:], mode="bilinear")
+
+    radius = 1.0 if target == "cells" else 2.0
+    truth = np.stack([np.asarray(ops.boundary_target(x, radius=radius)) for x in labels])
+    scores = resized(boundary)
+    if target == "cells":  # with 24 pixels each
+        truth = truth.reshape(2, 3, 4, 2, 6).any(axis=(2, 4))
         scores = torch.from_numpy(boundary.transpose(0, 3, 1, 2).copy())
-        if target == "cells":
-            truth = truth.reshape(2, 2, 2, 3, 2).any(axis=(2, 4))  # each cell has four pixels
-        else:
-            scores = torch.nn.functional.interpolate(scores, (4, 6), mode="bilinear")
-        expected = torch.nn.functional.cross_entropy(scores, torch.from_numpy(truth).long())
-        np.testing.assert_allclose(terms["boundary"], expected, rtol=1e-5)
-        scores = torch.nn.functional.interpolate(
-            torch.from_numpy(fine.transpose(0, 3, 1, 2).copy()), (4, 6), mode="bilinear"
-        )
-        expected = torch.nn.functional.cross_entropy(scores, torch.from_numpy(labels).long())
-        np.testing.assert_allclose(terms["fine"], expected, rtol=1e-5)
+        assert 0 < truth.sum() < truth.size
+    cross_entropy = torch.nn.functional.cross_entropy
+    expected = cross_entropy(scores, torch.from_numpy(truth).long())
+    np.testing.assert_allclose(found["boundary"], expected, rtol=1e-5)
+    expected = cross_entropy(resized(fine), torch.from_numpy(labels).long())
+    np.testing.assert_allclose(found["fine"], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("target", ["cells", "pixels"])

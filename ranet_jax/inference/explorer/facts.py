@@ -78,8 +78,9 @@ def class_facts(scene: Scene, pixel: int, dataset: DatasetMetadata) -> Facts:
     facts: Facts = {"pixel": pixel, "row": row, "column": column}
     facts["fine"] = _likeliest(scene.fine_scores[row, column])
     if scene.coarse_scores is not None:
-        places = nearest_grid(scene.grid, scene.coarse_scores.shape[:2], scene.align_corners)
-        facts["coarse"] = _likeliest(scene.coarse_scores[places][row, column])
+        size = scene.coarse_scores.shape[:2]
+        rows, columns = nearest_grid(scene.grid, size, scene.align_corners)
+        facts["coarse"] = _likeliest(scene.coarse_scores[rows[row, 0], columns[0, column]])
     positions = feature_positions(np.array([pixel]), scene.grid, scene.size, scene.align_corners)
     y, x = positions[0].tolist()
     facts["image_position"] = {"x": round(x, 1), "y": round(y, 1)}

@@ -45,9 +45,11 @@ def adapt(config: ConfigDict, text: str) -> None:
                 f"The config in the file sets {found[0]}, which no network here supports; name a"
                 " file whose config does not set it."
             )
-    corners = set(re.findall(r"\balign_corners=(True|False)", text))
-    if len(corners) == 1:
-        config.model.align_corners = corners == {"True"}
+    # The scores are those of the last head, the decode head; others have their own setting.
+    head = text.partition("decode_head=")[2].partition("auxiliary_head=")[0] or text
+    corners = re.findall(r"\balign_corners=(True|False)", head)
+    if corners:
+        config.model.align_corners = corners[-1] == "True"
     strides = _tuples("strides", text)
     if strides:
         config.model.output_stride = 4 * math.prod(strides[0])

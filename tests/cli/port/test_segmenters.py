@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 import ranet_jax
 from helpers.port_command import CONFIG, DATASET, assert_same_bits, command, read_back
-from helpers.torch_networks import randomised, run
+from helpers.torch_networks import randomised
 from helpers.torch_networks import torchvision as tv
 from ranet_jax import checkpoints, porting
 from ranet_jax.config import default_config
@@ -121,14 +121,9 @@ def image():
 def torch_scores(model, image):
     """torchvision's scores of an image, at the image's size."""
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-    images = ((image / 255 - mean) / std)[None]
-    fine = run(model, images, {"fine": "classifier"}, torch.float64)["fine"]
-    return torch.nn.functional.interpolate(
-        torch.from_numpy(fine.transpose(0, 3, 1, 2).copy()),
-        size=image.shape[:2],
-        mode="bilinear",
-        align_corners=True,
-    )[0].numpy()
+    images = torch.from_numpy(((image / 255 - mean) / std).transpose(2, 0, 1)[None])
+    with torch.no_grad():
+        return model.eval().double()(images)["out"][0].numpy()
 
 
 @pytest.fixture(scope="module")
