@@ -124,6 +124,7 @@ TABLE = {
     "ranet_resnet18_camvid_200": (11, resnet18(64, 3) + ranet(256, 128, 11)),
     "ranet_resnet18_camvid_2k": (11, resnet18(64, 3) + ranet(256, 128, 11)),
     "ranet_resnet18_camvid_full_700": (11, resnet18(64, 3) + ranet(256, 128, 11)),
+    "ranet_resnet18_camvid_trainval_3k": (11, resnet18(64, 3) + ranet(256, 128, 11)),
     "released_resnet101_cityscapes_769_40k": (19, RESNET101 + deep_stem() + released(512, 19)),
     "shapes": (7, resnet18(24, 2) + ranet(48, 64, 7)),
     "unet_resnet18_camvid_1500": (11, resnet18(64, 3) + unet((64, 64, 128, 256), 128, 11)),
