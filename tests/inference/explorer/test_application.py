@@ -14,6 +14,7 @@ from helpers.explorer_server import Server, encoded
 from ranet_jax.inference.explorer import library
 from ranet_jax.inference.explorer.construction import RegionSettings, find_regions
 from ranet_jax.inference.explorer.facts import class_facts, region_facts
+from ranet_jax.inference.explorer.scene import Observer
 from ranet_jax.ops import reference
 
 pytestmark = pytest.mark.slow
@@ -274,10 +275,8 @@ def test_a_network_without_regions_says_of_a_pixel_what_it_is(image_file):
 
 def test_a_grid_that_fills_the_image_has_its_pixels_in_the_middle_of_their_cells():
     model = explored_model(align_corners=False)
-    explorer = explorer_of(model)
-    key = explorer.library.add("tiles", encoded(explored_image(), format="PNG"))
-    scene, prediction = explorer.library.scene(key), model.predict(explored_image())
-    np.testing.assert_array_equal(scene.fine, prediction.labels)
+    scene = Observer(model).observe(explored_image())
+    np.testing.assert_array_equal(scene.fine, model.predict(explored_image()).labels)
     assert not scene.align_corners and not scene.regions.align_corners
     facts = class_facts(scene, 9 + 2, DATASET)  # row 1, column 2 of cells of 8 x 8 pixels
     assert facts["image_position"] == {"x": 2 * 8 + 3.5, "y": 8 + 3.5}
