@@ -18,7 +18,6 @@ from ranet_jax.config import config_to_json
 from ranet_jax.errors import UserError, check_counts
 from ranet_jax.evaluation.confusion_picture import draw_confusion
 from ranet_jax.evaluation.journal import Journal
-from ranet_jax.evaluation.region_statistics import region_purity
 from ranet_jax.evaluation.result import EvaluationResult
 from ranet_jax.evaluation.scored import find_scored
 from ranet_jax.evaluation.scoring import evaluate_batches
@@ -26,6 +25,7 @@ from ranet_jax.files import check_json_output, reason, replacing, write_json
 from ranet_jax.files.paths import Path, absolute, as_path
 from ranet_jax.inference.model import Model, load
 from ranet_jax.inference.pictures import check_alpha, contact_sheet, sheet_row
+from ranet_jax.inference.region_purity import region_purity
 from ranet_jax.pipeline import examples
 from ranet_jax.pipeline.batching import Batch
 from ranet_jax.pipeline.metadata import DatasetMetadata

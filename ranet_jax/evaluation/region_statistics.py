@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int, Int64, Integer
 from ranet_jax import ops
 from ranet_jax.display.tables import table
 from ranet_jax.inference.prediction import MIN_REGION_PIXELS
+from ranet_jax.inference.region_purity import count_pure_pixels
 from ranet_jax.models import Outputs
 from ranet_jax.pipeline.metadata import IGNORE_LABEL
 
@@ -91,7 +92,7 @@ def count_image(
     sizes = np.bincount(labels.ravel(), minlength=labels.size)
     large = sizes[sizes >= MIN_REGION_PIXELS]
 
-    labelled_pixels, pure_pixels = _count_labelled(labels, truth, ignore_label, align_corners)
+    labelled_pixels, pure_pixels = count_pure_pixels(labels, truth, ignore_label, align_corners)
     cells = _boundary_cells(
         truth, shape=(height, width), ignore_label=ignore_label, align_corners=align_corners
     )
@@ -112,43 +113,6 @@ def count_image(
         predicted_boundary=int(predicted.sum()),
         matched_boundary=int((true & predicted).sum()),
     )
-
-
-def region_purity(
-    labels: Int[np.ndarray, "h w"],
-    truth: Integer[np.ndarray, "H W"],
-    ignore_label: int = IGNORE_LABEL,
-    align_corners: bool = True,
-) -> float:
-    """Share of the labelled feature pixels that have their region's most frequent category.
-
-    NaN if no pixel is labelled.
-    """
-    labelled, pure = _count_labelled(labels, truth, ignore_label, align_corners)
-    return _ratio(pure, labelled)
-
-
-def _count_labelled(
-    labels: Int[np.ndarray, "h w"],
-    truth: Integer[np.ndarray, "H W"],
-    ignore_label: int,
-    align_corners: bool,
-) -> tuple[int, int]:
-    """Counts of feature pixels with a category, and of those with their region's most frequent."""
-    categories = truth[ops.nearest_grid(labels.shape, truth.shape, align_corners)]
-    labelled = categories != ignore_label
-    return int(labelled.sum()), _pure_pixels(labels[labelled], categories[labelled])
-
-
-def _pure_pixels(labels: Int[np.ndarray, " n"], categories: Integer[np.ndarray, " n"]) -> int:
-    """Number of pixels that have the most frequent category of their region."""
-    num_categories = int(categories.max(initial=0)) + 1
-    pairs, counts = np.unique(
-        labels.astype(np.int64) * num_categories + categories, return_counts=True
-    )
-    most = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
-    np.maximum.at(most, pairs // num_categories, counts)
-    return int(most.sum())
 
 
 def count_batch(

@@ -21,10 +21,10 @@ from ranet_jax.evaluation.region_statistics import (
     RegionScores,
     count_batch,
     count_image,
-    region_purity,
 )
 from ranet_jax.evaluation.scoring import evaluate_batches
 from ranet_jax.inference.model import Model
+from ranet_jax.inference.region_purity import region_purity
 from ranet_jax.inference.settings import InferenceSettings
 from ranet_jax.models import Outputs, build_model
 from ranet_jax.training.step import init_variables

@@ -4,7 +4,6 @@ from PIL import Image
 
 from helpers.fakes import DATASET, brightest_channel_model, primary_image
 from ranet_jax.errors import UserError
-from ranet_jax.evaluation.region_statistics import region_purity
 from ranet_jax.inference.label_png import save_label_png
 from ranet_jax.inference.pictures import (
     STRIPES,
@@ -18,6 +17,7 @@ from ranet_jax.inference.pictures import (
     sheet_row,
 )
 from ranet_jax.inference.prediction import Prediction, RegionMap
+from ranet_jax.inference.region_purity import region_purity
 from ranet_jax.ops import Representatives
 
 pytestmark = pytest.mark.slow

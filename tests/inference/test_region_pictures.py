@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from ranet_jax.evaluation.region_statistics import region_purity
 from ranet_jax.inference.prediction import RegionMap
 from ranet_jax.inference.region_pictures import (
     REPRESENTATIVE,
@@ -14,6 +13,7 @@ from ranet_jax.inference.region_pictures import (
     region_colors,
     region_picture,
 )
+from ranet_jax.inference.region_purity import region_purity
 from ranet_jax.ops import Representatives
 from ranet_jax.pipeline.metadata import default_color
 

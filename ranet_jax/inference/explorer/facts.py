@@ -1,5 +1,6 @@
 """Facts about a scene's regions, about one pixel and about one representative."""
 
+import math
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from ranet_jax.inference.explorer.construction import Construction, RegionSettin
 from ranet_jax.inference.explorer.scene import Scene
 from ranet_jax.inference.prediction import MIN_REGION_PIXELS, RegionMap
 from ranet_jax.inference.region_pictures import feature_positions, region_caption, region_colors
+from ranet_jax.inference.region_purity import region_purity
 from ranet_jax.ops import nearest_grid
 from ranet_jax.pipeline.metadata import DatasetMetadata
 
@@ -49,26 +51,18 @@ def region_facts(scene: Scene, regions: RegionMap, dataset: DatasetMetadata) -> 
                     "color": colors.get(root),
                 }
             )
+    purity = math.nan
+    if scene.truth is not None:
+        purity = region_purity(
+            regions.labels, scene.truth, dataset.ignore_label, regions.align_corners
+        )
     return {
         "labels": labels.astype(np.int32),
         "regions": listed,
         "num_regions": int((sizes > 0).sum()),
         "least_size": MIN_REGION_PIXELS,
-        "caption": region_caption(regions, _purity(scene, regions, dataset)),
+        "caption": region_caption(regions, purity),
     }
-
-
-def _purity(scene: Scene, regions: RegionMap, dataset: DatasetMetadata) -> float:
-    """Share of labelled pixels with the most frequent true class of their region; NaN if none."""
-    if scene.truth is None:
-        return float("nan")
-    places = nearest_grid(scene.grid, scene.truth.shape, scene.align_corners)
-    truth = scene.truth[places].reshape(-1)
-    labels = regions.labels.reshape(-1)
-    known = truth < dataset.num_classes
-    counts = np.zeros((labels.size, dataset.num_classes), np.int64)
-    np.add.at(counts, (labels[known], truth[known]), 1)
-    return float(counts.max(axis=1).sum() / known.sum()) if known.any() else float("nan")
 
 
 def class_facts(scene: Scene, pixel: int, dataset: DatasetMetadata) -> Facts:
